@@ -1,0 +1,28 @@
+//! What `track` counts for each generation.
+
+/// One count of a generation's row in the per-CPU connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum ConnectionCell {
+    /// Handshakes completed on one of the generation's listeners.
+    Opened = 0,
+    /// Connections that ended, whoever ended them.
+    Closed = 1,
+    /// Those of `Closed` that went from established to closed at once: a reset by either side.
+    Aborted = 2,
+    /// Connections that came from a listener that closed, in its accept queue.
+    MovedIn = 3,
+    /// Connections that left by the same way.
+    MovedOut = 4,
+}
+
+/// Length of a generation's row.
+pub const CONNECTION_CELLS: usize = 8;
+
+impl ConnectionCell {
+    /// The cell's index in the row.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}

@@ -1,0 +1,46 @@
+//! The contract between hotlb's kernel programs and its agent.
+//!
+//! Everything both sides must agree on lives here and nowhere else: the ids, the steering word,
+//! the layout of each map's values, the names of maps and programs, and the choice itself as a
+//! pure function. The crate knows neither aya nor the kernel; it compiles for the host, where it
+//! is tested exhaustively, and for `bpfel-unknown-none`, where `lb-ebpf` runs it.
+//!
+//! Values are plain integers or arrays of them, so that the agent can hand them to the kernel
+//! without a line of `unsafe`.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod bind;
+mod choose;
+mod connections;
+mod event;
+mod exit;
+mod generation;
+mod seat;
+mod tag;
+mod ticket;
+mod word;
+
+pub mod names;
+pub mod steering;
+
+pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
+pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
+pub use connections::{CONNECTION_CELLS, ConnectionCell};
+pub use event::{EVENT_WORDS, Event, EventKind};
+pub use exit::{EXIT_CELLS, Exit};
+pub use generation::{GenerationId, SEATS};
+pub use seat::SeatRow;
+pub use tag::Tag;
+pub use ticket::TicketKey;
+pub use word::{Share, SteeringWord};
+
+/// Layout version of every shared map. It grows when the meaning or size of a value changes; an
+/// agent refuses to take over maps of another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// Slots in one reuseport group's socket array.
+pub const SLOTS: u32 = 4096;
+
+/// The slot of the parking listener; the slots of generations start behind it.
+pub const PARKING_SLOT: u32 = 0;

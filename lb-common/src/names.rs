@@ -1,0 +1,51 @@
+//! Names of programs and maps in the eBPF object; a test compares them with the object.
+
+/// sk_reuseport, migrate attach type: chooses the socket of a connection.
+pub const STEER: &str = "steer";
+/// cgroup bind4: lets unmodified servers share the service's ports.
+pub const JOIN4: &str = "join4";
+/// cgroup bind6: the same for IPv6.
+pub const JOIN6: &str = "join6";
+/// sockops: counts connections per generation.
+pub const TRACK: &str = "track";
+/// sk_reuseport that does nothing: the yardstick of `cargo xtask bench`.
+pub const NOOP: &str = "noop";
+
+/// The steering row, see [`crate::steering`]; memory-mapped.
+pub const STEERING: &str = "STEERING";
+/// Per-CPU exits of `steer`, see [`crate::Exit`].
+pub const EXITS: &str = "EXITS";
+/// Tickets: [`crate::TicketKey`] to generation id.
+pub const TICKETS: &str = "TICKETS";
+/// Per-CPU connection counts by seat, see [`crate::ConnectionCell`].
+pub const CONNECTIONS: &str = "CONNECTIONS";
+/// Live connections by seat; memory-mapped.
+pub const LIVE: &str = "LIVE";
+/// Socket storage: [`crate::Tag`] of a listener, cloned to its connections.
+pub const TAGS: &str = "TAGS";
+/// Listener cookie to generation id; read when a listener closes.
+pub const LISTENERS: &str = "LISTENERS";
+/// Connection cookie to generation id, for connections that moved.
+pub const MOVED: &str = "MOVED";
+/// Declared listen addresses, see [`crate::ListenKey`].
+pub const DECLARED: &str = "DECLARED";
+/// Rules by port, see [`crate::BindRule`].
+pub const PORTS: &str = "PORTS";
+/// Ring buffer of [`crate::Event`].
+pub const EVENTS: &str = "EVENTS";
+/// aya-log's ring buffer.
+pub const LOGS: &str = "AYA_LOGS";
+
+/// Maps of the service, shared by all its groups.
+pub const SHARED: [&str; 12] = [
+    STEERING, EXITS, TICKETS, CONNECTIONS, LIVE, TAGS, LISTENERS, MOVED, DECLARED, PORTS, EVENTS,
+    LOGS,
+];
+
+/// The group's socket array.
+pub const SOCKETS: &str = "SOCKETS";
+/// The group's rows by seat, see [`crate::SeatRow`]; memory-mapped.
+pub const ROWS: &str = "ROWS";
+
+/// Maps of one reuseport group.
+pub const PER_GROUP: [&str; 2] = [SOCKETS, ROWS];

@@ -1,0 +1,96 @@
+//! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    btf_maps::{
+        Array, HashMap, LruHashMap, PerCpuArray, RingBuf,
+        reuseport_sock_array::ReusePortSockArrayImpl,
+    },
+    macros::btf_map,
+};
+use lb_common::{
+    BindRule, CONNECTION_CELLS, EVENT_WORDS, EXIT_CELLS, ListenKey, SEATS, SLOTS, TicketKey,
+    steering,
+};
+
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+/// The service's steering row.
+#[btf_map]
+pub static STEERING: Array<[u64; steering::CELLS], 1, MMAPABLE> = Array::new();
+
+/// Exits of `steer`, per CPU.
+#[btf_map]
+pub static EXITS: PerCpuArray<[u64; EXIT_CELLS], 1> = PerCpuArray::new();
+
+/// Tickets in force.
+#[btf_map]
+pub static TICKETS: HashMap<[u32; TicketKey::WORDS], u32, 1024> = HashMap::new();
+
+/// Connection counts by seat, per CPU.
+#[btf_map]
+pub static CONNECTIONS: PerCpuArray<[u64; CONNECTION_CELLS], { SEATS as usize }> =
+    PerCpuArray::new();
+
+/// Live connections by seat.
+#[btf_map]
+pub static LIVE: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
+
+/// Listener cookie to generation id.
+#[btf_map]
+pub static LISTENERS: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
+
+/// Cookie of a connection that moved to the generation it moved to.
+#[btf_map]
+pub static MOVED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
+
+/// Declared listen addresses.
+#[btf_map]
+pub static DECLARED: HashMap<[u32; ListenKey::WORDS], u32, 64> = HashMap::new();
+
+/// Rules by port.
+#[btf_map]
+pub static PORTS: HashMap<u32, [u32; BindRule::WORDS], 64> = HashMap::new();
+
+/// Events for the agent.
+#[btf_map]
+pub static EVENTS: RingBuf<[u32; EVENT_WORDS], 65536> = RingBuf::new();
+
+/// The group's sockets. Values of eight bytes, so that user space can read the cookies back
+/// (with four it gets ENOSPC); aya's own type insists on four.
+#[btf_map]
+pub static SOCKETS: ReusePortSockArrayImpl<u64, { SLOTS as usize }> = ReusePortSockArrayImpl::new();
+
+/// The group's rows by seat.
+#[btf_map]
+pub static ROWS: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
+
+/// Tags of listeners, cloned by the kernel to each connection they accept. aya-ebpf's type
+/// neither clones nor takes the contexts used here.
+#[btf_map]
+pub static TAGS: ClonedSkStorage<u64> = ClonedSkStorage::new();
+
+/// The definition of a socket storage map with `BPF_F_CLONE`, in the shape the loader reads.
+#[repr(C)]
+pub struct ClonedSkStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the pointers only carry types for the loader; nothing ever follows them.
+unsafe impl<T> Sync for ClonedSkStorage<T> {}
+
+impl<T> ClonedSkStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}

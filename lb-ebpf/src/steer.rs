@@ -1,0 +1,178 @@
+//! `steer`: chooses the listener of each new connection, and of each connection whose listener
+//! closed while it waited.
+//!
+//! The choice itself is [`lb_common::choose`]. This file reads what it needs and counts. It
+//! never drops: every way out is SK_PASS.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::{bpf_sock, sk_action::SK_PASS},
+    helpers::{bpf_get_socket_cookie, bpf_sk_select_reuseport},
+    macros::sk_reuseport,
+    programs::SkReuseportContext,
+};
+use lb_common::{
+    ConnectionCell, Exit, GenerationId, Group, Request, SeatRow, SteeringWord, TicketKey, choose,
+    client_hash, steering,
+};
+
+use crate::{
+    atomic,
+    maps::{EXITS, LISTENERS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
+    packet, track,
+};
+
+/// States of a queued connection for which no `track` row exists (yet, or any more).
+const TCP_CLOSE: u32 = 7;
+const TCP_NEW_SYN_RECV: u32 = 12;
+
+#[sk_reuseport(migrate)]
+pub fn steer(ctx: SkReuseportContext) -> u32 {
+    let migrating = migrating(&ctx);
+    let mut group = Slots {
+        ctx: &ctx,
+        chosen: None,
+    };
+    let exit = match STEERING.get_ptr(0) {
+        Some(row) => choose(&request(&ctx, row, !migrating.is_null()), &mut group),
+        None => Exit::Unselected,
+    };
+    count(exit, !migrating.is_null());
+    if !migrating.is_null() {
+        moved(&ctx, migrating, exit, group.chosen);
+    }
+    SK_PASS
+}
+
+#[inline(always)]
+fn migrating(ctx: &SkReuseportContext) -> *mut bpf_sock {
+    // SAFETY: the context is valid for the run; reading this field has the verifier track it.
+    unsafe { (*ctx.md).__bindgen_anon_4.migrating_sk }
+}
+
+/// One cell of the steering row, read once and whole.
+#[inline(always)]
+fn cell(row: *const [u64; steering::CELLS], index: usize) -> u64 {
+    // SAFETY: `index` is a constant below CELLS and the row is aligned to eight bytes; the agent
+    // stores cells whole, so a volatile read sees one value or the next.
+    unsafe { row.cast::<u64>().add(index).read_volatile() }
+}
+
+#[inline(always)]
+fn request(
+    ctx: &SkReuseportContext,
+    row: *const [u64; steering::CELLS],
+    migrating: bool,
+) -> Request {
+    let word = SteeringWord::from_bits(cell(row, steering::WORD));
+    let mut request = Request {
+        word,
+        hash: ctx.hash(),
+        client: u32::MAX,
+        ticket: None,
+    };
+    let ticketed = cell(row, steering::TICKETS) != 0;
+    // A migrating connection comes without a packet.
+    if migrating || (!ticketed && word.share.as_permille() == 0) {
+        return request;
+    }
+    if let Some(address) = packet::source_address(ctx) {
+        request.client = client_hash(address, cell(row, steering::SALT));
+        if ticketed {
+            request.ticket = ticket(ctx, address);
+        }
+    }
+    request
+}
+
+#[inline(always)]
+fn ticket(ctx: &SkReuseportContext, address: [u32; 4]) -> Option<GenerationId> {
+    let key = TicketKey::from_words(address, packet::source_port(ctx)?).to_words();
+    // SAFETY: the value is a copied integer; a ticket replaced meanwhile gives one or the other.
+    let generation = unsafe { TICKETS.get(&key) }?;
+    GenerationId::new(*generation)
+}
+
+/// The reuseport group, as the choice sees it.
+struct Slots<'a> {
+    ctx: &'a SkReuseportContext,
+    chosen: Option<GenerationId>,
+}
+
+impl Group for Slots<'_> {
+    #[inline(always)]
+    fn seat(&mut self, seat: u32) -> SeatRow {
+        let row = match ROWS.get_ptr(seat) {
+            // SAFETY: a valid pointer to an aligned cell; the agent stores it whole.
+            Some(row) => SeatRow::from_bits(unsafe { row.read_volatile() }),
+            None => SeatRow::default(),
+        };
+        self.chosen = row.generation;
+        row
+    }
+
+    #[inline(always)]
+    fn select(&mut self, slot: u32) -> bool {
+        let mut slot = slot;
+        let map = ptr::from_ref(&SOCKETS).cast_mut().cast::<c_void>();
+        // SAFETY: the context and the map are the program's own; the key lives on the stack.
+        let result = unsafe {
+            bpf_sk_select_reuseport(self.ctx.md, map, ptr::from_mut(&mut slot).cast(), 0)
+        };
+        result == 0
+    }
+}
+
+#[inline(always)]
+fn count(exit: Exit, migrating: bool) {
+    let Some(cells) = EXITS.get_ptr_mut(0) else {
+        return;
+    };
+    let cells = cells.cast::<u64>();
+    // SAFETY: both indices are below EXIT_CELLS; the row belongs to this CPU alone, and a
+    // program of this type is not interrupted by another of its kind on it.
+    unsafe {
+        *cells.add(Exit::CALLS) += 1;
+        *cells.add(exit.cell(migrating)) += 1;
+    }
+}
+
+/// Keeps the books of a connection that was open and waiting when its listener closed: it was
+/// counted for the old listener's generation and will be served by another.
+#[inline(always)]
+fn moved(
+    ctx: &SkReuseportContext,
+    connection: *mut bpf_sock,
+    exit: Exit,
+    chosen: Option<GenerationId>,
+) {
+    // SAFETY: the caller checked it for null; `state` is readable for any socket.
+    let state = unsafe { (*connection).state };
+    if state == TCP_NEW_SYN_RECV || state == TCP_CLOSE || exit == Exit::Unselected {
+        return;
+    }
+    // SAFETY: both are sockets of the context, not null.
+    let cookie = unsafe { bpf_get_socket_cookie(connection.cast()) };
+    // SAFETY: as above; `sk` is the listener that closes.
+    let listener = unsafe { bpf_get_socket_cookie((*ctx.md).__bindgen_anon_3.sk.cast()) };
+    // SAFETY: the value is a copied integer.
+    let from = unsafe { LISTENERS.get(&listener) }
+        .and_then(|&raw| GenerationId::new(raw))
+        .map_or(0, GenerationId::seat);
+    let to = match exit {
+        Exit::Parked => None,
+        _ => chosen,
+    };
+    if MOVED.insert(cookie, to.map_or(0, GenerationId::raw), 0).is_err() {
+        return;
+    }
+    if let Some(row) = STEERING.get_ptr_mut(0) {
+        // SAFETY: the cell is aligned and within the row.
+        unsafe { atomic::fetch_add(row.cast::<u64>().add(steering::MOVES), 1) };
+    }
+    track::count(from, ConnectionCell::MovedOut);
+    track::leave(from);
+    track::count(to.map_or(0, GenerationId::seat), ConnectionCell::MovedIn);
+    track::enter(to.map_or(0, GenerationId::seat));
+}

@@ -1,0 +1,299 @@
+//! What the agent cannot do, in the operator's words.
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use thiserror::Error;
+
+use crate::{
+    config::ConfigError,
+    datapath::DatapathError,
+    generation::{fit::Misfit, keeper::KeeperError, launch::LaunchError},
+    rollout::{GenerationState, Unpromotable},
+    store::LedgerError,
+    sys::{mounts::MountError, sock_diag::DumpError},
+};
+
+/// Why an agent did not start. Nothing was changed that was not there before.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Another agent has the runtime directory.
+    #[error(
+        "another agent{holder} runs on {path}; use it, or set HOTLB_RUNTIME_DIR for a second one"
+    )]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// " (pid N)".
+        holder: String,
+    },
+    /// A directory cannot be made.
+    #[error("cannot use {path}: {source}")]
+    Place {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not root.
+    #[error("must be root (or hold {0}); try sudo")]
+    NotPermitted(String),
+    /// A file system is missing.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The metrics address is taken.
+    #[error("cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A service cannot be opened.
+    #[error("service {service}: {source}")]
+    Service {
+        /// Its name.
+        service: String,
+        /// Why.
+        source: OpenError,
+    },
+}
+
+/// Why a service cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Somebody else has the port.
+    #[error("{address} is held by {holder}; stop it first, or `hotlb` cannot take the port")]
+    PortHeld {
+        /// The declared address.
+        address: SocketAddr,
+        /// Process and user.
+        holder: String,
+    },
+    /// The addresses changed under running generations.
+    #[error(
+        "its addresses changed while generations run; restore `listen`, or end them with the old \
+         configuration (hotlb down)"
+    )]
+    AddressesChanged,
+    /// The kernel side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The list of sockets.
+    #[error(transparent)]
+    Sockets(#[from] DumpError),
+    /// Its cgroup.
+    #[error("cannot make cgroup {path}: {source}")]
+    Cgroup {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code: see `docs/cli.md`.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::NotPermitted(_) => 4,
+            Self::Config(_) => 78,
+            Self::Service {
+                source: OpenError::AddressesChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+                ..
+            } => 78,
+            Self::Locked { .. }
+            | Self::Place { .. }
+            | Self::Mount(_)
+            | Self::Metrics { .. }
+            | Self::Service { .. } => 7,
+        }
+    }
+}
+
+/// Why a verb did not do what it was asked to. The traffic is as it was before.
+#[derive(Debug, Error)]
+pub enum VerbError {
+    /// There is no such service.
+    #[error("no service {name}; there {}", there_are(known))]
+    UnknownService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No service was named and there are several.
+    #[error("several services run; name one with --service ({})", .0.join(", "))]
+    WhichService(Vec<String>),
+    /// There is no such generation.
+    #[error("service {service} has no generation {name}; there {}", there_are(known))]
+    UnknownGeneration {
+        /// The service.
+        service: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The name is taken.
+    #[error("generation {name} exists ({}); take another name, or leave --generation out", state.name())]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Its owner's state.
+        state: GenerationState,
+    },
+    /// A name that cannot be used.
+    #[error(transparent)]
+    Name(ConfigError),
+    /// Another rollout runs.
+    #[error("{0} is being deployed; wait for it, or `hotlb stop {0}`")]
+    Busy(String),
+    /// The generation cannot be promoted.
+    #[error("{generation} cannot be promoted: {reason}")]
+    Unpromotable {
+        /// Its name.
+        generation: String,
+        /// Why not.
+        reason: Unpromotable,
+    },
+    /// The generation did not pass the checks before a promote.
+    #[error("{generation} is not ready: {check}; nothing was changed")]
+    NotReady {
+        /// Its name.
+        generation: String,
+        /// Which check failed, and how.
+        check: String,
+    },
+    /// The candidate did not become ready; it was stopped.
+    #[error(
+        "{generation} did not become ready: {check}; it was stopped, nothing else was changed{}",
+        quoted(output)
+    )]
+    NeverReady {
+        /// Its name.
+        generation: String,
+        /// Which check failed, and how.
+        check: String,
+        /// Its last lines on stdout and stderr.
+        output: Vec<String>,
+    },
+    /// The active generation cannot be stopped.
+    #[error("{0} is active; promote another generation first, or end everything with `hotlb down`")]
+    ActiveStop(String),
+    /// There is nothing to roll back to.
+    #[error("nothing to roll back to: {0}")]
+    NothingBefore(String),
+    /// The server was not started.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The kernel side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The list of sockets.
+    #[error(transparent)]
+    Sockets(#[from] DumpError),
+    /// Anything else the system said.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One check of a candidate that failed.
+#[derive(Debug, Error)]
+pub(super) enum CheckError {
+    /// It ended.
+    #[error("it {0}")]
+    Ended(String),
+    /// READY=1 did not come.
+    #[error("no READY=1 within {} (notify = true)", humantime::format_duration(*.0))]
+    NotNotified(Duration),
+    /// Its listeners are not where they belong.
+    #[error("{0}")]
+    Misfit(#[from] Misfit),
+    /// It did not answer as it should.
+    #[error("probe: {0}")]
+    Probe(String),
+    /// It listens but takes no connection.
+    #[error("it listens on {0} but accepts no connection")]
+    NotAccepting(SocketAddr),
+    /// A bind was refused; its own error came from that.
+    #[error("{0}")]
+    Bind(String),
+    /// The kernel side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The list of sockets.
+    #[error(transparent)]
+    Sockets(#[from] DumpError),
+}
+
+impl VerbError {
+    /// A short name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownService { .. } => "unknown_service",
+            Self::WhichService(_) => "which_service",
+            Self::UnknownGeneration { .. } => "unknown_generation",
+            Self::NameTaken { .. } => "name_taken",
+            Self::Name(_) => "bad_name",
+            Self::Busy(_) => "busy",
+            Self::Unpromotable { .. } => "unpromotable",
+            Self::NotReady { .. } => "not_ready",
+            Self::NeverReady { .. } => "never_ready",
+            Self::ActiveStop(_) => "active",
+            Self::NothingBefore(_) => "nothing_before",
+            Self::Launch(_) => "not_started",
+            Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
+        }
+    }
+
+    /// The exit code: see `docs/cli.md`.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::NeverReady { .. } | Self::Launch(_) => 1,
+            Self::Name(_) | Self::WhichService(_) => 2,
+            Self::UnknownService { .. } | Self::UnknownGeneration { .. } => 5,
+            Self::NameTaken { .. }
+            | Self::Busy(_)
+            | Self::Unpromotable { .. }
+            | Self::NotReady { .. }
+            | Self::ActiveStop(_)
+            | Self::NothingBefore(_) => 6,
+            Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
+        }
+    }
+}
+
+fn there_are(known: &[String]) -> String {
+    match known {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one}"),
+        several => format!("are {}", several.join(", ")),
+    }
+}
+
+fn quoted(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return "\n  (it wrote nothing)".to_owned();
+    }
+    lines.iter().map(|line| format!("\n  | {line}")).collect()
+}

@@ -1,0 +1,208 @@
+//! What a service knows of its generations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use lb_common::GenerationId;
+use tokio::{sync::watch, task::AbortHandle};
+
+use crate::{
+    clock,
+    datapath::ConnectionCounts,
+    generation::keeper::Parked,
+    rollout::{GenerationState, Member, Standing},
+    store::{Ledger, Remembered},
+    sys::{cgroup::Cgroup, process},
+};
+
+/// Generations that ended and are still remembered: their names, reasons and counts.
+const REMEMBERED: usize = 16;
+
+/// One generation.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// Its id.
+    pub(super) id: GenerationId,
+    /// Its name.
+    pub(super) name: String,
+    /// Its state; set it with [`Generation::enter`].
+    pub(super) state: GenerationState,
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// Where it is started.
+    pub(super) cwd: PathBuf,
+    /// What is added to its environment.
+    pub(super) env: BTreeMap<String, String>,
+    /// Where its processes live.
+    pub(super) cgroup: Cgroup,
+    /// Its first process and when that started.
+    pub(super) main: Option<(u32, u64)>,
+    /// Why it is in this state.
+    pub(super) reason: Option<String>,
+    /// Since when, in seconds since 1970.
+    pub(super) since: u64,
+    /// Its counts: of earlier lives while it runs, of all once it has ended.
+    pub(super) counted: ConnectionCounts,
+    /// Cookies of the listeners that have slots.
+    pub(super) steered: BTreeSet<u64>,
+    /// Listeners for which there was no slot.
+    pub(super) unsteered: usize,
+    /// What `join` reported of its binds.
+    pub(super) binds: Vec<String>,
+    /// How it ended, once it has. Receivers wait for that; the watch task sends.
+    pub(super) ended: watch::Sender<Option<String>>,
+    /// The task that drains it.
+    pub(super) drain: Option<AbortHandle>,
+}
+
+impl Generation {
+    /// Moves into `state`, for `reason`.
+    pub(super) fn enter(&mut self, state: GenerationState, reason: Option<String>) {
+        tracing::info!(
+            generation = self.name,
+            from = self.state.name(),
+            to = state.name(),
+            reason,
+            "generation"
+        );
+        self.state = state;
+        self.reason = reason;
+        self.since = clock::unix_seconds();
+    }
+
+    /// Stops draining it.
+    pub(super) fn undrain(&mut self) {
+        if let Some(drain) = self.drain.take() {
+            drain.abort();
+        }
+    }
+}
+
+/// What changes about a service.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// The generations, oldest first.
+    pub(super) generations: Vec<Generation>,
+    /// The greatest id given.
+    pub(super) last_id: u32,
+    /// Who was active before the last promote.
+    pub(super) previous: Option<GenerationId>,
+    /// The parking listeners, one a group, in the groups' order.
+    pub(super) parks: Vec<Parked>,
+    /// Who is being deployed.
+    pub(super) deploying: Option<String>,
+    /// Promotes so far.
+    pub(super) promotes: u64,
+    /// Rollbacks so far.
+    pub(super) rollbacks: u64,
+    /// Fail-overs so far.
+    pub(super) failovers: u64,
+    /// Why the ledger could not be written.
+    pub(super) ledger_error: Option<String>,
+}
+
+impl Books {
+    /// The generation with this name.
+    pub(super) fn by_name(&self, name: &str) -> Option<&Generation> {
+        self.generations.iter().rev().find(|g| g.name == name)
+    }
+
+    /// The generation with this id.
+    pub(super) fn get(&self, id: GenerationId) -> Option<&Generation> {
+        self.generations.iter().find(|g| g.id == id)
+    }
+
+    /// The generation with this id, to change it.
+    pub(super) fn get_mut(&mut self, id: GenerationId) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|g| g.id == id)
+    }
+
+    /// The name of a generation.
+    pub(super) fn name_of(&self, id: GenerationId) -> String {
+        self.get(id).map_or_else(|| format!("#{}", id.raw()), |g| g.name.clone())
+    }
+
+    /// All names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.generations.iter().map(|g| g.name.clone()).collect()
+    }
+
+    /// What decisions need.
+    pub(super) fn decide<T>(&self, decide: impl FnOnce(Standing<'_>) -> T) -> T {
+        let members: Vec<Member> = self
+            .generations
+            .iter()
+            .map(|g| Member {
+                id: g.id,
+                state: g.state,
+            })
+            .collect();
+        decide(Standing {
+            members: &members,
+            previous: self.previous,
+        })
+    }
+
+    /// An id whose seat nobody has; `in_use` says which seats still have open connections.
+    pub(super) fn next_id(&mut self, in_use: impl Fn(u32) -> bool) -> Option<GenerationId> {
+        let id = GenerationId::next_free(self.last_id, |seat| {
+            let held = |g: &Generation| g.state.is_live() && g.id.seat() == seat;
+            in_use(seat) || self.generations.iter().any(held)
+        })?;
+        self.last_id = id.raw();
+        Some(id)
+    }
+
+    /// `genN` with the smallest N above every name of that kind.
+    pub(super) fn next_name(&self) -> String {
+        let greatest = self
+            .generations
+            .iter()
+            .filter_map(|g| g.name.strip_prefix("gen")?.parse::<u32>().ok())
+            .max();
+        format!("gen{}", greatest.unwrap_or_default().saturating_add(1))
+    }
+
+    /// Forgets the oldest of those that ended, beyond what is remembered.
+    pub(super) fn forget_old(&mut self) {
+        let ended = self.generations.iter().filter(|g| !g.state.is_live()).count();
+        let mut excess = ended.saturating_sub(REMEMBERED);
+        let previous = self.previous;
+        self.generations.retain(|g| {
+            let forget = excess > 0 && !g.state.is_live() && Some(g.id) != previous;
+            excess -= usize::from(forget);
+            !forget
+        });
+    }
+
+    /// What is written down.
+    pub(super) fn to_ledger(&self) -> Ledger {
+        Ledger {
+            boot: process::boot_id(),
+            last_id: self.last_id,
+            previous: self.previous.map(GenerationId::raw),
+            promotes: self.promotes,
+            rollbacks: self.rollbacks,
+            failovers: self.failovers,
+            generations: self.generations.iter().map(remember).collect(),
+        }
+    }
+}
+
+fn remember(generation: &Generation) -> Remembered {
+    Remembered {
+        id: generation.id.raw(),
+        name: generation.name.clone(),
+        state: generation.state,
+        command: generation.command.clone(),
+        cwd: generation.cwd.clone(),
+        env: generation.env.clone(),
+        main: generation.main,
+        reason: generation.reason.clone(),
+        since: generation.since,
+        counted: generation.counted,
+    }
+}
+

@@ -1,0 +1,201 @@
+//! Is a generation ready? Its listeners, its slots, its answers.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::{CheckError, Service, books::Books};
+use crate::{
+    clock::Deadline,
+    config::Health,
+    generation::{
+        fit::{self, Misfit},
+        listeners,
+        probe,
+    },
+    sys::{
+        listener::{self, Twin},
+        sock_diag::{Protocol, Waiting},
+    },
+};
+
+/// How long one probe may take; a server that needs longer is asked again.
+const PROBE: Duration = Duration::from_secs(2);
+/// What a probe gets at the very end of the deadline.
+const LAST: Duration = Duration::from_millis(20);
+/// How long listeners may be incomplete, or wrong, before that is the verdict: a server may open
+/// them one after the other.
+const SETTLING: Duration = Duration::from_secs(2);
+
+impl Service {
+    /// The generation's listeners in each group, or why they do not fit.
+    fn members(
+        &self,
+        books: &Books,
+        id: GenerationId,
+    ) -> Result<Vec<Vec<Waiting>>, CheckError> {
+        let Some(generation) = books.get(id) else {
+            return Ok(Vec::new());
+        };
+        let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
+        Ok(fit::fit(&Self::twins(books), &found)?)
+    }
+
+    /// Gives each of the generation's listeners a slot. Cheap when nothing changed.
+    pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
+        let members = self.members(books, id)?;
+        let Some(generation) = books.get_mut(id) else {
+            return Ok(());
+        };
+        let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
+        if cookies == generation.steered {
+            return Ok(());
+        }
+        let mut steered = BTreeSet::new();
+        let mut left_out = 0;
+        for (group, members) in self.path.groups().iter().zip(&members) {
+            let sockets = listeners::take(&generation.cgroup, members);
+            for (&cookie, socket) in &sockets {
+                if let Err(error) = listener::deepen(socket) {
+                    tracing::warn!(%error, "a listener keeps its short queue");
+                }
+                self.path.tag(socket, cookie, Some(id), 0)?;
+            }
+            let registered = group.register(id, &sockets)?;
+            steered.extend(registered.steered.keys());
+            left_out += registered.left_out.len();
+        }
+        generation.steered = steered;
+        generation.unsteered = left_out;
+        Ok(())
+    }
+
+    /// Waits until the generation's listeners are where they belong and have slots.
+    pub(super) async fn await_listeners(
+        &self,
+        id: GenerationId,
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        let mut verdict: Option<Deadline> = None;
+        loop {
+            let mut books = self.books.lock().await;
+            let misfit = match self.register(&mut books, id) {
+                Ok(()) => return Ok(()),
+                Err(CheckError::Misfit(misfit)) => misfit,
+                Err(error) => return Err(error),
+            };
+            self.still_alive(&books, id)?;
+            if self.adapted(&mut books, id, &misfit)? {
+                continue;
+            }
+            drop(books);
+            let somewhere = !matches!(&misfit, Misfit::Missing { found, .. } if found.is_empty());
+            if somewhere {
+                verdict.get_or_insert(Deadline::after(SETTLING));
+            }
+            let over = verdict.is_some_and(|verdict| verdict.left().is_none());
+            if over || !self.look_again(deadline).await {
+                return Err(self.explained(id, misfit.into()).await);
+            }
+        }
+    }
+
+    /// Has the parking listener become the twin of what the server opened, if that is possible.
+    fn adapted(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        misfit: &Misfit,
+    ) -> Result<bool, CheckError> {
+        let &Misfit::Stack { address, expected } = misfit else {
+            return Ok(false);
+        };
+        let others_live = books
+            .generations
+            .iter()
+            .any(|g| g.id != id && g.state.can_serve());
+        if others_live {
+            return Ok(false);
+        }
+        let twin = Twin {
+            address,
+            v6only: !expected,
+            uid: self.config.identity.uid,
+        };
+        Ok(self.reshape(books, twin)?)
+    }
+
+    /// Asks the generation on every address until it has answered on all, or the deadline.
+    pub(super) async fn await_answers(
+        &self,
+        id: GenerationId,
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        for &address in &self.config.listen {
+            loop {
+                let patience = deadline.left().unwrap_or(LAST).min(PROBE);
+                let health = &self.config.health;
+                let asked = probe::probe(&self.path, id, address, health, patience).await;
+                let error = match asked {
+                    Ok(()) => break,
+                    Err(error) => CheckError::Probe(error.to_string()),
+                };
+                self.still_alive(&*self.books.lock().await, id)?;
+                if !self.look_again(deadline).await {
+                    return Err(self.explained(id, error).await);
+                }
+            }
+        }
+        match self.config.health {
+            Health::Tcp => self.await_accept(id, deadline).await,
+            Health::Http(_) => Ok(()),
+        }
+    }
+
+    /// Asks once, for a promote: the server has answered before.
+    pub(super) async fn answers(&self, id: GenerationId) -> Result<(), CheckError> {
+        self.await_answers(id, Deadline::after(PROBE)).await
+    }
+
+    /// A TCP probe is answered by the kernel; that the server took it from its queue is seen in
+    /// the queue.
+    async fn await_accept(&self, id: GenerationId, deadline: Deadline) -> Result<(), CheckError> {
+        loop {
+            let books = self.books.lock().await;
+            let waiting = self.members(&books, id)?;
+            let stuck = waiting.iter().flatten().find(|w| w.queue > 0);
+            let Some(stuck) = stuck.map(|w| w.address) else {
+                return Ok(());
+            };
+            self.still_alive(&books, id)?;
+            drop(books);
+            if !self.look_again(deadline).await {
+                return Err(CheckError::NotAccepting(stuck));
+            }
+        }
+    }
+
+    /// An error if the generation has ended.
+    pub(super) fn still_alive(&self, books: &Books, id: GenerationId) -> Result<(), CheckError> {
+        let Some(generation) = books.get(id) else {
+            return Err(CheckError::Ended("is gone".to_owned()));
+        };
+        let ended = generation.ended.borrow().clone();
+        match ended {
+            Some(how) => Err(match generation.binds.last() {
+                Some(bind) => CheckError::Bind(format!("it {how}; {bind}")),
+                None => CheckError::Ended(how),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The error, together with what `join` had to say.
+    async fn explained(&self, id: GenerationId, error: CheckError) -> CheckError {
+        let books = self.books.lock().await;
+        match books.get(id).and_then(|g| g.binds.last()) {
+            Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
+            None => error,
+        }
+    }
+}

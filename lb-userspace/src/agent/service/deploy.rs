@@ -1,0 +1,322 @@
+//! Deploy: a candidate comes to be beside the active generation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_common::GenerationId;
+use tokio::{process::Child, sync::watch, time::timeout};
+
+use super::{
+    CheckError, Service, VerbError,
+    books::{Books, Generation},
+    report::Reporter,
+};
+use crate::{
+    api::wire::{DeployRequest, Done},
+    clock::{self, Deadline},
+    config::{HandOver, check_name},
+    datapath::ConnectionCounts,
+    generation::{
+        launch::{self, LaunchError},
+        life::Main,
+        notify::NotifySocket,
+        shim::LaunchSpec,
+    },
+    rollout::GenerationState,
+    sys::{cgroup::Cgroup, process, reader},
+};
+
+/// Lines of a server's output that an error shows.
+const OUTPUT_LINES: usize = 8;
+
+impl Service {
+    /// Starts a generation and waits until it is ready. It gets no client before a promote.
+    ///
+    /// # Errors
+    ///
+    /// [`VerbError::NeverReady`] with the check that failed: the candidate was stopped, nothing
+    /// else changed.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        request: DeployRequest,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        let began = clock::now();
+        let limit = request
+            .timeout_ms
+            .map_or(self.config.ready_timeout, Duration::from_millis);
+        let id = self.enrol(&request).await?;
+        let result = self.bring_up(id, Deadline::after(limit), reporter).await;
+        let mut books = self.books.lock().await;
+        let name = books.name_of(id);
+        books.deploying = None;
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
+            Err(BringUpError::Check(check)) => Err(VerbError::NeverReady {
+                check: check.to_string(),
+                output: self.last_output(&name),
+                generation: name.clone(),
+            }),
+        };
+        if let Err(error) = result {
+            self.discard(&mut books, id, &error);
+            return Err(error);
+        }
+        if let Some(generation) = books.get_mut(id) {
+            generation.enter(GenerationState::Ready, None);
+        }
+        self.word_follows(&mut books);
+        self.settle(&mut books);
+        let pid = books.get(id).and_then(|g| g.main).map_or(0, |(pid, _)| pid);
+        let took = humantime::format_duration(Duration::from_millis(
+            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ));
+        Ok(Done {
+            message: format!("{name} is ready (pid {pid}, after {took}); it gets no client yet"),
+            generation: Some(name),
+            ..Done::default()
+        })
+    }
+
+    /// Enters a new generation into the books.
+    async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+        let mut books = self.books.lock().await;
+        let name = match &request.generation {
+            Some(name) => name.clone(),
+            None => books.next_name(),
+        };
+        check_name(&name).map_err(VerbError::Name)?;
+        if let Some(other) = &books.deploying {
+            return Err(VerbError::Busy(other.clone()));
+        }
+        self.refuse_taken(&books, &name)?;
+        let path = std::env::var("PATH").ok();
+        let program = request.command.first().map_or("", String::as_str);
+        launch::resolve(program, &request.cwd, path.as_deref())?;
+        let id = books
+            .next_id(|seat| self.path.seat_in_use(seat))
+            .ok_or_else(|| VerbError::System {
+                doing: "find a free seat",
+                source: std::io::Error::other("64 generations exist at once"),
+            })?;
+        self.path.clear_seat(id)?;
+        let counted = succeed(&mut books, &name, id);
+        books.deploying = Some(name.clone());
+        books.generations.push(Generation {
+            id,
+            cgroup: self.generation_cgroup(id, &name),
+            name,
+            state: GenerationState::Starting,
+            command: request.command.clone(),
+            cwd: request.cwd.clone(),
+            env: request.env.clone(),
+            main: None,
+            reason: None,
+            since: clock::unix_seconds(),
+            counted,
+            steered: BTreeSet::new(),
+            unsteered: 0,
+            binds: Vec::new(),
+            ended: watch::Sender::new(None),
+            drain: None,
+        });
+        books.forget_old();
+        self.settle(&mut books);
+        Ok(id)
+    }
+
+    fn refuse_taken(&self, books: &Books, name: &str) -> Result<(), VerbError> {
+        match books.by_name(name).map(|g| g.state) {
+            None | Some(GenerationState::Failed) => Ok(()),
+            // Rolled back to: its own command is started again.
+            Some(GenerationState::Stopped)
+                if books.previous.is_some() && books.previous == books.by_name(name).map(|g| g.id) =>
+            {
+                Ok(())
+            }
+            Some(state) => Err(VerbError::NameTaken {
+                name: name.to_owned(),
+                state,
+            }),
+        }
+    }
+
+    /// Where a generation's processes live.
+    pub(super) fn generation_cgroup(&self, id: GenerationId, name: &str) -> Cgroup {
+        self.cgroup.child(&format!("{}-{name}", id.raw()))
+    }
+
+    async fn bring_up(
+        self: &Arc<Self>,
+        id: GenerationId,
+        deadline: Deadline,
+        reporter: &Reporter,
+    ) -> Result<(), BringUpError> {
+        let notify = self.notify_socket(id).await?;
+        let spec = self.spec(id, notify.as_ref()).await?;
+        reporter.step(format!("starting {}", spec.command.join(" ")));
+        Cgroup::create(spec.cgroup.clone()).map_err(LaunchError::Spawn)?;
+        let child = launch::launch(&spec).await?;
+        self.born(id, child).await;
+        if let Some(notify) = notify.filter(|_| self.config.notify) {
+            reporter.step("waiting for READY=1");
+            self.await_notice(id, &notify, deadline).await?;
+        }
+        reporter.step("waiting for its listeners");
+        self.await_listeners(id, deadline).await?;
+        reporter.step("probing it through the real port");
+        self.await_answers(id, deadline).await?;
+        Ok(())
+    }
+
+    /// Writes down the generation's first process and watches it.
+    async fn born(self: &Arc<Self>, id: GenerationId, child: Child) {
+        let mut books = self.books.lock().await;
+        if let (Some(generation), Some(pid)) = (books.get_mut(id), child.id()) {
+            generation.main = Some((pid, process::start_time(pid).unwrap_or_default()));
+        }
+        self.watch_life(&mut books, id, Main::Child(Box::new(child)));
+        self.settle(&mut books);
+    }
+
+    async fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {
+        if !self.config.notify {
+            return Ok(None);
+        }
+        let path = self.places.notify(self.name(), id.raw());
+        let socket = NotifySocket::bind(path, self.config.identity.uid);
+        Ok(Some(socket.map_err(LaunchError::Spawn)?))
+    }
+
+    async fn await_notice(
+        &self,
+        id: GenerationId,
+        notify: &NotifySocket,
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        let limit = deadline.left().unwrap_or_default();
+        let mut ended = match self.books.lock().await.get(id) {
+            Some(generation) => generation.ended.subscribe(),
+            None => return Ok(()),
+        };
+        let notice = async {
+            tokio::select! {
+                ready = notify.ready() => ready.map_err(|error| CheckError::Ended(error.to_string())),
+                how = ended.wait_for(Option::is_some) => Err(CheckError::Ended(
+                    how.ok().and_then(|how| how.clone()).unwrap_or_default(),
+                )),
+            }
+        };
+        match timeout(limit, notice).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(CheckError::NotNotified(limit)),
+        }
+    }
+
+    async fn spec(
+        &self,
+        id: GenerationId,
+        notify: Option<&NotifySocket>,
+    ) -> Result<LaunchSpec, BringUpError> {
+        let books = self.books.lock().await;
+        let generation = books
+            .get(id)
+            .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
+        let path = std::env::var("PATH").ok();
+        let mut command = generation.command.clone();
+        if let Some(program) = command.first_mut() {
+            let whole = launch::resolve(program, &generation.cwd, path.as_deref())?;
+            *program = whole.to_string_lossy().into_owned();
+        }
+        let mut env = self.base_env();
+        env.extend(generation.env.clone());
+        env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        if let Some(notify) = notify {
+            let path = notify.path().to_string_lossy().into_owned();
+            env.insert("NOTIFY_SOCKET".to_owned(), path);
+        }
+        let inherit = match self.config.hand_over {
+            HandOver::Overlap => Vec::new(),
+            HandOver::Inherit => Self::twins(&books)
+                .into_iter()
+                .map(|twin| (self.name().to_owned(), twin))
+                .collect(),
+        };
+        Ok(LaunchSpec {
+            cgroup: generation.cgroup.path().to_owned(),
+            command,
+            cwd: generation.cwd.clone(),
+            env,
+            output: self.places.output(self.name(), &generation.name),
+            uid: self.config.identity.uid,
+            gid: self.config.identity.gid,
+            user: self.config.identity.name.clone(),
+            inherit,
+        })
+    }
+
+    /// The agent's own environment, without what is meant for the agent.
+    fn base_env(&self) -> BTreeMap<String, String> {
+        let own = |name: &str| {
+            name.starts_with("HOTLB_")
+                || name.starts_with("LISTEN_")
+                || matches!(name, "NOTIFY_SOCKET" | "WATCHDOG_USEC" | "WATCHDOG_PID")
+        };
+        let mut env: BTreeMap<String, String> =
+            std::env::vars().filter(|(name, _)| !own(name)).collect();
+        env.insert("HOTLB_SERVICE".to_owned(), self.name().to_owned());
+        if let Some(user) = &self.config.identity.name {
+            env.insert("USER".to_owned(), user.clone());
+            env.insert("LOGNAME".to_owned(), user.clone());
+        }
+        env
+    }
+
+    fn last_output(&self, generation: &str) -> Vec<String> {
+        reader::last_lines(&self.places.output(self.name(), generation), OUTPUT_LINES)
+            .unwrap_or_default()
+    }
+
+    /// Ends a candidate that did not become ready.
+    fn discard(&self, books: &mut Books, id: GenerationId, error: &VerbError) {
+        let check = match error {
+            VerbError::NeverReady { check, .. } => check.clone(),
+            other => other.to_string(),
+        };
+        self.retire_from_kernel(books, id);
+        if let Some(generation) = books.get_mut(id) {
+            generation.enter(GenerationState::Failed, Some(check));
+            if let Err(error) = generation.cgroup.kill() {
+                tracing::error!(%error, generation = generation.name, "cannot be killed");
+            }
+        }
+        self.settle(books);
+    }
+}
+
+/// A generation that ended makes room for the next of its name, which inherits its counts and
+/// its place as the one to roll back to.
+fn succeed(books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
+    let Some(earlier) = books.by_name(name) else {
+        return ConnectionCounts::default();
+    };
+    let counted = earlier.counted;
+    if books.previous == Some(earlier.id) {
+        books.previous = Some(id);
+    }
+    books.generations.retain(|g| g.name != name);
+    counted
+}
+
+/// Why a candidate was not brought up.
+#[derive(Debug, thiserror::Error)]
+enum BringUpError {
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+}

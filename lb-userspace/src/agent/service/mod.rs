@@ -1,0 +1,90 @@
+//! One service: its generations, its parking listeners, its part of the kernel.
+//!
+//! [`Service`] is shared by the API's requests and by the watch task; everything that changes
+//! stands in [`Books`], behind one lock that is held for moments only, never while waiting for a
+//! server or a connection. The one exception to "books first" is the steering word: it lives in
+//! the kernel, and whoever holds the lock may store it.
+
+mod books;
+mod candidate;
+mod deploy;
+mod drain;
+mod open;
+mod park;
+mod promote;
+mod report;
+mod status;
+mod stop;
+mod watch;
+
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify};
+
+
+pub use report::Reporter;
+
+use books::Books;
+
+use super::error::{CheckError, OpenError, VerbError};
+use crate::{
+    clock::Deadline,
+    config::{Places, ServiceConfig},
+    datapath::ServicePath,
+    generation::keeper::Keeper,
+    sys::cgroup::Cgroup,
+};
+
+/// How often somebody who waits looks for what changes without an event, or just missed one.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A service.
+#[derive(Debug)]
+pub struct Service {
+    config: ServiceConfig,
+    places: Places,
+    cgroup: Cgroup,
+    keeper: Keeper,
+    path: ServicePath,
+    books: Mutex<Books>,
+    /// Rung at every change of the books and every event from the kernel; whoever waits for
+    /// something looks again.
+    changed: Notify,
+}
+
+impl Service {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &ServiceConfig {
+        &self.config
+    }
+
+    /// Writes the books down and wakes everybody who waits for a change.
+    fn settle(&self, books: &mut Books) {
+        let ledger = books.to_ledger();
+        if let Err(error) = ledger.write(&self.places.ledger(self.name())) {
+            // The traffic does not depend on it; the operator must know.
+            tracing::error!(service = self.name(), %error, "the ledger cannot be written");
+            books.ledger_error = Some(error.to_string());
+        } else {
+            books.ledger_error = None;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a reason to look again: a change of the books, an event from the kernel, or
+    /// [`LOOK`]. False once the deadline is over.
+    async fn look_again(&self, deadline: Deadline) -> bool {
+        let Some(left) = deadline.left() else {
+            return false;
+        };
+        let look = left.min(LOOK);
+        // Either way it is time to look again.
+        let _woken = tokio::time::timeout(look, self.changed.notified()).await;
+        true
+    }
+}

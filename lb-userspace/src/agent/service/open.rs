@@ -1,0 +1,220 @@
+//! Opening a service: afresh, or as an earlier agent left it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::{
+    OpenError, Service,
+    books::{Books, Generation},
+};
+use crate::{
+    config::{Places, ServiceConfig, Undeclared},
+    datapath::{Declared, Pins, ServicePath},
+    generation::{keeper::Keeper, life::Main},
+    rollout::GenerationState,
+    store::{Ledger, Remembered},
+    sys::{
+        cgroup::Cgroup,
+        process,
+        sock_diag::{self, Protocol},
+        users,
+    },
+};
+
+impl Service {
+    /// Opens the service below `root`, the agent's cgroup: finds what an earlier agent left, makes
+    /// what is missing. Clients can connect when it returns.
+    pub async fn open(
+        config: ServiceConfig,
+        places: Places,
+        root: &Cgroup,
+    ) -> Result<Arc<Self>, OpenError> {
+        let cgroup = root.child(&config.name);
+        let parking = cgroup.child("parking");
+        Cgroup::create(parking.path().to_owned()).map_err(|source| OpenError::Cgroup {
+            path: parking.path().to_owned(),
+            source,
+        })?;
+        for &address in &config.listen {
+            refuse_if_held(address, &cgroup)?;
+        }
+        let declared = Declared {
+            addresses: config.listen.clone(),
+            uid: config.identity.uid,
+            undeclared: match config.undeclared {
+                Undeclared::Refuse => UNDECLARED_REFUSE,
+                Undeclared::Rewrite => UNDECLARED_REWRITE,
+            },
+        };
+        let pins = Pins::new(&places.bpffs, &config.name);
+        if ServicePath::is_of_other_addresses(&pins, &declared) {
+            give_up_addresses(&places, &config.name, &cgroup, &pins)?;
+        }
+        let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
+        let (keeper, kept) =
+            Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
+        let ledger = Ledger::read(&places.ledger(&config.name))?;
+        tracing::info!(service = config.name, found, kept, "service opened");
+        let service = Arc::new(Self {
+            books: Mutex::new(Books::default()),
+            changed: Notify::new(),
+            config,
+            places,
+            cgroup,
+            keeper,
+            path,
+        });
+        service.open_parks().await?;
+        service.recover(ledger).await;
+        Ok(service)
+    }
+
+    /// Takes over the generations of an earlier agent.
+    async fn recover(self: &Arc<Self>, ledger: Ledger) {
+        let same_boot = ledger.boot == process::boot_id();
+        let mut books = self.books.lock().await;
+        books.last_id = ledger.last_id;
+        books.previous = ledger.previous.and_then(GenerationId::new);
+        books.promotes = ledger.promotes;
+        books.rollbacks = ledger.rollbacks;
+        books.failovers = ledger.failovers;
+        let active = self.path.word().active;
+        for remembered in ledger.generations {
+            let Some(generation) = self.restore(remembered, same_boot, active) else {
+                continue;
+            };
+            books.generations.push(generation);
+        }
+        let living: Vec<GenerationId> = books
+            .generations
+            .iter()
+            .filter(|g| g.state.is_live())
+            .map(|g| g.id)
+            .collect();
+        for &id in &living {
+            let main = books.get(id).and_then(|g| g.main).map_or(0, |(pid, _)| pid);
+            self.watch_life(&mut books, id, Main::Found(main));
+            if let Err(error) = self.register(&mut books, id) {
+                tracing::error!(%error, generation = books.name_of(id), "not registered");
+            }
+        }
+        self.word_follows(&mut books);
+        for id in living {
+            match books.get(id).map(|g| g.state) {
+                Some(GenerationState::Draining) => self.drain(&mut books, id),
+                Some(GenerationState::Stopping | GenerationState::Starting) => {
+                    self.stop_in_background(&mut books, id);
+                }
+                _ => {}
+            }
+        }
+        self.settle(&mut books);
+    }
+
+    /// A remembered generation as it is now. The kernel's word is the truth about who is active.
+    fn restore(
+        &self,
+        remembered: Remembered,
+        same_boot: bool,
+        active: Option<GenerationId>,
+    ) -> Option<Generation> {
+        let id = GenerationId::new(remembered.id)?;
+        let cgroup = self.generation_cgroup(id, &remembered.name);
+        let runs = same_boot && cgroup.is_populated();
+        let (state, reason) = match remembered.state {
+            state if !state.is_live() => (state, remembered.reason),
+            _ if !runs && !same_boot => {
+                (GenerationState::Stopped, Some("the host was restarted".to_owned()))
+            }
+            _ if !runs => (
+                GenerationState::Failed,
+                Some("it ended while no agent ran".to_owned()),
+            ),
+            _ if active == Some(id) => (GenerationState::Active, None),
+            // The word had moved, the ledger had not been written yet.
+            GenerationState::Active => (GenerationState::Draining, None),
+            state => (state, remembered.reason),
+        };
+        let changed = state != remembered.state;
+        Some(Generation {
+            id,
+            name: remembered.name,
+            state,
+            command: remembered.command,
+            cwd: remembered.cwd,
+            env: remembered.env,
+            cgroup,
+            main: remembered.main,
+            reason,
+            since: if changed { crate::clock::unix_seconds() } else { remembered.since },
+            counted: if state.is_live() {
+                remembered.counted
+            } else if remembered.state.is_live() && same_boot {
+                self.path.connections(Some(id)).plus(remembered.counted)
+            } else {
+                remembered.counted
+            },
+            steered: std::collections::BTreeSet::new(),
+            unsteered: 0,
+            binds: Vec::new(),
+            ended: watch::Sender::new(None),
+            drain: None,
+        })
+    }
+}
+
+/// With other addresses than the pins have, start over; but not under running generations.
+fn give_up_addresses(
+    places: &Places,
+    service: &str,
+    cgroup: &Cgroup,
+    pins: &Pins,
+) -> Result<(), OpenError> {
+    let parking = cgroup.child("parking");
+    let generations_run = cgroup.pids().len() > parking.pids().len();
+    if generations_run {
+        return Err(OpenError::AddressesChanged);
+    }
+    tracing::warn!(service, "its addresses changed: the parking listeners are made anew");
+    if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
+        keeper.quit()?;
+    }
+    pins.remove()?;
+    Ok(())
+}
+
+/// Refuses an address somebody outside hotlb listens on: sharing it would take that server's
+/// clients.
+fn refuse_if_held(address: SocketAddr, own: &Cgroup) -> Result<(), OpenError> {
+    let ours = own.ids();
+    let foreign = sock_diag::waiting(Protocol::Tcp)?
+        .into_iter()
+        .find(|w| overlaps(w.address, address) && !w.cgroup.is_some_and(|id| ours.contains(&id)));
+    let Some(foreign) = foreign else {
+        return Ok(());
+    };
+    let holder = process::socket_holders(process::all_pids())
+        .remove(&foreign.inode)
+        .map_or_else(
+            || "a process that cannot be seen from here".to_owned(),
+            |holder| format!("{} (pid {})", process::name(holder.pid), holder.pid),
+        );
+    Err(OpenError::PortHeld {
+        address,
+        holder: format!(
+            "{holder}, listening on {} as user {} (uid {})",
+            foreign.address,
+            users::user_name(foreign.uid),
+            foreign.uid
+        ),
+    })
+}
+
+/// Whether a listener at `other` gets some of what is sent to `address`.
+fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
+    let same_family = other.is_ipv4() == address.is_ipv4();
+    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
+    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
+}

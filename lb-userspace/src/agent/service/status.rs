@@ -1,0 +1,153 @@
+//! The service as `status` and the metrics show it.
+
+use std::collections::BTreeMap;
+
+use lb_common::Exit;
+
+use super::{
+    Service,
+    books::{Books, Generation},
+};
+use crate::{
+    api::wire::{GenerationStatus, GroupStatus, ListenerStatus, ServiceStatus, SteeringStatus},
+    clock,
+    generation::listeners,
+    rollout::GenerationState,
+    sys::sock_diag::{self, Protocol, Waiting},
+};
+
+impl Service {
+    /// Everything there is to say now.
+    pub async fn status(&self) -> ServiceStatus {
+        let books = self.books.lock().await;
+        let word = self.path.word();
+        let name = |id| books.name_of(id);
+        ServiceStatus {
+            name: self.config.name.clone(),
+            mode: self.config.hand_over,
+            listen: self.config.listen.clone(),
+            active: word.active.map(name),
+            candidate: word.candidate.map(name),
+            previous: books.previous.map(name),
+            epoch: word.epoch,
+            parked: self.path.live(None),
+            warnings: self.warnings(&books),
+            groups: self.group_status(&books),
+            steering: self.steering_status(),
+            promotes: books.promotes,
+            rollbacks: books.rollbacks,
+            failovers: books.failovers,
+            generations: books
+                .generations
+                .iter()
+                .map(|generation| self.generation_status(generation))
+                .collect(),
+        }
+    }
+
+    fn warnings(&self, books: &Books) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let parked = self.path.live(None);
+        if self.path.word().active.is_none() {
+            warnings.push(format!(
+                "no generation is active: clients wait ({parked} now); deploy and promote one"
+            ));
+        } else if parked > 0 {
+            warnings.push(format!("{parked} connections are parked"));
+        }
+        for generation in &books.generations {
+            if generation.unsteered > 0 {
+                warnings.push(format!(
+                    "{} listeners of {} have no slot and get no connection",
+                    generation.unsteered, generation.name
+                ));
+            }
+            if generation.state == GenerationState::Failed {
+                let reason = generation.reason.as_deref().unwrap_or("it ended");
+                warnings.push(format!("{} failed: {reason}", generation.name));
+            }
+        }
+        let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
+        if unselected > 0 {
+            warnings.push(format!("the kernel's hash decided {unselected} times instead of hotlb"));
+        }
+        if let Some(error) = &books.ledger_error {
+            warnings.push(format!("the ledger cannot be written: {error}"));
+        }
+        warnings
+    }
+
+    fn group_status(&self, books: &Books) -> Vec<GroupStatus> {
+        let waiting = sock_diag::waiting(Protocol::Tcp).unwrap_or_default();
+        let queue = |cookie| waiting.iter().find(|w| w.cookie == cookie).map_or(0, |w| w.queue);
+        books
+            .parks
+            .iter()
+            .map(|parked| GroupStatus {
+                address: parked.twin.address,
+                v6only: parked.twin.address.is_ipv6().then_some(parked.twin.v6only),
+                uid: parked.twin.uid,
+                parking_queue: queue(parked.cookie),
+            })
+            .collect()
+    }
+
+    fn steering_status(&self) -> SteeringStatus {
+        let counts = self.path.steering_counts();
+        let exits = |migrating| -> BTreeMap<String, u64> {
+            Exit::ALL
+                .iter()
+                .map(|&exit| (exit.name().to_owned(), counts.exits(exit, migrating)))
+                .collect()
+        };
+        SteeringStatus {
+            calls: counts.calls(),
+            exits: exits(false),
+            migrated: exits(true),
+        }
+    }
+
+    fn generation_status(&self, generation: &Generation) -> GenerationStatus {
+        let live = generation.state.is_live();
+        let mut found = Vec::new();
+        if live {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                found.extend(listeners::find(&generation.cgroup, protocol).unwrap_or_default());
+            }
+        }
+        GenerationStatus {
+            name: generation.name.clone(),
+            id: generation.id.raw(),
+            state: generation.state,
+            pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
+            command: generation.command.clone(),
+            reason: generation.reason.clone(),
+            for_seconds: clock::unix_seconds().saturating_sub(generation.since),
+            connections: if live {
+                self.path.connections(Some(generation.id)).plus(generation.counted)
+            } else {
+                generation.counted
+            },
+            listeners: found
+                .iter()
+                .map(|waiting| listener_status(waiting, generation))
+                .collect(),
+            output: self.places.output(self.name(), &generation.name),
+        }
+    }
+}
+
+fn listener_status(waiting: &Waiting, generation: &Generation) -> ListenerStatus {
+    ListenerStatus {
+        protocol: match waiting.protocol {
+            Protocol::Tcp => "tcp".to_owned(),
+            Protocol::Udp => "udp".to_owned(),
+        },
+        address: waiting.address,
+        v6only: waiting.address.is_ipv6().then_some(waiting.v6only),
+        uid: waiting.uid,
+        queue: waiting.queue,
+        backlog: waiting.backlog,
+        steered: generation.steered.contains(&waiting.cookie),
+    }
+}

@@ -1,0 +1,187 @@
+//! Ending a generation: signal, deadline, kill.
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::{GenerationId, SteeringWord};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{Service, VerbError, books::Books, report::Reporter};
+use crate::{
+    api::wire::Done,
+    clock::Deadline,
+    generation::life,
+    rollout::{self, GenerationState, recipe},
+    store::Ledger,
+    sys::process,
+};
+
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Ends a generation that is not active.
+    ///
+    /// # Errors
+    ///
+    /// [`VerbError::ActiveStop`] for the active one.
+    pub async fn stop(
+        self: &Arc<Self>,
+        name: &str,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        let id = self.find(name).await?;
+        {
+            let books = self.books.lock().await;
+            if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
+                return Err(VerbError::ActiveStop(name.to_owned()));
+            }
+        }
+        reporter.step(format!("stopping {name}"));
+        self.end(id).await;
+        let books = self.books.lock().await;
+        let reason = books.get(id).and_then(|g| g.reason.clone());
+        Ok(Done {
+            message: match reason {
+                Some(reason) => format!("{name} is stopped ({reason})"),
+                None => format!("{name} is stopped"),
+            },
+            generation: Some(name.to_owned()),
+            ..Done::default()
+        })
+    }
+
+    /// Ends a generation without anybody waiting for it.
+    pub(super) fn stop_in_background(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+        self.begin_stop(books, id);
+        let service = Arc::clone(self);
+        tokio::spawn(async move { service.end(id).await });
+    }
+
+    /// Takes it out of the choice and marks it; from here on no connection reaches it.
+    fn begin_stop(&self, books: &mut Books, id: GenerationId) {
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        if !generation.state.is_live() || generation.state == GenerationState::Stopping {
+            return;
+        }
+        generation.undrain();
+        generation.enter(GenerationState::Stopping, None);
+        self.word_follows(books);
+    }
+
+    /// Ends a generation and waits until it is gone: its signal to its first process, then
+    /// SIGKILL to all of it at the deadline.
+    pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
+        let (cgroup, main, signal) = {
+            let mut books = self.books.lock().await;
+            self.begin_stop(&mut books, id);
+            self.settle(&mut books);
+            let Some(generation) = books.get(id) else {
+                return;
+            };
+            let program = generation.command.first().map_or("", String::as_str);
+            let signal = self.config.drain.signal;
+            (
+                generation.cgroup.clone(),
+                generation.main,
+                signal.unwrap_or_else(|| recipe::graceful_signal(program)),
+            )
+        };
+        let deadline = Deadline::after(self.config.drain.deadline);
+        let mut cut = None;
+        if cgroup.is_populated() {
+            match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
+                Some((pid, _)) => send(pid, signal),
+                None => cgroup.signal(signal),
+            }
+            let gone = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
+            if gone.is_err() {
+                cut = Some(self.path.live(Some(id)));
+                if let Err(error) = cgroup.kill() {
+                    tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
+                }
+                let gone = tokio::time::timeout(GONE, life::emptied(&cgroup)).await;
+                if gone.is_err() {
+                    tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
+                }
+            }
+        }
+        let mut books = self.books.lock().await;
+        self.retire_from_kernel(&mut books, id);
+        if let Some(generation) = books.get_mut(id)
+            && generation.state == GenerationState::Stopping
+        {
+            let reason = cut.map(|cut| {
+                let limit = humantime::format_duration(self.config.drain.deadline);
+                format!("killed after {limit}, {cut} connections cut")
+            });
+            generation.enter(GenerationState::Stopped, reason);
+        }
+        self.settle(&mut books);
+    }
+
+    /// Ends everything the service has, and removes what it left on the host.
+    ///
+    /// # Errors
+    ///
+    /// When the keeper does not answer or the pins cannot be removed.
+    pub async fn down(self: &Arc<Self>) -> Result<(), VerbError> {
+        let ids: Vec<GenerationId> = {
+            let mut books = self.books.lock().await;
+            // Nobody takes over: the active one is ended too.
+            books.previous = None;
+            self.path.steer(SteeringWord::default());
+            books.generations.iter().map(|g| g.id).collect()
+        };
+        let ending = ids.into_iter().map(|id| self.end(id));
+        futures_util::future::join_all(ending).await;
+        self.keeper.quit()?;
+        self.path.pins().remove()?;
+        let cgroup = &self.cgroup;
+        let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;
+        let removed = match gone {
+            Ok(Ok(())) => cgroup.remove(),
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(std::io::Error::other("processes are left in it")),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, cgroup = %cgroup.path().display(), "the cgroup stays");
+        }
+        if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
+            tracing::warn!(%error, "the ledger stays");
+        }
+        Ok(())
+    }
+
+    /// Its row, its last counts, its cgroup.
+    pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
+        for group in self.path.groups() {
+            group.unregister(id);
+        }
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        if generation.state.is_live() {
+            generation.counted = self.path.connections(Some(id)).plus(generation.counted);
+        }
+        generation.steered.clear();
+        if !generation.cgroup.is_populated()
+            && let Err(error) = generation.cgroup.remove()
+        {
+            tracing::debug!(%error, "the cgroup stays for now");
+        }
+    }
+}
+
+fn send(pid: u32, signal: Signal) {
+    let Ok(raw) = i32::try_from(pid) else {
+        return;
+    };
+    if let Err(error) = kill(Pid::from_raw(raw), signal) {
+        tracing::debug!(pid, %error, "it was gone before the signal");
+    }
+}

@@ -1,0 +1,205 @@
+//! What happens without being asked for: generations end, the kernel reports, time passes.
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::{Event, EventKind, GenerationId};
+
+use super::{Service, books::Books};
+use crate::{
+    clock,
+    datapath::{DatapathError, Events},
+    generation::life::{self, Main},
+    rollout::GenerationState,
+    sys::{
+        process,
+        sock_diag::{self, Protocol},
+        users,
+    },
+};
+
+/// How often a service is looked after.
+const TEND: Duration = Duration::from_secs(1);
+/// Bytes of a generation's output that are kept before it is turned over.
+const OUTPUT: u64 = 16 * 1024 * 1024;
+/// Bind reports kept for a generation.
+const BINDS: usize = 8;
+
+impl Service {
+    /// Looks after the service until the task is ended.
+    pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
+        let mut events = Events::open(self.path.pins())?;
+        let mut tend = tokio::time::interval(TEND);
+        loop {
+            tokio::select! {
+                arrived = events.next() => match arrived {
+                    Ok(arrived) => self.heard(&arrived).await,
+                    Err(error) => {
+                        tracing::error!(service = self.name(), %error, "events are not heard");
+                        return Ok(());
+                    }
+                },
+                _ = tend.tick() => self.tend().await,
+            }
+        }
+    }
+
+    /// Waits in the background for the generation's end.
+    pub(super) fn watch_life(self: &Arc<Self>, books: &mut Books, id: GenerationId, main: Main) {
+        let Some(generation) = books.get(id) else {
+            return;
+        };
+        let cgroup = generation.cgroup.clone();
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let how = life::ended(main, &cgroup).await;
+            service.ended(id, how).await;
+        });
+    }
+
+    /// A generation has no process left.
+    async fn ended(self: &Arc<Self>, id: GenerationId, how: String) {
+        let mut books = self.books.lock().await;
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        generation.ended.send_replace(Some(how.clone()));
+        match generation.state {
+            GenerationState::Ready | GenerationState::Active | GenerationState::Draining | GenerationState::Standby => {
+                tracing::error!(generation = generation.name, how, "a generation ended by itself");
+                generation.undrain();
+                self.retire_from_kernel(&mut books, id);
+                if let Some(generation) = books.get_mut(id) {
+                    generation.enter(GenerationState::Failed, Some(how));
+                }
+                self.word_follows(&mut books);
+            }
+            // `deploy` or `end` waits for exactly this.
+            GenerationState::Starting | GenerationState::Stopping => {}
+            GenerationState::Stopped | GenerationState::Failed => {
+                self.retire_from_kernel(&mut books, id);
+            }
+        }
+        self.settle(&mut books);
+    }
+
+    async fn heard(&self, events: &[Event]) {
+        let mut books = self.books.lock().await;
+        for event in events {
+            match event.kind {
+                EventKind::Idle => {}
+                EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
+                    note_bind(&mut books, event, self.config.identity.uid);
+                }
+            }
+        }
+        drop(books);
+        self.changed.notify_waiters();
+    }
+
+    /// Once a second: what has no event of its own.
+    async fn tend(self: &Arc<Self>) {
+        let mut books = self.books.lock().await;
+        let active = self.path.word().active;
+        if let Some(active) = active
+            && let Err(error) = self.register(&mut books, active)
+        {
+            tracing::warn!(service = self.name(), %error, "the active generation's listeners");
+        }
+        if self.someone_waits(active) {
+            self.release_parked(&mut books);
+        }
+        self.expire(&mut books);
+        self.forget_closed(&books);
+        let outputs: Vec<_> = books
+            .generations
+            .iter()
+            .filter(|g| g.state.is_live())
+            .map(|g| self.places.output(self.name(), &g.name))
+            .collect();
+        drop(books);
+        for output in outputs {
+            turn_over(&output);
+        }
+    }
+
+    /// Ends what has been on standby long enough.
+    fn expire(self: &Arc<Self>, books: &mut Books) {
+        let now = clock::unix_seconds();
+        let keep = self.config.keep.as_secs();
+        let over: Vec<GenerationId> = books
+            .generations
+            .iter()
+            .filter(|g| g.state == GenerationState::Standby)
+            .filter(|g| now.saturating_sub(g.since) >= keep)
+            .map(|g| g.id)
+            .collect();
+        for id in over {
+            self.stop_in_background(books, id);
+        }
+    }
+
+    fn forget_closed(&self, books: &Books) {
+        let Ok(waiting) = sock_diag::waiting(Protocol::Tcp) else {
+            return;
+        };
+        let parked = |cookie| books.parks.iter().any(|p| p.cookie == cookie);
+        self.path
+            .forget_listeners(|cookie| parked(cookie) || waiting.iter().any(|w| w.cookie == cookie));
+    }
+}
+
+/// Remembers what `join` did, with the generation whose process it was.
+fn note_bind(books: &mut Books, event: &Event, owner: u32) {
+    let asked = std::net::SocketAddr::new(event.bound_address(), event.port);
+    let who = format!(
+        "{} (pid {}, user {})",
+        process::name(event.pid),
+        event.pid,
+        users::user_name(event.uid)
+    );
+    let text = match event.kind {
+        EventKind::BindRefused => format!(
+            "its bind of {asked} was refused, for that address is not declared and would take \
+             clients before a promote: have the server listen on a declared address, or set bind \
+             = \"rewrite\" [{who}]"
+        ),
+        EventKind::BindRewritten => format!("its bind of {asked} was moved to the declared address"),
+        EventKind::ForeignUser => format!(
+            "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
+             refuses: set user = \"{0}\" for the service [{who}]",
+            users::user_name(event.uid),
+            users::user_name(owner)
+        ),
+        EventKind::Idle => return,
+    };
+    tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
+    let owner = books
+        .generations
+        .iter_mut()
+        .rev()
+        .find(|g| g.cgroup.ids().contains(&event.cgroup));
+    if let Some(generation) = owner {
+        generation.binds.push(text);
+        let excess = generation.binds.len().saturating_sub(BINDS);
+        generation.binds.drain(..excess);
+    }
+}
+
+/// Moves a large output aside: a copy, then to length zero, for the server appends and is not
+/// asked to open it again.
+fn turn_over(output: &std::path::Path) {
+    let large = output.metadata().is_ok_and(|file| file.len() > OUTPUT);
+    if !large {
+        return;
+    }
+    let aside = output.with_extension("log.1");
+    let turned = std::fs::copy(output, aside).and_then(|_bytes| {
+        std::fs::File::options()
+            .write(true)
+            .open(output)?
+            .set_len(0)
+    });
+    if let Err(error) = turned {
+        tracing::warn!(%error, output = %output.display(), "the output cannot be turned over");
+    }
+}

@@ -1,0 +1,172 @@
+//! The other side of the API: what the command line, tests and scripts in Rust use.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, body::{Bytes, Incoming}, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use super::wire::{Done, Failure, Line, Progress, Status, VERSION, VERSION_HEADER};
+
+/// Why a request was not answered with success.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// No agent at the socket.
+    #[error(
+        "no agent runs at {path} ({source}); start one with `hotlb agent` or `hotlb run`, or set \
+         HOTLB_RUNTIME_DIR to the one you mean"
+    )]
+    NoAgent {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket may not be used.
+    #[error("the agent's socket {path} may not be used; try sudo, or join group hotlb to look")]
+    NotPermitted {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The agent refused or failed.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+    /// The connection broke, or what came is not understood.
+    #[error("the agent's answer broke off: {0}; see its log, and `hotlb status`")]
+    Broken(String),
+}
+
+impl ClientError {
+    /// The exit code: see `docs/cli.md`.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::NoAgent { .. } => 3,
+            Self::NotPermitted { .. } => 4,
+            Self::Refused(failure) => failure.exit,
+            Self::Broken(_) => 1,
+        }
+    }
+
+    /// The error as the API would have sent it.
+    pub fn to_failure(&self) -> Failure {
+        let code = match self {
+            Self::NoAgent { .. } => "no_agent",
+            Self::NotPermitted { .. } => "not_permitted",
+            Self::Refused(failure) => &failure.code,
+            Self::Broken(_) => "broken",
+        };
+        Failure {
+            code: code.to_owned(),
+            message: self.to_string(),
+            exit: self.exit(),
+        }
+    }
+}
+
+/// A client of the agent behind a socket. Each request has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the agent at `socket`.
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Everything the agent knows.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let response = self.request(Method::GET, "/v1/status", Bytes::new()).await?;
+        let good = response.status().is_success();
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        if good {
+            serde_json::from_slice(&body).map_err(broken)
+        } else {
+            Err(refused(&body))
+        }
+    }
+
+    /// Has the agent do something, and tells what it says on the way.
+    pub async fn verb<T: Serialize>(
+        &self,
+        path: &str,
+        request: &T,
+        mut progress: impl FnMut(&Progress),
+    ) -> Result<Done, ClientError> {
+        let body = serde_json::to_vec(request).map_err(broken)?;
+        let response = self.request(Method::POST, path, body.into()).await?;
+        if !response.status().is_success() {
+            let body = response.into_body().collect().await.map_err(broken)?;
+            return Err(refused(&body.to_bytes()));
+        }
+        let mut body = response.into_body();
+        let mut pending = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(broken)?.into_data() {
+                pending.extend_from_slice(&data);
+            }
+            while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                match serde_json::from_slice(&line).map_err(broken)? {
+                    Line::Progress(step) => progress(&step),
+                    Line::Done(done) => return Ok(done),
+                    Line::Error(failure) => return Err(ClientError::Refused(failure)),
+                }
+            }
+        }
+        Err(ClientError::Broken("no last line".to_owned()))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| self.unreachable(source))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the response; its errors are seen there.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "hotlb")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(VERSION_HEADER, VERSION)
+            .body(Full::new(body))
+            .map_err(broken)?;
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        let path = self.socket.clone();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::NotPermitted { path }
+        } else {
+            ClientError::NoAgent { path, source }
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Broken(error.to_string())
+}
+
+fn refused(body: &[u8]) -> ClientError {
+    match serde_json::from_slice(body) {
+        Ok(Line::Error(failure)) => ClientError::Refused(failure),
+        _ => ClientError::Broken(String::from_utf8_lossy(body).into_owned()),
+    }
+}

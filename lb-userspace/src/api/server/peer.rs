@@ -1,0 +1,44 @@
+//! Who is at the other end of the socket.
+
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use tokio::net::UnixListener;
+
+use super::Control;
+use crate::sys::users;
+
+/// The credentials the kernel gives for a connection (`SO_PEERCRED`): those of the process when
+/// it connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// `None` if the kernel gave none.
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Self {
+            uid: credentials.map(|peer| peer.uid()),
+            pid: credentials.and_then(|peer| peer.pid()),
+        }
+    }
+}
+
+impl Peer {
+    /// Whether it may operate.
+    pub(super) fn may_operate(self, control: &Control) -> bool {
+        self.uid.is_some_and(|uid| {
+            uid == 0 || uid == users::effective_uid() || control.operators.contains(&uid)
+        })
+    }
+
+    /// Its name for the log.
+    pub(super) fn describe(self) -> String {
+        let user = self.uid.map_or_else(|| "?".to_owned(), users::user_name);
+        match self.pid {
+            Some(pid) => format!("{user} (pid {pid})"),
+            None => user,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What can be asked.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Path, Request, State, rejection::JsonRejection},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+
+use super::{
+    Control,
+    answer::{failure, stream, verb_failure},
+    peer::Peer,
+};
+use crate::{
+    agent::{Reporter, Service, VerbError},
+    api::wire::{
+        DeployRequest, Done, Failure, GenerationRequest, Status, VERSION, VERSION_HEADER,
+    },
+};
+
+type Shared = State<Arc<Control>>;
+
+pub(super) fn router(control: Arc<Control>) -> Router {
+    let verbs = Router::new()
+        .route("/v1/services/{service}/deploy", post(deploy))
+        .route("/v1/services/{service}/promote", post(promote))
+        .route("/v1/services/{service}/rollback", post(rollback))
+        .route("/v1/services/{service}/stop", post(stop))
+        .route("/v1/down", post(down))
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), may_operate));
+    Router::new()
+        .route("/v1/status", get(status))
+        .merge(verbs)
+        .layer(middleware::from_fn(same_version))
+        .route("/v1/openapi.json", get(openapi))
+        .fallback(unknown)
+        .with_state(control)
+}
+
+async fn status(State(control): Shared) -> Json<Status> {
+    Json(control.agent.status().await)
+}
+
+async fn openapi() -> impl axum::response::IntoResponse {
+    let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
+    (json, include_str!("../openapi.json"))
+}
+
+async fn deploy(
+    State(control): Shared,
+    Path(service): Path<String>,
+    body: Result<Json<DeployRequest>, JsonRejection>,
+) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return bad_request(&rejection),
+    };
+    on_service(&control, &service, |service, reporter| async move {
+        service.deploy(request, &reporter).await
+    })
+}
+
+async fn promote(
+    State(control): Shared,
+    Path(service): Path<String>,
+    body: Result<Json<GenerationRequest>, JsonRejection>,
+) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return bad_request(&rejection),
+    };
+    on_service(&control, &service, |service, reporter| async move {
+        service.promote(&request.generation, &reporter).await
+    })
+}
+
+async fn rollback(State(control): Shared, Path(service): Path<String>) -> Response {
+    on_service(&control, &service, |service, reporter| async move {
+        service.rollback(&reporter).await
+    })
+}
+
+async fn stop(
+    State(control): Shared,
+    Path(service): Path<String>,
+    body: Result<Json<GenerationRequest>, JsonRejection>,
+) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return bad_request(&rejection),
+    };
+    on_service(&control, &service, |service, reporter| async move {
+        service.stop(&request.generation, &reporter).await
+    })
+}
+
+async fn down(State(control): Shared) -> Response {
+    stream(|reporter| async move {
+        reporter.step("ending all generations");
+        control.agent.down().await?;
+        control.ended.notify_one();
+        Ok(Done {
+            message: "all generations ended; nothing is left".to_owned(),
+            ..Done::default()
+        })
+    })
+}
+
+/// Runs a verb on the service of this name.
+fn on_service<F>(
+    control: &Control,
+    name: &str,
+    verb: impl FnOnce(Arc<Service>, Reporter) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Done, VerbError>> + Send + 'static,
+{
+    match control.agent.service(name) {
+        Ok(service) => stream(|reporter| verb(Arc::clone(service), reporter)),
+        Err(error) => failure(StatusCode::NOT_FOUND, verb_failure(&error)),
+    }
+}
+
+fn bad_request(rejection: &JsonRejection) -> Response {
+    let failed = Failure {
+        code: "bad_request".to_owned(),
+        message: format!("the request is not understood: {}", rejection.body_text()),
+        exit: 2,
+    };
+    failure(StatusCode::BAD_REQUEST, failed)
+}
+
+/// Lets a verb pass only for who may operate.
+async fn may_operate(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let who = peer.describe();
+    let what = request.uri().path().to_owned();
+    if peer.may_operate(&control) {
+        tracing::info!(who, what, "asked");
+        return next.run(request).await;
+    }
+    tracing::warn!(who, what, "not permitted");
+    let failed = Failure {
+        code: "not_permitted".to_owned(),
+        message: format!(
+            "{who} may look but not operate; use sudo, or add the user to [agent] operators"
+        ),
+        exit: 4,
+    };
+    failure(StatusCode::FORBIDDEN, failed)
+}
+
+/// Refuses clients of another version.
+async fn same_version(request: Request, next: Next) -> Response {
+    let theirs = request
+        .headers()
+        .get(VERSION_HEADER)
+        .and_then(|value| value.to_str().ok());
+    if theirs.and_then(|value| value.parse().ok()) == Some(VERSION) {
+        return next.run(request).await;
+    }
+    let theirs = theirs.unwrap_or("none").escape_debug().to_string();
+    let failed = Failure {
+        code: "version".to_owned(),
+        message: format!(
+            "the client speaks API version {theirs}, this agent ({}) version {VERSION}; use the \
+             hotlb of the agent's version",
+            env!("CARGO_PKG_VERSION")
+        ),
+        exit: 8,
+    };
+    failure(StatusCode::UPGRADE_REQUIRED, failed)
+}
+
+async fn unknown(request: Request) -> Response {
+    let failed = Failure {
+        code: "unknown_path".to_owned(),
+        message: format!(
+            "this agent ({}) knows no {} {}; GET /v1/openapi.json lists what there is",
+            env!("CARGO_PKG_VERSION"),
+            request.method(),
+            request.uri().path()
+        ),
+        exit: 8,
+    };
+    failure(StatusCode::NOT_FOUND, failed).into_response()
+}

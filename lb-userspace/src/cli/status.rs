@@ -1,0 +1,102 @@
+//! The table of `hotlb status`.
+
+use std::{fmt::Write as _, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::api::wire::{GenerationStatus, ServiceStatus, Status};
+
+/// The status for people.
+pub(super) fn table(status: &Status) -> String {
+    let mut text = String::new();
+    for service in &status.services {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{}", service_table(service));
+        text.push('\n');
+    }
+    text
+}
+
+fn service_table(service: &ServiceStatus) -> String {
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    let mut text = format!("{}  on {}", service.name, listen.join(", "));
+    let active = service.active.as_deref().unwrap_or("nobody");
+    let _infallible = write!(text, "  active: {active}");
+    if let Some(previous) = &service.previous {
+        let _infallible = write!(text, "  rollback to: {previous}");
+    }
+    if service.parked > 0 {
+        let _infallible = write!(text, "  parked: {}", service.parked);
+    }
+    text.push('\n');
+    for warning in &service.warnings {
+        let _infallible = writeln!(text, "  ! {warning}");
+    }
+    if service.generations.is_empty() {
+        text.push_str("  no generation yet: hotlb deploy -- COMMAND\n");
+        return text;
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "GENERATION", "STATE", "FOR", "PID", "LIVE", "OPENED", "CLOSED", "ABORTED", "QUEUE", "COMMAND",
+    ]);
+    for generation in service.generations.iter().rev() {
+        table.add_row(row(generation));
+    }
+    for column in 3..9 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for line in table.lines() {
+        let _infallible = writeln!(text, " {}", line.trim_end());
+    }
+    text
+}
+
+fn row(generation: &GenerationStatus) -> Vec<String> {
+    let counts = generation.connections;
+    let queue: u32 = generation.listeners.iter().map(|l| l.queue).sum();
+    vec![
+        generation.name.clone(),
+        generation.state.name().to_owned(),
+        age(generation.for_seconds),
+        generation.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        counts.live.to_string(),
+        (counts.opened + counts.moved_in).to_string(),
+        (counts.closed + counts.moved_out).to_string(),
+        counts.aborted.to_string(),
+        queue.to_string(),
+        shorten(&generation.command.join(" ")),
+    ]
+}
+
+/// The two greatest units: "3h 12m", not "3h 12m 7s".
+fn age(seconds: u64) -> String {
+    let whole = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn shorten(command: &str) -> String {
+    const WIDTH: usize = 48;
+    let clean: String = command.chars().filter(|c| !c.is_control()).collect();
+    if clean.chars().count() <= WIDTH {
+        clean
+    } else {
+        clean.chars().take(WIDTH - 1).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_commands_stay_short() {
+        assert_eq!(age(0), "0s");
+        assert_eq!(age(3 * 3600 + 12 * 60 + 7), "3h 12m");
+        assert_eq!(shorten("a\u{1b}[31mb"), "a[31mb");
+        assert_eq!(shorten(&"x".repeat(100)).chars().count(), 48);
+    }
+}

@@ -1,0 +1,131 @@
+//! What each verb asks of the agent.
+
+use std::{io, path::PathBuf};
+
+use serde_json::json;
+
+use super::{
+    args::{Command, DeployArgs, ServiceArgs, TargetArgs},
+    output::Printer,
+    status,
+};
+use crate::api::{
+    client::{Client, ClientError},
+    wire::{DeployRequest, Done, Failure, GenerationRequest, Status},
+};
+
+/// Does what a verb says, through the agent. Verbs without an agent are not for here.
+pub async fn execute(
+    command: &Command,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    let done = match command {
+        Command::Deploy(args) => deploy(args, client, printer).await?,
+        Command::Upgrade(args) => deploy_and_promote(args, client, printer).await?,
+        Command::Promote(args) => target("promote", args, client, printer).await?,
+        Command::Stop(args) => target("stop", args, client, printer).await?,
+        Command::Rollback(args) => {
+            let path = path(args, "rollback");
+            client.verb(&path, &json!({}), |step| printer.progress(step)).await?
+        }
+        Command::Down => client.verb("/v1/down", &json!({}), |step| printer.progress(step)).await?,
+        Command::Status(args) => return show(args, client, printer).await,
+        Command::Agent(_)
+        | Command::Run(_)
+        | Command::Doctor
+        | Command::Completions { .. }
+        | Command::Keep { .. }
+        | Command::Exec => return Ok(()),
+    };
+    printer.done(&done).map_err(cannot_print)
+}
+
+/// Deploys, then promotes what was deployed.
+pub async fn deploy_and_promote(
+    args: &DeployArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<Done, ClientError> {
+    let deployed = deploy(args, client, printer).await?;
+    let request = GenerationRequest {
+        generation: deployed.generation.unwrap_or_default(),
+    };
+    let path = path(args.service(), "promote");
+    client.verb(&path, &request, |step| printer.progress(step)).await
+}
+
+async fn deploy(
+    args: &DeployArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<Done, ClientError> {
+    let request = DeployRequest {
+        generation: args.generation.clone(),
+        command: args.command.clone(),
+        cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
+        env: args.env.iter().cloned().collect(),
+        timeout_ms: args
+            .timeout
+            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let path = path(args.service(), "deploy");
+    client.verb(&path, &request, |step| printer.progress(step)).await
+}
+
+async fn target(
+    verb: &str,
+    args: &TargetArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<Done, ClientError> {
+    let request = GenerationRequest {
+        generation: args.generation.clone(),
+    };
+    let path = path(args.service(), verb);
+    client.verb(&path, &request, |step| printer.progress(step)).await
+}
+
+async fn show(
+    args: &ServiceArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    let mut status = client.status().await?;
+    if let Some(name) = &args.service {
+        only(&mut status, name)?;
+    }
+    printer
+        .value(&status, || status::table(&status))
+        .map_err(cannot_print)
+}
+
+fn only(status: &mut Status, name: &str) -> Result<(), ClientError> {
+    let known: Vec<String> = status.services.iter().map(|s| s.name.clone()).collect();
+    status.services.retain(|service| service.name == name);
+    if status.services.is_empty() {
+        return Err(ClientError::Refused(Failure {
+            code: "unknown_service".to_owned(),
+            message: format!("no service {}; known: {}", name.escape_debug(), known.join(", ")),
+            exit: 5,
+        }));
+    }
+    Ok(())
+}
+
+/// "-" is the only service there is.
+fn path(args: &ServiceArgs, verb: &str) -> String {
+    let service: String = args
+        .service
+        .as_deref()
+        .unwrap_or("-")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '?' })
+        .collect::<String>()
+        .replace('?', "%3F");
+    format!("/v1/services/{service}/{verb}")
+}
+
+fn cannot_print(error: io::Error) -> ClientError {
+    ClientError::Broken(format!("cannot print: {error}"))
+}

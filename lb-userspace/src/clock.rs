@@ -1,0 +1,39 @@
+//! The only place that reads time.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time, for deadlines and durations.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since 1970, for people and records.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// A moment after which a wait is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The moment `duration` from now.
+    pub fn after(duration: Duration) -> Self {
+        Self(now() + duration)
+    }
+
+    /// What is left, or `None` when it is over.
+    pub fn left(self) -> Option<Duration> {
+        self.0
+            .checked_duration_since(now())
+            .filter(|left| !left.is_zero())
+    }
+
+    /// The moment, for `tokio::time::timeout_at`.
+    pub fn instant(self) -> tokio::time::Instant {
+        self.0.into()
+    }
+}

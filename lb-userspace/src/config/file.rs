@@ -1,0 +1,336 @@
+//! `hotlb.toml`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    ConfigError,
+    service::{DrainPolicy, HandOver, Health, ServiceConfig, Undeclared},
+};
+use crate::sys::users::Identity;
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The agent's own part.
+    pub agent: AgentConfig,
+    /// The services, by name.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Where Prometheus scrapes; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Users who may operate, beside root and the agent's own.
+    pub operators: Vec<String>,
+}
+
+/// An address, or "off".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            metrics: Some(METRICS),
+            operators: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    agent: AgentTable,
+    #[serde(default)]
+    service: BTreeMap<String, ServiceTable>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct AgentTable {
+    metrics: Option<MetricsAddress>,
+    #[serde(default)]
+    operators: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    listen: Vec<SocketAddr>,
+    health: Option<HealthTable>,
+    user: Option<String>,
+    group: Option<String>,
+    #[serde(default)]
+    mode: HandOver,
+    #[serde(default)]
+    notify: bool,
+    #[serde(default)]
+    bind: Undeclared,
+    ready_timeout: Option<Span>,
+    #[serde(default)]
+    drain: DrainTable,
+    keep: Option<Span>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthTable {
+    http: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct DrainTable {
+    signal: Option<SignalName>,
+    signal_after: Option<Span>,
+    deadline: Option<Span>,
+}
+
+/// A duration as people write it: "30s", "1m 30s".
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map(Span)
+            .map_err(|error| de::Error::custom(format!("\"{text}\" is no duration: {error}")))
+    }
+}
+
+struct SignalName(Signal);
+
+impl<'de> Deserialize<'de> for SignalName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let upper = text.to_ascii_uppercase();
+        let name = if upper.starts_with("SIG") {
+            upper
+        } else {
+            format!("SIG{upper}")
+        };
+        name.parse()
+            .map(SignalName)
+            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is no signal")))
+    }
+}
+
+impl<'de> Deserialize<'de> for MetricsAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error: String| de::Error::custom(error))
+    }
+}
+
+impl std::str::FromStr for MetricsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_bad| format!("\"{text}\" is neither ADDRESS:PORT nor \"off\""))
+    }
+}
+
+impl MetricsAddress {
+    /// The address, if any.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConfigError`]; line and column where the text is at fault.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks `text`, which was read from `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| malformed(text, path, &error))?;
+        if file.service.is_empty() {
+            return Err(ConfigError::NoService(path.to_owned()));
+        }
+        let services = file
+            .service
+            .into_iter()
+            .map(|(name, table)| resolve(&name, table))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_apart(&services)?;
+        Ok(Self {
+            agent: AgentConfig {
+                metrics: file.agent.metrics.map_or(Some(METRICS), MetricsAddress::address),
+                operators: file.agent.operators,
+            },
+            services,
+        })
+    }
+}
+
+fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError> {
+    let mut service = ServiceConfig::new(name, table.listen)?;
+    if let Some(HealthTable { http }) = table.health {
+        if !http.starts_with('/') {
+            return Err(ConfigError::Value {
+                service: name.to_owned(),
+                key: "health.http",
+                reason: format!("\"{http}\" must begin with a slash"),
+            });
+        }
+        service.health = Health::Http(http);
+    }
+    if table.user.is_some() || table.group.is_some() {
+        let user = table.user.as_deref().unwrap_or("root");
+        service.identity = Identity::resolve(user, table.group.as_deref()).map_err(|source| {
+            ConfigError::Identity {
+                service: name.to_owned(),
+                source,
+            }
+        })?;
+    }
+    let drain = DrainPolicy::default();
+    service.drain = DrainPolicy {
+        signal: table.drain.signal.map(|signal| signal.0),
+        signal_after: table.drain.signal_after.map_or(drain.signal_after, |span| span.0),
+        deadline: table.drain.deadline.map_or(drain.deadline, |span| span.0),
+    };
+    if let Some(Span(timeout)) = table.ready_timeout {
+        service.ready_timeout = timeout;
+    }
+    if let Some(Span(keep)) = table.keep {
+        service.keep = keep;
+    }
+    service.hand_over = table.mode;
+    service.notify = table.notify;
+    service.undeclared = table.bind;
+    Ok(service)
+}
+
+/// An address belongs to one service, once.
+fn check_apart(services: &[ServiceConfig]) -> Result<(), ConfigError> {
+    let mut owners: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for service in services {
+        for &address in &service.listen {
+            if let Some(first) = owners.insert(address, &service.name) {
+                return Err(ConfigError::Shared {
+                    address,
+                    first: first.to_owned(),
+                    second: service.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    ConfigError::Malformed {
+        path: PathBuf::from(path),
+        line: before.matches('\n').count() + 1,
+        column: before.chars().rev().take_while(|&c| c != '\n').count() + 1,
+        message: error.message().replace('\n', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reads_everything_there_is() {
+        let config = parse(
+            r#"
+            [agent]
+            metrics = "off"
+            operators = ["deploy"]
+            [service.web]
+            listen = ["0.0.0.0:8080", "[::]:8080"]
+            health = { http = "/healthz" }
+            user = "root"
+            mode = "inherit"
+            notify = true
+            bind = "rewrite"
+            ready_timeout = "5s"
+            drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
+            keep = "1h"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.agent.metrics, None);
+        let web = &config.services[0];
+        assert_eq!(web.health, Health::Http("/healthz".into()));
+        assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
+        assert_eq!(web.drain.deadline, Duration::from_secs(90));
+        assert_eq!((web.hand_over, web.undeclared), (HandOver::Inherit, Undeclared::Rewrite));
+        assert_eq!(web.keep, Duration::from_hours(1));
+    }
+
+    #[test]
+    fn says_where_and_what_is_wrong() {
+        let cases = [
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"\n", "hotlb.toml:"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nlitsen = 1\n", "hotlb.toml:3:1: unknown field `litsen`"),
+            ("[service.web]\nlisten = [\"0.0.0.0\"]\n", "hotlb.toml:2:11: invalid socket address"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n", "hotlb.toml:3:8: \"soon\" is no duration"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\ndrain = { signal = \"HUHU\" }\n", "\"HUHU\" is no signal"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nuser = \"no-such-user\"\n", "user \"no-such-user\" does not exist"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nhealth = { http = \"x\" }\n", "must begin with a slash"),
+            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\n[service.api]\nlisten = [\"0.0.0.0:80\"]\n", "services api and web both listen on 0.0.0.0:80"),
+            ("[service.\"a.b\"]\nlisten = [\"0.0.0.0:80\"]\n", "\"a.b\" cannot be a name"),
+            ("[service.web]\n", "missing field `listen`"),
+            ("", "no service is configured"),
+            ("[agent]\nmetrics = \"here\"\n", "neither ADDRESS:PORT nor \"off\""),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One service, checked and resolved.
+
+use std::{net::SocketAddr, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+use crate::sys::{listener::Twin, users::Identity};
+
+/// A service as the agent runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Its addresses; one reuseport group each.
+    pub listen: Vec<SocketAddr>,
+    /// How a candidate is asked whether it serves.
+    pub health: Health,
+    /// Who its servers run as; also the owner of the groups.
+    pub identity: Identity,
+    /// How a generation gets its listeners.
+    pub hand_over: HandOver,
+    /// Whether readiness waits for the server's READY=1.
+    pub notify: bool,
+    /// What happens to a bind of the service's port on an undeclared address.
+    pub undeclared: Undeclared,
+    /// How long a candidate may take to become ready.
+    pub ready_timeout: Duration,
+    /// How a generation is drained.
+    pub drain: DrainPolicy,
+    /// How long a drained generation stays up, for a rollback by one store.
+    pub keep: Duration,
+}
+
+/// How a candidate is asked whether it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// A connection that the server accepts.
+    Tcp,
+    /// A GET of this path that is answered with a status of 200 to 399.
+    Http(String),
+}
+
+/// How a generation gets its listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum HandOver {
+    /// The server opens them; both generations listen side by side.
+    #[default]
+    Overlap,
+    /// The agent opens them and passes them on as `LISTEN_FDS`.
+    Inherit,
+}
+
+/// What happens to a bind of the service's port on an undeclared address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Undeclared {
+    /// It fails.
+    #[default]
+    Refuse,
+    /// It goes to the declared address of its family.
+    Rewrite,
+}
+
+/// How a generation is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPolicy {
+    /// What tells the server to finish; `None`: what its kind understands
+    /// ([`crate::rollout::recipe`]).
+    pub signal: Option<Signal>,
+    /// How long its connections may end by themselves before the signal.
+    pub signal_after: Duration,
+    /// When what is left is ended, counted from the signal.
+    pub deadline: Duration,
+}
+
+impl Default for DrainPolicy {
+    fn default() -> Self {
+        Self {
+            signal: None,
+            signal_after: Duration::from_secs(2),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ServiceConfig {
+    /// A service with these addresses and the usual policies.
+    ///
+    /// # Errors
+    ///
+    /// When the name or an address cannot be used.
+    pub fn new(name: &str, listen: Vec<SocketAddr>) -> Result<Self, ConfigError> {
+        check_name(name)?;
+        if listen.is_empty() {
+            return Err(ConfigError::NoAddress(name.to_owned()));
+        }
+        for &address in &listen {
+            check_address(name, address)?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            listen,
+            health: Health::Tcp,
+            identity: Identity::root(),
+            hand_over: HandOver::default(),
+            notify: false,
+            undeclared: Undeclared::default(),
+            ready_timeout: Duration::from_secs(30),
+            drain: DrainPolicy::default(),
+            keep: Duration::from_mins(10),
+        })
+    }
+
+    /// The socket a server is expected to open at `address`: dual-stack for an IPv6 wildcard
+    /// that is declared alone, v6only where the IPv4 wildcard of the same port is declared too.
+    pub fn twin(&self, address: SocketAddr) -> Twin {
+        let beside_v4 = self
+            .listen
+            .iter()
+            .any(|other| other.is_ipv4() && other.port() == address.port());
+        let v6only = address.is_ipv6() && (beside_v4 || !address.ip().is_unspecified());
+        Twin {
+            address,
+            v6only,
+            uid: self.identity.uid,
+        }
+    }
+}
+
+fn check_address(service: &str, address: SocketAddr) -> Result<(), ConfigError> {
+    let reason = if address.port() == 0 {
+        "the port must be named"
+    } else if address.ip().is_multicast() {
+        "it is a multicast address"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Address {
+        service: service.to_owned(),
+        address,
+        reason,
+    })
+}
+
+/// The longest name of a service or generation.
+pub const SERVICE_NAME_LENGTH: usize = 40;
+
+/// Names become directories (cgroup, bpffs: no dots), labels and terminal output.
+pub fn check_name(name: &str) -> Result<(), ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.len() <= SERVICE_NAME_LENGTH && name.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(ConfigError::Name(name.escape_debug().to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(listen: &[&str]) -> Result<ServiceConfig, ConfigError> {
+        ServiceConfig::new("web", listen.iter().map(|a| a.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn an_ipv6_wildcard_alone_is_dual_stack() {
+        let v6only = |listen: &[&str]| {
+            let service = service(listen).unwrap();
+            let address = *service.listen.last().unwrap();
+            service.twin(address).v6only
+        };
+        assert!(!v6only(&["[::]:80"]));
+        assert!(!v6only(&["0.0.0.0:81", "[::]:80"]));
+        assert!(v6only(&["0.0.0.0:80", "[::]:80"]));
+        assert!(v6only(&["[::1]:80"]));
+        assert!(!v6only(&["0.0.0.0:80"]));
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_listened_on() {
+        assert!(matches!(service(&[]), Err(ConfigError::NoAddress(_))));
+        assert!(matches!(service(&["0.0.0.0:0"]), Err(ConfigError::Address { .. })));
+        assert!(matches!(service(&["224.0.0.1:80"]), Err(ConfigError::Address { .. })));
+    }
+
+    #[test]
+    fn refuses_names_that_are_no_directories() {
+        for name in ["", "a.b", "a/b", "..", "-a", "a b", "\u{1b}[31m", &"x".repeat(41)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["web", "gen1", "2026-11-22_a", &"x".repeat(40)] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+}

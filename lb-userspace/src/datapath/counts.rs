@@ -1,0 +1,75 @@
+//! What the kernel programs counted, summed over the CPUs.
+
+use lb_common::{ConnectionCell, EXIT_CELLS, Exit};
+use serde::{Deserialize, Serialize};
+
+/// One generation's connections since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionCounts {
+    /// Handshakes completed on its listeners.
+    pub opened: u64,
+    /// Connections that ended.
+    pub closed: u64,
+    /// Those that were reset, by either side.
+    pub aborted: u64,
+    /// Connections taken over, unaccepted, from a listener that closed.
+    pub moved_in: u64,
+    /// Connections given away likewise.
+    pub moved_out: u64,
+    /// Connections open now, the unaccepted ones included.
+    pub live: u64,
+}
+
+impl ConnectionCounts {
+    pub(super) fn from_cells(cells: &[u64], live: u64) -> Self {
+        let cell = |cell: ConnectionCell| cells.get(cell.index()).copied().unwrap_or_default();
+        Self {
+            opened: cell(ConnectionCell::Opened),
+            closed: cell(ConnectionCell::Closed),
+            aborted: cell(ConnectionCell::Aborted),
+            moved_in: cell(ConnectionCell::MovedIn),
+            moved_out: cell(ConnectionCell::MovedOut),
+            // A gauge that is touched by several CPUs can be read in the middle of a pair.
+            live: if live > i64::MAX as u64 { 0 } else { live },
+        }
+    }
+
+    /// These counts and those of an earlier life of the same generation.
+    #[must_use]
+    pub fn plus(self, earlier: Self) -> Self {
+        Self {
+            opened: self.opened + earlier.opened,
+            closed: self.closed + earlier.closed,
+            aborted: self.aborted + earlier.aborted,
+            moved_in: self.moved_in + earlier.moved_in,
+            moved_out: self.moved_out + earlier.moved_out,
+            live: self.live,
+        }
+    }
+}
+
+/// How the calls of `steer` ended, over all groups of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SteeringCounts {
+    cells: [u64; EXIT_CELLS],
+}
+
+impl SteeringCounts {
+    pub(super) fn new(cells: [u64; EXIT_CELLS]) -> Self {
+        Self { cells }
+    }
+
+    /// How often the program ran.
+    pub fn calls(&self) -> u64 {
+        self.cell(Exit::CALLS)
+    }
+
+    /// How often it ended this way.
+    pub fn exits(&self, exit: Exit, migrating: bool) -> u64 {
+        self.cell(exit.cell(migrating))
+    }
+
+    fn cell(&self, index: usize) -> u64 {
+        self.cells.get(index).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,231 @@
+//! One reuseport group: its socket array, its rows, its instance of `steer`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    maps::MapData,
+    programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
+};
+use lb_common::{GenerationId, PARKING_SLOT, SEATS, SLOTS, SeatRow, names};
+
+use super::{error::DatapathError, pins::Pins};
+use crate::sys::{bpf, mapped::MappedCells};
+
+/// Room kept behind a generation's listeners for those it opens later (a reload that adds
+/// workers), since a listener keeps its slot and a row names one range.
+const HEADROOM: u32 = 8;
+
+/// A reuseport group that `steer` decides about.
+#[derive(Debug)]
+pub struct Group {
+    address: SocketAddr,
+    sockets: MapData,
+    rows: MappedCells,
+    steer: SkReuseport,
+}
+
+/// What a registration changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Listeners that have a slot now, by cookie.
+    pub steered: BTreeMap<u64, u32>,
+    /// Listeners for which the generation's range had no room.
+    pub left_out: Vec<u64>,
+}
+
+impl Group {
+    /// Opens the pins of the group at `address`.
+    pub(super) fn open(pins: &Pins, address: SocketAddr) -> Result<Self, DatapathError> {
+        let dir = pins.group(address);
+        let map = |name: &'static str| {
+            MapData::from_pin(dir.join(name)).map_err(DatapathError::map(name))
+        };
+        let rows = MappedCells::new(map(names::ROWS)?.fd(), SEATS as usize)
+            .map_err(DatapathError::system("map the group's rows"))?;
+        Ok(Self {
+            address,
+            sockets: map(names::SOCKETS)?,
+            rows,
+            steer: open_steer(&dir)?,
+        })
+    }
+
+    /// The address the group listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Has `steer` decide for the group `socket` is in. Replaces any program another process
+    /// attached to it.
+    pub fn attach(&self, socket: impl std::os::fd::AsFd) -> Result<(), DatapathError> {
+        self.steer
+            .attach(socket.as_fd())
+            .map_err(DatapathError::program(names::STEER))
+    }
+
+    /// Makes `socket` the parking listener.
+    pub fn park(&self, socket: &OwnedFd, cookie: u64) -> Result<(), DatapathError> {
+        self.insert(PARKING_SLOT, socket.as_fd(), cookie)
+    }
+
+    /// Gives each of the generation's listeners a slot, and forgets those that are gone.
+    pub fn register(
+        &self,
+        generation: GenerationId,
+        listeners: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Registered, DatapathError> {
+        let seat = generation.seat() as usize;
+        let row = SeatRow::from_bits(self.rows.load(seat));
+        let range = if row.generation == Some(generation) {
+            u32::from(row.first)..u32::from(row.first) + self.room(seat, row)
+        } else {
+            let count = u32::try_from(listeners.len()).unwrap_or(SLOTS);
+            let first = self.free_range(count + HEADROOM.min(count.max(1)))?;
+            first..first + count + HEADROOM.min(count.max(1))
+        };
+        let filled = self.fill(range.clone(), listeners)?;
+        let last = filled.steered.values().max().copied();
+        let count = last.map_or(0, |slot| slot + 1 - range.start);
+        self.rows.store(
+            seat,
+            SeatRow {
+                generation: Some(generation),
+                first: narrow(range.start),
+                count: narrow(count),
+            }
+            .to_bits(),
+        );
+        Ok(filled)
+    }
+
+    /// Takes the generation out of the choice; its sockets leave their slots when they close.
+    pub fn unregister(&self, generation: GenerationId) {
+        let seat = generation.seat() as usize;
+        if SeatRow::from_bits(self.rows.load(seat)).generation == Some(generation) {
+            self.rows.store(seat, 0);
+        }
+    }
+
+    /// How many slots of the generation hold a socket right now.
+    pub fn live_listeners(&self, generation: GenerationId) -> u32 {
+        let row = SeatRow::from_bits(self.rows.load(generation.seat() as usize));
+        if row.generation != Some(generation) {
+            return 0;
+        }
+        let first = u32::from(row.first);
+        let live = (first..first + u32::from(row.count))
+            .filter(|&slot| matches!(self.cookie_at(slot), Ok(Some(_))))
+            .count();
+        u32::try_from(live).unwrap_or(u32::MAX)
+    }
+
+    fn fill(
+        &self,
+        range: std::ops::Range<u32>,
+        listeners: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Registered, DatapathError> {
+        let mut result = Registered::default();
+        let mut free = BTreeSet::new();
+        for slot in range {
+            match self.cookie_at(slot)? {
+                Some(cookie) if listeners.contains_key(&cookie) => {
+                    result.steered.insert(cookie, slot);
+                }
+                // A socket that closed has emptied its slot; another generation's cannot be here.
+                Some(_) => {}
+                None => {
+                    free.insert(slot);
+                }
+            }
+        }
+        for (&cookie, socket) in listeners {
+            if result.steered.contains_key(&cookie) {
+                continue;
+            }
+            match free.pop_first() {
+                Some(slot) => {
+                    self.insert(slot, socket.as_fd(), cookie)?;
+                    result.steered.insert(cookie, slot);
+                }
+                None => result.left_out.push(cookie),
+            }
+        }
+        Ok(result)
+    }
+
+    fn insert(&self, slot: u32, socket: BorrowedFd<'_>, cookie: u64) -> Result<(), DatapathError> {
+        bpf::insert_socket(self.sockets.fd().as_fd(), slot, socket).map_err(|source| {
+            DatapathError::Slot {
+                cookie,
+                slot,
+                source,
+            }
+        })
+    }
+
+    fn cookie_at(&self, slot: u32) -> Result<Option<u64>, DatapathError> {
+        bpf::socket_cookie_at(self.sockets.fd().as_fd(), slot)
+            .map_err(DatapathError::system("read a slot"))
+    }
+
+    /// How many slots from the row's first belong to it: up to the next row's first.
+    fn room(&self, seat: usize, row: SeatRow) -> u32 {
+        let next = self
+            .other_rows(seat)
+            .map(|other| u32::from(other.first))
+            .filter(|&first| first > u32::from(row.first))
+            .min()
+            .unwrap_or(SLOTS);
+        (next - u32::from(row.first)).min(u32::from(row.count) + HEADROOM)
+    }
+
+    /// The first slot of a run of `wanted` slots that no row claims and no socket fills.
+    fn free_range(&self, wanted: u32) -> Result<u32, DatapathError> {
+        let claimed: Vec<_> = self
+            .other_rows(usize::MAX)
+            .map(|row| {
+                let first = u32::from(row.first);
+                first..first + u32::from(row.count) + HEADROOM
+            })
+            .collect();
+        let mut first = PARKING_SLOT + 1;
+        let mut taken = 0;
+        for slot in first..SLOTS {
+            let used = claimed.iter().any(|range| range.contains(&slot))
+                || self.cookie_at(slot)?.is_some();
+            if used {
+                taken += 1;
+                first = slot + 1;
+            } else if slot + 1 - first >= wanted {
+                return Ok(first);
+            }
+        }
+        Err(DatapathError::Full {
+            wanted,
+            taken,
+            slots: SLOTS,
+        })
+    }
+
+    fn other_rows(&self, seat: usize) -> impl Iterator<Item = SeatRow> + '_ {
+        (0..self.rows.len())
+            .filter(move |&other| other != seat)
+            .map(|other| SeatRow::from_bits(self.rows.load(other)))
+            .filter(|row| row.generation.is_some())
+    }
+}
+
+fn open_steer(dir: &Path) -> Result<SkReuseport, DatapathError> {
+    SkReuseport::from_pin(dir.join(names::STEER), SkReuseportAttachType::SelectOrMigrate)
+        .map_err(DatapathError::program(names::STEER))
+}
+
+/// Slots are below 2^16 by the size of the array.
+fn narrow(slot: u32) -> u16 {
+    u16::try_from(slot).unwrap_or(u16::MAX)
+}

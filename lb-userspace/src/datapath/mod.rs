@@ -1,0 +1,23 @@
+//! The kernel side as the agent sees it: loads the eBPF object, owns its maps and pins, puts
+//! listeners into slots, moves the steering word, reads the counters.
+//!
+//! The only module that names aya. Knows sockets, slots and words; knows nothing of processes,
+//! probes or rollouts.
+
+mod counts;
+mod error;
+mod events;
+mod group;
+mod object;
+mod pins;
+mod service;
+
+pub mod features;
+pub mod yardstick;
+
+pub use counts::{ConnectionCounts, SteeringCounts};
+pub use error::DatapathError;
+pub use events::Events;
+pub use group::{Group, Registered};
+pub use pins::Pins;
+pub use service::{Declared, ServicePath, TicketGuard};

@@ -1,0 +1,58 @@
+//! The eBPF object and how it is loaded.
+
+use std::path::Path;
+
+use aya::{Ebpf, EbpfLoader};
+use lb_common::names;
+
+use super::{error::DatapathError, pins::Pins};
+
+/// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
+/// `HOTLB_EBPF_OBJECT` at build time names another one (CI: the one it just rebuilt).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../lb-ebpf/prebuilt/hotlb.bpf.o"
+));
+
+/// Loads the object for one reuseport group: the service's maps come from (or go to) `pins`,
+/// the group's own to `group`.
+pub(super) fn load(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    for name in names::SHARED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    for name in names::PER_GROUP {
+        loader.map_pin_path(name, group.join(name));
+    }
+    Ok(loader.load(OBJECT)?)
+}
+
+/// Loads the object without pins, for measurements and probes: it is gone with the value.
+pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
+    Ok(EbpfLoader::new().load(OBJECT)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_has_every_map_and_program_by_its_name() {
+        let object = aya_obj_names();
+        for name in names::SHARED.iter().chain(&names::PER_GROUP) {
+            assert!(object.contains(&(*name).to_owned()), "map {name}");
+        }
+        for name in [names::STEER, names::JOIN4, names::JOIN6, names::TRACK, names::NOOP] {
+            assert!(object.contains(&name.to_owned()), "program {name}");
+        }
+    }
+
+    /// Symbol names, found as strings: aya keeps its parser to itself.
+    fn aya_obj_names() -> Vec<String> {
+        OBJECT
+            .split(|&byte| byte == 0)
+            .filter_map(|bytes| std::str::from_utf8(bytes).ok())
+            .map(str::to_owned)
+            .collect()
+    }
+}

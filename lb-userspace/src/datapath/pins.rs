@@ -1,0 +1,90 @@
+//! Where a service's maps, programs and links are pinned.
+//!
+//! `<bpffs>/<service>/{maps,links}/NAME` and `<bpffs>/<service>/groups/<address>/NAME`. A service
+//! is made in a staging directory and renamed into place, so that what can be found is complete.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::error::DatapathError;
+
+/// The pin directory of one service.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// The pins of `service` below `bpffs`.
+    pub fn new(bpffs: &Path, service: &str) -> Self {
+        Self {
+            dir: bpffs.join(service),
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the service has pins.
+    pub fn exist(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// An empty staging directory beside this one, with the same inner layout.
+    pub(super) fn stage(&self) -> Result<Self, DatapathError> {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        let staging = Self {
+            dir: self.dir.with_file_name(format!("{name}-staging")),
+        };
+        staging.remove()?;
+        for dir in ["maps", "links", "groups"] {
+            fs::create_dir_all(staging.dir.join(dir))
+                .map_err(DatapathError::system("make the pin directory"))?;
+        }
+        Ok(staging)
+    }
+
+    /// Moves a finished staging directory into place.
+    pub(super) fn commit(&self, staging: &Self) -> Result<(), DatapathError> {
+        fs::rename(&staging.dir, &self.dir)
+            .map_err(DatapathError::system("move the pin directory into place"))
+    }
+
+    /// Removes all pins: links detach, maps and programs go when nobody uses them.
+    pub fn remove(&self) -> Result<(), DatapathError> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DatapathError::system("remove the pin directory")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.dir.join("maps").join(name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.dir.join("links").join(name)
+    }
+
+    pub(super) fn group_count(&self) -> usize {
+        fs::read_dir(self.dir.join("groups")).map_or(0, Iterator::count)
+    }
+
+    /// The directory of a group; bpffs allows no dots in names.
+    pub(super) fn group(&self, address: SocketAddr) -> PathBuf {
+        let name: String = address
+            .to_string()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let family = if address.is_ipv4() { "tcp4" } else { "tcp6" };
+        self.dir.join("groups").join(format!("{family}-{name}"))
+    }
+}

@@ -1,0 +1,438 @@
+//! One service's part of the kernel: the steering row, tickets, counters and links that all its
+//! groups share, and the groups.
+
+use std::{
+    fmt,
+    fs::File,
+    net::SocketAddr,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues, SkStorage},
+    programs::{CgroupAttachMode, CgroupSockAddr, SkReuseport, SockOps, links::FdLink},
+};
+use lb_common::{
+    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
+    SteeringWord, Tag, TicketKey, names, steering,
+};
+
+use super::{
+    counts::{ConnectionCounts, SteeringCounts},
+    error::DatapathError,
+    group::Group,
+    object,
+    pins::Pins,
+};
+use crate::sys::mapped::MappedCells;
+
+/// What `join` must know of a service.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The listen addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// The owner of the groups.
+    pub uid: u32,
+    /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
+    pub undeclared: u32,
+}
+
+/// The kernel side of one service. The only owner of its maps.
+pub struct ServicePath {
+    pins: Pins,
+    groups: Vec<Group>,
+    steering: MappedCells,
+    live: MappedCells,
+    exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
+    tables: Mutex<Tables>,
+}
+
+impl fmt::Debug for ServicePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServicePath")
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The maps that are written through `&mut`.
+struct Tables {
+    connections: PerCpuArray<MapData, [u64; CONNECTION_CELLS]>,
+    tags: SkStorage<MapData, u64>,
+    listeners: HashMap<MapData, u64, u32>,
+    tickets: HashMap<MapData, [u32; TicketKey::WORDS], u32>,
+}
+
+/// Takes a ticket back when dropped.
+#[derive(Debug)]
+pub struct TicketGuard<'a> {
+    path: &'a ServicePath,
+    key: [u32; TicketKey::WORDS],
+}
+
+impl Drop for TicketGuard<'_> {
+    fn drop(&mut self) {
+        self.path.revoke(&self.key);
+    }
+}
+
+impl ServicePath {
+    /// Whether pins exist whose groups are not those of `declared`: the configuration changed.
+    pub fn is_of_other_addresses(pins: &Pins, declared: &Declared) -> bool {
+        pins.exist() && pins.group_count() != declared.addresses.len()
+            || pins.exist() && !declared.addresses.iter().all(|&a| pins.group(a).is_dir())
+    }
+
+    /// Opens the service's pins, making them first if there are none. Links of `join` and
+    /// `track` attach to `cgroup`. Says whether they were found.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Layout`] when the pins are of another version: nothing is changed then.
+    pub fn open_or_create(
+        pins: Pins,
+        cgroup: &Path,
+        declared: &Declared,
+    ) -> Result<(Self, bool), DatapathError> {
+        let found = pins.exist();
+        if !found {
+            let staging = pins.stage()?;
+            create(&staging, cgroup, declared)?;
+            pins.commit(&staging)?;
+        }
+        let path = Self::open(pins, declared)?;
+        if !found {
+            path.steering.store(steering::ABI, u64::from(ABI_VERSION));
+            path.steering.store(steering::SALT, salt());
+        }
+        let version = path.steering.load(steering::ABI);
+        if version != u64::from(ABI_VERSION) {
+            return Err(DatapathError::Layout {
+                path: path.pins.dir().to_owned(),
+                found: version,
+                own: ABI_VERSION,
+            });
+        }
+        path.declare(declared)?;
+        path.clear_tickets()?;
+        Ok((path, found))
+    }
+
+    fn open(pins: Pins, declared: &Declared) -> Result<Self, DatapathError> {
+        let map = |name: &'static str| {
+            MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
+        };
+        let cells = |name: &'static str, count| {
+            MappedCells::new(map(name)?.fd(), count)
+                .map_err(DatapathError::system("map the steering row"))
+        };
+        let connections = PerCpuArray::try_from(Map::PerCpuArray(map(names::CONNECTIONS)?));
+        let exits = PerCpuArray::try_from(Map::PerCpuArray(map(names::EXITS)?));
+        let tables = Tables {
+            connections: connections.map_err(DatapathError::map(names::CONNECTIONS))?,
+            tags: SkStorage::try_from(Map::SkStorage(map(names::TAGS)?))
+                .map_err(DatapathError::map(names::TAGS))?,
+            listeners: HashMap::try_from(Map::HashMap(map(names::LISTENERS)?))
+                .map_err(DatapathError::map(names::LISTENERS))?,
+            tickets: HashMap::try_from(Map::HashMap(map(names::TICKETS)?))
+                .map_err(DatapathError::map(names::TICKETS))?,
+        };
+        let groups = declared
+            .addresses
+            .iter()
+            .map(|&address| Group::open(&pins, address))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            groups,
+            steering: cells(names::STEERING, steering::CELLS)?,
+            live: cells(names::LIVE, SEATS as usize)?,
+            exits: exits.map_err(DatapathError::map(names::EXITS))?,
+            tables: Mutex::new(tables),
+            pins,
+        })
+    }
+
+    /// The pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The groups, one for each declared address, in that order.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The steering word.
+    pub fn word(&self) -> SteeringWord {
+        SteeringWord::from_bits(self.steering.load(steering::WORD))
+    }
+
+    /// Stores the word, with the next epoch: from here on every group of the service decides by
+    /// it. One 8-byte store.
+    pub fn steer(&self, word: SteeringWord) -> SteeringWord {
+        let word = SteeringWord {
+            epoch: self.word().epoch,
+            ..word
+        }
+        .next_epoch();
+        self.steering.store(steering::WORD, word.to_bits());
+        word
+    }
+
+    /// Tags a listener, so that its connections are counted for `generation` (`None`: parking).
+    pub fn tag(
+        &self,
+        socket: &OwnedFd,
+        cookie: u64,
+        generation: Option<GenerationId>,
+        slot: u32,
+    ) -> Result<(), DatapathError> {
+        let tag = Tag { generation, slot }.to_bits();
+        let raw = generation.map_or(0, GenerationId::raw);
+        let mut tables = self.tables();
+        tables
+            .tags
+            .insert(&socket.as_raw_fd(), tag, 0)
+            .map_err(DatapathError::map(names::TAGS))?;
+        tables
+            .listeners
+            .insert(cookie, raw, 0)
+            .map_err(DatapathError::map(names::LISTENERS))
+    }
+
+    /// Forgets the listeners that are not in `alive`.
+    pub fn forget_listeners(&self, alive: impl Fn(u64) -> bool) {
+        let mut tables = self.tables();
+        let gone: Vec<u64> = tables
+            .listeners
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|&cookie| !alive(cookie))
+            .collect();
+        for cookie in gone {
+            // Gone already is as good.
+            let _gone = tables.listeners.remove(&cookie);
+        }
+    }
+
+    /// Directs connections from `source` to `generation` until the guard is dropped.
+    pub fn ticket(
+        &self,
+        source: SocketAddr,
+        generation: GenerationId,
+    ) -> Result<TicketGuard<'_>, DatapathError> {
+        let key = TicketKey::new(source.ip(), source.port()).to_words();
+        {
+            let mut tables = self.tables();
+            tables
+                .tickets
+                .insert(key, generation.raw(), 0)
+                .map_err(DatapathError::map(names::TICKETS))?;
+        }
+        self.steering.add(steering::TICKETS, 1);
+        Ok(TicketGuard { path: self, key })
+    }
+
+    fn revoke(&self, key: &[u32; TicketKey::WORDS]) {
+        self.steering.add(steering::TICKETS, 1_u64.wrapping_neg());
+        let mut tables = self.tables();
+        if let Err(error) = tables.tickets.remove(key) {
+            tracing::warn!(%error, "a ticket could not be taken back");
+        }
+    }
+
+    /// Tickets of an agent that died: nobody takes them back but its successor.
+    fn clear_tickets(&self) -> Result<(), DatapathError> {
+        self.steering.store(steering::TICKETS, 0);
+        let mut tables = self.tables();
+        let left: Vec<_> = tables.tickets.keys().filter_map(Result::ok).collect();
+        for key in left {
+            tables
+                .tickets
+                .remove(&key)
+                .map_err(DatapathError::map(names::TICKETS))?;
+        }
+        Ok(())
+    }
+
+    /// Live connections of a generation, or parked ones for `None`.
+    pub fn live(&self, generation: Option<GenerationId>) -> u64 {
+        self.connections(generation).live
+    }
+
+    /// A generation's connection counts, or the parking listeners' for `None`.
+    pub fn connections(&self, generation: Option<GenerationId>) -> ConnectionCounts {
+        let seat = generation.map_or(0, GenerationId::seat);
+        let cells = self
+            .tables()
+            .connections
+            .get(&seat, 0)
+            .map_or([0; CONNECTION_CELLS], |cpus| sum(&cpus));
+        ConnectionCounts::from_cells(&cells, self.live.load(seat as usize))
+    }
+
+    /// Whether connections are still open that were counted at this seat.
+    pub fn seat_in_use(&self, seat: u32) -> bool {
+        self.live.load(seat as usize) != 0
+    }
+
+    /// Sets the counts of a generation's seat to zero; for a generation that begins.
+    pub fn clear_seat(&self, generation: GenerationId) -> Result<(), DatapathError> {
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(_, error)| DatapathError::system("count the CPUs")(error))?;
+        let zeros = PerCpuValues::try_from(vec![[0; CONNECTION_CELLS]; cpus])
+            .map_err(DatapathError::system("make a row of zeros"))?;
+        self.tables()
+            .connections
+            .set(generation.seat(), zeros, 0)
+            .map_err(DatapathError::map(names::CONNECTIONS))?;
+        self.live.store(generation.seat() as usize, 0);
+        Ok(())
+    }
+
+    /// How `steer` ended so far.
+    pub fn steering_counts(&self) -> SteeringCounts {
+        SteeringCounts::new(
+            self.exits
+                .get(&0, 0)
+                .map_or([0; EXIT_CELLS], |cpus| sum(&cpus)),
+        )
+    }
+
+    /// Tells `join` the declared addresses and the rules of their ports.
+    fn declare(&self, declared: &Declared) -> Result<(), DatapathError> {
+        let mut addresses = self.table::<[u32; ListenKey::WORDS], u32>(names::DECLARED)?;
+        let mut ports = self.table::<u32, [u32; BindRule::WORDS]>(names::PORTS)?;
+        for address in &declared.addresses {
+            let key = ListenKey::new(address.ip(), address.port()).to_words();
+            addresses
+                .insert(key, 1, 0)
+                .map_err(DatapathError::map(names::DECLARED))?;
+            let rule = rule(declared, address.port()).to_words();
+            ports
+                .insert(u32::from(address.port()), rule, 0)
+                .map_err(DatapathError::map(names::PORTS))?;
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table<K: aya::Pod, V: aya::Pod>(
+        &self,
+        name: &'static str,
+    ) -> Result<HashMap<MapData, K, V>, DatapathError> {
+        MapData::from_pin(self.pins.map(name))
+            .and_then(|map| HashMap::try_from(Map::HashMap(map)))
+            .map_err(DatapathError::map(name))
+    }
+}
+
+/// Loads every program, pins everything below `staging`.
+fn create(staging: &Pins, cgroup: &Path, declared: &Declared) -> Result<(), DatapathError> {
+    let cgroup = File::open(cgroup).map_err(DatapathError::system("open the service's cgroup"))?;
+    for (index, &address) in declared.addresses.iter().enumerate() {
+        let group = staging.group(address);
+        std::fs::create_dir_all(&group)
+            .map_err(DatapathError::system("make the group's pin directory"))?;
+        let mut object = object::load(staging, &group)?;
+        let steer: &mut SkReuseport = program(&mut object, names::STEER)?;
+        steer.load().map_err(DatapathError::program(names::STEER))?;
+        let pin = group.join(names::STEER);
+        steer.pin(&pin).map_err(DatapathError::pin(pin.clone()))?;
+        if index == 0 {
+            join(&mut object, names::JOIN4, &cgroup, staging)?;
+            join(&mut object, names::JOIN6, &cgroup, staging)?;
+            track(&mut object, &cgroup, staging)?;
+        }
+    }
+    Ok(())
+}
+
+fn join(
+    object: &mut Ebpf,
+    name: &'static str,
+    cgroup: &File,
+    pins: &Pins,
+) -> Result<(), DatapathError> {
+    let join: &mut CgroupSockAddr = program(object, name)?;
+    join.load().map_err(DatapathError::program(name))?;
+    let program_pin = pins.link(name);
+    join.pin(&program_pin)
+        .map_err(DatapathError::pin(program_pin.clone()))?;
+    // A link with flags 0: aya's AllowMultiple gives EINVAL, and links are multi anyway.
+    let link = join
+        .attach(cgroup, CgroupAttachMode::Single)
+        .and_then(|id| join.take_link(id))
+        .map_err(DatapathError::program(name))?;
+    pin_link(FdLink::try_from(link), name, pins)
+}
+
+fn track(object: &mut Ebpf, cgroup: &File, pins: &Pins) -> Result<(), DatapathError> {
+    let track: &mut SockOps = program(object, names::TRACK)?;
+    track.load().map_err(DatapathError::program(names::TRACK))?;
+    let link = track
+        .attach(cgroup, CgroupAttachMode::Single)
+        .and_then(|id| track.take_link(id))
+        .map_err(DatapathError::program(names::TRACK))?;
+    pin_link(FdLink::try_from(link), names::TRACK, pins)
+}
+
+fn pin_link(
+    link: Result<FdLink, aya::programs::links::LinkError>,
+    name: &'static str,
+    pins: &Pins,
+) -> Result<(), DatapathError> {
+    let path = pins.link(&format!("{name}-link"));
+    let link = link.map_err(|error| DatapathError::Program {
+        name,
+        reason: error.to_string(),
+    })?;
+    link.pin(&path).map_err(DatapathError::pin(path.clone()))?;
+    Ok(())
+}
+
+fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, DatapathError>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    object
+        .program_mut(name)
+        .ok_or(DatapathError::Missing(name))?
+        .try_into()
+        .map_err(DatapathError::program(name))
+}
+
+/// What happens to binds of `port`: undeclared ones may move to the first declared address.
+fn rule(declared: &Declared, port: u16) -> BindRule {
+    let mut v4 = None;
+    let mut v6 = None;
+    for address in declared.addresses.iter().filter(|a| a.port() == port) {
+        match address {
+            SocketAddr::V4(address) => _ = v4.get_or_insert(*address.ip()),
+            SocketAddr::V6(address) => _ = v6.get_or_insert(*address.ip()),
+        }
+    }
+    BindRule::new(declared.undeclared, declared.uid, v4, v6)
+}
+
+/// Unlike on each host and for each service, so that shares do not fall on the same clients.
+fn salt() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+fn sum<const N: usize>(cpus: &PerCpuValues<[u64; N]>) -> [u64; N] {
+    let mut total = [0; N];
+    for cpu in cpus.iter() {
+        for (total, cell) in total.iter_mut().zip(cpu) {
+            *total += cell;
+        }
+    }
+    total
+}

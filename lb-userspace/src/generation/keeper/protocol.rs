@@ -1,0 +1,38 @@
+//! What agent and keeper say to each other: one JSON request and one JSON reply a connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::listener::Twin;
+
+/// What the agent asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Open a parking listener.
+    Open(Twin),
+    /// Close the one with this cookie: what waits in it moves on.
+    Close(u64),
+    /// List what is held.
+    List,
+    /// Close everything and end.
+    Quit,
+}
+
+/// What the keeper answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// What was opened, or all there is.
+    Parked(Vec<Parked>),
+    /// The request failed: an errno and its text.
+    Failed(Option<i32>, String),
+}
+
+/// A parking listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Its group.
+    pub twin: Twin,
+    /// The kernel's name for it.
+    pub cookie: u64,
+    /// Its number in the keeper's table of file descriptors.
+    pub fd: i32,
+}

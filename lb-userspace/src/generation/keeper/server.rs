@@ -1,0 +1,123 @@
+//! The keeper's side.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::Shutdown,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::unistd::setsid;
+
+use super::protocol::{Parked, Reply, Request};
+use crate::sys::{
+    cgroup::Cgroup,
+    listener::{self, Twin},
+};
+
+/// How a keeper is started.
+#[derive(Clone, Debug, clap::Args)]
+pub struct KeepArgs {
+    /// Where it listens for the agent.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// The cgroup it lives in.
+    #[arg(long)]
+    pub cgroup: PathBuf,
+}
+
+/// Longest wait for an agent in the middle of a request.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Holds parking listeners until told to quit. Says "ready" on stdout, then lets go of it.
+///
+/// # Errors
+///
+/// When the cgroup or the socket cannot be used.
+pub fn keep(args: &KeepArgs) -> io::Result<()> {
+    // Away from the agent's terminal and group, so that nothing sent to it reaches the keeper.
+    // It fails only for a group leader, which has no need of it.
+    let _leader = setsid();
+    fs::write("/proc/self/comm", "hotlb-keeper")?;
+    Cgroup::at(args.cgroup.clone()).enter()?;
+    if let Err(error) = fs::remove_file(&args.socket)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let socket = UnixListener::bind(&args.socket)?;
+    fs::set_permissions(&args.socket, fs::Permissions::from_mode(0o600))?;
+    io::stdout().write_all(b"ready\n")?;
+    let null = fs::File::options().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(&null)?;
+    serve(&socket);
+    fs::remove_file(&args.socket)
+}
+
+fn serve(socket: &UnixListener) {
+    let mut held: Vec<(Parked, OwnedFd)> = Vec::new();
+    for stream in socket.incoming() {
+        let Ok(mut stream) = stream else {
+            continue; // out of descriptors or memory: the next one may do better
+        };
+        let Ok(request) = read(&mut stream) else {
+            continue; // an agent that died in the middle
+        };
+        let quit = matches!(request, Request::Quit);
+        let reply = answer(request, &mut held);
+        let _agent_gone = serde_json::to_vec(&reply)
+            .map_err(io::Error::other)
+            .and_then(|reply| stream.write_all(&reply));
+        if quit {
+            return;
+        }
+    }
+}
+
+fn read(stream: &mut UnixStream) -> io::Result<Request> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text)?;
+    stream.shutdown(Shutdown::Read)?;
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+fn answer(request: Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
+    match request {
+        Request::Open(twin) => match open(twin) {
+            Ok((parked, fd)) => {
+                held.push((parked, fd));
+                Reply::Parked(vec![parked])
+            }
+            Err(error) => Reply::Failed(error.raw_os_error(), error.to_string()),
+        },
+        Request::Close(cookie) => {
+            held.retain(|(parked, _)| parked.cookie != cookie);
+            Reply::Parked(Vec::new())
+        }
+        Request::List => Reply::Parked(held.iter().map(|(parked, _)| *parked).collect()),
+        Request::Quit => {
+            held.clear();
+            Reply::Parked(Vec::new())
+        }
+    }
+}
+
+fn open(twin: Twin) -> io::Result<(Parked, OwnedFd)> {
+    let fd = listener::open(&twin)?;
+    let parked = Parked {
+        twin,
+        cookie: listener::cookie(&fd)?,
+        fd: fd.as_raw_fd(),
+    };
+    Ok((parked, fd))
+}

@@ -1,0 +1,127 @@
+//! Starting a server in a cgroup of its own.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::shim::{self, LaunchSpec};
+
+/// Why a server was not started.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// There is no such program.
+    #[error("command not found: {0}; give its path, or check the PATH of `hotlb deploy`")]
+    NotFound(String),
+    /// The program may not be executed.
+    #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]
+    NotExecutable(PathBuf),
+    /// The shim failed at a step.
+    #[error("the server was not started: {0}")]
+    Refused(String),
+    /// The system refused the child itself.
+    #[error("cannot start a process: {0}")]
+    Spawn(#[from] io::Error),
+}
+
+/// Longest time between the start of the shim and the exec of the server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The whole path of the program a command names: as a shell would find it from `cwd`.
+pub fn resolve(program: &str, cwd: &Path, path: Option<&str>) -> Result<PathBuf, LaunchError> {
+    if program.is_empty() {
+        return Err(LaunchError::NotFound("(empty)".to_owned()));
+    }
+    if program.contains('/') {
+        let whole = cwd.join(program);
+        return match whole.metadata() {
+            Err(_missing) => Err(LaunchError::NotFound(program.to_owned())),
+            Ok(_) if is_executable(&whole) => Ok(whole),
+            Ok(_) => Err(LaunchError::NotExecutable(whole)),
+        };
+    }
+    let mut hidden = None;
+    for dir in path.unwrap_or_default().split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]) {
+        let whole = cwd.join(dir).join(program);
+        if is_executable(&whole) {
+            return Ok(whole);
+        }
+        if whole.is_file() {
+            hidden.get_or_insert(whole);
+        }
+    }
+    Err(hidden.map_or_else(
+        || LaunchError::NotFound(program.to_owned()),
+        LaunchError::NotExecutable,
+    ))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// Starts the server. On return it has been executed; whether it serves is another question.
+///
+/// # Errors
+///
+/// [`LaunchError::Refused`] with the step that failed, from inside the child.
+pub async fn launch(spec: &LaunchSpec) -> Result<Child, LaunchError> {
+    shim::prepare_output(spec)?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg("__exec")
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    match timeout(PATIENCE, converse(&mut child, spec)).await {
+        Ok(Ok(said)) if said.is_empty() => Ok(child),
+        Ok(Ok(said)) => Err(LaunchError::Refused(said)),
+        Ok(Err(error)) => Err(LaunchError::Spawn(error)),
+        Err(_elapsed) => {
+            child.start_kill()?;
+            let patience = PATIENCE.as_secs();
+            Err(LaunchError::Refused(format!("no exec within {patience} s")))
+        }
+    }
+}
+
+/// Hands over the spec and hears what the shim says; nothing when it became the server.
+async fn converse(child: &mut Child, spec: &LaunchSpec) -> io::Result<String> {
+    let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let mut stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(&serde_json::to_vec(spec)?).await?;
+    drop(stdin);
+    let mut said = String::new();
+    stdout.read_to_string(&mut said).await?;
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_programs_as_a_shell_would() {
+        let root = Path::new("/");
+        assert!(resolve("sh", root, Some("/usr/bin:/bin")).unwrap().ends_with("sh"));
+        assert!(resolve("bin/sh", root, None).unwrap().ends_with("bin/sh"));
+        let missing = resolve("no-such-program", root, Some("/usr/bin"));
+        assert!(matches!(missing, Err(LaunchError::NotFound(_))));
+        let text = resolve("/etc/passwd", root, None);
+        assert!(matches!(text, Err(LaunchError::NotExecutable(_))));
+        assert!(matches!(resolve("/usr", root, None), Err(LaunchError::NotExecutable(_))));
+        assert!(matches!(resolve("", root, None), Err(LaunchError::NotFound(_))));
+    }
+}

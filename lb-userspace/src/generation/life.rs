@@ -1,0 +1,57 @@
+//! When a generation is over.
+
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+
+use crate::sys::{cgroup::Cgroup, pidfd::Pidfd, watch::Watched};
+
+/// The process a generation began with.
+#[derive(Debug)]
+pub enum Main {
+    /// Started by this agent, which learns how it ended.
+    Child(Box<Child>),
+    /// Started by an earlier agent; how it ends is not ours to know.
+    Found(u32),
+}
+
+/// Waits until no process of the generation is left, and says how its first one ended. A server
+/// that goes into the background ends its first process early and lives on.
+pub async fn ended(main: Main, cgroup: &Cgroup) -> String {
+    let how = match main {
+        Main::Child(mut child) => child.wait().await.map(describe),
+        Main::Found(pid) => match Pidfd::open(pid) {
+            Ok(pidfd) => pidfd.ended().await.map(|()| "ended".to_owned()),
+            Err(_gone) => Ok("ended".to_owned()),
+        },
+    };
+    let how = how.unwrap_or_else(|error| format!("cannot be watched: {error}"));
+    if let Err(error) = emptied(cgroup).await {
+        tracing::warn!(%error, cgroup = %cgroup.path().display(), "cannot watch the cgroup");
+    }
+    how
+}
+
+/// Waits until no process is left in the cgroup.
+pub async fn emptied(cgroup: &Cgroup) -> io::Result<()> {
+    let events = match cgroup.events_file() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => Watched::changed(result?.into())?,
+    };
+    while cgroup.is_populated() {
+        events.next().await?;
+    }
+    Ok(())
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_unknown) => format!("killed by signal {number}"),
+        },
+        (None, None) => "ended".to_owned(),
+    }
+}

@@ -1,0 +1,13 @@
+//! Generations: how one comes to be, which sockets it has, whether it serves, how it ends.
+//!
+//! Effects on processes and sockets, one each; what to do when is decided in `rollout` and
+//! `agent`. Knows the datapath's tickets (probes), nothing of the API.
+
+pub mod fit;
+pub mod keeper;
+pub mod launch;
+pub mod life;
+pub mod listeners;
+pub mod notify;
+pub mod probe;
+pub mod shim;

@@ -1,0 +1,157 @@
+//! Directed probes: a candidate is asked through the real port, before any client reaches it.
+//!
+//! The probe's own address and port get a ticket, so that `steer` leads it to the candidate
+//! while everybody else goes to the active generation.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use lb_common::GenerationId;
+use thiserror::Error;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use crate::{
+    config::Health,
+    datapath::{DatapathError, ServicePath},
+};
+
+/// Why a probe was not answered as it should be.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// No connection, or it broke.
+    #[error("{address}: {source}")]
+    Connection {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server did not take the connection from its queue, or did not answer.
+    #[error("{address}: no answer within {} ms", waited.as_millis())]
+    Silent {
+        /// Where.
+        address: SocketAddr,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// The answer was no HTTP.
+    #[error("GET {address}{path}: {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// What was asked for.
+        path: String,
+        /// What hyper said.
+        source: hyper::Error,
+    },
+    /// The answer was not good.
+    #[error("GET {address}{path}: status {status}")]
+    Status {
+        /// Where.
+        address: SocketAddr,
+        /// What was asked for.
+        path: String,
+        /// The status.
+        status: u16,
+    },
+    /// The ticket could not be made.
+    #[error(transparent)]
+    Ticket(#[from] DatapathError),
+}
+
+/// Asks `generation` at `address` once. `Ok` for a TCP probe means connected: whether the server
+/// also took it from its queue is seen there.
+///
+/// # Errors
+///
+/// See [`ProbeError`]; [`ProbeError::Silent`] after `patience`.
+pub async fn probe(
+    path: &ServicePath,
+    generation: GenerationId,
+    address: SocketAddr,
+    health: &Health,
+    patience: Duration,
+) -> Result<(), ProbeError> {
+    let fail = |source| ProbeError::Connection { address, source };
+    let (socket, source) = socket(address).map_err(fail)?;
+    let _ticket = path.ticket(source, generation)?;
+    let ask = async {
+        let stream = socket.connect(reachable(address)).await.map_err(fail)?;
+        match health {
+            Health::Tcp => Ok(()),
+            Health::Http(path) => get(stream, address, path).await,
+        }
+    };
+    timeout(patience, ask).await.map_err(|_elapsed| ProbeError::Silent {
+        address,
+        waited: patience,
+    })?
+}
+
+/// A socket with its source port already chosen: the ticket names it.
+fn socket(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let target = reachable(address);
+    let socket = if target.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.bind(SocketAddr::new(target.ip(), 0))?;
+    let source = socket.local_addr()?;
+    Ok((socket, source))
+}
+
+/// A listen address as a client on this host reaches it; it is also where such a client comes
+/// from.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), ProbeError> {
+    let fail = |source| ProbeError::Http {
+        address,
+        path: path.to_owned(),
+        source,
+    };
+    let request = Request::get(path)
+        .header(header::HOST, address.to_string())
+        .header(header::USER_AGENT, "hotlb-probe")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| ProbeError::Connection {
+            address,
+            source: io::Error::other(error),
+        })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
+    let driver = tokio::spawn(connection);
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(fail)?;
+        let status = response.status();
+        response.into_body().collect().await.map_err(fail)?;
+        Ok::<_, ProbeError>(status)
+    };
+    let status = answer.await;
+    driver.abort();
+    match status? {
+        status if status.is_success() || status.is_redirection() => Ok(()),
+        status => Err(ProbeError::Status {
+            address,
+            path: path.to_owned(),
+            status: status.as_u16(),
+        }),
+    }
+}

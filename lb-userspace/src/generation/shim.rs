@@ -1,0 +1,190 @@
+//! The child between the agent and a server: sets up what the server needs, then becomes it.
+//!
+//! The agent starts its own program again with this as its job, rather than running code between
+//! fork and exec of a threaded process. What the shim cannot do it says on the status pipe (its
+//! stdout); a pipe that closes empty means that the server runs.
+
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::Command,
+};
+
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, initgroups, setgid, setgroups, setsid, setuid},
+};
+use rustix::io::fcntl_dupfd_cloexec;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::sys::{
+    cgroup::Cgroup,
+    listener::{self, Twin},
+    users,
+};
+
+/// Everything about a server's start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// The cgroup it will live in.
+    pub cgroup: PathBuf,
+    /// Program and arguments; the program by its whole path.
+    pub command: Vec<String>,
+    /// The directory it starts in.
+    pub cwd: PathBuf,
+    /// Its whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Where its output goes, appended.
+    pub output: PathBuf,
+    /// Its user, and the name for the supplementary groups.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// The user's name.
+    pub user: Option<String>,
+    /// Listeners to open and pass on as `LISTEN_FDS`, each with its name.
+    pub inherit: Vec<(String, Twin)>,
+}
+
+/// The step of a start that failed.
+#[derive(Debug, Error)]
+#[error("{step}: {source}")]
+pub struct ShimError {
+    step: String,
+    source: io::Error,
+}
+
+/// Names the step that `result` is of.
+fn step<T, E: Into<io::Error>>(step: &str, result: Result<T, E>) -> Result<T, ShimError> {
+    result.map_err(|source| ShimError {
+        step: step.to_owned(),
+        source: source.into(),
+    })
+}
+
+/// Reads the spec from stdin and becomes the server. Returns only when that failed, after saying
+/// so on the status pipe.
+pub fn run() -> ShimError {
+    let pipe = step("keep the status pipe", fcntl_dupfd_cloexec(io::stdout(), STATUS_FD));
+    let (status, error) = match pipe {
+        Ok(status) => (Some(File::from(status)), become_server()),
+        Err(error) => (None, error),
+    };
+    if let Some(mut status) = status {
+        // Without the pipe there is nobody to tell.
+        let _agent_gone = write!(status, "{error}");
+    }
+    error
+}
+
+/// Above every descriptor the server is meant to have.
+const STATUS_FD: i32 = 200;
+/// The first descriptor of `LISTEN_FDS` (`sd_listen_fds`(3)).
+const LISTEN_FDS_START: i32 = 3;
+
+fn become_server() -> ShimError {
+    match prepare() {
+        Ok(mut command) => ShimError {
+            step: format!("start {}", command.get_program().to_string_lossy()),
+            source: command.exec(),
+        },
+        Err(error) => error,
+    }
+}
+
+fn prepare() -> Result<Command, ShimError> {
+    let mut text = Vec::new();
+    step("read the spec", io::stdin().read_to_end(&mut text))?;
+    let spec: LaunchSpec = step("read the spec", serde_json::from_slice(&text))?;
+    step("enter the cgroup", Cgroup::at(spec.cgroup.clone()).enter())?;
+    redirect(&spec)?;
+    // Only a group leader cannot, and a child just spawned is none.
+    step("start a session", setsid())?;
+    let listeners = open_listeners(&spec)?;
+    let enter = format!("enter {}", spec.cwd.display());
+    step(&enter, std::env::set_current_dir(&spec.cwd))?;
+    drop_privileges(&spec)?;
+    let mut env = spec.env.clone();
+    pass_listeners(&spec, &listeners, &mut env)?;
+    let empty = || io::Error::other("the command is empty");
+    let (program, arguments) = step("start", spec.command.split_first().ok_or_else(empty))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(env);
+    Ok(command)
+}
+
+/// stdin from nowhere, stdout and stderr to the output file: not to a pipe, for the agent may die
+/// before the server does.
+fn redirect(spec: &LaunchSpec) -> Result<(), ShimError> {
+    let open = File::options().append(true).create(true).open(&spec.output);
+    let output = step(&format!("open {}", spec.output.display()), open)?;
+    let null = step("open /dev/null", File::open("/dev/null"))?;
+    step("redirect stdin", dup2_stdin(&null))?;
+    step("redirect stdout", dup2_stdout(&output))?;
+    step("redirect stderr", dup2_stderr(&output))
+}
+
+fn open_listeners(spec: &LaunchSpec) -> Result<Vec<OwnedFd>, ShimError> {
+    spec.inherit
+        .iter()
+        .map(|(_, twin)| {
+            let listen = format!("listen on {}", twin.address);
+            let fd = step(&listen, listener::open(twin))?;
+            // Out of the way of the numbers they will get.
+            step(&listen, fcntl_dupfd_cloexec(fd, STATUS_FD))
+        })
+        .collect()
+}
+
+fn drop_privileges(spec: &LaunchSpec) -> Result<(), ShimError> {
+    if spec.uid == 0 && spec.gid == 0 {
+        return Ok(());
+    }
+    let gid = users::gid(spec.gid);
+    match spec.user.as_deref().map(CString::new) {
+        Some(Ok(user)) => step("set the groups", initgroups(&user, gid))?,
+        _ => step("set the groups", setgroups(&[gid]))?,
+    }
+    step("set the group", setgid(gid))?;
+    step("set the user", setuid(Uid::from_raw(spec.uid)))
+}
+
+/// Gives the listeners the numbers from 3 on, in order, and says so in the environment.
+fn pass_listeners(
+    spec: &LaunchSpec,
+    listeners: &[OwnedFd],
+    env: &mut BTreeMap<String, String>,
+) -> Result<(), ShimError> {
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    for (wanted, listener) in (LISTEN_FDS_START..).zip(listeners) {
+        // Not close-on-exec: the server inherits it. It stays open on purpose.
+        let duplicate = fcntl(listener.as_fd(), FcntlArg::F_DUPFD(wanted));
+        if step("pass the listeners on", duplicate)? != wanted {
+            let taken = io::Error::other(format!("descriptor {wanted} is taken"));
+            return step("pass the listeners on", Err(taken));
+        }
+    }
+    let names: Vec<&str> = spec.inherit.iter().map(|(name, _)| name.as_str()).collect();
+    env.insert("LISTEN_FDS".to_owned(), listeners.len().to_string());
+    env.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
+    env.insert("LISTEN_FDNAMES".to_owned(), names.join(":"));
+    Ok(())
+}
+
+/// Makes the directory of the server's output.
+pub fn prepare_output(spec: &LaunchSpec) -> io::Result<()> {
+    match spec.output.parent() {
+        Some(dir) => fs::create_dir_all(dir),
+        None => Ok(()),
+    }
+}

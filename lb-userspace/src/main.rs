@@ -1,0 +1,174 @@
+//! `hotlb`: composes the command line with the agent behind it.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use hotlb::{
+    api::{client::{Client, ClientError}, wire::Failure},
+    cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
+    config::{AgentConfig, Config, ConfigError, Health, Places, ServiceConfig},
+    daemon::{Daemon, DaemonError, End},
+    doctor,
+    generation::{keeper, shim},
+    relay,
+    sys::users::Identity,
+    telemetry::log,
+};
+use tokio::runtime::{Builder, Runtime};
+
+fn main() -> ExitCode {
+    let Cli {
+        command,
+        output,
+        quiet,
+    } = Cli::parse();
+    match command {
+        Command::Keep { socket, cgroup } => match keeper::keep(&keeper::KeepArgs { socket, cgroup }) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(output, "keeper", error.to_string(), 1),
+        },
+        Command::Exec => {
+            // Who reads the status pipe has been told why.
+            let _told = shim::run();
+            ExitCode::from(127)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Doctor => doctor::run(&Places::from_env(), &Printer::new(output, quiet)),
+        command => match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => dispatch(&runtime, &command, output, quiet),
+            Err(error) => fail(output, "runtime", format!("cannot start: {error}"), 7),
+        },
+    }
+}
+
+fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: bool) -> ExitCode {
+    let printer = Printer::new(output, quiet);
+    let places = Places::from_env();
+    let result = match command {
+        Command::Agent(args) => {
+            printer.clear();
+            log::start(args.log_json, "info");
+            let mut places = places;
+            if let Some(config) = &args.config {
+                places.config.clone_from(config);
+            }
+            runtime.block_on(agent(places))
+        }
+        Command::Run(args) => {
+            log::start(false, "warn");
+            runtime.block_on(run(args, places, &printer))
+        }
+        command => {
+            let client = Client::new(&places.socket());
+            runtime
+                .block_on(cli::execute(command, &client, &printer))
+                .map_err(Failed::Client)
+        }
+    };
+    printer.clear();
+    // Tasks that wait for generations must not hold up the end.
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = error.to_failure();
+            cli::failure(output, &failure);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+/// The agent, until a signal or `down`.
+async fn agent(places: Places) -> Result<(), Failed> {
+    let config = Config::read(&places.config).map_err(Failed::Config)?;
+    let daemon = Daemon::start(places, config.agent, config.services).await?;
+    daemon.ended().await?;
+    Ok(())
+}
+
+/// Agent, service and first generation; Ctrl-C ends them all.
+async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Failed> {
+    let service = run_service(args).map_err(Failed::Config)?;
+    let config = AgentConfig {
+        metrics: args.metrics,
+        operators: Vec::new(),
+    };
+    let client = Client::new(&places.socket());
+    let daemon = Daemon::start(places, config, vec![service]).await?;
+    let first = cli::DeployArgs::of(args.command.clone());
+    let result = cli::deploy_and_promote(&first, &client, printer).await;
+    let end = match result {
+        Ok(done) => {
+            printer.done(&done).map_err(|error| Failed::Client(ClientError::Broken(error.to_string())))?;
+            tokio::select! {
+                end = daemon.ended() => end.map_err(Failed::Daemon),
+                () = relay::outputs(daemon.agent()) => Ok(End::Signal),
+            }
+        }
+        Err(error) => Err(Failed::Client(error)),
+    };
+    printer.clear();
+    if !matches!(end, Ok(End::Down))
+        && let Err(error) = daemon.agent().down().await
+    {
+        tracing::error!(%error, "something is left");
+    }
+    end.map(drop)
+}
+
+fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
+    let mut service = ServiceConfig::new(&args.service, args.listen.clone())?;
+    if let Some(path) = &args.health {
+        service.health = Health::Http(path.clone());
+    }
+    if let Some(user) = &args.user {
+        service.identity = Identity::resolve(user, None).map_err(|source| ConfigError::Identity {
+            service: args.service.clone(),
+            source,
+        })?;
+    }
+    Ok(service)
+}
+
+/// Why a command failed.
+enum Failed {
+    Config(ConfigError),
+    Daemon(DaemonError),
+    Client(ClientError),
+}
+
+impl From<DaemonError> for Failed {
+    fn from(error: DaemonError) -> Self {
+        Self::Daemon(error)
+    }
+}
+
+impl Failed {
+    fn to_failure(&self) -> Failure {
+        match self {
+            Self::Config(error) => Failure {
+                code: "config".to_owned(),
+                message: error.to_string(),
+                exit: 78,
+            },
+            Self::Daemon(error) => Failure {
+                code: "agent".to_owned(),
+                message: error.to_string(),
+                exit: error.exit(),
+            },
+            Self::Client(error) => error.to_failure(),
+        }
+    }
+}
+
+fn fail(output: OutputFormat, code: &str, message: String, exit: u8) -> ExitCode {
+    let failure = Failure {
+        code: code.to_owned(),
+        message,
+        exit,
+    };
+    cli::failure(output, &failure);
+    ExitCode::from(exit)
+}

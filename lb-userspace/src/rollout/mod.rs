@@ -1,0 +1,11 @@
+//! What follows from what: pure decisions about generations. No IO, no clock, no logging.
+
+mod decide;
+mod state;
+
+pub mod recipe;
+
+pub use decide::{Member, Standing, cannot_promote, cannot_stop, fallback, rollback_way};
+pub use state::GenerationState;
+
+pub use decide::{RollbackWay, Unpromotable};

@@ -1,0 +1,130 @@
+//! The ledger of one service: its generations, as a JSON file that is replaced whole.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use crate::{datapath::ConnectionCounts, rollout::GenerationState};
+
+/// The ledger cannot be read or written.
+#[derive(Debug, Error)]
+#[error("ledger {path}: {source}")]
+pub struct LedgerError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What is remembered of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The boot it was written in; pids and cgroups of another one are gone.
+    pub boot: String,
+    /// The greatest generation id given so far.
+    pub last_id: u32,
+    /// Who was active before the last promote.
+    pub previous: Option<u32>,
+    /// How often a generation was promoted.
+    pub promotes: u64,
+    /// How often a promote was undone.
+    pub rollbacks: u64,
+    /// How often the kernel's fail-over was made official.
+    pub failovers: u64,
+    /// The generations, oldest first.
+    pub generations: Vec<Remembered>,
+}
+
+/// What is remembered of a generation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its state when this was written.
+    pub state: GenerationState,
+    /// Program and arguments, as they were given.
+    pub command: Vec<String>,
+    /// Where it was started.
+    pub cwd: PathBuf,
+    /// What was added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its first process and when that started, in ticks since boot.
+    pub main: Option<(u32, u64)>,
+    /// Why it is in this state, if there is something to say.
+    pub reason: Option<String>,
+    /// When it came into this state, in seconds since 1970.
+    pub since: u64,
+    /// Its counts up to its end.
+    pub counted: ConnectionCounts,
+}
+
+impl Ledger {
+    /// The ledger at `path`; an empty one if there is none.
+    pub fn read(path: &Path) -> Result<Self, LedgerError> {
+        let text = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            result => result,
+        };
+        text.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other))
+            .map_err(|source| fail(path, source))
+    }
+
+    /// Replaces the ledger at `path`, so that a reader sees the old or the new one.
+    pub fn write(&self, path: &Path) -> Result<(), LedgerError> {
+        self.replace(path).map_err(|source| fail(path, source))
+    }
+
+    fn replace(&self, path: &Path) -> io::Result<()> {
+        let dir = path.parent().unwrap_or_else(|| Path::new("/"));
+        fs::create_dir_all(dir)?;
+        let mut file = NamedTempFile::new_in(dir)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.flush()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Removes the ledger at `path`.
+    pub fn remove(path: &Path) -> Result<(), LedgerError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fail(path: &Path, source: io::Error) -> LedgerError {
+    LedgerError {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_ledger_is_empty_and_a_broken_one_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.json");
+        assert_eq!(Ledger::read(&path).unwrap().last_id, 0);
+        let ledger = Ledger {
+            last_id: 7,
+            ..Ledger::default()
+        };
+        ledger.write(&path).unwrap();
+        assert_eq!(Ledger::read(&path).unwrap().last_id, 7);
+        fs::write(&path, "{").unwrap();
+        assert!(Ledger::read(&path).unwrap_err().to_string().contains("web.json"));
+        Ledger::remove(&path).unwrap();
+        Ledger::remove(&path).unwrap();
+    }
+}

@@ -1,0 +1,66 @@
+//! Listening sockets that can share a port with a server's.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use nix::{
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt,
+        socket, sockopt,
+    },
+    unistd::{Gid, Uid, fchown},
+};
+use rustix::net::sockopt::socket_cookie;
+use serde::{Deserialize, Serialize};
+
+/// What decides which reuseport group a listening socket is in, besides its namespace: two
+/// sockets share a port only if all of this is equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twin {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// IPV6_V6ONLY; false for IPv4.
+    pub v6only: bool,
+    /// The socket's owner.
+    pub uid: u32,
+}
+
+/// Opens a listening socket in the group `twin` describes.
+///
+/// # Errors
+///
+/// EADDRINUSE: somebody else has the port, without SO_REUSEPORT or as another user.
+pub fn open(twin: &Twin) -> io::Result<OwnedFd> {
+    let family = if twin.address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::ReusePort, &true)?;
+    if twin.address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &twin.v6only)?;
+    }
+    // The kernel takes the group's owner from the socket at bind time; chown before it.
+    fchown(&fd, Some(Uid::from_raw(twin.uid)), None::<Gid>)?;
+    let address = SockaddrStorage::from(twin.address);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &address)?;
+    deepen(&fd)?;
+    Ok(fd)
+}
+
+/// Gives a listener the longest queue the kernel grants (`net.core.somaxconn`). Connections that move to it do not
+/// mind its backlog, but until they are accepted, new ones would be dropped and retried only
+/// after a second.
+pub fn deepen(listener: impl AsFd) -> io::Result<()> {
+    Ok(listen(&listener, Backlog::MAXALLOWABLE)?)
+}
+
+/// The kernel's name for a socket: unique while the host runs.
+pub fn cookie(socket: impl AsFd) -> io::Result<u64> {
+    Ok(socket_cookie(socket)?)
+}

@@ -1,0 +1,16 @@
+//! The operating system, below everything: sockets, cgroups, pidfds, mounts, memory maps.
+//!
+//! Together with `lb-ebpf` the only place with `unsafe`. Knows nothing of services or
+//! generations.
+
+pub mod bpf;
+pub mod cgroup;
+pub mod listener;
+pub mod mapped;
+pub mod mounts;
+pub mod pidfd;
+pub mod process;
+pub mod reader;
+pub mod sock_diag;
+pub mod users;
+pub mod watch;

@@ -1,0 +1,69 @@
+//! What /proc says about processes.
+
+use std::collections::HashMap;
+
+use procfs::process::{FDTarget, Process};
+
+/// Where a socket is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its file descriptor.
+    pub fd: i32,
+}
+
+/// For each socket inode that one of `pids` has open: one of those who hold it.
+pub fn socket_holders(pids: impl IntoIterator<Item = u32>) -> HashMap<u64, Holder> {
+    let mut holders = HashMap::new();
+    for pid in pids {
+        let Some(process) = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()) else {
+            continue;
+        };
+        let Ok(fds) = process.fd() else {
+            continue;
+        };
+        for fd in fds.filter_map(Result::ok) {
+            if let FDTarget::Socket(inode) = fd.target {
+                holders.entry(inode).or_insert(Holder { pid, fd: fd.fd });
+            }
+        }
+    }
+    holders
+}
+
+/// All processes.
+pub fn all_pids() -> Vec<u32> {
+    procfs::process::all_processes().map_or_else(
+        |_unreadable| Vec::new(),
+        |processes| {
+            processes
+                .filter_map(Result::ok)
+                .filter_map(|process| u32::try_from(process.pid).ok())
+                .collect()
+        },
+    )
+}
+
+/// The command name of a process, or "?".
+pub fn name(pid: u32) -> String {
+    i32::try_from(pid)
+        .ok()
+        .and_then(|pid| Process::new(pid).ok())
+        .and_then(|process| process.stat().ok())
+        .map_or_else(|| "?".to_owned(), |stat| stat.comm)
+}
+
+/// When a process started, in clock ticks since boot: with the pid, a name nobody else gets.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    let stat = process.stat().ok()?;
+    (stat.state != 'Z').then_some(stat.starttime)
+}
+
+/// The id of this boot: pids, cookies and pins of another one mean nothing.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}

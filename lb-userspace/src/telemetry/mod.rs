@@ -1,0 +1,4 @@
+//! What the agent tells: logs, metrics.
+
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,23 @@
+//! The test harness of hotlb: network namespaces, the agent, real servers, and clients that count.
+//!
+//! Every integration test in `tests/tests` takes a [`host::Host`] (a namespace with an agent of its own) or a bare
+//! [`netns::Netns`], starts servers through [`servers`], and looks at them through [`load`] and [`waiting`].
+//! Everything made here is removed again on drop, after a panic too.
+
+pub mod api;
+pub mod cgroups;
+pub mod command;
+pub mod failure;
+pub mod host;
+pub mod http;
+pub mod load;
+pub mod locate;
+pub mod netns;
+pub mod process;
+pub mod report;
+pub mod servers;
+pub mod stale;
+pub mod status;
+pub mod turn;
+pub mod wait;
+pub mod waiting;

@@ -1,0 +1,59 @@
+//! Finds the binaries the tests run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The binary under test: `HOTLB_BIN`, else `hotlb` among what cargo built, the optimised one first.
+pub fn hotlb() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("HOTLB_BIN") {
+        return Ok(path.into());
+    }
+    let profile = profile_directory()?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let places = [
+        profile.join("../release/hotlb"),
+        profile.join("hotlb"),
+        workspace.join("release/hotlb"),
+    ];
+    let found = places.into_iter().find(|path| path.exists());
+    found.context(
+        "there is no hotlb binary: run `cargo build --release -p lb-userspace`, or set HOTLB_BIN",
+    )
+}
+
+/// The server of the tests that sets no `SO_REUSEPORT`.
+pub fn plain_server() -> Result<PathBuf> {
+    let path = profile_directory()?.join("plain-server");
+    anyhow::ensure!(
+        path.exists(),
+        "there is no {}: run `cargo build -p hotlb-tests --bins`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A program of the system, looked up as the shell does.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    places
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The directory of this build's profile: the test executable lies in `deps` below it.
+fn profile_directory() -> Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    let directory = executable
+        .parent()
+        .context("the test executable lies nowhere")?;
+    let directory = if directory.ends_with("deps") {
+        directory.parent()
+    } else {
+        Some(directory)
+    };
+    Ok(directory
+        .context("the test executable lies at the root")?
+        .to_owned())
+}

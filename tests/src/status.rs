@@ -1,0 +1,177 @@
+//! `hotlb status --output json`, as far as the tests read it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+/// The whole answer.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// Version of the control API.
+    pub api: u32,
+    /// The agent's pid.
+    pub pid: i32,
+    /// Every service of the configuration.
+    pub services: Vec<Service>,
+}
+
+/// One service.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `overlap` or `inherit`.
+    pub mode: String,
+    /// The declared addresses.
+    pub listen: Vec<String>,
+    /// The generation that gets new connections.
+    pub active: Option<String>,
+    /// The generation being tried.
+    pub candidate: Option<String>,
+    /// The generation a rollback goes to.
+    pub previous: Option<String>,
+    /// Grows with every decision.
+    pub epoch: u64,
+    /// Connections waiting in the parking listeners.
+    pub parked: u64,
+    /// What is degraded.
+    pub warnings: Vec<String>,
+    /// One per listen address.
+    pub groups: Vec<Group>,
+    /// The program's counters.
+    pub steering: Steering,
+    /// Every generation the agent knows.
+    pub generations: Vec<Generation>,
+}
+
+/// A reuseport group.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Group {
+    /// The declared address.
+    pub address: String,
+    /// Whether the parking listener is IPv6 only; none for IPv4.
+    pub v6only: Option<bool>,
+    /// Connections waiting in it.
+    pub parking_queue: u64,
+}
+
+/// How often each way was taken.
+pub type Exits = BTreeMap<String, u64>;
+
+/// The counters of `steer`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Steering {
+    /// Runs of the program.
+    pub calls: u64,
+    /// Ways out for new connections.
+    pub exits: Exits,
+    /// Ways out for connections that were moved.
+    pub migrated: Exits,
+}
+
+impl Steering {
+    /// Fails unless every call left by exactly one counted exit.
+    pub fn check_balance(&self) -> Result<()> {
+        let sum: u64 = self.exits.values().chain(self.migrated.values()).sum();
+        ensure!(
+            sum == self.calls,
+            "{} calls, but {sum} exits: {self:?}",
+            self.calls
+        );
+        Ok(())
+    }
+
+    /// New connections that left by `exit`.
+    pub fn exit(&self, exit: &str) -> Result<u64> {
+        self.exits
+            .get(exit)
+            .copied()
+            .with_context(|| format!("no exit {exit:?} in {:?}", self.exits))
+    }
+
+    /// Connections that were moved, to wherever.
+    pub fn moved(&self) -> u64 {
+        self.migrated.values().sum()
+    }
+}
+
+/// One generation.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Generation {
+    /// Its name.
+    pub name: String,
+    /// Its id, never used again.
+    pub id: u64,
+    /// starting, ready, active, draining, standby, stopping, stopped or failed.
+    pub state: String,
+    /// The first process.
+    pub pid: Option<i32>,
+    /// The recorded command.
+    pub command: Vec<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Connections counted.
+    pub connections: Connections,
+    /// Its listening sockets.
+    pub listeners: Vec<Listener>,
+}
+
+impl Generation {
+    /// The first process; an error when there is none.
+    pub fn process(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(self.pid.with_context(|| {
+            format!("{} has no process: {self:?}", self.name)
+        })?))
+    }
+}
+
+/// Connections of a generation.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Connections {
+    /// Opened so far.
+    pub opened: u64,
+    /// Closed so far.
+    pub closed: u64,
+    /// Ended by a reset.
+    pub aborted: u64,
+    /// Open now.
+    pub live: i64,
+}
+
+/// A listening socket of a generation.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Listener {
+    /// Where it is bound.
+    pub address: String,
+    /// IPv6 only; none for IPv4.
+    pub v6only: Option<bool>,
+    /// Owner of the socket.
+    pub uid: u32,
+    /// Connections not accepted yet.
+    pub queue: u64,
+    /// How many may wait.
+    pub backlog: u64,
+    /// It is in a group the service steers.
+    pub steered: bool,
+}
+
+impl Status {
+    /// The service called `name`.
+    pub fn service(&self, name: &str) -> Result<&Service> {
+        let found = self.services.iter().find(|service| service.name == name);
+        found.with_context(|| format!("no service {name} in {self:?}"))
+    }
+}
+
+impl Service {
+    /// The generation called `name`.
+    pub fn generation(&self, name: &str) -> Result<&Generation> {
+        let found = self
+            .generations
+            .iter()
+            .find(|generation| generation.name == name);
+        found.with_context(|| format!("no generation {name} in {self:?}"))
+    }
+}

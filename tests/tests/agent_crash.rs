@@ -1,0 +1,185 @@
+//! Promise: the agent is not in the path. Killed with SIGKILL it costs nobody anything; started again it finds its
+//! generations, sockets and pins, and goes on managing them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Result, ensure};
+use hotlb_tests::{cgroups, command, host::Host, load::Plan, report, servers::Kind, wait};
+
+const TARGET: &str = "127.0.0.1:8080";
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn target() -> Result<SocketAddr> {
+    Ok(TARGET.parse()?)
+}
+
+fn deploy(host: &Host, generation: &str) -> Result<()> {
+    host.deploy(
+        generation,
+        &Kind::Plain.command(host.directory(), generation, 8080)?,
+    )
+    .map(drop)
+}
+
+/// `gen1` is active.
+fn scene() -> Result<Host> {
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    deploy(&host, "gen1")?;
+    host.promote("gen1")?;
+    Ok(host)
+}
+
+#[test]
+fn a_killed_agent_costs_nobody_anything() -> Result<()> {
+    let mut host = scene()?;
+    let load = host.load(Plan::new(target()?))?;
+    load.wait_more(1_000, LIMIT)?;
+    let before = host.web()?;
+    host.kill_agent()?;
+    load.wait_more(2_000, LIMIT)?;
+    host.hotlb(&["status"])?
+        .expect_code(3)?
+        .expect_one_line_error()?;
+
+    host.start_agent()?;
+    let after = host.web()?;
+    ensure!(after.active.as_deref() == Some("gen1"), "{after:#?}");
+    let found = after.generation("gen1")?;
+    ensure!(found.state == "active", "{found:#?}");
+    ensure!(
+        found.pid == before.generation("gen1")?.pid,
+        "another process: {found:#?}"
+    );
+    ensure!(
+        found.listeners.iter().all(|listener| listener.steered),
+        "{found:#?}"
+    );
+    ensure!(
+        after.epoch >= before.epoch,
+        "the epoch went back: {} to {}",
+        before.epoch,
+        after.epoch
+    );
+    ensure!(
+        after.steering.calls >= before.steering.calls + 2_000,
+        "counters were lost: {:?}",
+        after.steering
+    );
+
+    deploy(&host, "gen2")?;
+    host.promote("gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| {
+        outcome.by("gen2") > 1_000
+    })?;
+    host.ok(&["rollback"])?;
+    let outcome = load.stop()?;
+    report::figure("agent crash: requests", outcome.requests());
+    report::figure("agent crash: failed", outcome.failed);
+    outcome.expect_none_lost()
+}
+
+/// A generation that was ready but not yet promoted is found too.
+#[test]
+fn a_ready_candidate_is_found_again() -> Result<()> {
+    let mut host = scene()?;
+    deploy(&host, "gen2")?;
+    host.kill_agent()?;
+    host.start_agent()?;
+    let web = host.web()?;
+    ensure!(web.generation("gen2")?.state == "ready", "{web:#?}");
+    host.promote("gen2")?;
+    host.expect_answers(target()?, 20, "gen2")
+}
+
+#[test]
+fn a_generation_that_died_meanwhile_is_noticed() -> Result<()> {
+    let mut host = scene()?;
+    let pid = host.generation("gen1")?.process()?;
+    host.kill_agent()?;
+    cgroups::kill(&cgroups::of(pid)?)?;
+    host.start_agent()?;
+    host.wait_state("gen1", &["failed", "stopped"])?;
+    deploy(&host, "gen2")?;
+    host.promote("gen2")?;
+    host.expect_answers(target()?, 20, "gen2")
+}
+
+/// SIGTERM ends the agent alone: generations and parking listeners go on.
+#[test]
+fn an_agent_told_to_end_leaves_the_service_running() -> Result<()> {
+    let mut host = scene()?;
+    let load = host.load(Plan::new(target()?))?;
+    load.wait_more(500, LIMIT)?;
+    host.agent()?.signal(nix::sys::signal::Signal::SIGTERM)?;
+    let status = host.agent()?.wait(LIMIT)?;
+    ensure!(
+        status.success(),
+        "the agent ended with {status}\n{}",
+        host.agent_log()
+    );
+    load.wait_more(500, LIMIT)?;
+    host.start_agent()?;
+    deploy(&host, "gen2")?;
+    host.promote("gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 500)?;
+    load.stop()?.expect_none_lost()
+}
+
+#[test]
+fn a_second_agent_is_refused() -> Result<()> {
+    let host = scene()?;
+    let second = command::run(host.command(host.binary()).arg("agent"), LIMIT)?;
+    second.expect_code(7)?.expect_stderr(&["agent", "run"])?;
+    host.expect_answers(target()?, 20, "gen1")
+}
+
+/// Two agents beside each other, each in a namespace of its own, on the same port.
+#[test]
+fn two_agents_in_two_namespaces_do_not_meet() -> Result<()> {
+    let host = scene()?;
+    let mut other = host.sibling()?;
+    other.write_config("[service.web]\nlisten = [\"0.0.0.0:8080\"]\n")?;
+    other.start_agent()?;
+    deploy(&other, "other1")?;
+    other.promote("other1")?;
+    host.expect_answers(target()?, 20, "gen1")?;
+    other.expect_answers(target()?, 20, "other1")
+}
+
+#[test]
+fn down_leaves_nothing_behind() -> Result<()> {
+    let mut host = scene()?;
+    deploy(&host, "gen2")?;
+    host.ok(&["down"])?;
+    let status = host.agent()?.wait(LIMIT)?;
+    ensure!(
+        status.success(),
+        "the agent ended with {status}\n{}",
+        host.agent_log()
+    );
+    wait::until_true("no process is left", LIMIT, || {
+        host.netns().pids().is_ok_and(|pids| pids.is_empty())
+    })?;
+    ensure!(
+        !has_entries(host.bpffs()),
+        "pins are left in {}",
+        host.bpffs().display()
+    );
+    ensure!(
+        !has_entries_of_cgroups(&host)?,
+        "cgroups are left in {}",
+        host.cgroup()?.display()
+    );
+    Ok(())
+}
+
+fn has_entries(directory: &std::path::Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn has_entries_of_cgroups(host: &Host) -> Result<bool> {
+    let Ok(entries) = std::fs::read_dir(host.cgroup()?) else {
+        return Ok(false);
+    };
+    Ok(entries.flatten().any(|entry| entry.path().is_dir()))
+}

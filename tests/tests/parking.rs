@@ -1,0 +1,171 @@
+//! Promise: from the moment the agent runs, nobody is refused. A client that comes while nobody can serve waits, and is
+//! served when somebody can; this holds when the agent is dead too.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use hotlb_tests::{cgroups, host::Host, load::Plan, report, servers::Kind, wait, waiting::Waiting};
+use nix::sys::signal::{Signal, kill};
+
+const TARGET: &str = "127.0.0.1:8080";
+const LIMIT: Duration = Duration::from_secs(15);
+/// How long there is no server at all.
+const GAP: Duration = Duration::from_secs(2);
+
+fn scene() -> Result<(Host, SocketAddr)> {
+    Ok((
+        Host::with_service("listen = [\"0.0.0.0:8080\"]")?,
+        TARGET.parse()?,
+    ))
+}
+
+fn upgrade(host: &Host, generation: &str) -> Result<()> {
+    host.upgrade(
+        generation,
+        &Kind::Plain.command(host.directory(), generation, 8080)?,
+    )
+}
+
+#[test]
+fn clients_before_the_first_generation_are_served_by_it() -> Result<()> {
+    let (host, target) = scene()?;
+    let waiting = Waiting::open(host.netns(), target, 200)?;
+    wait::until_true("all of them are parked", LIMIT, || {
+        host.web().is_ok_and(|web| web.parked == 200)
+    })?;
+    let web = host.web()?;
+    ensure!(web.active.is_none(), "{web:#?}");
+    ensure!(web.steering.exit("parked")? >= 200, "{:?}", web.steering);
+    web.steering.check_balance()?;
+
+    host.deploy(
+        "gen1",
+        &Kind::Plain.command(host.directory(), "gen1", 8080)?,
+    )?;
+    // Ready is not promoted: no client reaches a candidate.
+    waiting.expect_silence()?;
+    host.promote("gen1")?;
+    let answers = waiting.answers()?;
+    ensure!(
+        answers.iter().all(|answer| answer.generation == "gen1"),
+        "{answers:?}"
+    );
+    ensure!(host.web()?.parked == 0);
+    report::figure(
+        "parking: clients before the first generation, answered by it",
+        answers.len(),
+    );
+    Ok(())
+}
+
+/// python listens with a backlog of 5: many more than that waited, and no later SYN may be dropped for it.
+#[test]
+fn a_small_backlog_takes_over_many() -> Result<()> {
+    if let Some(reason) = Kind::Python.missing() {
+        return report::skip("a_small_backlog_takes_over_many", reason);
+    }
+    let (host, target) = scene()?;
+    let waiting = Waiting::open(host.netns(), target, 200)?;
+    host.deploy(
+        "gen1",
+        &Kind::Python.command(host.directory(), "gen1", 8080)?,
+    )?;
+    host.promote("gen1")?;
+    let load = host.load(Plan::new(target).workers(8))?;
+    load.wait_more(500, LIMIT)?;
+    ensure!(waiting.answers()?.len() == 200);
+    let outcome = load.stop()?;
+    outcome.expect_none_failed()?;
+    // They queue behind the 200, but nobody's SYN was dropped: that would show as a second.
+    ensure!(outcome.max < Duration::from_millis(900), "{outcome:#?}");
+    Ok(())
+}
+
+/// The server ends by itself, in order; two seconds later there is another.
+#[test]
+fn two_seconds_without_any_server_fail_nobody() -> Result<()> {
+    let (host, target) = scene()?;
+    upgrade(&host, "gen1")?;
+    let load = host.load(Plan::new(target))?;
+    load.wait_more(1_000, LIMIT)?;
+    kill(host.generation("gen1")?.process()?, Signal::SIGTERM)?;
+    host.wait_state("gen1", &["failed", "stopped"])?;
+    let gone = Instant::now();
+    wait::until_true("two seconds without a server", GAP + LIMIT, || {
+        gone.elapsed() >= GAP
+    })?;
+    let meanwhile = load.so_far();
+    ensure!(meanwhile.failed == 0, "{meanwhile:#?}");
+    upgrade(&host, "gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| {
+        outcome.by("gen2") > 1_000
+    })?;
+    let outcome = load.stop()?;
+    report::figure(
+        "parking: failed requests over two seconds without a server",
+        outcome.failed,
+    );
+    report::figure(
+        "parking: slowest request over two seconds without a server, ms",
+        outcome.max.as_millis(),
+    );
+    outcome.expect_none_failed()?;
+    ensure!(
+        outcome.max >= GAP,
+        "nobody waited, so there was a server: {outcome:#?}"
+    );
+    ensure!(
+        outcome.max < GAP + Duration::from_secs(2),
+        "somebody waited for too long: {outcome:#?}"
+    );
+    Ok(())
+}
+
+/// Whatever can die dies: only what the killed server was answering is lost, at most one request for each client.
+#[test]
+fn agent_and_generations_killed_under_load_refuse_nobody() -> Result<()> {
+    let (mut host, target) = scene()?;
+    upgrade(&host, "gen1")?;
+    let load = host.load(Plan::new(target))?;
+    load.wait_more(1_000, LIMIT)?;
+    let generation = cgroups::of(host.generation("gen1")?.process()?)?;
+    host.kill_agent()?;
+    cgroups::kill(&generation)?;
+    let gone = Instant::now();
+    wait::until_true("a second without anybody", LIMIT, || {
+        gone.elapsed() >= Duration::from_secs(1)
+    })?;
+    let meanwhile = load.so_far();
+    ensure!(meanwhile.refused == 0, "{meanwhile:#?}");
+    let late = Waiting::open(host.netns(), target, 50)?;
+
+    host.start_agent()?;
+    late.expect_silence()?;
+    upgrade(&host, "gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| {
+        outcome.by("gen2") > 1_000
+    })?;
+    ensure!(
+        late.answers()?
+            .iter()
+            .all(|answer| answer.generation == "gen2")
+    );
+    let outcome = load.stop()?;
+    report::figure(
+        "parking: refused after agent and generations were killed",
+        outcome.refused,
+    );
+    report::figure(
+        "parking: lost after agent and generations were killed (those being answered)",
+        outcome.failed,
+    );
+    ensure!(outcome.refused == 0, "{outcome:#?}");
+    ensure!(
+        outcome.failed <= 32,
+        "more failed than were being answered: {outcome:#?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask ci`: everything that must hold before a change goes in.
+
+use anyhow::{Result, bail};
+
+use crate::{ebpf, lint, project::Project, test};
+
+/// No stage of the tests comes near this many minutes unless it hangs.
+const STAGE_DEADLINE: u32 = 25;
+
+/// Runs lint, the check of the kernel programs and all tests, whatever failed before. The tests
+/// come last, so that their total is the last line.
+pub(crate) fn run(project: &Project) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut note = |name, outcome: Result<()>| {
+        if let Err(error) = outcome {
+            println!("ci: {name}: {error:#}");
+            failed.push(format!("{name}: {error:#}"));
+        }
+    };
+    note("lint", lint::run(project));
+    note("ebpf check", ebpf::check(project));
+    note(
+        "test",
+        test::run(&test::Arguments::all_within(STAGE_DEADLINE), project),
+    );
+    if !failed.is_empty() {
+        bail!("ci failed:\n  {}", failed.join("\n  "));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask lint`: the formatter, clippy, rustdoc, cargo-deny and the project's own rules.
+//!
+//! Everything runs, whatever failed before it; what failed is named at the end.
+
+mod borders;
+mod cargo;
+mod file_length;
+mod finding;
+mod imports;
+mod links;
+mod lints_inherited;
+mod machine_paths;
+mod paths;
+mod sleeps;
+mod sources;
+
+use anyhow::{Result, bail};
+
+use self::{finding::Finding, sources::Sources};
+use crate::project::Project;
+
+/// One of the project's own rules.
+struct Rule {
+    name: &'static str,
+    check: fn(&Sources) -> Vec<Finding>,
+}
+
+const RULES: [Rule; 6] = [
+    Rule {
+        name: "imports",
+        check: imports::check,
+    },
+    Rule {
+        name: "sleeps",
+        check: sleeps::check,
+    },
+    Rule {
+        name: "file length",
+        check: file_length::check,
+    },
+    Rule {
+        name: "lints inherited",
+        check: lints_inherited::check,
+    },
+    Rule {
+        name: "machine paths",
+        check: machine_paths::check,
+    },
+    Rule {
+        name: "links",
+        check: links::check,
+    },
+];
+
+/// Runs all checks; the error names those that failed.
+pub(crate) fn run(project: &Project) -> Result<()> {
+    let mut failed = own_rules(project)?;
+    failed.extend(cargo::run(project));
+    if !failed.is_empty() {
+        bail!("lint: failed: {}", failed.join(", "));
+    }
+    println!("lint: clean");
+    Ok(())
+}
+
+/// Shows every finding; gives the names of the broken rules.
+fn own_rules(project: &Project) -> Result<Vec<&'static str>> {
+    let sources = Sources::read(project)?;
+    let mut broken = Vec::new();
+    for Rule { name, check } in RULES {
+        let findings = check(&sources);
+        for finding in &findings {
+            println!("{finding}");
+        }
+        println!(
+            "lint: {name}: {} findings in {} files",
+            findings.len(),
+            sources.files.len()
+        );
+        if !findings.is_empty() {
+            broken.push(name);
+        }
+    }
+    Ok(broken)
+}

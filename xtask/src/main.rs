@@ -1,0 +1,71 @@
+//! `cargo xtask VERB`: everything a developer or the CI runs on hotlb, each verb in its own file.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool"
+)]
+
+mod ci;
+mod command;
+mod ebpf;
+mod lint;
+mod project;
+mod search_path;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+/// The tasks of the hotlb project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One row a verb; its arguments and its code stand in the module of its name.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or install what the project needs
+    Setup(setup::Arguments),
+    /// Build the kernel programs, or check the object that is checked in
+    Ebpf(ebpf::Arguments),
+    /// Check format, lints, documentation and the project's own rules
+    Lint,
+    /// Run the unit tests and the integration tests
+    Test(test::Arguments),
+    /// Run everything that must hold before a change goes in: lint, ebpf check, test
+    Ci,
+}
+
+impl Verb {
+    fn run(self, project: &Project) -> Result<()> {
+        match self {
+            Self::Setup(arguments) => setup::run(&arguments),
+            Self::Ebpf(arguments) => ebpf::run(&arguments, project),
+            Self::Lint => lint::run(project),
+            Self::Test(arguments) => test::run(&arguments, project),
+            Self::Ci => ci::run(project),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(as_compiler) = ebpf::compiler::called_by_cargo() {
+        return as_compiler;
+    }
+    let outcome = Project::find().and_then(|project| Arguments::parse().verb.run(&project));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

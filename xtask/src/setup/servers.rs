@@ -1,0 +1,139 @@
+//! What the tests run: servers to be upgraded, and the tools to give each test its own network.
+
+use super::{apt::Apt, outcome::Line};
+use crate::search_path;
+
+/// A program the tests run.
+struct Program {
+    name: &'static str,
+    /// The Debian package it is in; none if it is not to be installed.
+    package: Option<&'static str>,
+    /// Whether no test runs without it.
+    needed: bool,
+    /// What does not work without it.
+    cost: &'static str,
+}
+
+const PROGRAMS: [Program; 6] = [
+    Program {
+        name: "nginx",
+        package: Some("nginx-light"),
+        needed: false,
+        cost: "the tests with nginx are skipped",
+    },
+    Program {
+        name: "python3",
+        package: Some("python3-minimal"),
+        needed: false,
+        cost: "the tests with python's http.server are skipped",
+    },
+    Program {
+        name: "node",
+        package: None,
+        needed: false,
+        cost: "the tests with node are skipped",
+    },
+    Program {
+        name: "ip",
+        package: Some("iproute2"),
+        needed: true,
+        cost: "no test can have a network of its own",
+    },
+    Program {
+        name: "nsenter",
+        package: Some("util-linux"),
+        needed: true,
+        cost: "no test can run a program in its own network",
+    },
+    Program {
+        name: "ps",
+        package: Some("procps"),
+        needed: false,
+        cost: "a test that fails cannot show the processes it leaves",
+    },
+];
+
+/// Finds or installs all of them.
+pub(super) fn provide(apt: &mut Apt) -> Vec<Line> {
+    let absent = |program: &&Program| search_path::find(program.name).is_none();
+    let absent: Vec<_> = PROGRAMS.iter().filter(absent).collect();
+    let packages: Vec<_> = absent
+        .iter()
+        .filter_map(|program| program.package)
+        .collect();
+    let trouble = if packages.is_empty() {
+        None
+    } else {
+        apt.install(&packages).err()
+    };
+    let trouble = trouble.map(|error| format!("{error:#}"));
+    let line = |program: &Program| {
+        let is_new = absent.iter().any(|other| other.name == program.name);
+        program.line(is_new, trouble.as_deref())
+    };
+    PROGRAMS.iter().map(line).collect()
+}
+
+impl Program {
+    fn line(&self, is_new: bool, trouble: Option<&str>) -> Line {
+        let why = match self.package {
+            None => "not there, and not installed by setup",
+            Some(_) => trouble.unwrap_or("its package does not have it"),
+        };
+        match search_path::find(self.name) {
+            Some(path) if is_new => Line::installed(self.name, path.display().to_string()),
+            Some(path) => Line::found(self.name, path.display().to_string()),
+            None => Line::missing(self.name, why, self.cost).needed(self.needed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABSENT: Program = Program {
+        name: "no-such-program",
+        package: None,
+        needed: true,
+        cost: "nothing works",
+    };
+
+    #[test]
+    fn what_is_there_is_found_with_its_place() {
+        let shell = Program {
+            name: "sh",
+            ..ABSENT
+        };
+        assert!(
+            shell
+                .line(false, None)
+                .to_string()
+                .starts_with("found sh: /")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_installed_says_why() {
+        let packaged = Program {
+            package: Some("x"),
+            ..ABSENT
+        };
+        assert!(
+            packaged
+                .line(true, Some("no network"))
+                .to_string()
+                .contains("no network")
+        );
+        assert!(
+            ABSENT
+                .line(true, None)
+                .to_string()
+                .contains("not installed by setup")
+        );
+        assert_eq!(
+            ABSENT.line(true, None).into_lacking().as_deref(),
+            Some("no-such-program")
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask test`: builds everything, runs the unit tests, then the integration tests, and
+//! shows the figures they measured and what was skipped.
+
+mod outcome;
+mod report;
+mod stage;
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use self::{outcome::Outcome, report::Report, stage::Stage};
+use crate::{command, project::Project, setup};
+
+/// All packages but this one, always together: with the same selection of packages cargo builds
+/// every dependency once.
+pub(crate) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+/// Makes a skip a failure.
+const REQUIRE_ALL: &str = "HOTLB_REQUIRE_ALL";
+
+/// The arguments of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only tests whose name contains this
+    filter: Option<String>,
+    /// Leave out the integration tests, which need root
+    #[arg(long)]
+    unit_only: bool,
+    /// Stop, as a failure, a stage that takes longer than this
+    #[arg(long, value_name = "MINUTES")]
+    deadline: Option<u32>,
+}
+
+impl Arguments {
+    /// All tests, each stage limited to `minutes`.
+    pub(crate) fn all_within(minutes: u32) -> Self {
+        Self {
+            filter: None,
+            unit_only: false,
+            deadline: Some(minutes),
+        }
+    }
+}
+
+/// Does what `arguments` ask for.
+pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
+    if !arguments.unit_only && !rustix::process::geteuid().is_root() {
+        bail!("the integration tests need root; `cargo xtask test --unit-only` does not");
+    }
+    let target = project.metadata()?.target_directory;
+    let mut outcome = Outcome::default();
+    for stage in stage::UNIT {
+        outcome.add(run_stage(&stage, arguments, project)?);
+    }
+    let mut report = Report::default();
+    if !arguments.unit_only {
+        setup::for_tests()?;
+        command::run(project.cargo().args(["build", "--release"]).args(PACKAGES))?;
+        let file = Report::begin(&target)?;
+        let stage = stage::integration(&target.join("release/hotlb"), &file);
+        outcome.add(run_stage(&stage, arguments, project)?);
+        report = Report::read(&file)?;
+    }
+    conclude(&outcome, &report)
+}
+
+fn run_stage(stage: &Stage, arguments: &Arguments, project: &Project) -> Result<Outcome> {
+    stage.run(project, arguments.filter.as_deref(), arguments.deadline)
+}
+
+/// Shows everything, the total last.
+fn conclude(outcome: &Outcome, report: &Report) -> Result<()> {
+    report.show();
+    let must_run = env::var_os(REQUIRE_ALL).is_some() && !report.skips.is_empty();
+    outcome.show();
+    if must_run {
+        bail!(
+            "{} tests were skipped, and {REQUIRE_ALL} is set",
+            report.skips.len()
+        );
+    }
+    outcome.verdict()
+}
+
+/// Where the report of the integration tests is written.
+fn report_file(target: &std::path::Path) -> PathBuf {
+    target.join("hotlb-test-report.tsv")
+}

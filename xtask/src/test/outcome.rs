@@ -1,0 +1,122 @@
+//! What came of the tests: the sum over all test programs.
+
+use anyhow::{Result, bail};
+
+/// The sum over some test programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    /// The names of those that failed.
+    failures: Vec<String>,
+    /// What went wrong beside single tests, such as a program that did not end by itself.
+    troubles: Vec<String>,
+}
+
+impl Outcome {
+    /// Takes in one line of a test program's output.
+    pub(super) fn line(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += count(counts, "passed");
+            self.failed += count(counts, "failed");
+            self.ignored += count(counts, "ignored");
+        } else if let Some(name) = failed_test(line) {
+            self.failures.push(name.to_owned());
+        }
+    }
+
+    /// Takes in the end of a stage: whether cargo was content.
+    pub(super) fn end(&mut self, stage: &str, success: bool, status: &str) {
+        if !success && self.failed == 0 {
+            self.troubles
+                .push(format!("{stage}: did not run to its end ({status})"));
+        }
+    }
+
+    /// Takes in another outcome.
+    pub(super) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.failures.extend(other.failures);
+        self.troubles.extend(other.troubles);
+    }
+
+    /// Prints what failed, then the total. What failed beside single tests counts as one each.
+    pub(super) fn show(&self) {
+        println!();
+        for name in &self.failures {
+            println!("failed: {name}");
+        }
+        for trouble in &self.troubles {
+            println!("failed: {trouble}");
+        }
+        let Self {
+            passed, ignored, ..
+        } = self;
+        println!(
+            "{passed} passed, {} failed, {ignored} ignored",
+            self.all_failed()
+        );
+    }
+
+    /// An error if anything failed.
+    pub(super) fn verdict(&self) -> Result<()> {
+        match self.all_failed() {
+            0 => Ok(()),
+            failed => bail!("{failed} tests failed"),
+        }
+    }
+
+    fn all_failed(&self) -> usize {
+        self.failed + self.troubles.len()
+    }
+}
+
+/// The number before `word` in `… 12 passed; 0 failed; …`.
+fn count(counts: &str, word: &str) -> usize {
+    let mut words = counts
+        .split([' ', ';', '.'])
+        .filter(|word| !word.is_empty());
+    let mut previous = "";
+    let before = words.find_map(|current| {
+        let before = std::mem::replace(&mut previous, current);
+        (current == word).then_some(before)
+    });
+    before
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
+}
+
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_over_programs() {
+        let mut outcome = Outcome::default();
+        outcome.line("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out");
+        outcome.line("test a::b ... ok");
+        outcome.line("test a::c ... FAILED");
+        outcome.line("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered");
+        assert_eq!((outcome.passed, outcome.failed, outcome.ignored), (7, 1, 1));
+        assert_eq!(outcome.failures, ["a::c"]);
+        outcome.verdict().unwrap_err();
+    }
+
+    #[test]
+    fn a_stage_that_does_not_end_is_a_failure() {
+        let mut outcome = Outcome::default();
+        outcome.line("test result: ok. 5 passed; 0 failed; 0 ignored");
+        outcome.end("unit tests", false, "exit status: 101");
+        outcome.verdict().unwrap_err();
+        let mut good = Outcome::default();
+        good.end("unit tests", true, "exit status: 0");
+        good.verdict().unwrap();
+    }
+}

@@ -1,0 +1,221 @@
+//! One run of `cargo test`, its output shown and counted as it comes.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{PACKAGES, outcome::Outcome};
+use crate::{project::Project, search_path};
+
+/// After the end of cargo, output may still be on its way this long; a process that a test left
+/// behind could hold the pipe open for ever.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// Between the polite and the hard end of a stage that is over its deadline.
+const KILL_AFTER: &str = "--kill-after=20s";
+
+/// One run of `cargo test`.
+#[derive(Debug)]
+pub(super) struct Stage {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    packages: &'static [&'static str],
+    environment: Vec<(&'static str, OsString)>,
+}
+
+/// The unit tests, which need nothing.
+pub(super) const UNIT: [Stage; 3] = [
+    Stage {
+        name: "unit tests of xtask",
+        arguments: &[],
+        packages: &["--package", "xtask"],
+        environment: Vec::new(),
+    },
+    Stage {
+        name: "unit tests",
+        arguments: &["--release", "--lib", "--bins"],
+        packages: &PACKAGES,
+        environment: Vec::new(),
+    },
+    Stage {
+        name: "examples in the documentation",
+        arguments: &["--release", "--doc"],
+        packages: &PACKAGES,
+        environment: Vec::new(),
+    },
+];
+
+/// The integration tests: one at a time, as each measures; with the `hotlb` they run and the file
+/// they report to.
+pub(super) fn integration(hotlb: &Path, report: &Path) -> Stage {
+    Stage {
+        name: "integration tests",
+        arguments: &["--release", "--test", "*"],
+        packages: &PACKAGES,
+        environment: vec![
+            ("HOTLB_BIN", hotlb.into()),
+            ("HOTLB_TEST_REPORT", report.into()),
+            ("RUST_TEST_THREADS", "1".into()),
+        ],
+    }
+}
+
+/// What comes from a running stage.
+enum Message {
+    Line(String),
+    Ended(io::Result<ExitStatus>),
+}
+
+impl Stage {
+    /// Runs the tests whose name contains `filter`, for at most `deadline` minutes.
+    pub(super) fn run(
+        &self,
+        project: &Project,
+        filter: Option<&str>,
+        deadline: Option<u32>,
+    ) -> Result<Outcome> {
+        println!("\n== {}", self.name);
+        let mut command = self.command(project, deadline);
+        command.args(filter);
+        let child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cargo did not start")?;
+        self.follow(&listen(child)?)
+    }
+
+    fn command(&self, project: &Project, deadline: Option<u32>) -> Command {
+        let mut command = match deadline {
+            None => Command::new("cargo"),
+            Some(minutes) => {
+                let mut timeout = Command::new("timeout");
+                timeout.args([KILL_AFTER, &format!("{minutes}m"), "cargo"]);
+                timeout
+            }
+        };
+        command
+            .current_dir(project.root())
+            .env("PATH", search_path::joined());
+        command
+            .args(["test", "--no-fail-fast"])
+            .args(self.arguments)
+            .args(self.packages);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Shows and counts the output until cargo has ended and its output has been read.
+    fn follow(&self, messages: &Receiver<Message>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let mut ended = None;
+        while let Some(message) = next(messages, ended.is_some()) {
+            match message {
+                Message::Line(line) => {
+                    println!("{line}");
+                    outcome.line(&line);
+                }
+                Message::Ended(status) => ended = Some(status?),
+            }
+        }
+        let status = ended.context("cargo's end was not seen")?;
+        outcome.end(self.name, status.success(), &status.to_string());
+        Ok(outcome)
+    }
+}
+
+/// The next message; none when no more can come, or when cargo has ended and is silent.
+fn next(messages: &Receiver<Message>, has_ended: bool) -> Option<Message> {
+    if has_ended {
+        messages.recv_timeout(LAST_OUTPUT).ok()
+    } else {
+        messages.recv().ok()
+    }
+}
+
+/// Has two threads wait, one for output and one for the end.
+fn listen(mut child: Child) -> Result<Receiver<Message>> {
+    let (output, messages) = mpsc::channel();
+    let end = output.clone();
+    let stdout = BufReader::new(child.stdout.take().context("cargo has no output")?);
+    thread::spawn(move || read(stdout, &output));
+    thread::spawn(move || end.send(Message::Ended(child.wait())));
+    Ok(messages)
+}
+
+/// Ends with the output, or when nobody listens any more.
+fn read(mut output: impl BufRead, messages: &Sender<Message>) {
+    let mut line = Vec::new();
+    while output
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|length| length > 0)
+    {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if messages.send(Message::Line(text)).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Receiver<Message> {
+        let mut command = Command::new("sh");
+        listen(
+            command
+                .args(["-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+        .unwrap()
+    }
+
+    fn stage() -> Stage {
+        let [stage, ..] = UNIT;
+        stage
+    }
+
+    #[test]
+    fn output_is_counted_and_failure_noticed() {
+        let good = shell("echo 'test result: ok. 2 passed; 0 failed; 0 ignored'");
+        stage().follow(&good).unwrap().verdict().unwrap();
+        let bad = shell("echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101");
+        stage().follow(&bad).unwrap().verdict().unwrap_err();
+    }
+
+    #[test]
+    fn a_process_left_behind_does_not_hold_the_stage_up() {
+        let started = std::time::Instant::now();
+        let messages = shell("sleep 8 & echo 'test result: ok. 1 passed; 0 failed; 0 ignored'");
+        stage().follow(&messages).unwrap().verdict().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(6));
+    }
+
+    #[test]
+    fn a_deadline_goes_through_timeout() {
+        let project = Project::find().unwrap();
+        let command = stage().command(&project, Some(3));
+        let words: Vec<_> = command.get_args().take(3).collect();
+        assert_eq!(
+            (command.get_program(), words),
+            (
+                "timeout".as_ref(),
+                vec![
+                    KILL_AFTER.as_ref(),
+                    "3m".as_ref(),
+                    std::ffi::OsStr::new("cargo"),
+                ]
+            )
+        );
+    }
+}
