@@ -108,7 +108,11 @@ impl BindRule {
         Self {
             undeclared: flags & 0xff,
             uid,
-            v4: if flags & Self::HAS_V4 != 0 { Some(v4) } else { None },
+            v4: if flags & Self::HAS_V4 != 0 {
+                Some(v4)
+            } else {
+                None
+            },
             v6: if flags & Self::HAS_V6 != 0 {
                 Some([a, b, c, d])
             } else {

@@ -164,7 +164,11 @@ mod tests {
     }
 
     fn owner(slot: u32) -> u32 {
-        if slot == PARKING_SLOT { 0 } else { (slot - 1) / 8 + 1 }
+        if slot == PARKING_SLOT {
+            0
+        } else {
+            (slot - 1) / 8 + 1
+        }
     }
 
     /// Every word over two generations and "none", every ticket, every filling of up to three
@@ -246,20 +250,27 @@ mod tests {
         };
         let (allowed, to): (&[Exit], Option<GenerationId>) = match request.ticket {
             Some(ticket) if live(Some(ticket)) => (&[Exit::Ticket], Some(ticket)),
-            Some(_) => (&[parked], None),
             None if live(wanted) && share => (&[Exit::Candidate, Exit::Neighbour], wanted),
             None if live(wanted) => (&[Exit::Active, Exit::Neighbour], wanted),
             None if live(other) => (&[Exit::OtherGeneration], other),
-            None => (&[parked], None),
+            // A ticket that misses leads to no other generation.
+            Some(_) | None => (&[parked], None),
         };
         let exit = choose(request, &mut group);
-        assert!(allowed.contains(&exit), "{exit:?}, not one of {allowed:?}: {request:?}");
+        assert!(
+            allowed.contains(&exit),
+            "{exit:?}, not one of {allowed:?}: {request:?}"
+        );
         match exit {
             Exit::Unselected => assert_eq!(group.selected, None),
             Exit::Parked => assert_eq!(group.selected, Some(PARKING_SLOT)),
             _ => assert_eq!(group.selected.map(owner), to.map(GenerationId::raw)),
         }
-        assert!(group.tries <= 2 * NEIGHBOURS + 1, "unbounded: {}", group.tries);
+        assert!(
+            group.tries <= 2 * NEIGHBOURS + 1,
+            "unbounded: {}",
+            group.tries
+        );
     }
 
     #[test]
@@ -306,6 +317,9 @@ mod tests {
         let inside = (0..10_000_u32)
             .filter(|&n| share.contains(client_hash([0, 0, 0xffff, 0x0a00_0000 + n], 42)))
             .count();
-        assert!((2300..2700).contains(&inside), "{inside} of 10000 in a share of 250 permille");
+        assert!(
+            (2300..2700).contains(&inside),
+            "{inside} of 10000 in a share of 250 permille"
+        );
     }
 }

@@ -22,7 +22,7 @@ impl GenerationId {
     /// The id with this number, or `None` if it is 0, too large, or has the parking seat.
     #[inline(always)]
     pub const fn new(raw: u32) -> Option<Self> {
-        if raw > Self::MAX || raw % SEATS == 0 {
+        if raw > Self::MAX || raw.is_multiple_of(SEATS) {
             return None;
         }
         match NonZeroU32::new(raw) {

@@ -1,6 +1,6 @@
 //! Names of programs and maps in the eBPF object; a test compares them with the object.
 
-/// sk_reuseport, migrate attach type: chooses the socket of a connection.
+/// `sk_reuseport`, migrate attach type: chooses the socket of a connection.
 pub const STEER: &str = "steer";
 /// cgroup bind4: lets unmodified servers share the service's ports.
 pub const JOIN4: &str = "join4";
@@ -8,7 +8,7 @@ pub const JOIN4: &str = "join4";
 pub const JOIN6: &str = "join6";
 /// sockops: counts connections per generation.
 pub const TRACK: &str = "track";
-/// sk_reuseport that does nothing: the yardstick of `cargo xtask bench`.
+/// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 
 /// The steering row, see [`crate::steering`]; memory-mapped.
@@ -38,7 +38,17 @@ pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
 pub const SHARED: [&str; 12] = [
-    STEERING, EXITS, TICKETS, CONNECTIONS, LIVE, TAGS, LISTENERS, MOVED, DECLARED, PORTS, EVENTS,
+    STEERING,
+    EXITS,
+    TICKETS,
+    CONNECTIONS,
+    LIVE,
+    TAGS,
+    LISTENERS,
+    MOVED,
+    DECLARED,
+    PORTS,
+    EVENTS,
     LOGS,
 ];
 

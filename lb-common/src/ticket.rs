@@ -45,7 +45,9 @@ pub(crate) fn address_words(address: IpAddr) -> [u32; 4] {
     };
     let mut words = [0_u32; 4];
     for (word, bytes) in words.iter_mut().zip(octets.chunks_exact(4)) {
-        *word = bytes.iter().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        *word = bytes
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u32::from(byte));
     }
     words
 }
@@ -58,7 +60,7 @@ mod tests {
 
     #[test]
     fn ipv4_stands_as_mapped() {
-        let key = TicketKey::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), 4711);
+        let key = TicketKey::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4711);
         assert_eq!(key.to_words(), [0, 0, 0xffff, 0x7f00_0001, 4711]);
         let key = TicketKey::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 1);
         assert_eq!(key.to_words(), [0, 0, 0, 1, 1]);

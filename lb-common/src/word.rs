@@ -81,6 +81,7 @@ impl SteeringWord {
     }
 
     /// This word with the next epoch.
+    #[must_use]
     pub const fn next_epoch(self) -> Self {
         Self {
             epoch: (self.epoch + 1) & EPOCH as u16,
@@ -105,7 +106,11 @@ mod tests {
 
     #[test]
     fn every_field_survives_the_round_trip() {
-        let ids = [None, GenerationId::new(1), GenerationId::new(GenerationId::MAX)];
+        let ids = [
+            None,
+            GenerationId::new(1),
+            GenerationId::new(GenerationId::MAX),
+        ];
         for active in ids {
             for candidate in ids {
                 for share in 0..=1000 {

@@ -71,9 +71,11 @@ impl Daemon {
         let operators = operators(&config.operators)?;
         let host = Host::prepare(places)?;
         let scrapes = match config.metrics {
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|source| {
-                StartError::Metrics { address, source }
-            })?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| StartError::Metrics { address, source })?,
+            ),
             None => None,
         };
         let agent = Arc::new(Agent::start(host, services).await?);

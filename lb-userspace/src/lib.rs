@@ -7,15 +7,15 @@
 
 pub mod agent;
 pub mod api;
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod rollout;
-pub mod store;
-pub mod sys;
-pub mod telemetry;
 pub mod datapath;
 pub mod doctor;
 pub mod generation;
 pub mod relay;
+pub mod rollout;
+pub mod store;
+pub mod sys;
+pub mod telemetry;

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use hotlb::{
-    api::{client::{Client, ClientError}, wire::Failure},
+    api::{
+        client::{Client, ClientError},
+        wire::Failure,
+    },
     cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, Health, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
@@ -23,10 +26,12 @@ fn main() -> ExitCode {
         quiet,
     } = Cli::parse();
     match command {
-        Command::Keep { socket, cgroup } => match keeper::keep(&keeper::KeepArgs { socket, cgroup }) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(output, "keeper", error.to_string(), 1),
-        },
+        Command::Keep { socket, cgroup } => {
+            match keeper::keep(&keeper::KeepArgs { socket, cgroup }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(output, "keeper", error.to_string(), 1),
+            }
+        }
         Command::Exec => {
             // Who reads the status pipe has been told why.
             let _told = shim::run();
@@ -37,7 +42,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Doctor => doctor::run(&Places::from_env(), &Printer::new(output, quiet)),
-        command => match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        command => match Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => dispatch(&runtime, &command, output, quiet),
             Err(error) => fail(output, "runtime", format!("cannot start: {error}"), 7),
         },
@@ -101,7 +110,9 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
     let result = cli::deploy_and_promote(&first, &client, printer).await;
     let end = match result {
         Ok(done) => {
-            printer.done(&done).map_err(|error| Failed::Client(ClientError::Broken(error.to_string())))?;
+            printer
+                .done(&done)
+                .map_err(|error| Failed::Client(ClientError::Broken(error.to_string())))?;
             tokio::select! {
                 end = daemon.ended() => end.map_err(Failed::Daemon),
                 () = relay::outputs(daemon.agent()) => Ok(End::Signal),
@@ -124,10 +135,11 @@ fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
         service.health = Health::Http(path.clone());
     }
     if let Some(user) = &args.user {
-        service.identity = Identity::resolve(user, None).map_err(|source| ConfigError::Identity {
-            service: args.service.clone(),
-            source,
-        })?;
+        service.identity =
+            Identity::resolve(user, None).map_err(|source| ConfigError::Identity {
+                service: args.service.clone(),
+                source,
+            })?;
     }
     Ok(service)
 }

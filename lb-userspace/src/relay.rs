@@ -42,7 +42,10 @@ fn news(path: &Path, position: &mut u64) -> Vec<String> {
     if file.seek(SeekFrom::Start(*position)).is_err() || file.read_to_end(&mut bytes).is_err() {
         return Vec::new();
     }
-    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
     *position += end as u64;
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default())
         .lines()

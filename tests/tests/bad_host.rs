@@ -75,18 +75,33 @@ fn without_root() -> Result<()> {
     host.status().map(drop)
 }
 
-/// `operators` may operate without being root.
+/// Who may open the socket (in life: group hotlb) may look; only root and `operators` may operate.
 #[test]
-fn an_operator_may_operate() -> Result<()> {
-    let config = "[agent]\noperators = [\"nobody\"]\n[service.web]\nlisten = [\"0.0.0.0:8080\"]\n";
+fn looking_and_operating_are_two_things() -> Result<()> {
+    const MEMBER: [&str; 4] = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--groups=64999",
+    ];
+    const OPERATOR: [&str; 4] = ["setpriv", "--reuid=33", "--regid=33", "--groups=64999"];
+    let config =
+        "[agent]\noperators = [\"www-data\"]\n[service.web]\nlisten = [\"0.0.0.0:8080\"]\n";
     let host = Host::with_config(config)?;
+    std::os::unix::fs::chown(host.socket(), None, Some(64999))?;
     let line = Plain::new("gen1").listen("0.0.0.0:8080").command()?;
-    let deploy: Vec<&str> = ["deploy", "--generation", "gen1", "--"]
-        .into_iter()
-        .chain(line.iter().map(String::as_str))
-        .collect();
-    wrapped(&host, &NOBODY, &deploy)?.expect_success()?;
-    wrapped(&host, &NOBODY, &["promote", "gen1"])?.expect_success()?;
+    let mut deploy = vec!["deploy", "--generation", "gen1", "--"];
+    deploy.extend(line.iter().map(String::as_str));
+
+    wrapped(&host, &MEMBER, &["status"])?.expect_success()?;
+    for refused in [&deploy[..], &["promote", "gen1"], &["rollback"], &["down"]] {
+        wrapped(&host, &MEMBER, refused)?
+            .expect_code(4)?
+            .expect_one_line_error()?
+            .expect_stderr(&["nobody"])?;
+    }
+    wrapped(&host, &OPERATOR, &deploy)?.expect_success()?;
+    wrapped(&host, &OPERATOR, &["promote", "gen1"])?.expect_success()?;
     host.expect_answers("127.0.0.1:8080".parse()?, 20, "gen1")
 }
 

@@ -41,16 +41,36 @@ impl Scene {
 
     /// `server` must not get ready: exit code 1, and `gen1` goes on as if nothing had been.
     fn refuses(&self, server: &CommandLine, parts: &[&str]) -> Result<Run> {
+        let run = self.refuses_unseen(server, parts)?;
+        self.host
+            .hotlb(&["promote", "gen2"])?
+            .expect_code(6)?
+            .expect_one_line_error()?;
+        let failed = self.host.generation("gen2")?;
+        ensure!(
+            failed.state == "failed" && failed.reason.is_some(),
+            "{failed:#?}"
+        );
+        self.expect_good_one_works()?;
+        Ok(run)
+    }
+
+    /// The same for a command that is refused before there is a generation at all.
+    fn refuses_command(&self, server: &CommandLine, parts: &[&str]) -> Result<Run> {
+        let run = self.refuses_unseen(server, parts)?;
+        ensure!(run.took < READY_TIMEOUT, "{}", run.describe());
+        self.expect_good_one_works()?;
+        Ok(run)
+    }
+
+    /// `server` must not get ready, and clients must not notice.
+    fn refuses_unseen(&self, server: &CommandLine, parts: &[&str]) -> Result<Run> {
         let load = self.host.load(Plan::new(self.target).workers(8))?;
         let run = self.host.try_deploy("gen2", server)?;
         let run = run
             .expect_code(1)?
             .expect_one_line_error()?
             .expect_stderr(parts)?;
-        self.host
-            .hotlb(&["promote", "gen2"])?
-            .expect_code(6)?
-            .expect_one_line_error()?;
         load.wait_more(100, LIMIT)?;
         let outcome = load.stop()?;
         outcome.expect_none_lost()?;
@@ -62,6 +82,12 @@ impl Scene {
         Ok(run)
     }
 
+    /// What was refused leaves no trace that a good candidate would stumble over.
+    fn expect_good_one_works(&self) -> Result<()> {
+        self.host.upgrade("gen3", &plain("gen3").command()?)?;
+        self.host.expect_answers(self.target, 20, "gen3")
+    }
+
     fn expect_untouched(&self) -> Result<()> {
         let web = self.host.web()?;
         ensure!(
@@ -69,14 +95,7 @@ impl Scene {
             "{web:#?}"
         );
         ensure!(web.generation("gen1")?.state == "active", "{web:#?}");
-        let failed = web.generation("gen2")?;
-        ensure!(
-            failed.state == "failed" && failed.reason.is_some(),
-            "{failed:#?}"
-        );
-        self.expect_only_one_server()?;
-        self.host.upgrade("gen3", &plain("gen3").command()?)?;
-        self.host.expect_answers(self.target, 20, "gen3")
+        self.expect_only_one_server()
     }
 
     /// The refused candidate was stopped.
@@ -160,8 +179,8 @@ fn a_server_that_listens_elsewhere() -> Result<()> {
 
 #[test]
 fn a_command_that_does_not_exist() -> Result<()> {
-    let run = Scene::new("")?.refuses(&vec!["/nowhere/server".to_owned()], &["/nowhere/server"])?;
-    ensure!(run.took < READY_TIMEOUT, "{}", run.describe());
+    let scene = Scene::new("")?;
+    scene.refuses_command(&vec!["/nowhere/server".to_owned()], &["/nowhere/server"])?;
     Ok(())
 }
 
@@ -169,7 +188,7 @@ fn a_command_that_does_not_exist() -> Result<()> {
 fn a_command_that_is_no_program() -> Result<()> {
     let scene = Scene::new("")?;
     let config = scene.host.config().display().to_string();
-    scene.refuses(&vec![config.clone()], &[&config])?;
+    scene.refuses_command(&vec![config.clone()], &[&config])?;
     Ok(())
 }
 

@@ -53,7 +53,7 @@ fn story(kind: Kind, requests: u64) -> Result<()> {
             expect_served_by(&load, &format!("gen{}", number - 1))?;
         }
     }
-    load.wait_for("the least requests", Duration::from_secs(60), |outcome| {
+    load.wait_for("the least requests", Duration::from_mins(1), |outcome| {
         outcome.requests() >= requests
     })?;
     let outcome = load.stop()?;

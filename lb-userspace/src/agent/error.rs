@@ -44,7 +44,9 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The metrics address is taken.
-    #[error("cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address")]
+    #[error(
+        "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,
@@ -105,9 +107,10 @@ impl StartError {
     pub fn exit(&self) -> u8 {
         match self {
             Self::NotPermitted(_) => 4,
-            Self::Config(_) => 78,
-            Self::Service {
-                source: OpenError::AddressesChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+            Self::Config(_)
+            | Self::Service {
+                source:
+                    OpenError::AddressesChanged | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
             Self::Locked { .. }
@@ -134,7 +137,10 @@ pub enum VerbError {
     #[error("several services run; name one with --service ({})", .0.join(", "))]
     WhichService(Vec<String>),
     /// There is no such generation.
-    #[error("service {service} has no generation {name}; there {}", there_are(known))]
+    #[error(
+        "service {service} has no generation {name}; there {}",
+        there_are(known)
+    )]
     UnknownGeneration {
         /// The service.
         service: String,
@@ -295,5 +301,5 @@ fn quoted(lines: &[String]) -> String {
     if lines.is_empty() {
         return "\n  (it wrote nothing)".to_owned();
     }
-    lines.iter().map(|line| format!("\n  | {line}")).collect()
+    format!("\n  | {}", lines.join("\n  | "))
 }

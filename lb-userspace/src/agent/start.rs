@@ -195,15 +195,14 @@ fn lock(path: &Path) -> Result<Flock<File>, StartError> {
     let mut holder = String::new();
     // Only for the message.
     let _unreadable = file.read_to_string(&mut holder);
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_held| {
-        StartError::Locked {
+    let mut lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_held| StartError::Locked {
             path: path.parent().unwrap_or(path).to_owned(),
             holder: match holder.trim().parse::<u32>() {
                 Ok(pid) => format!(" (pid {pid})"),
                 Err(_) => String::new(),
             },
-        }
-    })?;
+        })?;
     lock.set_len(0)
         .and_then(|()| io::Seek::rewind(&mut *lock))
         .and_then(|()| writeln!(lock, "{}", std::process::id()))

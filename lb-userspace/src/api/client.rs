@@ -6,7 +6,12 @@ use std::{
 };
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, Response, body::{Bytes, Incoming}, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use thiserror::Error;
@@ -85,9 +90,16 @@ impl Client {
 
     /// Everything the agent knows.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        let response = self.request(Method::GET, "/v1/status", Bytes::new()).await?;
+        let response = self
+            .request(Method::GET, "/v1/status", Bytes::new())
+            .await?;
         let good = response.status().is_success();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broken)?
+            .to_bytes();
         if good {
             serde_json::from_slice(&body).map_err(broken)
         } else {
@@ -96,11 +108,11 @@ impl Client {
     }
 
     /// Has the agent do something, and tells what it says on the way.
-    pub async fn verb<T: Serialize>(
+    pub async fn verb<T: Serialize + Sync>(
         &self,
         path: &str,
         request: &T,
-        mut progress: impl FnMut(&Progress),
+        mut progress: impl FnMut(&Progress) + Send,
     ) -> Result<Done, ClientError> {
         let body = serde_json::to_vec(request).map_err(broken)?;
         let response = self.request(Method::POST, path, body.into()).await?;
@@ -135,8 +147,9 @@ impl Client {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.unreachable(source))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         // Ends with the response; its errors are seen there.
         tokio::spawn(connection);
         let request = Request::builder()

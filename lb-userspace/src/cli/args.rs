@@ -11,7 +11,10 @@ use clap_complete::Shell;
 /// one. `deploy` starts a generation beside it, `promote` moves the traffic when it has proved
 /// that it serves, `rollback` moves it back. The server needs no change.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Begin here:
   sudo hotlb run --listen 0.0.0.0:8080 -- ./server     in one terminal
   sudo hotlb upgrade -- ./server-v2                    in another
@@ -22,7 +25,8 @@ commands to it.
 
 Exit codes: 0 done; 1 it failed, nothing was promoted; 2 wrong usage; 3 no agent; 4 not permitted;
 5 no such service or generation; 6 refused in this state; 7 the host lacks something; 8 other API
-version; 78 configuration.")]
+version; 78 configuration."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -98,7 +102,7 @@ went through the real port.")]
 /// `hotlb agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// The configuration [default: HOTLB_CONFIG, else /etc/hotlb/hotlb.toml].
+    /// The configuration [default: `HOTLB_CONFIG`, else /etc/hotlb/hotlb.toml].
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Log one JSON value a line.
@@ -160,7 +164,7 @@ pub struct DeployArgs {
     /// A name for the generation [default: genN].
     #[arg(long, short)]
     pub generation: Option<String>,
-    /// How long it may take to become ready [default: the service's ready_timeout].
+    /// How long it may take to become ready [default: the service's `ready_timeout`].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,
     /// Added to the server's environment; may be repeated.
@@ -208,7 +212,16 @@ mod tests {
 
     #[test]
     fn arguments_of_the_server_are_its_own() {
-        let typed = ["hotlb", "deploy", "-g", "gen2", "--", "nginx", "-g", "daemon off;"];
+        let typed = [
+            "hotlb",
+            "deploy",
+            "-g",
+            "gen2",
+            "--",
+            "nginx",
+            "-g",
+            "daemon off;",
+        ];
         let cli = Cli::try_parse_from(typed).unwrap();
         let Command::Deploy(args) = cli.command else {
             panic!("not a deploy");

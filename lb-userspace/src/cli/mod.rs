@@ -5,6 +5,8 @@ mod output;
 mod status;
 mod verbs;
 
-pub use args::{Cli, Command, DeployArgs, OutputFormat, RunArgs};
+pub use args::{
+    AgentArgs, Cli, Command, DeployArgs, OutputFormat, RunArgs, ServiceArgs, TargetArgs,
+};
 pub use output::{Printer, failure, relay};
 pub use verbs::{deploy_and_promote, execute};

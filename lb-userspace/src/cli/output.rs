@@ -1,5 +1,9 @@
 //! What is printed, and where: results on stdout, progress and errors on stderr.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where output goes")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is where output goes"
+)]
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

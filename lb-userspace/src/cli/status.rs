@@ -39,7 +39,16 @@ fn service_table(service: &ServiceStatus) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header([
-        "GENERATION", "STATE", "FOR", "PID", "LIVE", "OPENED", "CLOSED", "ABORTED", "QUEUE", "COMMAND",
+        "GENERATION",
+        "STATE",
+        "FOR",
+        "PID",
+        "LIVE",
+        "OPENED",
+        "CLOSED",
+        "ABORTED",
+        "QUEUE",
+        "COMMAND",
     ]);
     for generation in service.generations.iter().rev() {
         table.add_row(row(generation));
@@ -62,7 +71,9 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
         generation.name.clone(),
         generation.state.name().to_owned(),
         age(generation.for_seconds),
-        generation.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        generation
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         counts.live.to_string(),
         (counts.opened + counts.moved_in).to_string(),
         (counts.closed + counts.moved_out).to_string(),

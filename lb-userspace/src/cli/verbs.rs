@@ -27,9 +27,15 @@ pub async fn execute(
         Command::Stop(args) => target("stop", args, client, printer).await?,
         Command::Rollback(args) => {
             let path = path(args, "rollback");
-            client.verb(&path, &json!({}), |step| printer.progress(step)).await?
+            client
+                .verb(&path, &json!({}), |step| printer.progress(step))
+                .await?
         }
-        Command::Down => client.verb("/v1/down", &json!({}), |step| printer.progress(step)).await?,
+        Command::Down => {
+            client
+                .verb("/v1/down", &json!({}), |step| printer.progress(step))
+                .await?
+        }
         Command::Status(args) => return show(args, client, printer).await,
         Command::Agent(_)
         | Command::Run(_)
@@ -52,7 +58,9 @@ pub async fn deploy_and_promote(
         generation: deployed.generation.unwrap_or_default(),
     };
     let path = path(args.service(), "promote");
-    client.verb(&path, &request, |step| printer.progress(step)).await
+    client
+        .verb(&path, &request, |step| printer.progress(step))
+        .await
 }
 
 async fn deploy(
@@ -70,7 +78,9 @@ async fn deploy(
             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
     };
     let path = path(args.service(), "deploy");
-    client.verb(&path, &request, |step| printer.progress(step)).await
+    client
+        .verb(&path, &request, |step| printer.progress(step))
+        .await
 }
 
 async fn target(
@@ -83,14 +93,12 @@ async fn target(
         generation: args.generation.clone(),
     };
     let path = path(args.service(), verb);
-    client.verb(&path, &request, |step| printer.progress(step)).await
+    client
+        .verb(&path, &request, |step| printer.progress(step))
+        .await
 }
 
-async fn show(
-    args: &ServiceArgs,
-    client: &Client,
-    printer: &Printer,
-) -> Result<(), ClientError> {
+async fn show(args: &ServiceArgs, client: &Client, printer: &Printer) -> Result<(), ClientError> {
     let mut status = client.status().await?;
     if let Some(name) = &args.service {
         only(&mut status, name)?;
@@ -106,7 +114,11 @@ fn only(status: &mut Status, name: &str) -> Result<(), ClientError> {
     if status.services.is_empty() {
         return Err(ClientError::Refused(Failure {
             code: "unknown_service".to_owned(),
-            message: format!("no service {}; known: {}", name.escape_debug(), known.join(", ")),
+            message: format!(
+                "no service {}; known: {}",
+                name.escape_debug(),
+                known.join(", ")
+            ),
             exit: 5,
         }));
     }
@@ -120,12 +132,19 @@ fn path(args: &ServiceArgs, verb: &str) -> String {
         .as_deref()
         .unwrap_or("-")
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '?' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_".contains(c) {
+                c
+            } else {
+                '?'
+            }
+        })
         .collect::<String>()
         .replace('?', "%3F");
     format!("/v1/services/{service}/{verb}")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
 fn cannot_print(error: io::Error) -> ClientError {
     ClientError::Broken(format!("cannot print: {error}"))
 }

@@ -198,7 +198,10 @@ impl Config {
         check_apart(&services)?;
         Ok(Self {
             agent: AgentConfig {
-                metrics: file.agent.metrics.map_or(Some(METRICS), MetricsAddress::address),
+                metrics: file
+                    .agent
+                    .metrics
+                    .map_or(Some(METRICS), MetricsAddress::address),
                 operators: file.agent.operators,
             },
             services,
@@ -230,7 +233,10 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     let drain = DrainPolicy::default();
     service.drain = DrainPolicy {
         signal: table.drain.signal.map(|signal| signal.0),
-        signal_after: table.drain.signal_after.map_or(drain.signal_after, |span| span.0),
+        signal_after: table
+            .drain
+            .signal_after
+            .map_or(drain.signal_after, |span| span.0),
         deadline: table.drain.deadline.map_or(drain.deadline, |span| span.0),
     };
     if let Some(Span(timeout)) = table.ready_timeout {
@@ -308,7 +314,10 @@ mod tests {
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
         assert_eq!(web.drain.deadline, Duration::from_secs(90));
-        assert_eq!((web.hand_over, web.undeclared), (HandOver::Inherit, Undeclared::Rewrite));
+        assert_eq!(
+            (web.hand_over, web.undeclared),
+            (HandOver::Inherit, Undeclared::Rewrite)
+        );
         assert_eq!(web.keep, Duration::from_hours(1));
     }
 
@@ -316,17 +325,44 @@ mod tests {
     fn says_where_and_what_is_wrong() {
         let cases = [
             ("[service.web]\nlisten = [\"0.0.0.0:80\"\n", "hotlb.toml:"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nlitsen = 1\n", "hotlb.toml:3:1: unknown field `litsen`"),
-            ("[service.web]\nlisten = [\"0.0.0.0\"]\n", "hotlb.toml:2:11: invalid socket address"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n", "hotlb.toml:3:8: \"soon\" is no duration"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\ndrain = { signal = \"HUHU\" }\n", "\"HUHU\" is no signal"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nuser = \"no-such-user\"\n", "user \"no-such-user\" does not exist"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\nhealth = { http = \"x\" }\n", "must begin with a slash"),
-            ("[service.web]\nlisten = [\"0.0.0.0:80\"]\n[service.api]\nlisten = [\"0.0.0.0:80\"]\n", "services api and web both listen on 0.0.0.0:80"),
-            ("[service.\"a.b\"]\nlisten = [\"0.0.0.0:80\"]\n", "\"a.b\" cannot be a name"),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nlitsen = 1\n",
+                "hotlb.toml:3:1: unknown field `litsen`",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0\"]\n",
+                "hotlb.toml:2:11: invalid socket address",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n",
+                "hotlb.toml:3:8: \"soon\" is no duration",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\ndrain = { signal = \"HUHU\" }\n",
+                "\"HUHU\" is no signal",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nuser = \"no-such-user\"\n",
+                "user \"no-such-user\" does not exist",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nhealth = { http = \"x\" }\n",
+                "must begin with a slash",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\n[service.api]\nlisten = [\"0.0.0.0:80\"]\n",
+                "services api and web both listen on 0.0.0.0:80",
+            ),
+            (
+                "[service.\"a.b\"]\nlisten = [\"0.0.0.0:80\"]\n",
+                "\"a.b\" cannot be a name",
+            ),
             ("[service.web]\n", "missing field `listen`"),
             ("", "no service is configured"),
-            ("[agent]\nmetrics = \"here\"\n", "neither ADDRESS:PORT nor \"off\""),
+            (
+                "[agent]\nmetrics = \"here\"\n",
+                "neither ADDRESS:PORT nor \"off\"",
+            ),
         ];
         for (text, expected) in cases {
             let error = parse(text).unwrap_err();

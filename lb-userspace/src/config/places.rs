@@ -72,7 +72,10 @@ impl Places {
 
     /// What a generation's processes write to stdout and stderr.
     pub fn output(&self, service: &str, generation: &str) -> PathBuf {
-        self.state.join("output").join(service).join(format!("{generation}.log"))
+        self.state
+            .join("output")
+            .join(service)
+            .join(format!("{generation}.log"))
     }
 }
 

@@ -184,13 +184,28 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_listened_on() {
         assert!(matches!(service(&[]), Err(ConfigError::NoAddress(_))));
-        assert!(matches!(service(&["0.0.0.0:0"]), Err(ConfigError::Address { .. })));
-        assert!(matches!(service(&["224.0.0.1:80"]), Err(ConfigError::Address { .. })));
+        assert!(matches!(
+            service(&["0.0.0.0:0"]),
+            Err(ConfigError::Address { .. })
+        ));
+        assert!(matches!(
+            service(&["224.0.0.1:80"]),
+            Err(ConfigError::Address { .. })
+        ));
     }
 
     #[test]
     fn refuses_names_that_are_no_directories() {
-        for name in ["", "a.b", "a/b", "..", "-a", "a b", "\u{1b}[31m", &"x".repeat(41)] {
+        for name in [
+            "",
+            "a.b",
+            "a/b",
+            "..",
+            "-a",
+            "a b",
+            "\u{1b}[31m",
+            &"x".repeat(41),
+        ] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
         for name in ["web", "gen1", "2026-11-22_a", &"x".repeat(40)] {

@@ -132,6 +132,9 @@ fn shorten(error: &io::Error, log: &str) -> String {
     if last.is_empty() {
         error.to_string()
     } else {
-        format!("{error}; verifier: {} ({left_out} lines before)", last.join(" | "))
+        format!(
+            "{error}; verifier: {} ({left_out} lines before)",
+            last.join(" | ")
+        )
     }
 }

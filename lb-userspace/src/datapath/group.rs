@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    ops::Range,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -126,7 +127,7 @@ impl Group {
 
     fn fill(
         &self,
-        range: std::ops::Range<u32>,
+        range: Range<u32>,
         listeners: &BTreeMap<u64, OwnedFd>,
     ) -> Result<Registered, DatapathError> {
         let mut result = Registered::default();
@@ -195,21 +196,32 @@ impl Group {
             .collect();
         let mut first = PARKING_SLOT + 1;
         let mut taken = 0;
-        for slot in first..SLOTS {
-            let used = claimed.iter().any(|range| range.contains(&slot))
-                || self.cookie_at(slot)?.is_some();
-            if used {
-                taken += 1;
-                first = slot + 1;
-            } else if slot + 1 - first >= wanted {
-                return Ok(first);
+        while first + wanted <= SLOTS {
+            match self.first_used(first..first + wanted, &claimed)? {
+                None => return Ok(first),
+                Some(used) => first = used + 1,
             }
+            taken += 1;
         }
         Err(DatapathError::Full {
             wanted,
             taken,
             slots: SLOTS,
         })
+    }
+
+    fn first_used(
+        &self,
+        slots: Range<u32>,
+        claimed: &[Range<u32>],
+    ) -> Result<Option<u32>, DatapathError> {
+        for slot in slots {
+            let used = claimed.iter().any(|range| range.contains(&slot));
+            if used || self.cookie_at(slot)?.is_some() {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
     }
 
     fn other_rows(&self, seat: usize) -> impl Iterator<Item = SeatRow> + '_ {
@@ -221,8 +233,11 @@ impl Group {
 }
 
 fn open_steer(dir: &Path) -> Result<SkReuseport, DatapathError> {
-    SkReuseport::from_pin(dir.join(names::STEER), SkReuseportAttachType::SelectOrMigrate)
-        .map_err(DatapathError::program(names::STEER))
+    SkReuseport::from_pin(
+        dir.join(names::STEER),
+        SkReuseportAttachType::SelectOrMigrate,
+    )
+    .map_err(DatapathError::program(names::STEER))
 }
 
 /// Slots are below 2^16 by the size of the array.

@@ -42,7 +42,13 @@ mod tests {
         for name in names::SHARED.iter().chain(&names::PER_GROUP) {
             assert!(object.contains(&(*name).to_owned()), "map {name}");
         }
-        for name in [names::STEER, names::JOIN4, names::JOIN6, names::TRACK, names::NOOP] {
+        for name in [
+            names::STEER,
+            names::JOIN4,
+            names::JOIN6,
+            names::TRACK,
+            names::NOOP,
+        ] {
             assert!(object.contains(&name.to_owned()), "program {name}");
         }
     }

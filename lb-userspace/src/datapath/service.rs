@@ -393,7 +393,7 @@ fn pin_link(
         name,
         reason: error.to_string(),
     })?;
-    link.pin(&path).map_err(DatapathError::pin(path.clone()))?;
+    link.pin(&path).map_err(DatapathError::pin(path))?;
     Ok(())
 }
 

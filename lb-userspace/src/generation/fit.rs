@@ -36,7 +36,7 @@ pub enum Misfit {
     Stack {
         /// The declared address.
         address: SocketAddr,
-        /// IPV6_V6ONLY of the parking listener.
+        /// `IPV6_V6ONLY` of the parking listener.
         expected: bool,
     },
     /// Another user owns its listener.
@@ -186,7 +186,10 @@ mod tests {
         let owner = fit(&group, &[waiting("[::]:80", false, 33)]).unwrap_err();
         assert!(owner.to_string().contains("uid 33"), "{owner}");
         let missing = fit(&group, &[]).unwrap_err();
-        assert!(missing.to_string().contains("no address at all"), "{missing}");
+        assert!(
+            missing.to_string().contains("no address at all"),
+            "{missing}"
+        );
         let mut mptcp = waiting("[::]:80", false, 0);
         mptcp.mptcp = true;
         assert!(matches!(fit(&group, &[mptcp]), Err(Misfit::Mptcp { .. })));

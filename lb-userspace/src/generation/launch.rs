@@ -51,7 +51,11 @@ pub fn resolve(program: &str, cwd: &Path, path: Option<&str>) -> Result<PathBuf,
         };
     }
     let mut hidden = None;
-    for dir in path.unwrap_or_default().split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]) {
+    for dir in path
+        .unwrap_or_default()
+        .split(':')
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+    {
         let whole = cwd.join(dir).join(program);
         if is_executable(&whole) {
             return Ok(whole);
@@ -115,13 +119,23 @@ mod tests {
     #[test]
     fn finds_programs_as_a_shell_would() {
         let root = Path::new("/");
-        assert!(resolve("sh", root, Some("/usr/bin:/bin")).unwrap().ends_with("sh"));
+        assert!(
+            resolve("sh", root, Some("/usr/bin:/bin"))
+                .unwrap()
+                .ends_with("sh")
+        );
         assert!(resolve("bin/sh", root, None).unwrap().ends_with("bin/sh"));
         let missing = resolve("no-such-program", root, Some("/usr/bin"));
         assert!(matches!(missing, Err(LaunchError::NotFound(_))));
         let text = resolve("/etc/passwd", root, None);
         assert!(matches!(text, Err(LaunchError::NotExecutable(_))));
-        assert!(matches!(resolve("/usr", root, None), Err(LaunchError::NotExecutable(_))));
-        assert!(matches!(resolve("", root, None), Err(LaunchError::NotFound(_))));
+        assert!(matches!(
+            resolve("/usr", root, None),
+            Err(LaunchError::NotExecutable(_))
+        ));
+        assert!(matches!(
+            resolve("", root, None),
+            Err(LaunchError::NotFound(_))
+        ));
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use crate::sys::{
     cgroup::Cgroup,
-    listener, pidfd::Pidfd,
+    listener,
+    pidfd::Pidfd,
     process::{self, Holder},
     sock_diag::{self, DumpError, Protocol, Waiting},
 };

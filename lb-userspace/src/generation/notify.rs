@@ -1,6 +1,10 @@
-//! The sd_notify protocol, the receiving side.
+//! The `sd_notify` protocol, the receiving side.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use tokio::net::UnixDatagram;
 
@@ -36,7 +40,10 @@ impl NotifySocket {
         loop {
             let length = self.socket.recv(&mut buffer).await?;
             let message = buffer.get(..length).unwrap_or_default();
-            if message.split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+            if message
+                .split(|&byte| byte == b'\n')
+                .any(|line| line == b"READY=1")
+            {
                 return Ok(());
             }
         }

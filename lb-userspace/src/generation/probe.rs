@@ -91,10 +91,12 @@ pub async fn probe(
             Health::Http(path) => get(stream, address, path).await,
         }
     };
-    timeout(patience, ask).await.map_err(|_elapsed| ProbeError::Silent {
-        address,
-        waited: patience,
-    })?
+    timeout(patience, ask)
+        .await
+        .map_err(|_elapsed| ProbeError::Silent {
+            address,
+            waited: patience,
+        })?
 }
 
 /// A socket with its source port already chosen: the ticket names it.

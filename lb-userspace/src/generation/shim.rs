@@ -19,7 +19,9 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, initgroups, setgid, setgroups, setsid, setuid},
+    unistd::{
+        Uid, dup2_stderr, dup2_stdin, dup2_stdout, initgroups, setgid, setgroups, setsid, setuid,
+    },
 };
 use rustix::io::fcntl_dupfd_cloexec;
 use serde::{Deserialize, Serialize};
@@ -73,7 +75,10 @@ fn step<T, E: Into<io::Error>>(step: &str, result: Result<T, E>) -> Result<T, Sh
 /// Reads the spec from stdin and becomes the server. Returns only when that failed, after saying
 /// so on the status pipe.
 pub fn run() -> ShimError {
-    let pipe = step("keep the status pipe", fcntl_dupfd_cloexec(io::stdout(), STATUS_FD));
+    let pipe = step(
+        "keep the status pipe",
+        fcntl_dupfd_cloexec(io::stdout(), STATUS_FD),
+    );
     let (status, error) = match pipe {
         Ok(status) => (Some(File::from(status)), become_server()),
         Err(error) => (None, error),

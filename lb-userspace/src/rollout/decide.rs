@@ -119,8 +119,14 @@ mod tests {
         for first in GenerationState::ALL {
             for second in GenerationState::ALL {
                 let members = [
-                    Member { id: id(1), state: first },
-                    Member { id: id(2), state: second },
+                    Member {
+                        id: id(1),
+                        state: first,
+                    },
+                    Member {
+                        id: id(2),
+                        state: second,
+                    },
                 ];
                 for active in [None, Some(id(1)), Some(id(2))] {
                     for previous in [None, Some(id(1)), Some(id(2)), Some(id(3))] {

@@ -53,7 +53,10 @@ impl GenerationState {
 
     /// Whether it can take new connections, should it have to.
     pub const fn can_serve(self) -> bool {
-        matches!(self, Self::Ready | Self::Active | Self::Draining | Self::Standby)
+        matches!(
+            self,
+            Self::Ready | Self::Active | Self::Draining | Self::Standby
+        )
     }
 
     /// Whether its processes are meant to run.

@@ -123,7 +123,12 @@ mod tests {
         ledger.write(&path).unwrap();
         assert_eq!(Ledger::read(&path).unwrap().last_id, 7);
         fs::write(&path, "{").unwrap();
-        assert!(Ledger::read(&path).unwrap_err().to_string().contains("web.json"));
+        assert!(
+            Ledger::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("web.json")
+        );
         Ledger::remove(&path).unwrap();
         Ledger::remove(&path).unwrap();
     }

@@ -22,7 +22,7 @@ struct ElementAttr {
 ///
 /// # Errors
 ///
-/// EBUSY: the socket is in a slot already. EINVAL: it does not listen or has no SO_REUSEPORT.
+/// EBUSY: the socket is in a slot already. EINVAL: it does not listen or has no `SO_REUSEPORT`.
 /// E2BIG: there is no such slot.
 pub fn insert_socket(array: BorrowedFd<'_>, slot: u32, socket: impl AsFd) -> io::Result<()> {
     let mut value = u64::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;

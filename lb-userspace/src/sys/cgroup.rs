@@ -35,6 +35,7 @@ impl Cgroup {
     }
 
     /// The cgroup below this one.
+    #[must_use]
     pub fn child(&self, name: &str) -> Self {
         Self(self.0.join(name))
     }
@@ -44,7 +45,7 @@ impl Cgroup {
         self.0.is_dir()
     }
 
-    /// The kernel's id: what sock_diag and `bpf_get_current_cgroup_id` report. It is the inode
+    /// The kernel's id: what `sock_diag` and `bpf_get_current_cgroup_id` report. It is the inode
     /// number of the directory.
     pub fn id(&self) -> io::Result<u64> {
         Ok(fs::metadata(&self.0)?.ino())
@@ -63,7 +64,11 @@ impl Cgroup {
         self.subtree()
             .into_iter()
             .filter_map(|cgroup| fs::read_to_string(cgroup.0.join("cgroup.procs")).ok())
-            .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .flat_map(|list| {
+                list.lines()
+                    .filter_map(|pid| pid.parse().ok())
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub struct Twin {
     /// Address and port.
     pub address: SocketAddr,
-    /// IPV6_V6ONLY; false for IPv4.
+    /// `IPV6_V6ONLY`; false for IPv4.
     pub v6only: bool,
     /// The socket's owner.
     pub uid: u32,
@@ -32,7 +32,7 @@ pub struct Twin {
 ///
 /// # Errors
 ///
-/// EADDRINUSE: somebody else has the port, without SO_REUSEPORT or as another user.
+/// EADDRINUSE: somebody else has the port, without `SO_REUSEPORT` or as another user.
 pub fn open(twin: &Twin) -> io::Result<OwnedFd> {
     let family = if twin.address.is_ipv4() {
         AddressFamily::Inet

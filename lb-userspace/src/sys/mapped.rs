@@ -41,7 +41,8 @@ impl MappedCells {
 
     /// The value of a cell; 0 for one that does not exist.
     pub fn load(&self, index: usize) -> u64 {
-        self.cell(index).map_or(0, |cell| cell.load(Ordering::Acquire))
+        self.cell(index)
+            .map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
     /// Sets a cell.
@@ -59,6 +60,7 @@ impl MappedCells {
     }
 
     #[expect(unsafe_code, reason = "shared memory with the kernel")]
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping starts at a page")]
     fn cell(&self, index: usize) -> Option<&AtomicU64> {
         if index >= self.cells {
             return None;

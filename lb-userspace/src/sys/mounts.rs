@@ -74,13 +74,21 @@ pub fn bpffs_dir(path: &Path) -> Result<(), MountError> {
     };
     let usual = Path::new("/sys/fs/bpf");
     if path.starts_with(usual) && !is_bpffs(usual) {
-        mount(Some("bpf"), usual, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .map_err(|errno| refuse(errno.into()))?;
+        mount(
+            Some("bpf"),
+            usual,
+            Some("bpf"),
+            MsFlags::empty(),
+            Some("mode=0700"),
+        )
+        .map_err(|errno| refuse(errno.into()))?;
     }
     std::fs::create_dir_all(path).map_err(refuse)?;
     if is_bpffs(path) {
         Ok(())
     } else {
-        Err(refuse(io::Error::other("the directory is on another file system")))
+        Err(refuse(io::Error::other(
+            "the directory is on another file system",
+        )))
     }
 }

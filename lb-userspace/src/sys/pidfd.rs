@@ -29,7 +29,7 @@ impl Pidfd {
     ///
     /// # Errors
     ///
-    /// EPERM without CAP_SYS_PTRACE, EBADF if it closed it meanwhile.
+    /// EPERM without `CAP_SYS_PTRACE`, EBADF if it closed it meanwhile.
     pub fn take(&self, fd: i32) -> io::Result<OwnedFd> {
         Ok(pidfd_getfd(&self.0, fd, PidfdGetfdFlags::empty())?)
     }

@@ -17,7 +17,10 @@ pub struct Holder {
 pub fn socket_holders(pids: impl IntoIterator<Item = u32>) -> HashMap<u64, Holder> {
     let mut holders = HashMap::new();
     for pid in pids {
-        let Some(process) = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()) else {
+        let Some(process) = i32::try_from(pid)
+            .ok()
+            .and_then(|pid| Process::new(pid).ok())
+        else {
             continue;
         };
         let Ok(fds) = process.fd() else {

@@ -29,7 +29,13 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
 /// The text with control characters replaced.
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

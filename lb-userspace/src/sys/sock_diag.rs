@@ -1,11 +1,13 @@
-//! The kernel's list of sockets (NETLINK_SOCK_DIAG) of the network namespace the agent is in.
+//! The kernel's list of sockets (`NETLINK_SOCK_DIAG`) of the network namespace the agent is in.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
 };
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
@@ -35,7 +37,7 @@ pub struct Waiting {
     pub protocol: Protocol,
     /// Where it waits.
     pub address: SocketAddr,
-    /// IPV6_V6ONLY; false for IPv4.
+    /// `IPV6_V6ONLY`; false for IPv4.
     pub v6only: bool,
     /// Its owner.
     pub uid: u32,
@@ -53,7 +55,7 @@ pub struct Waiting {
     pub mptcp: bool,
 }
 
-/// INET_DIAG_ULP_INFO and INET_DIAG_CGROUP_ID (uapi/linux/inet_diag.h).
+/// `INET_DIAG_ULP_INFO` and `INET_DIAG_CGROUP_ID` (`uapi/linux/inet_diag.h`).
 const ULP_INFO: u16 = 17;
 const CGROUP_ID: u16 = 21;
 
@@ -61,12 +63,14 @@ const CGROUP_ID: u16 = 21;
 ///
 /// # Errors
 ///
-/// When the kernel has no sock_diag or refuses it.
+/// When the kernel has no `sock_diag` or refuses it.
 pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump(protocol, family, |response| found.extend(parse(protocol, &response)))
-            .map_err(DumpError)?;
+        dump(protocol, family, |response| {
+            found.extend(parse(protocol, &response));
+        })
+        .map_err(DumpError)?;
     }
     Ok(found)
 }
@@ -94,7 +98,9 @@ fn dump(protocol: Protocol, family: u8, mut each: impl FnMut(InetResponse)) -> i
                 _ => {}
             }
             // Messages are aligned to four bytes.
-            rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
+            rest = rest
+                .get(length.next_multiple_of(4).max(4)..)
+                .unwrap_or_default();
         }
     }
 }
@@ -157,7 +163,9 @@ fn parse(protocol: Protocol, response: &InetResponse) -> Option<Waiting> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 fn address(family: u8, id: &SocketId) -> Option<SocketAddr> {
@@ -190,7 +198,10 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let found = waiting(Protocol::Tcp).unwrap();
             let own = found.iter().find(|w| w.address == address).unwrap();
-            assert_eq!(own.cookie, super::super::listener::cookie(&listener).unwrap());
+            assert_eq!(
+                own.cookie,
+                super::super::listener::cookie(&listener).unwrap()
+            );
             assert_eq!(own.queue, 0);
             assert!(own.backlog > 0 && !own.mptcp);
             let inode = std::fs::metadata(format!(
@@ -210,6 +221,11 @@ mod tests {
     fn finds_udp_sockets() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        assert!(waiting(Protocol::Udp).unwrap().iter().any(|w| w.address == address));
+        assert!(
+            waiting(Protocol::Udp)
+                .unwrap()
+                .iter()
+                .any(|w| w.address == address)
+        );
     }
 }

@@ -22,7 +22,10 @@ impl Watched {
         Self::new(fd, Interest::PRIORITY)
     }
 
-    #[expect(unsafe_code, reason = "tokio's safe constructors are deprecated as unsound")]
+    #[expect(
+        unsafe_code,
+        reason = "tokio's safe constructors are deprecated as unsound"
+    )]
     fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
         // SAFETY: an OwnedFd names one open descriptor for as long as it lives, and it lives
         // inside the AsyncFd, which nothing here moves it out of.

@@ -1,8 +1,14 @@
-//! Metrics in OpenMetrics text, computed at the scrape from the same values `status` shows.
+//! Metrics in `OpenMetrics` text, computed at the scrape from the same values `status` shows.
 
 use std::{io, sync::Arc};
 
-use axum::{Router, extract::State, http::{StatusCode, header}, response::{IntoResponse as _, Response}, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text::encode},
@@ -19,7 +25,9 @@ use crate::{
 
 /// Serves `/metrics` on `socket` until the task is ended.
 pub async fn serve(agent: Arc<Agent>, socket: TcpListener) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(agent);
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(agent);
     axum::serve(socket, router).await
 }
 
@@ -297,7 +305,10 @@ mod tests {
             services: vec![service],
         })
         .unwrap();
-        assert!(text.contains("hotlb_steering_calls_total{service=\"web\"} 7\n"), "{text}");
+        assert!(
+            text.contains("hotlb_steering_calls_total{service=\"web\"} 7\n"),
+            "{text}"
+        );
         assert!(text.contains("hotlb_parked_connections{service=\"web\"} 3\n"));
         assert!(text.contains("hotlb_build_info{version=\"1.2.3\"} 1\n"));
         assert!(text.ends_with("# EOF\n"));

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long any command of the CLI may take: longer than every deadline in a test's configuration.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
 impl Host {
     /// Runs `hotlb` with these arguments to its end.

@@ -42,7 +42,7 @@ impl Plan {
             workers: 32,
             reuse: Reuse::Never,
             max_requests: 1_000_000,
-            max_duration: Duration::from_secs(180),
+            max_duration: Duration::from_mins(3),
             deadline: Duration::from_secs(10),
         }
     }

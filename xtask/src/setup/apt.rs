@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::autostart::Autostart;
 use crate::{command, search_path};
@@ -30,13 +30,11 @@ impl Apt {
         }
         self.update();
         let autostart = Autostart::prevent()?;
-        let installed = command::run(
-            apt_get()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(packages),
-        );
+        let mut apt_get = apt_get();
+        apt_get.args(["install", "--yes", "--no-install-recommends"]);
+        let installed = command::run(apt_get.args(packages));
         autostart.end()?;
-        installed
+        installed.map_err(|_| anyhow!("`apt-get install {}` failed", packages.join(" ")))
     }
 
     /// A source that does not answer does not matter if the others have the packages.

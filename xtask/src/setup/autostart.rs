@@ -16,6 +16,10 @@ const REFUSE: &str = "#!/bin/sh\nexit 101\n";
 /// The server among the packages, and where Debian's service has it write its process id.
 const SERVER: &str = "nginx";
 const PID_FILE: &str = "/run/nginx.pid";
+/// There when systemd will start that service at the next boot.
+const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/nginx.service";
+/// There when systemd runs the machine.
+const SYSTEMD: &str = "/run/systemd/system";
 /// How long a server may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,6 +30,8 @@ pub(super) struct Autostart {
     ours: bool,
     /// The server that ran as a service before.
     before: Option<i32>,
+    /// Whether it was to start at boot before.
+    enabled_before: bool,
 }
 
 impl Autostart {
@@ -36,7 +42,11 @@ impl Autostart {
         if ours {
             write_executable(Path::new(POLICY), REFUSE).context(POLICY)?;
         }
-        Ok(Self { ours, before })
+        Ok(Self {
+            ours,
+            before,
+            enabled_before: Path::new(ENABLED).exists(),
+        })
     }
 
     /// Ends the ban, and the service if it began in spite of it: a machine may have a script of
@@ -46,6 +56,12 @@ impl Autostart {
         if let Some(pid) = now.filter(|_| now != self.before) {
             println!("setup: the installation started {SERVER} (pid {pid}); stopping it");
             stop(pid).with_context(|| format!("{SERVER}, pid {pid}"))?;
+        }
+        let enabled = !self.enabled_before && Path::new(ENABLED).exists();
+        if enabled && Path::new(SYSTEMD).exists() {
+            println!(
+                "setup: {SERVER} will start at the next boot; `systemctl disable {SERVER}` prevents it"
+            );
         }
         Ok(())
     }

@@ -59,6 +59,11 @@ impl Line {
         self
     }
 
+    /// Whether it could not be had.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self.outcome, Outcome::Missing { .. })
+    }
+
     /// The name, if it is missing and the purpose fails without it.
     pub(super) fn into_lacking(self) -> Option<String> {
         matches!(self.outcome, Outcome::Missing { needed: true, .. }).then_some(self.name)

@@ -28,11 +28,14 @@ const RUSTUP: [&str; 8] = [
 ];
 const COST: &str = "the kernel programs are not built here; the object that is checked in is used";
 
-/// Finds or installs compiler and linker.
+/// Finds or installs compiler and linker, and sees whether they go together.
 pub(super) fn provide(apt: &mut Apt) -> Vec<Line> {
     let mut lines = vec![compiler(apt), linker()];
-    if let Err(error) = Toolchain::find() {
-        lines.push(missing("a toolchain for the kernel programs", &error));
+    let both_there = !lines.iter().any(Line::is_missing);
+    if let Err(error) = Toolchain::find().as_ref()
+        && both_there
+    {
+        lines.push(missing("an LLVM that goes with both", error));
     }
     lines
 }

@@ -121,7 +121,8 @@ impl Books {
 
     /// The name of a generation.
     pub(super) fn name_of(&self, id: GenerationId) -> String {
-        self.get(id).map_or_else(|| format!("#{}", id.raw()), |g| g.name.clone())
+        self.get(id)
+            .map_or_else(|| format!("#{}", id.raw()), |g| g.name.clone())
     }
 
     /// All names.
@@ -167,7 +168,11 @@ impl Books {
 
     /// Forgets the oldest of those that ended, beyond what is remembered.
     pub(super) fn forget_old(&mut self) {
-        let ended = self.generations.iter().filter(|g| !g.state.is_live()).count();
+        let ended = self
+            .generations
+            .iter()
+            .filter(|g| !g.state.is_live())
+            .count();
         let mut excess = ended.saturating_sub(REMEMBERED);
         let previous = self.previous;
         self.generations.retain(|g| {
@@ -205,4 +210,3 @@ fn remember(generation: &Generation) -> Remembered {
         counted: generation.counted,
     }
 }
-

@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{CheckError, Service, books::Books};
+use super::{CheckError, Pace, Service, books::Books};
 use crate::{
     clock::Deadline,
     config::Health,
     generation::{
         fit::{self, Misfit},
-        listeners,
-        probe,
+        listeners, probe,
     },
     sys::{
         listener::{self, Twin},
@@ -28,22 +27,9 @@ const LAST: Duration = Duration::from_millis(20);
 const SETTLING: Duration = Duration::from_secs(2);
 
 impl Service {
-    /// The generation's listeners in each group, or why they do not fit.
-    fn members(
-        &self,
-        books: &Books,
-        id: GenerationId,
-    ) -> Result<Vec<Vec<Waiting>>, CheckError> {
-        let Some(generation) = books.get(id) else {
-            return Ok(Vec::new());
-        };
-        let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
-        Ok(fit::fit(&Self::twins(books), &found)?)
-    }
-
     /// Gives each of the generation's listeners a slot. Cheap when nothing changed.
     pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
-        let members = self.members(books, id)?;
+        let members = members(books, id)?;
         let Some(generation) = books.get_mut(id) else {
             return Ok(());
         };
@@ -76,6 +62,7 @@ impl Service {
         id: GenerationId,
         deadline: Deadline,
     ) -> Result<(), CheckError> {
+        let mut pace = Pace::until(deadline);
         let mut verdict: Option<Deadline> = None;
         loop {
             let mut books = self.books.lock().await;
@@ -84,7 +71,7 @@ impl Service {
                 Err(CheckError::Misfit(misfit)) => misfit,
                 Err(error) => return Err(error),
             };
-            self.still_alive(&books, id)?;
+            still_alive(&books, id)?;
             if self.adapted(&mut books, id, &misfit)? {
                 continue;
             }
@@ -94,7 +81,7 @@ impl Service {
                 verdict.get_or_insert(Deadline::after(SETTLING));
             }
             let over = verdict.is_some_and(|verdict| verdict.left().is_none());
-            if over || !self.look_again(deadline).await {
+            if over || !self.look_again(&mut pace).await {
                 return Err(self.explained(id, misfit.into()).await);
             }
         }
@@ -131,6 +118,7 @@ impl Service {
         id: GenerationId,
         deadline: Deadline,
     ) -> Result<(), CheckError> {
+        let mut pace = Pace::until(deadline);
         for &address in &self.config.listen {
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
@@ -140,8 +128,8 @@ impl Service {
                     Ok(()) => break,
                     Err(error) => CheckError::Probe(error.to_string()),
                 };
-                self.still_alive(&*self.books.lock().await, id)?;
-                if !self.look_again(deadline).await {
+                still_alive(&*self.books.lock().await, id)?;
+                if !self.look_again(&mut pace).await {
                     return Err(self.explained(id, error).await);
                 }
             }
@@ -160,33 +148,19 @@ impl Service {
     /// A TCP probe is answered by the kernel; that the server took it from its queue is seen in
     /// the queue.
     async fn await_accept(&self, id: GenerationId, deadline: Deadline) -> Result<(), CheckError> {
+        let mut pace = Pace::until(deadline);
         loop {
             let books = self.books.lock().await;
-            let waiting = self.members(&books, id)?;
+            let waiting = members(&books, id)?;
             let stuck = waiting.iter().flatten().find(|w| w.queue > 0);
             let Some(stuck) = stuck.map(|w| w.address) else {
                 return Ok(());
             };
-            self.still_alive(&books, id)?;
+            still_alive(&books, id)?;
             drop(books);
-            if !self.look_again(deadline).await {
+            if !self.look_again(&mut pace).await {
                 return Err(CheckError::NotAccepting(stuck));
             }
-        }
-    }
-
-    /// An error if the generation has ended.
-    pub(super) fn still_alive(&self, books: &Books, id: GenerationId) -> Result<(), CheckError> {
-        let Some(generation) = books.get(id) else {
-            return Err(CheckError::Ended("is gone".to_owned()));
-        };
-        let ended = generation.ended.borrow().clone();
-        match ended {
-            Some(how) => Err(match generation.binds.last() {
-                Some(bind) => CheckError::Bind(format!("it {how}; {bind}")),
-                None => CheckError::Ended(how),
-            }),
-            None => Ok(()),
         }
     }
 
@@ -198,4 +172,28 @@ impl Service {
             None => error,
         }
     }
+}
+
+/// An error if the generation has ended.
+pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckError> {
+    let Some(generation) = books.get(id) else {
+        return Err(CheckError::Ended("is gone".to_owned()));
+    };
+    let ended = generation.ended.borrow().clone();
+    match ended {
+        Some(how) => Err(match generation.binds.last() {
+            Some(bind) => CheckError::Bind(format!("it {how}; {bind}")),
+            None => CheckError::Ended(how),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The generation's listeners in each group, or why they do not fit.
+fn members(books: &Books, id: GenerationId) -> Result<Vec<Vec<Waiting>>, CheckError> {
+    let Some(generation) = books.get(id) else {
+        return Ok(Vec::new());
+    };
+    let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
+    Ok(fit::fit(&Service::twins(books), &found)?)
 }

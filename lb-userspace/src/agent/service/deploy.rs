@@ -93,7 +93,7 @@ impl Service {
         if let Some(other) = &books.deploying {
             return Err(VerbError::Busy(other.clone()));
         }
-        self.refuse_taken(&books, &name)?;
+        refuse_taken(&books, &name)?;
         let path = std::env::var("PATH").ok();
         let program = request.command.first().map_or("", String::as_str);
         launch::resolve(program, &request.cwd, path.as_deref())?;
@@ -129,22 +129,6 @@ impl Service {
         Ok(id)
     }
 
-    fn refuse_taken(&self, books: &Books, name: &str) -> Result<(), VerbError> {
-        match books.by_name(name).map(|g| g.state) {
-            None | Some(GenerationState::Failed) => Ok(()),
-            // Rolled back to: its own command is started again.
-            Some(GenerationState::Stopped)
-                if books.previous.is_some() && books.previous == books.by_name(name).map(|g| g.id) =>
-            {
-                Ok(())
-            }
-            Some(state) => Err(VerbError::NameTaken {
-                name: name.to_owned(),
-                state,
-            }),
-        }
-    }
-
     /// Where a generation's processes live.
     pub(super) fn generation_cgroup(&self, id: GenerationId, name: &str) -> Cgroup {
         self.cgroup.child(&format!("{}-{name}", id.raw()))
@@ -156,7 +140,7 @@ impl Service {
         deadline: Deadline,
         reporter: &Reporter,
     ) -> Result<(), BringUpError> {
-        let notify = self.notify_socket(id).await?;
+        let notify = self.notify_socket(id)?;
         let spec = self.spec(id, notify.as_ref()).await?;
         reporter.step(format!("starting {}", spec.command.join(" ")));
         Cgroup::create(spec.cgroup.clone()).map_err(LaunchError::Spawn)?;
@@ -183,7 +167,7 @@ impl Service {
         self.settle(&mut books);
     }
 
-    async fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {
+    fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {
         if !self.config.notify {
             return Ok(None);
         }
@@ -295,6 +279,22 @@ impl Service {
             }
         }
         self.settle(books);
+    }
+}
+
+fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
+    match books.by_name(name).map(|g| g.state) {
+        None | Some(GenerationState::Failed) => Ok(()),
+        // Rolled back to: its own command is started again.
+        Some(GenerationState::Stopped)
+            if books.previous.is_some() && books.previous == books.by_name(name).map(|g| g.id) =>
+        {
+            Ok(())
+        }
+        Some(state) => Err(VerbError::NameTaken {
+            name: name.to_owned(),
+            state,
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lb_common::GenerationId;
 
-use super::{Service, books::Books};
+use super::{Pace, Service, books::Books};
 use crate::{clock::Deadline, rollout::GenerationState};
 
 impl Service {
@@ -26,9 +26,9 @@ impl Service {
     }
 
     async fn drained(self: &Arc<Self>, id: GenerationId) {
-        let quiet = Deadline::after(self.config.drain.signal_after);
+        let mut quiet = Pace::until(Deadline::after(self.config.drain.signal_after));
         let is_empty = || self.path.live(Some(id)) == 0;
-        while !is_empty() && self.look_again(quiet).await {}
+        while !is_empty() && self.look_again(&mut quiet).await {}
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
-
 pub use report::Reporter;
 
 use books::Books;
@@ -34,9 +33,6 @@ use crate::{
     generation::keeper::Keeper,
     sys::cgroup::Cgroup,
 };
-
-/// How often somebody who waits looks for what changes without an event, or just missed one.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A service.
 #[derive(Debug)]
@@ -76,15 +72,36 @@ impl Service {
         self.changed.notify_waiters();
     }
 
-    /// Waits for a reason to look again: a change of the books, an event from the kernel, or
-    /// [`LOOK`]. False once the deadline is over.
-    async fn look_again(&self, deadline: Deadline) -> bool {
-        let Some(left) = deadline.left() else {
+    /// Waits for a reason to look again: a change of the books, an event from the kernel, or the
+    /// pace. False once the deadline is over.
+    async fn look_again(&self, pace: &mut Pace) -> bool {
+        let Some(left) = pace.deadline.left() else {
             return false;
         };
-        let look = left.min(LOOK);
+        let look = left.min(pace.next);
+        pace.next = (pace.next * 2).min(SLOWEST);
         // Either way it is time to look again.
         let _woken = tokio::time::timeout(look, self.changed.notified()).await;
         true
+    }
+}
+
+/// When somebody who waits looks for what changes without an event: soon at first, then less
+/// often, until a deadline.
+#[derive(Debug)]
+struct Pace {
+    deadline: Deadline,
+    next: Duration,
+}
+
+const FASTEST: Duration = Duration::from_micros(250);
+const SLOWEST: Duration = Duration::from_millis(20);
+
+impl Pace {
+    fn until(deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            next: FASTEST,
+        }
     }
 }

@@ -53,8 +53,7 @@ impl Service {
             give_up_addresses(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
-        let (keeper, kept) =
-            Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
+        let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
         let ledger = Ledger::read(&places.ledger(&config.name))?;
         tracing::info!(service = config.name, found, kept, "service opened");
         let service = Arc::new(Self {
@@ -125,9 +124,10 @@ impl Service {
         let runs = same_boot && cgroup.is_populated();
         let (state, reason) = match remembered.state {
             state if !state.is_live() => (state, remembered.reason),
-            _ if !runs && !same_boot => {
-                (GenerationState::Stopped, Some("the host was restarted".to_owned()))
-            }
+            _ if !runs && !same_boot => (
+                GenerationState::Stopped,
+                Some("the host was restarted".to_owned()),
+            ),
             _ if !runs => (
                 GenerationState::Failed,
                 Some("it ended while no agent ran".to_owned()),
@@ -148,7 +148,11 @@ impl Service {
             cgroup,
             main: remembered.main,
             reason,
-            since: if changed { crate::clock::unix_seconds() } else { remembered.since },
+            since: if changed {
+                crate::clock::unix_seconds()
+            } else {
+                remembered.since
+            },
             counted: if state.is_live() {
                 remembered.counted
             } else if remembered.state.is_live() && same_boot {
@@ -177,7 +181,10 @@ fn give_up_addresses(
     if generations_run {
         return Err(OpenError::AddressesChanged);
     }
-    tracing::warn!(service, "its addresses changed: the parking listeners are made anew");
+    tracing::warn!(
+        service,
+        "its addresses changed: the parking listeners are made anew"
+    );
     if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
         keeper.quit()?;
     }

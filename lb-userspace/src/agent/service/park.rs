@@ -46,7 +46,10 @@ impl Service {
         for (index, group) in self.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
             // youngest is kept.
-            let mut here = held.iter().filter(|p| p.twin.address == group.address()).rev();
+            let mut here = held
+                .iter()
+                .filter(|p| p.twin.address == group.address())
+                .rev();
             let parked = match here.next() {
                 Some(&parked) => parked,
                 None => self.keeper.open(self.config.twin(group.address()))?,
@@ -106,7 +109,11 @@ impl Service {
     /// Makes the parking listener of a group dual-stack, or IPv6 only, as a candidate is: only
     /// while nobody serves or waits in the group, for it becomes another one.
     pub(super) fn reshape(&self, books: &mut Books, twin: Twin) -> Result<bool, ParkError> {
-        let Some(index) = books.parks.iter().position(|p| p.twin.address == twin.address) else {
+        let Some(index) = books
+            .parks
+            .iter()
+            .position(|p| p.twin.address == twin.address)
+        else {
             return Ok(false);
         };
         let Some(&old) = books.parks.get(index) else {

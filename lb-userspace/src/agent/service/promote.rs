@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::{GenerationId, Share, SteeringWord};
 
-use super::{Service, VerbError, books::Books, report::Reporter};
+use super::{Pace, Service, VerbError, books::Books, candidate::still_alive, report::Reporter};
 use crate::{
     api::wire::{DeployRequest, Done},
     clock::{self, Deadline},
@@ -34,7 +34,7 @@ impl Service {
     ) -> Result<Done, VerbError> {
         let began = clock::now();
         let id = self.find(name).await?;
-        self.refuse_unpromotable(&*self.books.lock().await, id)?;
+        refuse_unpromotable(&*self.books.lock().await, id)?;
         self.check_again(id).await?;
         let former = self.switch(id, Purpose::Promote).await?;
         let steered = began.elapsed();
@@ -75,21 +75,12 @@ impl Service {
             })
     }
 
-    fn refuse_unpromotable(&self, books: &Books, id: GenerationId) -> Result<(), VerbError> {
-        let generation = books.name_of(id);
-        let state = books.get(id).map_or(GenerationState::Failed, |g| g.state);
-        match rollout::cannot_promote(state) {
-            Some(reason) => Err(VerbError::Unpromotable { generation, reason }),
-            None => Ok(()),
-        }
-    }
-
     /// What was true when it became ready must be true now.
     async fn check_again(&self, id: GenerationId) -> Result<(), VerbError> {
         let checked = async {
             {
                 let mut books = self.books.lock().await;
-                self.still_alive(&books, id)?;
+                still_alive(&books, id)?;
                 self.register(&mut books, id)?;
             }
             self.answers(id).await
@@ -123,8 +114,12 @@ impl Service {
     /// Whether every group still has a listener of the generation.
     async fn can_take_over(&self, id: GenerationId) -> bool {
         let books = self.books.lock().await;
-        self.still_alive(&books, id).is_ok()
-            && self.path.groups().iter().all(|group| group.live_listeners(id) > 0)
+        still_alive(&books, id).is_ok()
+            && self
+                .path
+                .groups()
+                .iter()
+                .all(|group| group.live_listeners(id) > 0)
     }
 
     /// Starts the command of a generation that has ended again, under its name.
@@ -160,7 +155,7 @@ impl Service {
     ) -> Result<Option<GenerationId>, VerbError> {
         let mut books = self.books.lock().await;
         // Between the checks and now it may have been stopped, promoted, or ended.
-        self.refuse_unpromotable(&books, id)?;
+        refuse_unpromotable(&books, id)?;
         let former = self.path.word().active.filter(|&former| former != id);
         let candidate = former.filter(|&f| books.get(f).is_some_and(|g| g.state.can_serve()));
         self.path.steer(SteeringWord {
@@ -232,24 +227,26 @@ impl Service {
             return Ok(done);
         };
         let policy = self.config.drain;
-        let deadline = Deadline::after(policy.signal_after + policy.deadline + SLACK);
+        let limit = policy.signal_after + policy.deadline + SLACK;
+        let mut pace = Pace::until(Deadline::after(limit));
         let former_name = self.books.lock().await.name_of(former);
         let drained = loop {
-            match self.drain_outcome(former).await {
-                Some(outcome) => break Some(outcome),
-                None => {
-                    let step = format!("{name} is active; {former_name} is draining");
-                    reporter.remaining(step, self.path.live(Some(former)));
-                }
+            if let Some(outcome) = self.drain_outcome(former).await {
+                break Some(outcome);
             }
-            if !self.look_again(deadline).await {
+            let step = format!("{name} is active; {former_name} is draining");
+            reporter.remaining(step, self.path.live(Some(former)));
+            if !self.look_again(&mut pace).await {
                 break None;
             }
         };
         done.message = match drained {
             Some((state, reason)) => {
                 let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-                format!("{name} is active, {former_name} is {}{reason}", state.name())
+                format!(
+                    "{name} is active, {former_name} is {}{reason}",
+                    state.name()
+                )
             }
             None => format!("{name} is active, {former_name} is still draining"),
         };
@@ -303,5 +300,14 @@ impl Service {
             generation.enter(GenerationState::Active, Some(reason));
         }
         self.release_parked(books);
+    }
+}
+
+fn refuse_unpromotable(books: &Books, id: GenerationId) -> Result<(), VerbError> {
+    let generation = books.name_of(id);
+    let state = books.get(id).map_or(GenerationState::Failed, |g| g.state);
+    match rollout::cannot_promote(state) {
+        Some(reason) => Err(VerbError::Unpromotable { generation, reason }),
+        None => Ok(()),
     }
 }

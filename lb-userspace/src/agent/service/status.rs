@@ -32,7 +32,7 @@ impl Service {
             epoch: word.epoch,
             parked: self.path.live(None),
             warnings: self.warnings(&books),
-            groups: self.group_status(&books),
+            groups: group_status(&books),
             steering: self.steering_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
@@ -69,27 +69,14 @@ impl Service {
         }
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
-            warnings.push(format!("the kernel's hash decided {unselected} times instead of hotlb"));
+            warnings.push(format!(
+                "the kernel's hash decided {unselected} times instead of hotlb"
+            ));
         }
         if let Some(error) = &books.ledger_error {
             warnings.push(format!("the ledger cannot be written: {error}"));
         }
         warnings
-    }
-
-    fn group_status(&self, books: &Books) -> Vec<GroupStatus> {
-        let waiting = sock_diag::waiting(Protocol::Tcp).unwrap_or_default();
-        let queue = |cookie| waiting.iter().find(|w| w.cookie == cookie).map_or(0, |w| w.queue);
-        books
-            .parks
-            .iter()
-            .map(|parked| GroupStatus {
-                address: parked.twin.address,
-                v6only: parked.twin.address.is_ipv6().then_some(parked.twin.v6only),
-                uid: parked.twin.uid,
-                parking_queue: queue(parked.cookie),
-            })
-            .collect()
     }
 
     fn steering_status(&self) -> SteeringStatus {
@@ -124,7 +111,9 @@ impl Service {
             reason: generation.reason.clone(),
             for_seconds: clock::unix_seconds().saturating_sub(generation.since),
             connections: if live {
-                self.path.connections(Some(generation.id)).plus(generation.counted)
+                self.path
+                    .connections(Some(generation.id))
+                    .plus(generation.counted)
             } else {
                 generation.counted
             },
@@ -150,4 +139,24 @@ fn listener_status(waiting: &Waiting, generation: &Generation) -> ListenerStatus
         backlog: waiting.backlog,
         steered: generation.steered.contains(&waiting.cookie),
     }
+}
+
+fn group_status(books: &Books) -> Vec<GroupStatus> {
+    let waiting = sock_diag::waiting(Protocol::Tcp).unwrap_or_default();
+    let queue = |cookie| {
+        waiting
+            .iter()
+            .find(|w| w.cookie == cookie)
+            .map_or(0, |w| w.queue)
+    };
+    books
+        .parks
+        .iter()
+        .map(|parked| GroupStatus {
+            address: parked.twin.address,
+            v6only: parked.twin.address.is_ipv6().then_some(parked.twin.v6only),
+            uid: parked.twin.uid,
+            parking_queue: queue(parked.cookie),
+        })
+        .collect()
 }

@@ -64,8 +64,15 @@ impl Service {
         };
         generation.ended.send_replace(Some(how.clone()));
         match generation.state {
-            GenerationState::Ready | GenerationState::Active | GenerationState::Draining | GenerationState::Standby => {
-                tracing::error!(generation = generation.name, how, "a generation ended by itself");
+            GenerationState::Ready
+            | GenerationState::Active
+            | GenerationState::Draining
+            | GenerationState::Standby => {
+                tracing::error!(
+                    generation = generation.name,
+                    how,
+                    "a generation ended by itself"
+                );
                 generation.undrain();
                 self.retire_from_kernel(&mut books, id);
                 if let Some(generation) = books.get_mut(id) {
@@ -143,8 +150,9 @@ impl Service {
             return;
         };
         let parked = |cookie| books.parks.iter().any(|p| p.cookie == cookie);
-        self.path
-            .forget_listeners(|cookie| parked(cookie) || waiting.iter().any(|w| w.cookie == cookie));
+        self.path.forget_listeners(|cookie| {
+            parked(cookie) || waiting.iter().any(|w| w.cookie == cookie)
+        });
     }
 }
 
@@ -163,7 +171,9 @@ fn note_bind(books: &mut Books, event: &Event, owner: u32) {
              clients before a promote: have the server listen on a declared address, or set bind \
              = \"rewrite\" [{who}]"
         ),
-        EventKind::BindRewritten => format!("its bind of {asked} was moved to the declared address"),
+        EventKind::BindRewritten => {
+            format!("its bind of {asked} was moved to the declared address")
+        }
         EventKind::ForeignUser => format!(
             "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
              refuses: set user = \"{0}\" for the service [{who}]",

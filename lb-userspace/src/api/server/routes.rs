@@ -18,9 +18,7 @@ use super::{
 };
 use crate::{
     agent::{Reporter, Service, VerbError},
-    api::wire::{
-        DeployRequest, Done, Failure, GenerationRequest, Status, VERSION, VERSION_HEADER,
-    },
+    api::wire::{DeployRequest, Done, Failure, GenerationRequest, Status, VERSION, VERSION_HEADER},
 };
 
 type Shared = State<Arc<Control>>;
@@ -32,7 +30,10 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/stop", post(stop))
         .route("/v1/down", post(down))
-        .layer(middleware::from_fn_with_state(Arc::clone(&control), may_operate));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&control),
+            may_operate,
+        ));
     Router::new()
         .route("/v1/status", get(status))
         .merge(verbs)

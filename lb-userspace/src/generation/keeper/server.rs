@@ -72,7 +72,7 @@ fn serve(socket: &UnixListener) {
             continue; // an agent that died in the middle
         };
         let quit = matches!(request, Request::Quit);
-        let reply = answer(request, &mut held);
+        let reply = answer(&request, &mut held);
         let _agent_gone = serde_json::to_vec(&reply)
             .map_err(io::Error::other)
             .and_then(|reply| stream.write_all(&reply));
@@ -91,8 +91,8 @@ fn read(stream: &mut UnixStream) -> io::Result<Request> {
     serde_json::from_slice(&text).map_err(io::Error::other)
 }
 
-fn answer(request: Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
-    match request {
+fn answer(request: &Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
+    match *request {
         Request::Open(twin) => match open(twin) {
             Ok((parked, fd)) => {
                 held.push((parked, fd));
