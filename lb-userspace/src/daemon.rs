@@ -1,12 +1,14 @@
 //! The agent as a process: services, API and metrics together, until a signal or `down`.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use nix::unistd::User;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
@@ -44,10 +46,13 @@ impl DaemonError {
     }
 }
 
+/// How long the answer to `down` may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How the agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// SIGTERM or SIGINT: generations and parking listeners go on.
+    /// SIGTERM, SIGINT or SIGHUP: generations and parking listeners go on.
     Signal,
     /// `hotlb down`: nothing is left.
     Down,
@@ -58,6 +63,7 @@ pub enum End {
 pub struct Daemon {
     agent: Arc<Agent>,
     control: Arc<Control>,
+    api: JoinHandle<io::Result<()>>,
 }
 
 impl Daemon {
@@ -81,7 +87,7 @@ impl Daemon {
         let agent = Arc::new(Agent::start(host, services).await?);
         let socket = server::listen(&agent.places().socket()).map_err(DaemonError::Socket)?;
         let control = Control::new(Arc::clone(&agent), operators);
-        tokio::spawn(server::serve(Arc::clone(&control), socket));
+        let api = tokio::spawn(server::serve(Arc::clone(&control), socket));
         if let Some(scrapes) = scrapes {
             tokio::spawn(metrics::serve(Arc::clone(&agent), scrapes));
         }
@@ -91,18 +97,28 @@ impl Daemon {
             metrics = config.metrics.map(|address| address.to_string()),
             "agent is ready"
         );
-        Ok(Self { agent, control })
+        Ok(Self {
+            agent,
+            control,
+            api,
+        })
     }
 
     /// Waits for the end.
-    pub async fn ended(&self) -> Result<End, DaemonError> {
+    pub async fn ended(&mut self) -> Result<End, DaemonError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
         let end = tokio::select! {
             _ = terminate.recv() => End::Signal,
             _ = interrupt.recv() => End::Signal,
+            _ = hangup.recv() => End::Signal,
             () = self.control.ended() => End::Down,
         };
+        if end == End::Down {
+            // Whoever asked for it is told before the process ends.
+            let _told = timeout(LAST_WORDS, &mut self.api).await;
+        }
         // The next agent replaces it; without one, a client learns sooner that nobody is there.
         let _gone = std::fs::remove_file(self.agent.places().socket());
         tracing::info!(?end, "agent ends");

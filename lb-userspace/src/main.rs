@@ -1,6 +1,6 @@
 //! `hotlb`: composes the command line with the agent behind it.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory as _, Parser as _};
 use hotlb::{
@@ -92,7 +92,7 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
 /// The agent, until a signal or `down`.
 async fn agent(places: Places) -> Result<(), Failed> {
     let config = Config::read(&places.config).map_err(Failed::Config)?;
-    let daemon = Daemon::start(places, config.agent, config.services).await?;
+    let mut daemon = Daemon::start(places, config.agent, config.services).await?;
     daemon.ended().await?;
     Ok(())
 }
@@ -105,7 +105,8 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         operators: Vec::new(),
     };
     let client = Client::new(&places.socket());
-    let daemon = Daemon::start(places, config, vec![service]).await?;
+    let mut daemon = Daemon::start(places, config, vec![service]).await?;
+    let agent = Arc::clone(daemon.agent());
     let first = cli::DeployArgs::of(args.command.clone());
     let result = cli::deploy_and_promote(&first, &client, printer).await;
     let end = match result {
@@ -115,14 +116,14 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
                 .map_err(|error| Failed::Client(ClientError::Broken(error.to_string())))?;
             tokio::select! {
                 end = daemon.ended() => end.map_err(Failed::Daemon),
-                () = relay::outputs(daemon.agent()) => Ok(End::Signal),
+                () = relay::outputs(&agent) => Ok(End::Signal),
             }
         }
         Err(error) => Err(Failed::Client(error)),
     };
     printer.clear();
     if !matches!(end, Ok(End::Down))
-        && let Err(error) = daemon.agent().down().await
+        && let Err(error) = agent.down().await
     {
         tracing::error!(%error, "something is left");
     }

@@ -1,7 +1,7 @@
 //! Connections that have sent their request and wait: what sits in an accept queue while nobody serves.
 
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -38,6 +38,24 @@ impl Waiting {
                 .collect::<Result<Vec<_>>>()
         })??;
         Ok(Self { streams })
+    }
+
+    /// Opens `count` connections and sends nothing: the server waits for their requests.
+    pub fn silent(netns: &Netns, target: SocketAddr, count: usize) -> Result<Self> {
+        let streams = netns.run(|| {
+            let connections = (0..count).map(|_| TcpStream::connect_timeout(&target, LIMIT));
+            connections.collect::<Result<Vec<_>, _>>()
+        })??;
+        Ok(Self { streams })
+    }
+
+    /// True when the other side has ended every connection, in order or not.
+    pub fn all_ended(&self) -> bool {
+        let ended = |stream| match peek(stream) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        };
+        self.streams.iter().all(ended)
     }
 
     /// Reads the answer of each; how it failed where it did.
@@ -83,8 +101,7 @@ impl Waiting {
     pub fn expect_silence(&self) -> Result<()> {
         for stream in &self.streams {
             let seen = peek(stream);
-            let silent =
-                matches!(&seen, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+            let silent = matches!(&seen, Err(error) if error.kind() == ErrorKind::WouldBlock);
             ensure!(silent, "a connection that should wait got {seen:?}");
         }
         Ok(())

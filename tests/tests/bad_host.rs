@@ -88,7 +88,9 @@ fn looking_and_operating_are_two_things() -> Result<()> {
     let config =
         "[agent]\noperators = [\"www-data\"]\n[service.web]\nlisten = [\"0.0.0.0:8080\"]\n";
     let host = Host::with_config(config)?;
-    std::os::unix::fs::chown(host.socket(), None, Some(64999))?;
+    for place in [host.socket(), host.directory().join("run")] {
+        std::os::unix::fs::chown(place, None, Some(64999))?;
+    }
     let line = Plain::new("gen1").listen("0.0.0.0:8080").command()?;
     let mut deploy = vec!["deploy", "--generation", "gen1", "--"];
     deploy.extend(line.iter().map(String::as_str));

@@ -46,16 +46,12 @@ impl Scene {
     /// Opens connections that end up in the accept queue of the frozen `generation`.
     fn fill_queue(&self, generation: &str) -> Result<Waiting> {
         let waiting = Waiting::open(self.host.netns(), self.target, WAITING)?;
-        let queue: u64 = self
-            .host
-            .generation(generation)?
-            .listeners
-            .iter()
-            .map(|listener| listener.queue)
-            .sum();
+        let web = self.host.web()?;
+        let listeners = &web.generation(generation)?.listeners;
+        let queue: u64 = listeners.iter().map(|listener| listener.queue).sum();
         ensure!(
             queue == WAITING as u64,
-            "{queue} connections wait in {generation}'s queue, not {WAITING}"
+            "{queue} connections wait in {generation}'s queue, not {WAITING}: {web:#?}"
         );
         Ok(waiting)
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::{ebpf, lint, project::Project, test};
 
 /// No stage of the tests comes near this many minutes unless it hangs.
-const STAGE_DEADLINE: u32 = 25;
+const STAGE_DEADLINE: u32 = 35;
 
 /// Runs lint, the check of the kernel programs and all tests, whatever failed before. The tests
 /// come last, so that their total is the last line.

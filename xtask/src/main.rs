@@ -7,6 +7,7 @@
 
 mod ci;
 mod command;
+mod demo;
 mod ebpf;
 mod lint;
 mod project;
@@ -23,7 +24,7 @@ use crate::project::Project;
 
 /// The tasks of the hotlb project.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -40,6 +41,10 @@ enum Verb {
     Lint,
     /// Run the unit tests and the integration tests
     Test(test::Arguments),
+    /// Show the whole story on real servers, with its figures
+    Demo,
+    /// Measure what hotlb costs and what it gives
+    Bench(demo::BenchArguments),
     /// Run everything that must hold before a change goes in: lint, ebpf check, test
     Ci,
 }
@@ -51,6 +56,8 @@ impl Verb {
             Self::Ebpf(arguments) => ebpf::run(&arguments, project),
             Self::Lint => lint::run(project),
             Self::Test(arguments) => test::run(&arguments, project),
+            Self::Demo => demo::demo(project),
+            Self::Bench(arguments) => demo::bench(&arguments, project),
             Self::Ci => ci::run(project),
         }
     }

@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use caps::{CapSet, Capability};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     api::wire::{Status, VERSION},
     config::{Places, ServiceConfig},
-    sys::{cgroup::Cgroup, mounts, users},
+    sys::{cgroup::Cgroup, mounts, privilege, users},
 };
 
 /// What an agent holds while it runs: the lock of its runtime directory, and its cgroup.
@@ -36,19 +35,6 @@ pub struct Agent {
     host: Host,
     services: BTreeMap<String, Arc<Service>>,
 }
-
-/// What hotlb cannot work without.
-const NEEDED: [Capability; 9] = [
-    Capability::CAP_SYS_ADMIN,
-    Capability::CAP_NET_ADMIN,
-    Capability::CAP_BPF,
-    Capability::CAP_SYS_PTRACE,
-    Capability::CAP_KILL,
-    Capability::CAP_SETUID,
-    Capability::CAP_SETGID,
-    Capability::CAP_CHOWN,
-    Capability::CAP_DAC_OVERRIDE,
-];
 
 /// The group whose members may read.
 pub const GROUP: &str = "hotlb";
@@ -164,10 +150,9 @@ impl Agent {
 pub const ONLY: &str = "-";
 
 fn check_capabilities() -> Result<(), StartError> {
-    let missing: Vec<String> = NEEDED
-        .into_iter()
-        .filter(|&capability| !caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false))
-        .map(|capability| capability.to_string())
+    let missing: Vec<String> = privilege::lacking()
+        .iter()
+        .map(ToString::to_string)
         .collect();
     if missing.is_empty() {
         Ok(())

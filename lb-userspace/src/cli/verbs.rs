@@ -26,7 +26,7 @@ pub async fn execute(
         Command::Promote(args) => target("promote", args, client, printer).await?,
         Command::Stop(args) => target("stop", args, client, printer).await?,
         Command::Rollback(args) => {
-            let path = path(args, "rollback");
+            let path = path(args, "rollback")?;
             client
                 .verb(&path, &json!({}), |step| printer.progress(step))
                 .await?
@@ -57,7 +57,7 @@ pub async fn deploy_and_promote(
     let request = GenerationRequest {
         generation: deployed.generation.unwrap_or_default(),
     };
-    let path = path(args.service(), "promote");
+    let path = path(args.service(), "promote")?;
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await
@@ -77,7 +77,7 @@ async fn deploy(
             .timeout
             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
     };
-    let path = path(args.service(), "deploy");
+    let path = path(args.service(), "deploy")?;
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await
@@ -92,7 +92,7 @@ async fn target(
     let request = GenerationRequest {
         generation: args.generation.clone(),
     };
-    let path = path(args.service(), verb);
+    let path = path(args.service(), verb)?;
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await
@@ -112,36 +112,32 @@ fn only(status: &mut Status, name: &str) -> Result<(), ClientError> {
     let known: Vec<String> = status.services.iter().map(|s| s.name.clone()).collect();
     status.services.retain(|service| service.name == name);
     if status.services.is_empty() {
-        return Err(ClientError::Refused(Failure {
-            code: "unknown_service".to_owned(),
-            message: format!(
-                "no service {}; known: {}",
-                name.escape_debug(),
-                known.join(", ")
-            ),
-            exit: 5,
-        }));
+        return Err(unknown_service(name, &known));
     }
     Ok(())
 }
 
 /// "-" is the only service there is.
-fn path(args: &ServiceArgs, verb: &str) -> String {
-    let service: String = args
-        .service
-        .as_deref()
-        .unwrap_or("-")
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "-_".contains(c) {
-                c
-            } else {
-                '?'
-            }
-        })
-        .collect::<String>()
-        .replace('?', "%3F");
-    format!("/v1/services/{service}/{verb}")
+fn path(args: &ServiceArgs, verb: &str) -> Result<String, ClientError> {
+    let service = args.service.as_deref().unwrap_or("-");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if service.is_empty() || !service.chars().all(is_name) {
+        return Err(unknown_service(service, &[]));
+    }
+    Ok(format!("/v1/services/{service}/{verb}"))
+}
+
+fn unknown_service(name: &str, known: &[String]) -> ClientError {
+    let known = if known.is_empty() {
+        "`hotlb status` shows those there are".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    };
+    ClientError::Refused(Failure {
+        code: "unknown_service".to_owned(),
+        message: format!("no service {}; {known}", name.escape_debug()),
+        exit: 5,
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]

@@ -6,11 +6,16 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod listener;
+pub mod locks;
 pub mod mapped;
 pub mod mounts;
+pub mod netns;
 pub mod pidfd;
+pub mod privilege;
 pub mod process;
+pub mod reach;
 pub mod reader;
 pub mod sock_diag;
+pub mod sysctl;
 pub mod users;
 pub mod watch;

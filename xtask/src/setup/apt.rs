@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 
 use super::autostart::Autostart;
 use crate::{command, search_path};
@@ -34,7 +34,10 @@ impl Apt {
         apt_get.args(["install", "--yes", "--no-install-recommends"]);
         let installed = command::run(apt_get.args(packages));
         autostart.end()?;
-        installed.map_err(|_| anyhow!("`apt-get install {}` failed", packages.join(" ")))
+        if installed.is_err() {
+            bail!("`apt-get install {}` failed", packages.join(" "));
+        }
+        Ok(())
     }
 
     /// A source that does not answer does not matter if the others have the packages.

@@ -34,6 +34,11 @@ impl Outcome {
         }
     }
 
+    /// Takes in what counts as a failure though no test says so.
+    pub(super) fn troubles(&mut self, troubles: impl Iterator<Item = String>) {
+        self.troubles.extend(troubles);
+    }
+
     /// Takes in another outcome.
     pub(super) fn add(&mut self, other: Self) {
         self.passed += other.passed;

@@ -12,7 +12,7 @@ mod socket;
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use tokio::{net::UnixListener, sync::Notify};
+use tokio::{net::UnixListener, sync::watch};
 
 pub use self::socket::listen;
 use crate::agent::Agent;
@@ -22,8 +22,8 @@ use crate::agent::Agent;
 pub struct Control {
     agent: Arc<Agent>,
     operators: BTreeSet<u32>,
-    /// Rung when `down` has ended everything: the agent ends too.
-    ended: Notify,
+    /// True when `down` has ended everything: the agent ends too.
+    ended: watch::Sender<bool>,
 }
 
 impl Control {
@@ -32,18 +32,23 @@ impl Control {
         Arc::new(Self {
             agent,
             operators,
-            ended: Notify::new(),
+            ended: watch::Sender::new(false),
         })
     }
 
     /// Waits until `down` has ended everything.
     pub async fn ended(&self) {
-        self.ended.notified().await;
+        // It fails only when the sender is gone, and that one is here.
+        let mut ended = self.ended.subscribe();
+        let _ended = ended.wait_for(|ended| *ended).await;
     }
 }
 
-/// Answers requests on `socket` until the task is ended.
+/// Answers requests on `socket` until `down` has ended everything and said so.
 pub async fn serve(control: Arc<Control>, socket: UnixListener) -> io::Result<()> {
-    let service = routes::router(control).into_make_service_with_connect_info::<peer::Peer>();
-    axum::serve(socket, service).await
+    let router = routes::router(Arc::clone(&control));
+    let service = router.into_make_service_with_connect_info::<peer::Peer>();
+    axum::serve(socket, service)
+        .with_graceful_shutdown(async move { control.ended().await })
+        .await
 }

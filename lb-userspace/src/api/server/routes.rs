@@ -104,7 +104,7 @@ async fn down(State(control): Shared) -> Response {
     stream(|reporter| async move {
         reporter.step("ending all generations");
         control.agent.down().await?;
-        control.ended.notify_one();
+        control.ended.send_replace(true);
         Ok(Done {
             message: "all generations ended; nothing is left".to_owned(),
             ..Done::default()

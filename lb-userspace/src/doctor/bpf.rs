@@ -1,0 +1,305 @@
+//! Program types, map types, and hotlb's own programs.
+
+use super::{
+    finding::{Check, Finding},
+    kernel::Kernel,
+    rights::Rights,
+};
+use crate::datapath::features::{self, Probe, Support, Trial};
+use lb_common::names;
+
+/// What the kernel answered.
+#[derive(Clone, Debug)]
+pub(super) struct Bpf {
+    programs: Vec<Probe>,
+    maps: Vec<Probe>,
+    own: Trial,
+}
+
+/// Why a program or map type is needed, and what gives it.
+struct Use {
+    name: &'static str,
+    cost: &'static str,
+    advice: &'static str,
+}
+
+const PROGRAM_TYPES: [Use; 3] = [
+    Use {
+        name: "sk_reuseport",
+        cost: "nothing chooses which generation gets a connection: hotlb does not work",
+        advice: "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_INET, 4.19 or later",
+    },
+    Use {
+        name: "cgroup_sock_addr",
+        cost: "servers that do not set SO_REUSEPORT themselves cannot share a port",
+        advice: "use a kernel with CONFIG_CGROUP_BPF, 4.17 or later",
+    },
+    Use {
+        name: "sock_ops",
+        cost: "connections are not counted: nobody knows when a drain is over",
+        advice: "use a kernel with CONFIG_CGROUP_BPF, 4.13 or later",
+    },
+];
+
+const MAP_TYPES: [Use; 7] = [
+    Use {
+        name: "reuseport_sockarray",
+        cost: "there is nowhere to put listeners: hotlb does not work",
+        advice: "use a kernel with CONFIG_INET, 4.19 or later",
+    },
+    Use {
+        name: "sk_storage",
+        cost: "a connection does not know its generation and is not counted",
+        advice: "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_NET, 5.2 or later",
+    },
+    Use {
+        name: "ringbuf",
+        cost: "the agent hears of nothing that happens in the kernel",
+        advice: "use Linux 5.8 or later",
+    },
+    Use {
+        name: "lru_hash",
+        cost: "a connection that moved cannot be followed",
+        advice: "use Linux 4.10 or later",
+    },
+    Use {
+        name: "hash",
+        cost: "no tickets and no declared addresses: hotlb does not work",
+        advice: "use a kernel with CONFIG_BPF_SYSCALL",
+    },
+    Use {
+        name: "percpu_array",
+        cost: "nothing is counted",
+        advice: "use Linux 4.6 or later",
+    },
+    Use {
+        name: "array",
+        cost: "there is no steering word: hotlb does not work",
+        advice: "use a kernel with CONFIG_BPF_SYSCALL",
+    },
+];
+
+const OWN_PROGRAMS: [Use; 5] = [
+    Use {
+        name: names::NOOP,
+        cost: "a connection that waits at a listener is lost when that listener closes",
+        advice: "use Linux 5.14 or later",
+    },
+    Use {
+        name: names::STEER,
+        cost: "nothing chooses which generation gets a connection: hotlb does not work",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::JOIN4,
+        cost: "servers that do not set SO_REUSEPORT themselves cannot share an IPv4 port",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::JOIN6,
+        cost: "servers that do not set SO_REUSEPORT themselves cannot share an IPv6 port",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::TRACK,
+        cost: "connections are not counted: nobody knows when a drain is over",
+        advice: VERIFIER,
+    },
+];
+
+const OWN_MAPS: Use = Use {
+    name: "maps",
+    cost: "hotlb's programs cannot be loaded",
+    advice: "see the map types; if they are all there, report it with this output",
+};
+
+const MAPPED: Use = Use {
+    name: "array, memory-mapped",
+    cost: "the steering word cannot be moved by one store",
+    advice: "use Linux 5.5 or later",
+};
+
+const VERIFIER: &str = "use Linux 5.14 or later; if this one is, report it with this output";
+const FORBIDDEN: &str = "a seccomp filter (of a container or a systemd unit), a security module \
+                         or lockdown forbids bpf(2): allow it for hotlb";
+const LOAD: &str = "bpf(BPF_PROG_LOAD)";
+const CREATE: &str = "bpf(BPF_MAP_CREATE)";
+
+impl Bpf {
+    /// Asks the kernel.
+    pub(super) fn gather() -> Self {
+        Self {
+            programs: features::program_types(),
+            maps: features::map_types(),
+            own: features::try_object(),
+        }
+    }
+
+    /// How `steer` fared; `None` if it was not tried.
+    pub(super) fn steer(&self) -> Option<&Support> {
+        let mut own = self.own.programs.iter();
+        own.find(|probe| probe.name == names::STEER)
+            .map(|probe| &probe.support)
+    }
+}
+
+/// The verdicts.
+pub(super) fn check(bpf: &Bpf, kernel: &Kernel, rights: &Rights) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for probe in &bpf.programs {
+        let check = Check::needed(format!("program type {}", probe.name), LOAD);
+        findings.push(judge(
+            check,
+            &probe.support,
+            find(&PROGRAM_TYPES, probe.name),
+            rights,
+        ));
+    }
+    for probe in &bpf.maps {
+        let check = Check::needed(format!("map type {}", probe.name), CREATE);
+        findings.push(judge(
+            check,
+            &probe.support,
+            find(&MAP_TYPES, probe.name),
+            rights,
+        ));
+    }
+    if bpf.own.maps == Support::Yes {
+        let check = Check::needed(format!("map type {}", MAPPED.name), "mmap(2)");
+        findings.push(judge(check, &bpf.own.mapped, &MAPPED, rights));
+    }
+    let check = Check::needed("hotlb's maps", CREATE);
+    findings.push(judge(check, &bpf.own.maps, &OWN_MAPS, rights));
+    for probe in &bpf.own.programs {
+        findings.push(own_program(probe, kernel, rights));
+    }
+    findings
+}
+
+fn own_program(probe: &Probe, kernel: &Kernel, rights: &Rights) -> Finding {
+    let used = find(&OWN_PROGRAMS, probe.name);
+    let is_noop = probe.name == names::NOOP;
+    let name = if is_noop {
+        "sk_reuseport migrate attach type".to_owned()
+    } else {
+        format!("hotlb's program {}", probe.name)
+    };
+    // The kernel's number explains it better than the verifier.
+    let too_old = !kernel.is_at_least((5, 14));
+    let support = match &probe.support {
+        Support::Failed(_) if is_noop && too_old => &Support::No,
+        other => other,
+    };
+    judge(Check::needed(name, LOAD), support, used, rights)
+}
+
+fn judge(check: Check, support: &Support, used: &Use, rights: &Rights) -> Finding {
+    match support {
+        Support::Yes => check.ok("works"),
+        Support::No => check.missing("this kernel does not know it", used.cost, used.advice),
+        Support::Refused => check.refused(rights, "refused (EPERM)", used.cost, FORBIDDEN),
+        Support::Failed(reason) => check.missing(reason, used.cost, used.advice),
+    }
+}
+
+fn find<'a>(uses: &'a [Use], name: &str) -> &'a Use {
+    uses.iter()
+        .find(|used| used.name == name)
+        .unwrap_or(&OWN_MAPS)
+}
+
+#[cfg(test)]
+impl Bpf {
+    /// Every probe answered so.
+    pub(super) fn all(support: &Support) -> Self {
+        let probes = |uses: &[Use]| {
+            uses.iter()
+                .map(|used| Probe {
+                    name: used.name,
+                    support: support.clone(),
+                })
+                .collect::<Vec<_>>()
+        };
+        Self {
+            programs: probes(&PROGRAM_TYPES),
+            maps: probes(&MAP_TYPES),
+            own: Trial {
+                maps: support.clone(),
+                mapped: support.clone(),
+                programs: if *support == Support::Yes {
+                    probes(&OWN_PROGRAMS)
+                } else {
+                    Vec::new()
+                },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::finding::{Verdict, exit},
+        *,
+    };
+
+    fn findings(bpf: &Bpf, rights: &Rights) -> Vec<Finding> {
+        check(bpf, &Kernel::of_version((6, 1)), rights)
+    }
+
+    #[test]
+    fn all_there() {
+        let found = findings(&Bpf::all(&Support::Yes), &Rights::all());
+        assert!(found.iter().all(|finding| finding.verdict == Verdict::Ok));
+        assert_eq!(found.len(), 3 + 7 + 2 + 5);
+    }
+
+    #[test]
+    fn a_refusal_to_nobody_is_not_checked_and_to_root_missing() {
+        let refused = Bpf::all(&Support::Refused);
+        assert_eq!(exit(&findings(&refused, &Rights::of_nobody())), 4);
+        let found = findings(&refused, &Rights::all());
+        assert_eq!(exit(&found), 7);
+        assert!(
+            found
+                .iter()
+                .all(|finding| finding.advice.as_deref() == Some(FORBIDDEN))
+        );
+    }
+
+    #[test]
+    fn every_probe_has_its_own_words() {
+        let known = |uses: &[Use], name: &str| uses.iter().any(|used| used.name == name);
+        assert!(
+            features::program_types()
+                .iter()
+                .all(|p| known(&PROGRAM_TYPES, p.name))
+        );
+        assert!(
+            features::map_types()
+                .iter()
+                .all(|p| known(&MAP_TYPES, p.name))
+        );
+        assert!(
+            features::PROGRAMS
+                .iter()
+                .all(|name| known(&OWN_PROGRAMS, name))
+        );
+    }
+
+    #[test]
+    fn the_verifiers_words_are_kept() {
+        let mut bpf = Bpf::all(&Support::Yes);
+        for probe in &mut bpf.own.programs {
+            probe.support = Support::Failed("R1 invalid mem access".to_owned());
+        }
+        let found = findings(&bpf, &Rights::all());
+        let steer = found.iter().find(|f| f.check.ends_with("steer")).unwrap();
+        assert_eq!(steer.found, "R1 invalid mem access");
+        assert_eq!(steer.verdict, Verdict::Missing);
+        assert_eq!(
+            bpf.steer(),
+            Some(&Support::Failed("R1 invalid mem access".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! How long until a promote, or a rollback, is felt by a client.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use hotlb::api::{
+    client::Client,
+    wire::{Done, GenerationRequest},
+};
+use hotlb_tests::{
+    host::Host,
+    http,
+    load::{Load, Plan},
+    report,
+    servers::Kind,
+};
+
+use crate::{
+    Scale,
+    sample::{Sample, against_aim},
+};
+
+const TARGET: &str = "127.0.0.1:8080";
+const LIMIT: Duration = Duration::from_secs(10);
+const AIM_MS: f64 = 5.0;
+
+/// An answer to the prober: when it was whole, and whose it was.
+type Answer = (Instant, String);
+
+pub(crate) fn measure(scale: Scale) -> Result<()> {
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    for generation in ["gen1", "gen2"] {
+        let server = Kind::Plain.command(host.directory(), generation, 8080)?;
+        host.deploy(generation, &server)?;
+    }
+    host.promote("gen1")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let client = Client::new(&host.socket());
+    series(&host, &runtime, &client, "idle", scale.rounds(100))?;
+    let load = Load::start(host.netns(), Plan::new(TARGET.parse()?))?;
+    load.wait_more(1000, LIMIT)?;
+    series(&host, &runtime, &client, "under load", scale.rounds(100))?;
+    let outcome = load.stop()?;
+    report::figure("requests meanwhile", outcome.requests());
+    report::figure("of these failed", outcome.failed);
+    report::figure("of these slower than 250 ms", outcome.slow);
+    Ok(())
+}
+
+fn series(
+    host: &Host,
+    runtime: &tokio::runtime::Runtime,
+    client: &Client,
+    when: &str,
+    rounds: usize,
+) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (answers, answered) = mpsc::channel();
+    let prober = {
+        let stop = Arc::clone(&stop);
+        host.netns()
+            .spawn("prober", move || probe(&answers, &stop))?
+    };
+    let mut promotes = Vec::new();
+    let mut rollbacks = Vec::new();
+    let mut stores = Vec::new();
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let request = GenerationRequest {
+            generation: "gen2".to_owned(),
+        };
+        let done = runtime.block_on(client.verb("/v1/services/-/promote", &request, |_| {}))?;
+        promotes.push(felt(&answered, began, "gen2")?);
+        stores.extend(store(&done));
+        let began = Instant::now();
+        runtime.block_on(client.verb("/v1/services/-/rollback", &(), |_| {}))?;
+        rollbacks.push(felt(&answered, began, "gen1")?);
+    }
+    stop.store(true, Ordering::Relaxed);
+    prober
+        .join()
+        .map_err(|panic| anyhow::anyhow!("the prober panicked: {panic:?}"))??;
+    show(&format!("promote, {when}"), promotes);
+    show(&format!("rollback, {when}"), rollbacks);
+    let stores: Sample = stores.into_iter().collect();
+    report::figure(
+        &format!("promote, {when}: request to store, ms p50 / p99"),
+        format!("{:.2} / {:.2}", stores.median(), stores.quantile(0.99)),
+    );
+    Ok(())
+}
+
+fn store(done: &Done) -> Option<f64> {
+    let micros = u32::try_from(done.steered_us?).ok()?;
+    Some(f64::from(micros) / 1000.0)
+}
+
+fn show(name: &str, values: Vec<f64>) {
+    let sample: Sample = values.into_iter().collect();
+    let p99 = sample.quantile(0.99);
+    against_aim(
+        &format!("{name}: first answer, ms p50 / p99"),
+        &format!("{:.2} / {p99:.2}", sample.median()),
+        &format!("p99 under {AIM_MS} ms"),
+        p99 < AIM_MS,
+    );
+}
+
+/// Milliseconds from `began` to the first answer of `generation` after it.
+fn felt(answered: &Receiver<Answer>, began: Instant, generation: &str) -> Result<f64> {
+    loop {
+        let (at, by) = answered
+            .recv_timeout(LIMIT)
+            .context("the prober is answered")?;
+        if at > began && by == generation {
+            return Ok((at - began).as_secs_f64() * 1000.0);
+        }
+    }
+}
+
+/// One connection after the other.
+fn probe(answers: &Sender<Answer>, stop: &AtomicBool) -> Result<()> {
+    let target: SocketAddr = TARGET.parse()?;
+    let request = http::request(target, "/", false);
+    while !stop.load(Ordering::Relaxed) {
+        let mut stream = TcpStream::connect_timeout(&target, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(&request)?;
+        let response = http::read_response_blocking(&mut stream)
+            .map_err(|failure| anyhow::anyhow!("the prober failed: {failure}"))?;
+        answers.send((Instant::now(), response.generation))?;
+    }
+    Ok(())
+}

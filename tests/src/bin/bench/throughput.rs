@@ -1,0 +1,84 @@
+//! New connections per second through hotlb and through plain SO_REUSEPORT.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use hotlb_tests::{
+    host::Host,
+    load::{Load, Plan},
+    process::Process,
+    report,
+    servers::Nginx,
+    wait,
+    waiting::Waiting,
+};
+
+use crate::{
+    Scale,
+    sample::{Sample, against_aim},
+};
+
+const STEERED: &str = "127.0.0.1:8080";
+const PLAIN: &str = "127.0.0.1:8081";
+/// New connections a turn.
+const EACH: u64 = 20_000;
+const LIMIT: Duration = Duration::from_secs(60);
+const AIM: f64 = 0.98;
+
+pub(crate) fn measure(scale: Scale) -> Result<()> {
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    let steered = Nginx::new("gen1").listen("0.0.0.0:8080 reuseport");
+    host.deploy("gen1", &steered.command(host.directory())?)?;
+    host.promote("gen1")?;
+    let _plain = plain(&host)?;
+    let mut rates = (Vec::new(), Vec::new());
+    for _ in 0..scale.rounds(15) {
+        rates.0.push(rate(&host, STEERED.parse()?)?);
+        rates.1.push(rate(&host, PLAIN.parse()?)?);
+    }
+    let ratio: Sample = rates
+        .0
+        .iter()
+        .zip(&rates.1)
+        .map(|(with, plain)| with / plain)
+        .collect();
+    let describe = |rates: Vec<f64>| rates.into_iter().collect::<Sample>().describe(0);
+    report::figure("hotlb, connections per second", describe(rates.0));
+    report::figure(
+        "plain SO_REUSEPORT, connections per second",
+        describe(rates.1),
+    );
+    against_aim(
+        "ratio, pair by pair",
+        &ratio.describe(3),
+        &format!("at least {AIM}"),
+        ratio.median() >= AIM,
+    );
+    Ok(())
+}
+
+fn plain(host: &Host) -> Result<Process> {
+    let line = Nginx::new("plain")
+        .listen("0.0.0.0:8081 reuseport")
+        .command(host.directory())?;
+    let (program, arguments) = line.split_first().context("an empty command line")?;
+    let process = Process::start(
+        host.netns().command(program).args(arguments),
+        &host.directory().join("plain.log"),
+    )?;
+    let target: SocketAddr = PLAIN.parse()?;
+    wait::until_true("nginx listens", LIMIT, || {
+        Waiting::open(host.netns(), target, 1).is_ok()
+    })?;
+    Ok(process)
+}
+
+fn rate(host: &Host, target: SocketAddr) -> Result<f64> {
+    let load = Load::start(host.netns(), Plan::new(target).max_requests(EACH))?;
+    load.wait_for("the turn", LIMIT, |outcome| outcome.requests() >= EACH)?;
+    let outcome = load.stop()?;
+    outcome.expect_none_failed()?;
+    #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+    let requests = outcome.requests() as f64;
+    Ok(requests / outcome.took.as_secs_f64())
+}
