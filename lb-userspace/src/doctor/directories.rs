@@ -130,21 +130,18 @@ const SOCKET_PATH: usize = 107;
 /// The longest name of a socket with a service's name in it, less that name:
 /// `/SERVICE.4294967295.notify`.
 const AROUND_SERVICE: usize = "/.4294967295.notify".len();
-/// The agent's own: `/api.sock`.
-const OWN: usize = "/api.sock".len();
 
 fn sockets(runtime: &Path) -> Finding {
     let check = Check::needed("socket paths", runtime.display().to_string());
     let length = runtime.as_os_str().as_bytes().len();
-    let room = SOCKET_PATH.saturating_sub(length);
+    let longest = SOCKET_PATH.saturating_sub(length + AROUND_SERVICE);
     let advice = "set HOTLB_RUNTIME_DIR to a shorter path";
-    if room < OWN {
-        let cost = "the agent has no control socket and does not start";
+    if longest == 0 {
+        let cost = "unix sockets have no room for their names: nothing starts";
         return check.missing(format!("{length} bytes are too many"), cost, advice);
     }
-    let service = room.saturating_sub(AROUND_SERVICE);
-    if service < SERVICE_NAME_LENGTH {
-        let cost = format!("services with names longer than {service} bytes do not start");
+    if longest < SERVICE_NAME_LENGTH {
+        let cost = format!("services with names longer than {longest} bytes may not start");
         return check.degraded(format!("{length} bytes are many"), &cost, advice);
     }
     check.ok("short enough")
@@ -202,8 +199,8 @@ mod tests {
         let verdict = |length: usize| sockets(Path::new(&"x".repeat(length))).verdict;
         assert_eq!(verdict(48), Verdict::Ok);
         assert_eq!(verdict(49), Verdict::Degraded);
-        assert_eq!(verdict(98), Verdict::Degraded);
-        assert_eq!(verdict(99), Verdict::Missing);
+        assert_eq!(verdict(87), Verdict::Degraded);
+        assert_eq!(verdict(88), Verdict::Missing);
     }
 
     #[test]

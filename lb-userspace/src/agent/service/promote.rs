@@ -8,7 +8,7 @@ use super::{Pace, Service, VerbError, books::Books, candidate::still_alive, repo
 use crate::{
     api::wire::{DeployRequest, Done},
     clock::{self, Deadline},
-    rollout::{self, GenerationState, RollbackWay},
+    rollout::{self, GenerationState, RollbackWay, Standing},
 };
 
 /// Longest wait of a promote for the drain, beyond the drain's own deadlines.
@@ -157,7 +157,16 @@ impl Service {
         // Between the checks and now it may have been stopped, promoted, or ended.
         refuse_unpromotable(&books, id)?;
         let former = self.path.word().active.filter(|&former| former != id);
-        let candidate = former.filter(|&f| books.get(f).is_some_and(|g| g.state.can_serve()));
+        let candidate = books.decide(|standing| {
+            let previous = former;
+            rollout::fallback(
+                Standing {
+                    previous,
+                    ..standing
+                },
+                Some(id),
+            )
+        });
         self.path.steer(SteeringWord {
             active: Some(id),
             candidate,

@@ -1,5 +1,7 @@
 //! Program types, map types, and hotlb's own programs.
 
+mod uses;
+
 use super::{
     finding::{Check, Finding},
     kernel::Kernel,
@@ -7,6 +9,7 @@ use super::{
 };
 use crate::datapath::features::{self, Probe, Support, Trial};
 use lb_common::names;
+use uses::{MAP_TYPES, MAPPED, OWN_MAPS, OWN_PROGRAMS, PROGRAM_TYPES, Use};
 
 /// What the kernel answered.
 #[derive(Clone, Debug)]
@@ -16,110 +19,6 @@ pub(super) struct Bpf {
     own: Trial,
 }
 
-/// Why a program or map type is needed, and what gives it.
-struct Use {
-    name: &'static str,
-    cost: &'static str,
-    advice: &'static str,
-}
-
-const PROGRAM_TYPES: [Use; 3] = [
-    Use {
-        name: "sk_reuseport",
-        cost: "nothing chooses which generation gets a connection: hotlb does not work",
-        advice: "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_INET, 4.19 or later",
-    },
-    Use {
-        name: "cgroup_sock_addr",
-        cost: "servers that do not set SO_REUSEPORT themselves cannot share a port",
-        advice: "use a kernel with CONFIG_CGROUP_BPF, 4.17 or later",
-    },
-    Use {
-        name: "sock_ops",
-        cost: "connections are not counted: nobody knows when a drain is over",
-        advice: "use a kernel with CONFIG_CGROUP_BPF, 4.13 or later",
-    },
-];
-
-const MAP_TYPES: [Use; 7] = [
-    Use {
-        name: "reuseport_sockarray",
-        cost: "there is nowhere to put listeners: hotlb does not work",
-        advice: "use a kernel with CONFIG_INET, 4.19 or later",
-    },
-    Use {
-        name: "sk_storage",
-        cost: "a connection does not know its generation and is not counted",
-        advice: "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_NET, 5.2 or later",
-    },
-    Use {
-        name: "ringbuf",
-        cost: "the agent hears of nothing that happens in the kernel",
-        advice: "use Linux 5.8 or later",
-    },
-    Use {
-        name: "lru_hash",
-        cost: "a connection that moved cannot be followed",
-        advice: "use Linux 4.10 or later",
-    },
-    Use {
-        name: "hash",
-        cost: "no tickets and no declared addresses: hotlb does not work",
-        advice: "use a kernel with CONFIG_BPF_SYSCALL",
-    },
-    Use {
-        name: "percpu_array",
-        cost: "nothing is counted",
-        advice: "use Linux 4.6 or later",
-    },
-    Use {
-        name: "array",
-        cost: "there is no steering word: hotlb does not work",
-        advice: "use a kernel with CONFIG_BPF_SYSCALL",
-    },
-];
-
-const OWN_PROGRAMS: [Use; 5] = [
-    Use {
-        name: names::NOOP,
-        cost: "a connection that waits at a listener is lost when that listener closes",
-        advice: "use Linux 5.14 or later",
-    },
-    Use {
-        name: names::STEER,
-        cost: "nothing chooses which generation gets a connection: hotlb does not work",
-        advice: VERIFIER,
-    },
-    Use {
-        name: names::JOIN4,
-        cost: "servers that do not set SO_REUSEPORT themselves cannot share an IPv4 port",
-        advice: VERIFIER,
-    },
-    Use {
-        name: names::JOIN6,
-        cost: "servers that do not set SO_REUSEPORT themselves cannot share an IPv6 port",
-        advice: VERIFIER,
-    },
-    Use {
-        name: names::TRACK,
-        cost: "connections are not counted: nobody knows when a drain is over",
-        advice: VERIFIER,
-    },
-];
-
-const OWN_MAPS: Use = Use {
-    name: "maps",
-    cost: "hotlb's programs cannot be loaded",
-    advice: "see the map types; if they are all there, report it with this output",
-};
-
-const MAPPED: Use = Use {
-    name: "array, memory-mapped",
-    cost: "the steering word cannot be moved by one store",
-    advice: "use Linux 5.5 or later",
-};
-
-const VERIFIER: &str = "use Linux 5.14 or later; if this one is, report it with this output";
 const FORBIDDEN: &str = "a seccomp filter (of a container or a systemd unit), a security module \
                          or lockdown forbids bpf(2): allow it for hotlb";
 const LOAD: &str = "bpf(BPF_PROG_LOAD)";
