@@ -74,16 +74,25 @@ fn request(
     };
     let ticketed = cell(row, steering::TICKETS) != 0;
     // A migrating connection comes without a packet.
-    if migrating || (!ticketed && word.share.as_permille() == 0) {
-        return request;
-    }
-    if let Some(address) = packet::source_address(ctx) {
-        request.client = client_hash(address, cell(row, steering::SALT));
-        if ticketed {
-            request.ticket = ticket(ctx, address);
-        }
+    if !migrating && (ticketed || word.share.as_permille() != 0) {
+        (request.client, request.ticket) = from_packet(ctx, cell(row, steering::SALT), ticketed);
     }
     request
+}
+
+/// What the packet says about the client: the hash of its address, and its ticket.
+#[cold]
+#[inline(never)]
+fn from_packet(
+    ctx: &SkReuseportContext,
+    salt: u64,
+    ticketed: bool,
+) -> (u32, Option<GenerationId>) {
+    let Some(address) = packet::source_address(ctx) else {
+        return (u32::MAX, None);
+    };
+    let ticket = if ticketed { ticket(ctx, address) } else { None };
+    (client_hash(address, salt), ticket)
 }
 
 #[inline(always)]
@@ -140,7 +149,8 @@ fn count(exit: Exit, migrating: bool) {
 
 /// Keeps the books of a connection that was open and waiting when its listener closed: it was
 /// counted for the old listener's generation and will be served by another.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn moved(
     ctx: &SkReuseportContext,
     connection: *mut bpf_sock,

@@ -83,6 +83,21 @@ impl Drop for Process {
     }
 }
 
+/// Sends SIGSTOP and waits until every thread stands still: the signal alone may take a while to get to them.
+pub fn freeze(pid: Pid) -> Result<()> {
+    kill(pid, Signal::SIGSTOP).with_context(|| format!("stop {pid}"))?;
+    let frozen = || -> Result<bool> {
+        let tasks = procfs::process::Process::new(pid.as_raw())?.tasks()?;
+        let states = tasks
+            .map(|task| Ok(task?.stat()?.state))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(states.iter().all(|state| *state == 'T'))
+    };
+    wait::until_true("every thread stands still", Duration::from_secs(5), || {
+        frozen().unwrap_or(false)
+    })
+}
+
 /// The pid as nix writes it.
 pub fn pid_from(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))

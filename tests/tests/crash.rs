@@ -4,13 +4,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use hotlb_tests::{cgroups, host::Host, load::Plan, report, servers::Kind, wait, waiting::Waiting};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use hotlb_tests::{
+    cgroups, host::Host, load::Plan, process, report, servers::Kind, wait, waiting::Waiting,
 };
+use nix::unistd::Pid;
 
 const TARGET: &str = "127.0.0.1:8080";
+/// A frozen server ignores its signal; a test that fails ends soon all the same.
+const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]\ndrain = { deadline = \"2s\" }";
 const WAITING: usize = 100;
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,7 +24,7 @@ impl Scene {
     /// `gen1` is active.
     fn new() -> Result<Self> {
         let scene = Self {
-            host: Host::with_service("listen = [\"0.0.0.0:8080\"]")?,
+            host: Host::with_service(SERVICE)?,
             target: TARGET.parse()?,
         };
         scene.deploy("gen1")?;
@@ -36,10 +37,10 @@ impl Scene {
         self.host.deploy(generation, &line).map(drop)
     }
 
-    /// Stops the processes of `generation` in their tracks: from now on its accept queue fills.
+    /// Stops the first process of `generation` in its tracks: from now on its accept queue fills.
     fn freeze(&self, generation: &str) -> Result<Pid> {
         let pid = self.host.generation(generation)?.process()?;
-        kill(pid, Signal::SIGSTOP)?;
+        process::freeze(pid)?;
         Ok(pid)
     }
 

@@ -9,7 +9,7 @@ use hotlb_tests::{
     failure::Failure,
     load::{Load, Plan},
     netns::Netns,
-    process::Process,
+    process::{self, Process},
     report,
     servers::{CommandLine, Kind, Nginx, Plain, nginx, node, python},
     wait,
@@ -124,7 +124,7 @@ fn kill_one_of_two(migrate: &str) -> Result<Vec<Result<String, Failure>>> {
             .command(bare.path())
     };
     let mut first = bare.serve(&server("first")?)?;
-    first.signal(Signal::SIGSTOP)?;
+    process::freeze(first.pid())?;
     let _second = bare.start(&server("second")?)?;
     wait::until_true("the second server answers", LIMIT, || {
         Waiting::open(&bare.netns, bare.target, 8).is_ok_and(|waiting| waiting.any_answer())

@@ -12,6 +12,8 @@ pub(crate) struct BenchArguments {
     /// Fewer rounds
     #[arg(long)]
     quick: bool,
+    /// Only this part: steer, promote, throughput or overlap
+    part: Option<String>,
 }
 
 /// The whole story on real servers.
@@ -21,8 +23,9 @@ pub(crate) fn demo(project: &Project) -> Result<()> {
 
 /// What hotlb costs and gives, measured.
 pub(crate) fn bench(arguments: &BenchArguments, project: &Project) -> Result<()> {
-    let quick: &[&str] = if arguments.quick { &["--quick"] } else { &[] };
-    run(project, "bench", quick)
+    let quick = arguments.quick.then_some("--quick");
+    let words: Vec<&str> = quick.into_iter().chain(arguments.part.as_deref()).collect();
+    run(project, "bench", &words)
 }
 
 fn run(project: &Project, program: &str, arguments: &[&str]) -> Result<()> {

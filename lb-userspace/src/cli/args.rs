@@ -113,7 +113,7 @@ pub struct AgentArgs {
 /// `hotlb run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// An address to listen on, for example 0.0.0.0:8080 or [::]:8080; may be repeated.
+    /// An address to listen on, for example 0.0.0.0:8080 or `[::]:8080`; may be repeated.
     #[arg(long, required = true)]
     pub listen: Vec<SocketAddr>,
     /// The name of the service.

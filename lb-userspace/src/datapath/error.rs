@@ -1,6 +1,6 @@
 //! What can go wrong with programs and maps.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use thiserror::Error;
@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum DatapathError {
     /// The object does not fit this kernel.
     #[error("the kernel did not take the eBPF object: {0}; `hotlb doctor` says what is missing")]
-    Object(#[from] Box<EbpfError>),
+    Object(String),
     /// A program does not fit this kernel, or cannot be attached.
     #[error("eBPF program {name}: {reason}; `hotlb doctor` says what is missing")]
     Program {
@@ -20,12 +20,12 @@ pub enum DatapathError {
         reason: String,
     },
     /// A map cannot be used.
-    #[error("eBPF map {name}: {source}")]
+    #[error("eBPF map {name}: {reason}")]
     Map {
         /// The map.
         name: &'static str,
         /// What the kernel said.
-        source: Box<MapError>,
+        reason: String,
     },
     /// A map or program is missing in the object: the build is broken.
     #[error("the eBPF object has no {0}")]
@@ -83,7 +83,7 @@ pub enum DatapathError {
 
 impl From<EbpfError> for DatapathError {
     fn from(error: EbpfError) -> Self {
-        Self::Object(Box::new(error))
+        Self::Object(with_causes(&error))
     }
 }
 
@@ -92,9 +92,9 @@ impl DatapathError {
     const VERIFIER_LINES: usize = 4;
 
     pub(super) fn map(name: &'static str) -> impl FnOnce(MapError) -> Self {
-        move |source| Self::Map {
+        move |error| Self::Map {
             name,
-            source: Box::new(source),
+            reason: with_causes(&error),
         }
     }
 
@@ -106,7 +106,7 @@ impl DatapathError {
                     io_error,
                     verifier_log,
                 } => shorten(&io_error, &verifier_log.to_string()),
-                other => other.to_string(),
+                other => with_causes(&other),
             },
         }
     }
@@ -114,7 +114,7 @@ impl DatapathError {
     pub(super) fn pin(path: PathBuf) -> impl FnOnce(PinError) -> Self {
         move |error| Self::Pin {
             path,
-            reason: error.to_string(),
+            reason: with_causes(&error),
         }
     }
 
@@ -123,10 +123,30 @@ impl DatapathError {
     }
 }
 
+/// The error and what caused it: aya's messages leave the errno to the cause.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Lines the verifier ends with whatever it says: its own figures.
+const FIGURES: [&str; 3] = ["processed ", "verification time", "stack depth"];
+
 /// The verifier's last lines in one, and how many were left out.
 fn shorten(error: &io::Error, log: &str) -> String {
     tracing::debug!(log, "the verifier's whole log");
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let telling = |line: &&str| {
+        !line.trim().is_empty() && !FIGURES.iter().any(|figures| line.starts_with(figures))
+    };
+    let lines: Vec<&str> = log.lines().filter(telling).collect();
     let left_out = lines.len().saturating_sub(DatapathError::VERIFIER_LINES);
     let last = lines.iter().skip(left_out).copied().collect::<Vec<_>>();
     if last.is_empty() {

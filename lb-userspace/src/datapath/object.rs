@@ -8,7 +8,6 @@ use lb_common::names;
 use super::{error::DatapathError, pins::Pins};
 
 /// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
-/// `HOTLB_EBPF_OBJECT` at build time names another one (CI: the one it just rebuilt).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../lb-ebpf/prebuilt/hotlb.bpf.o"

@@ -45,7 +45,7 @@ impl Statistics {
     ///
     /// # Errors
     ///
-    /// EPERM without CAP_SYS_ADMIN.
+    /// EPERM without `CAP_SYS_ADMIN`.
     pub fn on() -> Result<Self, DatapathError> {
         enable_stats(Stats::RunTime)
             .map(Self)

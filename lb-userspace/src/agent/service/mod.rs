@@ -79,7 +79,7 @@ impl Service {
             return false;
         };
         let look = left.min(pace.next);
-        pace.next = (pace.next * 2).min(SLOWEST);
+        pace.next = (pace.next * 5 / 4).min(SLOWEST);
         // Either way it is time to look again.
         let _woken = tokio::time::timeout(look, self.changed.notified()).await;
         true

@@ -15,10 +15,26 @@ use clap::Parser;
 
 /// How much of it.
 #[derive(Clone, Copy, Debug, Parser)]
-pub(crate) struct Scale {
+struct Scale {
     /// A short run: fewer rounds, the same measurements.
     #[arg(long)]
     quick: bool,
+    /// Only this part.
+    #[arg(value_enum)]
+    part: Option<Part>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// ns per run of the steering program.
+    Steer,
+    /// Time until a promote is felt.
+    Promote,
+    /// New connections per second.
+    Throughput,
+    /// Upgrades under load, beside bare overlap.
+    Overlap,
 }
 
 impl Scale {
@@ -30,14 +46,34 @@ impl Scale {
 
 fn main() -> Result<()> {
     let scale = Scale::parse();
-    println!("ns per run of steer, and of a program that does nothing (kernel statistics on)");
-    steer::measure(scale)?;
-    println!(
-        "\npromote and rollback, from the API call to the first answer of the other generation"
-    );
-    promote::measure(scale)?;
-    println!("\nnew connections per second, hotlb and plain SO_REUSEPORT in turns");
-    throughput::measure(scale)?;
-    println!("\nupgrades of nginx under 32 new connections at a time");
-    overlap::measure(scale)
+    for (part, title, measure) in PARTS {
+        if scale.part.is_none_or(|only| only == part) {
+            println!("{title}");
+            measure(scale)?;
+        }
+    }
+    Ok(())
 }
+
+const PARTS: [(Part, &str, fn(Scale) -> Result<()>); 4] = [
+    (
+        Part::Steer,
+        "ns per run of steer, and of a program that does nothing (kernel statistics on)",
+        steer::measure,
+    ),
+    (
+        Part::Promote,
+        "promote and rollback, from the API call to the first answer of the other generation",
+        promote::measure,
+    ),
+    (
+        Part::Throughput,
+        "new connections per second, hotlb and plain SO_REUSEPORT in turns",
+        throughput::measure,
+    ),
+    (
+        Part::Overlap,
+        "upgrades of nginx under 32 new connections at a time",
+        overlap::measure,
+    ),
+];

@@ -1,4 +1,4 @@
-//! The same upgrades with hotlb and with bare SO_REUSEPORT overlap.
+//! The same upgrades with hotlb and with bare `SO_REUSEPORT` overlap.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! New connections per second through hotlb and through plain SO_REUSEPORT.
+//! New connections per second through hotlb and through plain `SO_REUSEPORT`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -32,9 +32,22 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
     host.promote("gen1")?;
     let _plain = plain(&host)?;
     let mut rates = (Vec::new(), Vec::new());
-    for _ in 0..scale.rounds(15) {
-        rates.0.push(rate(&host, STEERED.parse()?)?);
-        rates.1.push(rate(&host, PLAIN.parse()?)?);
+    for round in 0..scale.rounds(20) {
+        // Who goes first changes from pair to pair.
+        let (first, second) = if round % 2 == 0 {
+            (STEERED, PLAIN)
+        } else {
+            (PLAIN, STEERED)
+        };
+        let first = rate(&host, first.parse()?)?;
+        let second = rate(&host, second.parse()?)?;
+        let (with, plain) = if round % 2 == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        rates.0.push(with);
+        rates.1.push(plain);
     }
     let ratio: Sample = rates
         .0

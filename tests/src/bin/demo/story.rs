@@ -50,7 +50,7 @@ pub(crate) fn nginx(tally: &mut Tally) -> Result<()> {
     })
 }
 
-/// A server that knows nothing of SO_REUSEPORT.
+/// A server that knows nothing of `SO_REUSEPORT`.
 pub(crate) fn plain_server(tally: &mut Tally) -> Result<()> {
     println!("A server that sets no SO_REUSEPORT, the same.");
     upgrades(
