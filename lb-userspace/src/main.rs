@@ -38,8 +38,12 @@ fn main() -> ExitCode {
             ExitCode::from(127)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut script);
+            match cli::script(&script) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(output, "stdout", error.to_string(), 1),
+            }
         }
         Command::Doctor => doctor::run(&Places::from_env(), &Printer::new(output, quiet)),
         command => match Builder::new_multi_thread()

@@ -8,5 +8,5 @@ mod verbs;
 pub use args::{
     AgentArgs, Cli, Command, DeployArgs, OutputFormat, RunArgs, ServiceArgs, TargetArgs,
 };
-pub use output::{Printer, failure, relay};
+pub use output::{Printer, failure, relay, script};
 pub use verbs::{deploy_and_promote, execute};

@@ -104,10 +104,19 @@ fn json<T: Serialize>(value: &T) -> io::Result<()> {
 
 /// One line on stdout; a reader that has gone (`| head`) is no error.
 fn line(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
+    ignore_gone(writeln!(io::stdout(), "{text}"))
+}
+
+fn ignore_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Prints a script as it is.
+pub fn script(text: &[u8]) -> io::Result<()> {
+    ignore_gone(io::stdout().write_all(text))
 }
 
 /// Prints a generation's output as it comes, each line with its name.

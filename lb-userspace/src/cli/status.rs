@@ -61,6 +61,12 @@ fn service_table(service: &ServiceStatus) -> String {
     for line in table.lines() {
         let _infallible = writeln!(text, " {}", line.trim_end());
     }
+    for generation in service.generations.iter().rev() {
+        if let Some(reason) = &generation.reason {
+            let state = generation.state.name();
+            let _infallible = writeln!(text, "  {} {state}: {reason}", generation.name);
+        }
+    }
     text
 }
 

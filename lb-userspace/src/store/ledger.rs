@@ -63,6 +63,9 @@ pub struct Remembered {
     pub since: u64,
     /// Its counts up to its end.
     pub counted: ConnectionCounts,
+    /// Whether it has ever been ready.
+    #[serde(default)]
+    pub was_ready: bool,
 }
 
 impl Ledger {

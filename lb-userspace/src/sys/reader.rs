@@ -1,9 +1,9 @@
-//! Reading the end of a file that may be large.
+//! Output files: reading the end of one that may be large, and setting one aside.
 
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Bytes looked at from the end.
@@ -24,6 +24,19 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
         .skip(lines.len().saturating_sub(count))
         .map(|line| printable(line))
         .collect())
+}
+
+/// Where the former part of an output goes.
+pub fn aside(output: &Path) -> PathBuf {
+    output.with_extension("log.1")
+}
+
+/// Moves an output aside, so that a new one begins empty.
+pub fn set_aside(output: &Path) -> io::Result<()> {
+    match std::fs::rename(output, aside(output)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The text with control characters replaced.

@@ -51,6 +51,8 @@ pub(super) struct Generation {
     pub(super) unsteered: usize,
     /// What `join` reported of its binds.
     pub(super) binds: Vec<String>,
+    /// Whether it has ever been ready: if it fails then, that is news.
+    pub(super) was_ready: bool,
     /// How it ended, once it has. Receivers wait for that; the watch task sends.
     pub(super) ended: watch::Sender<Option<String>>,
     /// The task that drains it.
@@ -99,6 +101,8 @@ pub(super) struct Books {
     pub(super) rollbacks: u64,
     /// Fail-overs so far.
     pub(super) failovers: u64,
+    /// `down` has ended the service: nothing is written any more.
+    pub(super) over: bool,
     /// Why the ledger could not be written.
     pub(super) ledger_error: Option<String>,
 }
@@ -208,5 +212,6 @@ fn remember(generation: &Generation) -> Remembered {
         reason: generation.reason.clone(),
         since: generation.since,
         counted: generation.counted,
+        was_ready: generation.was_ready,
     }
 }

@@ -67,6 +67,7 @@ impl Service {
             return Err(error);
         }
         if let Some(generation) = books.get_mut(id) {
+            generation.was_ready = true;
             generation.enter(GenerationState::Ready, None);
         }
         self.word_follows(&mut books);
@@ -121,6 +122,7 @@ impl Service {
             steered: BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            was_ready: false,
             ended: watch::Sender::new(None),
             drain: None,
         });
@@ -144,6 +146,7 @@ impl Service {
         let spec = self.spec(id, notify.as_ref()).await?;
         reporter.step(format!("starting {}", spec.command.join(" ")));
         Cgroup::create(spec.cgroup.clone()).map_err(LaunchError::Spawn)?;
+        reader::set_aside(&spec.output).map_err(LaunchError::Spawn)?;
         let child = launch::launch(&spec).await?;
         self.born(id, child).await;
         if let Some(notify) = notify.filter(|_| self.config.notify) {

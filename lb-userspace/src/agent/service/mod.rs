@@ -61,6 +61,9 @@ impl Service {
 
     /// Writes the books down and wakes everybody who waits for a change.
     fn settle(&self, books: &mut Books) {
+        if books.over {
+            return;
+        }
         let ledger = books.to_ledger();
         if let Err(error) = ledger.write(&self.places.ledger(self.name())) {
             // The traffic does not depend on it; the operator must know.

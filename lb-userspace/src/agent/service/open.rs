@@ -163,6 +163,7 @@ impl Service {
             steered: std::collections::BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
         })

@@ -62,7 +62,7 @@ impl Service {
                     generation.unsteered, generation.name
                 ));
             }
-            if generation.state == GenerationState::Failed {
+            if generation.state == GenerationState::Failed && generation.was_ready {
                 let reason = generation.reason.as_deref().unwrap_or("it ended");
                 warnings.push(format!("{} failed: {reason}", generation.name));
             }

@@ -151,6 +151,7 @@ impl Service {
         if let Err(error) = removed {
             tracing::warn!(%error, cgroup = %cgroup.path().display(), "the cgroup stays");
         }
+        self.books.lock().await.over = true;
         if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
             tracing::warn!(%error, "the ledger stays");
         }

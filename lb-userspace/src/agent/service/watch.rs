@@ -11,7 +11,7 @@ use crate::{
     generation::life::{self, Main},
     rollout::GenerationState,
     sys::{
-        process,
+        process, reader,
         sock_diag::{self, Protocol},
         users,
     },
@@ -202,8 +202,7 @@ fn turn_over(output: &std::path::Path) {
     if !large {
         return;
     }
-    let aside = output.with_extension("log.1");
-    let turned = std::fs::copy(output, aside).and_then(|_bytes| {
+    let turned = std::fs::copy(output, reader::aside(output)).and_then(|_bytes| {
         std::fs::File::options()
             .write(true)
             .open(output)?

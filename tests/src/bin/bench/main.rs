@@ -55,7 +55,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-const PARTS: [(Part, &str, fn(Scale) -> Result<()>); 4] = [
+/// Measures one part.
+type Measure = fn(Scale) -> Result<()>;
+
+const PARTS: [(Part, &str, Measure); 4] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",

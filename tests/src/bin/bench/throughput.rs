@@ -22,7 +22,7 @@ const STEERED: &str = "127.0.0.1:8080";
 const PLAIN: &str = "127.0.0.1:8081";
 /// New connections a turn.
 const EACH: u64 = 20_000;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const AIM: f64 = 0.98;
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
