@@ -119,8 +119,6 @@ impl Daemon {
             // Whoever asked for it is told before the process ends.
             let _told = timeout(LAST_WORDS, &mut self.api).await;
         }
-        // The next agent replaces it; without one, a client learns sooner that nobody is there.
-        let _gone = std::fs::remove_file(self.agent.places().socket());
         tracing::info!(?end, "agent ends");
         Ok(end)
     }
@@ -128,6 +126,13 @@ impl Daemon {
     /// The agent.
     pub fn agent(&self) -> &Arc<Agent> {
         &self.agent
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The next agent replaces it; without one, a client learns sooner that nobody is there.
+        let _gone = std::fs::remove_file(self.agent.places().socket());
     }
 }
 

@@ -9,7 +9,7 @@ use hotlb::{
         wire::Failure,
     },
     cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
-    config::{AgentConfig, Config, ConfigError, Health, Places, ServiceConfig},
+    config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{keeper, shim},
@@ -137,7 +137,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
 fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
     let mut service = ServiceConfig::new(&args.service, args.listen.clone())?;
     if let Some(path) = &args.health {
-        service.health = Health::Http(path.clone());
+        service.ask_for(path.clone())?;
     }
     if let Some(user) = &args.user {
         service.identity =

@@ -4,7 +4,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use hotlb_tests::{cgroups, command, host::Host, load::Plan, report, servers::Kind, wait};
+use hotlb_tests::{
+    cgroups, command,
+    host::Host,
+    load::Plan,
+    report,
+    servers::{Kind, Plain},
+    wait,
+    waiting::Waiting,
+};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -89,6 +97,69 @@ fn a_ready_candidate_is_found_again() -> Result<()> {
     ensure!(web.generation("gen2")?.state == "ready", "{web:#?}");
     host.promote("gen2")?;
     host.expect_answers(target()?, 20, "gen2")
+}
+
+/// Killed in the middle of a deploy: the service is not stuck afterwards, whatever became of the candidate.
+#[test]
+fn killed_in_a_deploy() -> Result<()> {
+    let mut host = scene()?;
+    let load = host.load(Plan::new(target()?).workers(8))?;
+    let line = Plain::new("gen2")
+        .listen("0.0.0.0:8080")
+        .option("--listen-after-ms", 1_500)
+        .command()?;
+    let mut deploy_slowly = vec!["deploy", "--generation", "gen2", "--"];
+    deploy_slowly.extend(line.iter().map(String::as_str));
+    let slow = host.start_hotlb(&deploy_slowly)?;
+    host.wait_state("gen2", &["starting"])?;
+    host.kill_agent()?;
+    ensure!(
+        slow.finish(LIMIT)?.code != 0,
+        "the client believes in a deploy nobody finished"
+    );
+    host.start_agent()?;
+    // gen2 may have been ended or may go on; it may not take clients, and the next rollout must go through.
+    if host
+        .generation("gen2")
+        .is_ok_and(|found| !matches!(found.state.as_str(), "failed" | "stopped"))
+    {
+        host.ok(&["stop", "gen2"])?;
+    }
+    deploy(&host, "gen3")?;
+    host.promote("gen3")?;
+    load.wait_for("answers of gen3", LIMIT, |outcome| outcome.by("gen3") > 100)?;
+    let outcome = load.stop()?;
+    ensure!(outcome.by("gen2") == 0, "{outcome:#?}");
+    outcome.expect_none_lost()
+}
+
+/// Killed while the former generation drains: the word has moved, and stays moved.
+#[test]
+fn killed_in_a_drain() -> Result<()> {
+    let mut host = Host::with_service(
+        "listen = [\"0.0.0.0:8080\"]\ndrain = { signal_after = \"1s\", deadline = \"2s\" }",
+    )?;
+    deploy(&host, "gen1")?;
+    host.promote("gen1")?;
+    deploy(&host, "gen2")?;
+    let _held = Waiting::silent(host.netns(), target()?, 3)?;
+    let promote = host.start_hotlb(&["promote", "gen2"])?;
+    host.wait_state("gen1", &["draining"])?;
+    host.kill_agent()?;
+    drop(promote);
+    host.expect_answers(target()?, 20, "gen2")?;
+    host.start_agent()?;
+    ensure!(
+        host.web()?.active.as_deref() == Some("gen2"),
+        "{:#?}",
+        host.web()?
+    );
+    host.expect_answers(target()?, 20, "gen2")?;
+    // The drain goes on to its end: the held connections do not keep gen1 for ever.
+    host.wait_state("gen1", &["stopped", "standby"])?;
+    deploy(&host, "gen3")?;
+    host.promote("gen3")?;
+    host.expect_answers(target()?, 20, "gen3")
 }
 
 #[test]

@@ -242,6 +242,42 @@ fn doctor_names_what_it_looked_at() -> Result<()> {
     Ok(())
 }
 
+/// The server runs where and with what the client said.
+#[test]
+fn directory_and_environment_reach_the_server() -> Result<()> {
+    let host = Host::with_service(SERVICE)?;
+    let line = Kind::Plain.command(host.directory(), "gen1", 8080)?;
+    let mut deploy = vec![
+        "deploy",
+        "--env",
+        "COLOUR=blue",
+        "--env",
+        "EMPTY=",
+        "--generation",
+        "gen1",
+        "--",
+    ];
+    deploy.extend(line.iter().map(String::as_str));
+    let work = host.directory().join("work");
+    std::fs::create_dir(&work)?;
+    let mut client = host.command(host.binary());
+    client.args(&deploy).current_dir(&work);
+    command::run(&mut client, LIMIT)?.expect_success()?;
+    let process = procfs::process::Process::new(host.generation("gen1")?.process()?.as_raw())?;
+    let environment = process.environ()?;
+    let value = |name: &str| environment.get(std::ffi::OsStr::new(name)).cloned();
+    ensure!(
+        value("COLOUR").is_some_and(|value| value == "blue"),
+        "{environment:?}"
+    );
+    ensure!(
+        value("EMPTY").is_some_and(|value| value.is_empty()),
+        "{environment:?}"
+    );
+    ensure!(process.cwd()? == work, "it runs in {:?}", process.cwd()?);
+    Ok(())
+}
+
 /// `hotlb upgrade` names the generations by itself.
 #[test]
 fn upgrade_names_generations() -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     cgroups, host::Host, load::Plan, process, report, servers::Kind, wait, waiting::Waiting,
 };
@@ -55,6 +55,15 @@ impl Scene {
             "{queue} connections wait in {generation}'s queue, not {WAITING}: {web:#?}"
         );
         Ok(waiting)
+    }
+
+    /// The process that holds the parking listeners, if there is one.
+    fn keeper(&self) -> Result<Option<Pid>> {
+        let keeps = |pid: &Pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line.split('\0').any(|word| word == "__keep"))
+        };
+        Ok(self.host.netns().pids()?.into_iter().find(keeps))
     }
 
     /// Kills every process of the generation at once.
@@ -180,6 +189,67 @@ fn a_kill_under_load_refuses_nobody() -> Result<()> {
         outcome.slow
     );
     scene.expect_dead("gen1")
+}
+
+/// Workers outlive their killed master: they hold the sockets and go on, or another generation takes over.
+#[test]
+fn a_killed_master_refuses_nobody() -> Result<()> {
+    if let Some(reason) = Kind::Nginx.missing() {
+        return report::skip("a_killed_master_refuses_nobody", reason);
+    }
+    let scene = Scene::new()?;
+    let nginx = Kind::NginxReuseport.command(scene.host.directory(), "gen2", 8080)?;
+    scene.host.upgrade("gen2", &nginx)?;
+    let load = scene.host.load(Plan::new(scene.target))?;
+    load.wait_more(1_000, LIMIT)?;
+    let master = scene.host.generation("gen2")?.process()?;
+    nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGKILL)?;
+    load.wait_more(1_000, LIMIT)?;
+    scene.deploy("gen3")?;
+    scene.host.promote("gen3")?;
+    load.wait_for("answers of gen3", LIMIT, |outcome| outcome.by("gen3") > 500)?;
+    let outcome = load.stop()?;
+    ensure!(outcome.refused == 0, "{outcome:#?}");
+    ensure!(
+        outcome.failed <= 32,
+        "more failed than were being answered: {outcome:#?}"
+    );
+    report::figure(
+        "crash: failed requests of a killed nginx master",
+        outcome.failed,
+    );
+    Ok(())
+}
+
+/// The process that keeps the parking listeners is killed: the agent sees to it that there are some again.
+#[test]
+fn a_killed_keeper_is_replaced() -> Result<()> {
+    let scene = Scene::new()?;
+    let load = scene.host.load(Plan::new(scene.target).workers(8))?;
+    load.wait_more(100, LIMIT)?;
+    let keeper = scene
+        .keeper()?
+        .context("no process keeps the parking listeners")?;
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL)?;
+    wait::until_true("another keeper runs", LIMIT, || {
+        scene
+            .keeper()
+            .is_ok_and(|found| found.is_some_and(|pid| pid != keeper))
+    })?;
+    load.wait_more(100, LIMIT)?;
+    load.stop()?.expect_none_lost()?;
+    Scene::kill(scene.host.generation("gen1")?.process()?)?;
+    scene.expect_dead("gen1")?;
+    let waiting = Waiting::open(scene.host.netns(), scene.target, 20)?;
+    scene.deploy("gen2")?;
+    scene.host.promote("gen2")?;
+    ensure!(
+        waiting
+            .answers()?
+            .iter()
+            .all(|answer| answer.generation == "gen2")
+    );
+    Ok(())
 }
 
 /// A dead active generation does not stand in the way of the next rollout.

@@ -203,6 +203,25 @@ fn the_timeout_of_a_deploy_goes_before_that_of_the_service() -> Result<()> {
     Ok(())
 }
 
+/// The first process is a shell; the listener belongs to its child.
+#[test]
+fn a_server_behind_a_shell() -> Result<()> {
+    let host = Host::with_service(&format!("listen = [\"{LISTEN}\"]"))?;
+    let target = TARGET.parse()?;
+    let behind_shell = |name: &str| -> Result<CommandLine> {
+        let script = "\"$@\" & child=$!; trap 'kill $child' TERM; wait $child; wait $child";
+        let shell = ["sh", "-c", script, "sh"].map(str::to_owned);
+        Ok(shell.into_iter().chain(plain(name).command()?).collect())
+    };
+    host.upgrade("gen1", &behind_shell("gen1")?)?;
+    let load = host.load(Plan::new(target).workers(8))?;
+    host.upgrade("gen2", &behind_shell("gen2")?)?;
+    host.expect_answers(target, 20, "gen2")?;
+    host.upgrade("gen3", &behind_shell("gen3")?)?;
+    host.expect_answers(target, 20, "gen3")?;
+    load.stop()?.expect_none_lost()
+}
+
 #[test]
 fn a_server_that_takes_its_time_gets_it() -> Result<()> {
     let host = Host::with_service(&format!(

@@ -74,12 +74,12 @@ pub enum OpenError {
         /// Process and user.
         holder: String,
     },
-    /// The addresses changed under running generations.
+    /// The addresses, or their owner, changed under running generations.
     #[error(
-        "its addresses changed while generations run; restore `listen`, or end them with the old \
-         configuration (hotlb down)"
+        "its addresses or its user changed while generations run; restore `listen` and `user`, or \
+         end them with the old configuration (hotlb down)"
     )]
-    AddressesChanged,
+    GroupsChanged,
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -109,8 +109,7 @@ impl StartError {
             Self::NotPermitted(_) => 4,
             Self::Config(_)
             | Self::Service {
-                source:
-                    OpenError::AddressesChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+                source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
             Self::Locked { .. }

@@ -128,8 +128,26 @@ impl Agent {
             api: VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            warnings: self.warnings(),
             services,
         }
+    }
+
+    /// Services an earlier agent ran that are not configured any more: they serve on, unmanaged.
+    fn warnings(&self) -> Vec<String> {
+        let Ok(pinned) = fs::read_dir(&self.host.places.bpffs) else {
+            return Vec::new();
+        };
+        pinned
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !self.services.contains_key(name))
+            .map(|name| {
+                format!(
+                    "service {name} is not configured any more, but runs on, unmanaged; configure \
+                     it again, or do so and `hotlb down` to end it"
+                )
+            })
+            .collect()
     }
 
     /// Ends every generation, closes the parking listeners, removes pins, ledgers and cgroups.

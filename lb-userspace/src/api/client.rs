@@ -34,7 +34,10 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The socket may not be used.
-    #[error("the agent's socket {path} may not be used; try sudo, or join group hotlb to look")]
+    #[error(
+        "the agent's socket {path} may not be used; try sudo, or have root add you to group hotlb \
+         (to look) and to [agent] operators (to operate)"
+    )]
     NotPermitted {
         /// The socket.
         path: PathBuf,

@@ -21,6 +21,9 @@ pub struct Status {
     pub version: String,
     /// The agent's process.
     pub pid: u32,
+    /// What is not as it should be, beside the services' own warnings.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Its services, by name.
     pub services: Vec<ServiceStatus>,
 }

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 /// that it serves, `rollback` moves it back. The server needs no change.
 #[derive(Debug, Parser)]
 #[command(
+    name = "hotlb",
     version,
     max_term_width = 100,
     after_help = "\

@@ -8,7 +8,12 @@ use crate::api::wire::{GenerationStatus, ServiceStatus, Status};
 
 /// The status for people.
 pub(super) fn table(status: &Status) -> String {
-    let mut text = String::new();
+    let mut text: String = status
+        .warnings
+        .iter()
+        .map(|warning| format!("! {warning}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     for service in &status.services {
         // Writing to a string cannot fail.
         let _infallible = write!(text, "{}", service_table(service));

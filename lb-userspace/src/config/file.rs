@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
-    service::{DrainPolicy, HandOver, Health, ServiceConfig, Undeclared},
+    service::{DrainPolicy, HandOver, ServiceConfig, Undeclared},
 };
 use crate::sys::users::Identity;
 
@@ -212,14 +212,7 @@ impl Config {
 fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError> {
     let mut service = ServiceConfig::new(name, table.listen)?;
     if let Some(HealthTable { http }) = table.health {
-        if !http.starts_with('/') {
-            return Err(ConfigError::Value {
-                service: name.to_owned(),
-                key: "health.http",
-                reason: format!("\"{http}\" must begin with a slash"),
-            });
-        }
-        service.health = Health::Http(http);
+        service.ask_for(http)?;
     }
     if table.user.is_some() || table.group.is_some() {
         let user = table.user.as_deref().unwrap_or("root");
@@ -284,6 +277,7 @@ fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Health;
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())

@@ -114,6 +114,23 @@ impl ServiceConfig {
         })
     }
 
+    /// Has a candidate asked for `path` by HTTP.
+    ///
+    /// # Errors
+    ///
+    /// When the path has no leading slash.
+    pub fn ask_for(&mut self, path: String) -> Result<(), ConfigError> {
+        if !path.starts_with('/') {
+            return Err(ConfigError::Value {
+                service: self.name.clone(),
+                key: "health.http",
+                reason: format!("\"{path}\" must begin with a slash"),
+            });
+        }
+        self.health = Health::Http(path);
+        Ok(())
+    }
+
     /// The socket a server is expected to open at `address`: dual-stack for an IPv6 wildcard
     /// that is declared alone, v6only where the IPv4 wildcard of the same port is declared too.
     pub fn twin(&self, address: SocketAddr) -> Twin {

@@ -104,10 +104,6 @@ impl ServicePath {
             pins.commit(&staging)?;
         }
         let path = Self::open(pins, declared)?;
-        if !found {
-            path.steering.store(steering::ABI, u64::from(ABI_VERSION));
-            path.steering.store(steering::SALT, salt());
-        }
         let version = path.steering.load(steering::ABI);
         if version != u64::from(ABI_VERSION) {
             return Err(DatapathError::Layout {
@@ -124,10 +120,6 @@ impl ServicePath {
     fn open(pins: Pins, declared: &Declared) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
-        };
-        let cells = |name: &'static str, count| {
-            MappedCells::new(map(name)?.fd(), count)
-                .map_err(DatapathError::system("map the steering row"))
         };
         let connections = PerCpuArray::try_from(Map::PerCpuArray(map(names::CONNECTIONS)?));
         let exits = PerCpuArray::try_from(Map::PerCpuArray(map(names::EXITS)?));
@@ -147,8 +139,9 @@ impl ServicePath {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             groups,
-            steering: cells(names::STEERING, steering::CELLS)?,
-            live: cells(names::LIVE, SEATS as usize)?,
+            steering: steering_row(&pins)?,
+            live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
+                .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
             tables: Mutex::new(tables),
             pins,
@@ -351,7 +344,17 @@ fn create(staging: &Pins, cgroup: &Path, declared: &Declared) -> Result<(), Data
             track(&mut object, &cgroup, staging)?;
         }
     }
+    let row = steering_row(staging)?;
+    row.store(steering::ABI, u64::from(ABI_VERSION));
+    row.store(steering::SALT, salt());
     Ok(())
+}
+
+fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
+    let map = MapData::from_pin(pins.map(names::STEERING))
+        .map_err(DatapathError::map(names::STEERING))?;
+    MappedCells::new(map.fd(), steering::CELLS)
+        .map_err(DatapathError::system("map the steering row"))
 }
 
 fn join(

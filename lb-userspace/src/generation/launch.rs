@@ -21,7 +21,7 @@ use super::shim::{self, LaunchSpec};
 #[derive(Debug, Error)]
 pub enum LaunchError {
     /// There is no such program.
-    #[error("command not found: {0}; give its path, or check the PATH of `hotlb deploy`")]
+    #[error("command not found: {0}; give its path, or check the agent's PATH")]
     NotFound(String),
     /// The program may not be executed.
     #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]

@@ -49,8 +49,8 @@ fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(number)) => match Signal::try_from(number) {
-            Ok(signal) => format!("killed by {signal}"),
-            Err(_unknown) => format!("killed by signal {number}"),
+            Ok(signal) => format!("was killed by {signal}"),
+            Err(_unknown) => format!("was killed by signal {number}"),
         },
         (None, None) => "ended".to_owned(),
     }

@@ -69,14 +69,19 @@ pub struct Remembered {
 }
 
 impl Ledger {
-    /// The ledger at `path`; an empty one if there is none.
+    /// The ledger at `path`; an empty one if there is none. One that is damaged (by a power loss;
+    /// the generations it knew are gone then) is set aside: better no history than no agent.
     pub fn read(path: &Path) -> Result<Self, LedgerError> {
         let text = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            result => result,
+            result => result.map_err(|source| fail(path, source))?,
         };
-        text.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other))
-            .map_err(|source| fail(path, source))
+        serde_json::from_slice(&text).or_else(|error| {
+            let aside = path.with_extension("damaged");
+            tracing::error!(%error, aside = %aside.display(), "the ledger is damaged; set aside");
+            fs::rename(path, &aside).map_err(|source| fail(path, source))?;
+            Ok(Self::default())
+        })
     }
 
     /// Replaces the ledger at `path`, so that a reader sees the old or the new one.
@@ -115,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_ledger_is_empty_and_a_broken_one_an_error() {
+    fn a_missing_ledger_is_empty_and_a_damaged_one_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.json");
         assert_eq!(Ledger::read(&path).unwrap().last_id, 0);
@@ -126,12 +131,8 @@ mod tests {
         ledger.write(&path).unwrap();
         assert_eq!(Ledger::read(&path).unwrap().last_id, 7);
         fs::write(&path, "{").unwrap();
-        assert!(
-            Ledger::read(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("web.json")
-        );
+        assert_eq!(Ledger::read(&path).unwrap().last_id, 0);
+        assert!(dir.path().join("web.damaged").exists());
         Ledger::remove(&path).unwrap();
         Ledger::remove(&path).unwrap();
     }

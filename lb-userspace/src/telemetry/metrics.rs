@@ -302,6 +302,7 @@ mod tests {
             api: 1,
             version: "1.2.3".into(),
             pid: 1,
+            warnings: vec![],
             services: vec![service],
         })
         .unwrap();

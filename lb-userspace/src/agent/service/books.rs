@@ -49,6 +49,8 @@ pub(super) struct Generation {
     pub(super) steered: BTreeSet<u64>,
     /// Listeners for which there was no slot.
     pub(super) unsteered: usize,
+    /// Connections that were cut because its deadline was over.
+    pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
     pub(super) binds: Vec<String>,
     /// Whether it has ever been ready: if it fails then, that is news.
@@ -101,8 +103,12 @@ pub(super) struct Books {
     pub(super) rollbacks: u64,
     /// Fail-overs so far.
     pub(super) failovers: u64,
+    /// `down` is ending the service.
+    pub(super) ending: bool,
     /// `down` has ended the service: nothing is written any more.
     pub(super) over: bool,
+    /// Why there is no keeper.
+    pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.
     pub(super) ledger_error: Option<String>,
 }

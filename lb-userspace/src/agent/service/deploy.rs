@@ -102,7 +102,7 @@ impl Service {
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
                 doing: "find a free seat",
-                source: std::io::Error::other("64 generations exist at once"),
+                source: std::io::Error::other("63 generations exist at once; stop some"),
             })?;
         self.path.clear_seat(id)?;
         let counted = succeed(&mut books, &name, id);
@@ -122,6 +122,7 @@ impl Service {
             steered: BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            cut: None,
             was_ready: false,
             ended: watch::Sender::new(None),
             drain: None,

@@ -17,7 +17,7 @@ mod status;
 mod stop;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::sync::{Mutex, Notify};
 
@@ -40,7 +40,7 @@ pub struct Service {
     config: ServiceConfig,
     places: Places,
     cgroup: Cgroup,
-    keeper: Keeper,
+    keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
     books: Mutex<Books>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
@@ -57,6 +57,12 @@ impl Service {
     /// Its configuration.
     pub fn config(&self) -> &ServiceConfig {
         &self.config
+    }
+
+    /// The keeper there is now.
+    fn keeper(&self) -> Keeper {
+        let keeper = self.keeper.lock();
+        keeper.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes the books down and wakes everybody who waits for a change.

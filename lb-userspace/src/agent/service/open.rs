@@ -49,8 +49,10 @@ impl Service {
             },
         };
         let pins = Pins::new(&places.bpffs, &config.name);
-        if ServicePath::is_of_other_addresses(&pins, &declared) {
-            give_up_addresses(&places, &config.name, &cgroup, &pins)?;
+        if ServicePath::is_of_other_addresses(&pins, &declared)
+            || is_of_other_user(&places, &config)
+        {
+            give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
         let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
@@ -62,7 +64,7 @@ impl Service {
             config,
             places,
             cgroup,
-            keeper,
+            keeper: std::sync::Mutex::new(keeper),
             path,
         });
         service.open_parks().await?;
@@ -81,6 +83,10 @@ impl Service {
         books.failovers = ledger.failovers;
         let active = self.path.word().active;
         for remembered in ledger.generations {
+            if !same_boot && remembered.state == GenerationState::Active {
+                // Nobody is active after a reboot; a rollback leads to whoever was.
+                books.previous = GenerationId::new(remembered.id);
+            }
             let Some(generation) = self.restore(remembered, same_boot, active) else {
                 continue;
             };
@@ -163,6 +169,7 @@ impl Service {
             steered: std::collections::BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            cut: None,
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
@@ -170,8 +177,16 @@ impl Service {
     }
 }
 
-/// With other addresses than the pins have, start over; but not under running generations.
-fn give_up_addresses(
+/// Whether the parking listeners belong to another user than the configured one.
+fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
+    Keeper::find(&places.keeper(&config.name))
+        .and_then(|keeper| keeper.list())
+        .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
+}
+
+/// With other addresses, or another owner, the groups are others: start over, but not under
+/// running generations.
+fn give_up_groups(
     places: &Places,
     service: &str,
     cgroup: &Cgroup,
@@ -180,11 +195,11 @@ fn give_up_addresses(
     let parking = cgroup.child("parking");
     let generations_run = cgroup.pids().len() > parking.pids().len();
     if generations_run {
-        return Err(OpenError::AddressesChanged);
+        return Err(OpenError::GroupsChanged);
     }
     tracing::warn!(
         service,
-        "its addresses changed: the parking listeners are made anew"
+        "its addresses or user changed: the parking listeners are made anew"
     );
     if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
         keeper.quit()?;

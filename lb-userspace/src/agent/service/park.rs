@@ -39,9 +39,12 @@ impl From<ParkError> for super::CheckError {
 }
 
 impl Service {
-    /// One parking listener a group: those the keeper still holds, else new ones.
+    /// One parking listener a group: those the keeper still holds, else new ones, of the shape
+    /// they had.
     pub(super) async fn open_parks(&self) -> Result<(), OpenError> {
-        let held = self.keeper.list()?;
+        let mut books = self.books.lock().await;
+        let held = self.keeper().list()?;
+        let former = std::mem::take(&mut books.parks);
         let mut parks = Vec::new();
         for (index, group) in self.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -50,17 +53,20 @@ impl Service {
                 .iter()
                 .filter(|p| p.twin.address == group.address())
                 .rev();
-            let parked = match here.next() {
-                Some(&parked) => parked,
-                None => self.keeper.open(self.config.twin(group.address()))?,
+            let parked = if let Some(&parked) = here.next() {
+                parked
+            } else {
+                let twin = former.get(index).map(|parked| parked.twin);
+                let twin = twin.unwrap_or_else(|| self.config.twin(group.address()));
+                self.keeper().open(twin)?
             };
             self.put_in_place(index, &parked)?;
             for old in here {
-                self.keeper.close(old.cookie)?;
+                self.keeper().close(old.cookie)?;
             }
             parks.push(parked);
         }
-        self.books.lock().await.parks = parks;
+        books.parks = parks;
         Ok(())
     }
 
@@ -69,7 +75,7 @@ impl Service {
         let Some(group) = self.path.groups().get(index) else {
             return Ok(());
         };
-        let socket = self.keeper.take(parked)?;
+        let socket = self.keeper().take(parked)?;
         group.attach(&socket)?;
         self.path.tag(&socket, parked.cookie, None, 0)?;
         match group.park(&socket, parked.cookie) {
@@ -97,9 +103,9 @@ impl Service {
         let Some(&old) = books.parks.get(index) else {
             return Ok(());
         };
-        let fresh = self.keeper.open(old.twin)?;
+        let fresh = self.keeper().open(old.twin)?;
         self.put_in_place(index, &fresh)?;
-        self.keeper.close(old.cookie)?;
+        self.keeper().close(old.cookie)?;
         if let Some(park) = books.parks.get_mut(index) {
             *park = fresh;
         }
@@ -122,12 +128,12 @@ impl Service {
         if self.path.word().active.is_some() || self.path.live(None) > 0 {
             return Ok(false);
         }
-        self.keeper.close(old.cookie)?;
-        let fresh = match self.keeper.open(twin) {
+        self.keeper().close(old.cookie)?;
+        let fresh = match self.keeper().open(twin) {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::warn!(%error, "the parking listener keeps its shape");
-                self.keeper.open(old.twin)?
+                self.keeper().open(old.twin)?
             }
         };
         self.put_in_place(index, &fresh)?;

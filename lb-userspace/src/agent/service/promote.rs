@@ -249,6 +249,7 @@ impl Service {
                 break None;
             }
         };
+        done.cut = self.books.lock().await.get(former).and_then(|g| g.cut);
         done.message = match drained {
             Some((state, reason)) => {
                 let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));

@@ -73,6 +73,12 @@ impl Service {
                 "the kernel's hash decided {unselected} times instead of hotlb"
             ));
         }
+        if let Some(error) = &books.keeper_error {
+            warnings.push(format!(
+                "nobody holds the parking listeners: {error}; clients are refused while no \
+                 generation listens"
+            ));
+        }
         if let Some(error) = &books.ledger_error {
             warnings.push(format!("the ledger cannot be written: {error}"));
         }

@@ -119,6 +119,7 @@ impl Service {
                 let limit = humantime::format_duration(self.config.drain.deadline);
                 format!("killed after {limit}, {cut} connections cut")
             });
+            generation.cut = cut;
             generation.enter(GenerationState::Stopped, reason);
         }
         self.settle(&mut books);
@@ -132,14 +133,17 @@ impl Service {
     pub async fn down(self: &Arc<Self>) -> Result<(), VerbError> {
         let ids: Vec<GenerationId> = {
             let mut books = self.books.lock().await;
-            // Nobody takes over: the active one is ended too.
+            // Nobody takes over: the active one is ended too, and the keeper is not started again.
+            books.ending = true;
             books.previous = None;
             self.path.steer(SteeringWord::default());
             books.generations.iter().map(|g| g.id).collect()
         };
         let ending = ids.into_iter().map(|id| self.end(id));
         futures_util::future::join_all(ending).await;
-        self.keeper.quit()?;
+        if let Err(error) = self.keeper().quit() {
+            tracing::warn!(%error, "the keeper was gone already");
+        }
         self.path.pins().remove()?;
         let cgroup = &self.cgroup;
         let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;

@@ -1,14 +1,21 @@
 //! What happens without being asked for: generations end, the kernel reports, time passes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use lb_common::{Event, EventKind, GenerationId};
 
 use super::{Service, books::Books};
 use crate::{
     clock,
+    config::HandOver,
     datapath::{DatapathError, Events},
-    generation::life::{self, Main},
+    generation::{
+        keeper::Keeper,
+        life::{self, Main},
+    },
     rollout::GenerationState,
     sys::{
         process, reader,
@@ -89,11 +96,38 @@ impl Service {
         self.settle(&mut books);
     }
 
+    /// Starts the keeper again if somebody killed it. What waited in its listeners has moved to whom
+    /// `steer` chose, or is lost.
+    async fn keep_again(&self) {
+        let alive = process::start_time(self.keeper().pid()).is_some();
+        if alive || self.books.lock().await.ending {
+            return;
+        }
+        tracing::error!(service = self.name(), "the keeper ended; starting it again");
+        let parking = self.cgroup.child("parking");
+        let started = Keeper::find_or_start(self.places.keeper(self.name()), &parking).await;
+        let error = match started {
+            Ok((keeper, _)) => {
+                *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+                self.open_parks().await.err().map(|error| error.to_string())
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = &error {
+            tracing::error!(service = self.name(), error, "there is no keeper");
+        }
+        self.books.lock().await.keeper_error = error;
+    }
+
     async fn heard(&self, events: &[Event]) {
+        let parking = self.cgroup.child("parking").id().ok();
+        let inherits = self.config.hand_over == HandOver::Inherit;
         let mut books = self.books.lock().await;
         for event in events {
             match event.kind {
                 EventKind::Idle => {}
+                // Keeper and shim bind as root what they have made over to the service's user.
+                EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
                 EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
                     note_bind(&mut books, event, self.config.identity.uid);
                 }
@@ -105,6 +139,7 @@ impl Service {
 
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
+        self.keep_again().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         if let Some(active) = active
