@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     cgroups, command,
     host::Host,
@@ -13,6 +13,7 @@ use hotlb_tests::{
     wait,
     waiting::Waiting,
 };
+use nix::sys::signal::{Signal, kill};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -175,13 +176,50 @@ fn a_generation_that_died_meanwhile_is_noticed() -> Result<()> {
     host.expect_answers(target()?, 20, "gen2")
 }
 
+/// Agent and keeper both died: the generation still serves, and the next agent puts everything in place again.
+#[test]
+fn a_keeper_that_died_meanwhile_is_replaced() -> Result<()> {
+    let mut host = scene()?;
+    let load = host.load(Plan::new(target()?).workers(8))?;
+    load.wait_more(100, LIMIT)?;
+    host.kill_agent()?;
+    let keeper = host
+        .keeper()?
+        .context("no process keeps the parking listeners")?;
+    kill(keeper, Signal::SIGKILL)?;
+    load.wait_more(100, LIMIT)?;
+    host.start_agent()?;
+    ensure!(
+        host.keeper()?.is_some(),
+        "nobody keeps the parking listeners\n{}",
+        host.agent_log()
+    );
+    deploy(&host, "gen2")?;
+    host.promote("gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 100)?;
+    load.stop()?.expect_none_lost()?;
+    for generation in ["gen1", "gen2"] {
+        cgroups::kill(&cgroups::of(host.generation(generation)?.process()?)?)?;
+    }
+    let waiting = Waiting::open(host.netns(), target()?, 20)?;
+    deploy(&host, "gen3")?;
+    host.promote("gen3")?;
+    ensure!(
+        waiting
+            .answers()?
+            .iter()
+            .all(|answer| answer.generation == "gen3")
+    );
+    Ok(())
+}
+
 /// SIGTERM ends the agent alone: generations and parking listeners go on.
 #[test]
 fn an_agent_told_to_end_leaves_the_service_running() -> Result<()> {
     let mut host = scene()?;
     let load = host.load(Plan::new(target()?))?;
     load.wait_more(500, LIMIT)?;
-    host.agent()?.signal(nix::sys::signal::Signal::SIGTERM)?;
+    host.agent()?.signal(Signal::SIGTERM)?;
     let status = host.agent()?.wait(LIMIT)?;
     ensure!(
         status.success(),

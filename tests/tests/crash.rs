@@ -57,15 +57,6 @@ impl Scene {
         Ok(waiting)
     }
 
-    /// The process that holds the parking listeners, if there is one.
-    fn keeper(&self) -> Result<Option<Pid>> {
-        let keeps = |pid: &Pid| {
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            line.is_ok_and(|line| line.split('\0').any(|word| word == "__keep"))
-        };
-        Ok(self.host.netns().pids()?.into_iter().find(keeps))
-    }
-
     /// Kills every process of the generation at once.
     fn kill(pid: Pid) -> Result<()> {
         cgroups::kill(&cgroups::of(pid)?)
@@ -228,11 +219,13 @@ fn a_killed_keeper_is_replaced() -> Result<()> {
     let load = scene.host.load(Plan::new(scene.target).workers(8))?;
     load.wait_more(100, LIMIT)?;
     let keeper = scene
+        .host
         .keeper()?
         .context("no process keeps the parking listeners")?;
     nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL)?;
     wait::until_true("another keeper runs", LIMIT, || {
         scene
+            .host
             .keeper()
             .is_ok_and(|found| found.is_some_and(|pid| pid != keeper))
     })?;

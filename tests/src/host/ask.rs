@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
 
 use super::Host;
 use crate::{
@@ -95,6 +96,15 @@ impl Host {
                 self.agent_log()
             )
         })
+    }
+
+    /// The process that holds the parking listeners, if there is one.
+    pub fn keeper(&self) -> Result<Option<Pid>> {
+        let keeps = |pid: &Pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line.split('\0').any(|word| word == "__keep"))
+        };
+        Ok(self.netns.pids()?.into_iter().find(keeps))
     }
 
     /// One request on a connection of its own; the generation that answered.
