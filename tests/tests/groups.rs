@@ -132,24 +132,43 @@ fn an_ipv6_only_candidate_is_refused_beside_a_dual_stack_active() -> Result<()> 
     Ok(())
 }
 
-/// `[::]` alone, and a first server that is IPv6 only: the parking listener becomes its twin, whoever waited is served.
+/// `[::]` alone, and a first server that is IPv6 only: the parking listener becomes its twin.
 #[test]
 fn the_parking_listener_becomes_the_twin_of_the_first_server() -> Result<()> {
     let host = Host::with_service("listen = [\"[::]:8080\"]")?;
-    let early = Waiting::open(host.netns(), target(V6)?, 20)?;
     host.upgrade(
         "gen1",
         &plain("gen1", &["[::]:8080"]).flag("--v6only").command()?,
+    )?;
+    host.expect_answers(target(V6)?, 20, "gen1")?;
+    let group = host.web()?.groups.into_iter().next().context("no group")?;
+    ensure!(group.v6only == Some(true), "{group:?}");
+    Ok(())
+}
+
+/// Clients that wait in the dual-stack group cannot move to another group: the server is refused, with what to do, and
+/// they wait on until one comes that they can move to.
+#[test]
+fn the_parking_listener_keeps_its_shape_while_clients_wait() -> Result<()> {
+    let host = Host::with_service("listen = [\"[::]:8080\"]")?;
+    let early = Waiting::open(host.netns(), target(V6)?, 20)?;
+    let server = plain("gen1", &["[::]:8080"]).flag("--v6only").command()?;
+    host.try_deploy("gen1", &server)?
+        .expect_code(1)?
+        .expect_stderr(&["dual-stack", "IPv6 only", "declare 0.0.0.0 and [::] both"])?;
+    early.expect_silence()?;
+    host.upgrade(
+        "gen2",
+        &plain("gen2", &["[::]:8080"])
+            .flag("--dual-stack")
+            .command()?,
     )?;
     ensure!(
         early
             .answers()?
             .iter()
-            .all(|answer| answer.generation == "gen1")
+            .all(|answer| answer.generation == "gen2")
     );
-    host.expect_answers(target(V6)?, 20, "gen1")?;
-    let group = host.web()?.groups.into_iter().next().context("no group")?;
-    ensure!(group.v6only == Some(true), "{group:?}");
     Ok(())
 }
 

@@ -76,7 +76,7 @@ struct AgentTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listen>,
     health: Option<HealthTable>,
     user: Option<String>,
     group: Option<String>,
@@ -104,6 +104,20 @@ struct DrainTable {
     signal: Option<SignalName>,
     signal_after: Option<Span>,
     deadline: Option<Span>,
+}
+
+/// An address and port, quoted in the error.
+struct Listen(SocketAddr);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Listen).map_err(|_bad| {
+            de::Error::custom(format!(
+                "\"{text}\" is no address with a port, like \"0.0.0.0:8080\" or \"[::]:8080\""
+            ))
+        })
+    }
 }
 
 /// A duration as people write it: "30s", "1m 30s".
@@ -210,7 +224,10 @@ impl Config {
 }
 
 fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError> {
-    let mut service = ServiceConfig::new(name, table.listen)?;
+    let mut service = ServiceConfig::new(
+        name,
+        table.listen.into_iter().map(|listen| listen.0).collect(),
+    )?;
     if let Some(HealthTable { http }) = table.health {
         service.ask_for(http)?;
     }
@@ -325,7 +342,7 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0\"]\n",
-                "hotlb.toml:2:11: invalid socket address",
+                "hotlb.toml:2:11: \"0.0.0.0\" is no address with a port",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n",

@@ -30,8 +30,8 @@ pub enum Misfit {
     },
     /// It listens there, but as another kind of IPv6 socket.
     #[error(
-        "{address} is {} for the service and {} for the server: they are two groups",
-        stack(*expected), stack(!*expected)
+        "{address} is {} for the service and {} for the server: they are two groups{}",
+        stack(*expected), stack(!*expected), advice(*expected)
     )]
     Stack {
         /// The declared address.
@@ -119,6 +119,16 @@ fn listing(found: &[String]) -> String {
     }
 }
 
+/// What to do when the service expects `v6only` and the server opened the other kind.
+fn advice(v6only: bool) -> &'static str {
+    if v6only {
+        ". Have the server listen IPv6 only, beside its IPv4 listener"
+    } else {
+        ", and clients wait or are served in the first. Have the server listen dual-stack (nginx: \
+         ipv6only=off), or declare 0.0.0.0 and [::] both and have it listen on both"
+    }
+}
+
 fn stack(v6only: bool) -> &'static str {
     if v6only { "IPv6 only" } else { "dual-stack" }
 }
@@ -178,10 +188,11 @@ mod tests {
     fn every_difference_is_named() {
         let group = [twin("[::]:80", false)];
         let stack = fit(&group, &[waiting("[::]:80", true, 0)]).unwrap_err();
-        assert_eq!(
-            stack.to_string(),
-            "[::]:80 is dual-stack for the service and IPv6 only for the server: they are two \
-             groups"
+        assert!(
+            stack
+                .to_string()
+                .contains("dual-stack for the service and IPv6 only for the server: they are two"),
+            "{stack}"
         );
         let owner = fit(&group, &[waiting("[::]:80", false, 33)]).unwrap_err();
         assert!(owner.to_string().contains("uid 33"), "{owner}");

@@ -36,10 +36,10 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The server did not take the connection from its queue, or did not answer.
-    #[error("{address}: no answer within {} ms", waited.as_millis())]
+    #[error("{asked}: no answer within {} ms", waited.as_millis())]
     Silent {
-        /// Where.
-        address: SocketAddr,
+        /// What was asked, and where.
+        asked: String,
         /// How long it had.
         waited: Duration,
     },
@@ -94,7 +94,10 @@ pub async fn probe(
     timeout(patience, ask)
         .await
         .map_err(|_elapsed| ProbeError::Silent {
-            address,
+            asked: match health {
+                Health::Tcp => address.to_string(),
+                Health::Http(path) => format!("GET {address}{path}"),
+            },
             waited: patience,
         })?
 }

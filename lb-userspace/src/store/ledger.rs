@@ -61,11 +61,14 @@ pub struct Remembered {
     pub reason: Option<String>,
     /// When it came into this state, in seconds since 1970.
     pub since: u64,
-    /// Its counts up to its end.
+    /// Its counts that are not in the kernel any more.
     pub counted: ConnectionCounts,
     /// Whether it has ever been ready.
     #[serde(default)]
     pub was_ready: bool,
+    /// Whether another generation has its seat in the kernel's tables.
+    #[serde(default)]
+    pub unseated: bool,
 }
 
 impl Ledger {

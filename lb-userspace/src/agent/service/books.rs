@@ -43,8 +43,11 @@ pub(super) struct Generation {
     pub(super) reason: Option<String>,
     /// Since when, in seconds since 1970.
     pub(super) since: u64,
-    /// Its counts: of earlier lives while it runs, of all once it has ended.
+    /// Its counts that are not in the kernel: of earlier lives, and its own once its seat is
+    /// another's.
     pub(super) counted: ConnectionCounts,
+    /// Whether another generation has its seat by now.
+    pub(super) unseated: bool,
     /// Cookies of the listeners that have slots.
     pub(super) steered: BTreeSet<u64>,
     /// Listeners for which there was no slot.
@@ -219,5 +222,6 @@ fn remember(generation: &Generation) -> Remembered {
         since: generation.since,
         counted: generation.counted,
         was_ready: generation.was_ready,
+        unseated: generation.unseated,
     }
 }

@@ -104,8 +104,9 @@ impl Service {
                 doing: "find a free seat",
                 source: std::io::Error::other("63 generations exist at once; stop some"),
             })?;
+        self.vacate(&mut books, id);
         self.path.clear_seat(id)?;
-        let counted = succeed(&mut books, &name, id);
+        let counted = self.succeed(&mut books, &name, id);
         books.deploying = Some(name.clone());
         books.generations.push(Generation {
             id,
@@ -124,12 +125,37 @@ impl Service {
             binds: Vec::new(),
             cut: None,
             was_ready: false,
+            unseated: false,
             ended: watch::Sender::new(None),
             drain: None,
         });
         books.forget_old();
         self.settle(&mut books);
         Ok(id)
+    }
+
+    /// Writes down the counts of whoever had the seat before.
+    fn vacate(&self, books: &mut Books, id: GenerationId) {
+        for generation in &mut books.generations {
+            if generation.id.seat() == id.seat() && !generation.unseated {
+                generation.counted = self.counts(generation);
+                generation.unseated = true;
+            }
+        }
+    }
+
+    /// A generation that ended makes room for the next of its name, which inherits its counts and
+    /// its place as the one to roll back to.
+    fn succeed(&self, books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
+        let Some(earlier) = books.by_name(name) else {
+            return ConnectionCounts::default();
+        };
+        let counted = self.counts(earlier);
+        if books.previous == Some(earlier.id) {
+            books.previous = Some(id);
+        }
+        books.generations.retain(|g| g.name != name);
+        counted
     }
 
     /// Where a generation's processes live.
@@ -300,20 +326,6 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
             state,
         }),
     }
-}
-
-/// A generation that ended makes room for the next of its name, which inherits its counts and
-/// its place as the one to roll back to.
-fn succeed(books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
-    let Some(earlier) = books.by_name(name) else {
-        return ConnectionCounts::default();
-    };
-    let counted = earlier.counted;
-    if books.previous == Some(earlier.id) {
-        books.previous = Some(id);
-    }
-    books.generations.retain(|g| g.name != name);
-    counted
 }
 
 /// Why a candidate was not brought up.

@@ -159,13 +159,8 @@ impl Service {
             } else {
                 remembered.since
             },
-            counted: if state.is_live() {
-                remembered.counted
-            } else if remembered.state.is_live() && same_boot {
-                self.path.connections(Some(id)).plus(remembered.counted)
-            } else {
-                remembered.counted
-            },
+            counted: remembered.counted,
+            unseated: remembered.unseated || !same_boot,
             steered: std::collections::BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     api::wire::{GenerationStatus, GroupStatus, ListenerStatus, ServiceStatus, SteeringStatus},
     clock,
+    datapath::ConnectionCounts,
     generation::listeners,
     rollout::GenerationState,
     sys::sock_diag::{self, Protocol, Waiting},
@@ -100,6 +101,16 @@ impl Service {
         }
     }
 
+    /// All connections the generation has had.
+    pub(super) fn counts(&self, generation: &Generation) -> ConnectionCounts {
+        if generation.unseated {
+            return generation.counted;
+        }
+        self.path
+            .connections(Some(generation.id))
+            .plus(generation.counted)
+    }
+
     fn generation_status(&self, generation: &Generation) -> GenerationStatus {
         let live = generation.state.is_live();
         let mut found = Vec::new();
@@ -116,13 +127,7 @@ impl Service {
             command: generation.command.clone(),
             reason: generation.reason.clone(),
             for_seconds: clock::unix_seconds().saturating_sub(generation.since),
-            connections: if live {
-                self.path
-                    .connections(Some(generation.id))
-                    .plus(generation.counted)
-            } else {
-                generation.counted
-            },
+            connections: self.counts(generation),
             listeners: found
                 .iter()
                 .map(|waiting| listener_status(waiting, generation))

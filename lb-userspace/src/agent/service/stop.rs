@@ -162,7 +162,8 @@ impl Service {
         Ok(())
     }
 
-    /// Its row, its last counts, its cgroup.
+    /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
+    /// connections close later than its processes end.
     pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
         for group in self.path.groups() {
             group.unregister(id);
@@ -170,9 +171,6 @@ impl Service {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        if generation.state.is_live() {
-            generation.counted = self.path.connections(Some(id)).plus(generation.counted);
-        }
         generation.steered.clear();
         if !generation.cgroup.is_populated()
             && let Err(error) = generation.cgroup.remove()

@@ -10,7 +10,7 @@ use lb_common::{Event, EventKind, GenerationId};
 use super::{Service, books::Books};
 use crate::{
     clock,
-    config::HandOver,
+    config::{HandOver, ServiceConfig},
     datapath::{DatapathError, Events},
     generation::{
         keeper::Keeper,
@@ -129,7 +129,7 @@ impl Service {
                 // Keeper and shim bind as root what they have made over to the service's user.
                 EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
                 EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
-                    note_bind(&mut books, event, self.config.identity.uid);
+                    note_bind(&mut books, event, &self.config);
                 }
             }
         }
@@ -192,7 +192,8 @@ impl Service {
 }
 
 /// Remembers what `join` did, with the generation whose process it was.
-fn note_bind(books: &mut Books, event: &Event, owner: u32) {
+fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
+    let declared: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     let asked = std::net::SocketAddr::new(event.bound_address(), event.port);
     let who = format!(
         "{} (pid {}, user {})",
@@ -203,8 +204,9 @@ fn note_bind(books: &mut Books, event: &Event, owner: u32) {
     let text = match event.kind {
         EventKind::BindRefused => format!(
             "its bind of {asked} was refused, for that address is not declared and would take \
-             clients before a promote: have the server listen on a declared address, or set bind \
-             = \"rewrite\" [{who}]"
+             clients before a promote: have the server listen on {}, or set bind = \"rewrite\" \
+             [{who}]",
+            declared.join(" and ")
         ),
         EventKind::BindRewritten => {
             format!("its bind of {asked} was moved to the declared address")
@@ -213,7 +215,7 @@ fn note_bind(books: &mut Books, event: &Event, owner: u32) {
             "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
              refuses: set user = \"{0}\" for the service [{who}]",
             users::user_name(event.uid),
-            users::user_name(owner)
+            users::user_name(config.identity.uid)
         ),
         EventKind::Idle => return,
     };
