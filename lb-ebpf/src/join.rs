@@ -131,7 +131,10 @@ fn share(ctx: &SockAddrContext, bind: &Bind, rule: &BindRule) -> i32 {
 
 #[inline(always)]
 fn refuse(ctx: &SockAddrContext, bind: &Bind) -> i32 {
-    warn!(ctx, "bind of port {} refused: its address is not declared", bind.port);
+    warn!(
+        ctx,
+        "bind of port {} refused: its address is not declared", bind.port
+    );
     report(bind, EventKind::BindRefused);
     REFUSE
 }

@@ -83,11 +83,7 @@ fn request(
 /// What the packet says about the client: the hash of its address, and its ticket.
 #[cold]
 #[inline(never)]
-fn from_packet(
-    ctx: &SkReuseportContext,
-    salt: u64,
-    ticketed: bool,
-) -> (u32, Option<GenerationId>) {
+fn from_packet(ctx: &SkReuseportContext, salt: u64, ticketed: bool) -> (u32, Option<GenerationId>) {
     let Some(address) = packet::source_address(ctx) else {
         return (u32::MAX, None);
     };
@@ -174,7 +170,10 @@ fn moved(
         Exit::Parked => None,
         _ => chosen,
     };
-    if MOVED.insert(cookie, to.map_or(0, GenerationId::raw), 0).is_err() {
+    if MOVED
+        .insert(cookie, to.map_or(0, GenerationId::raw), 0)
+        .is_err()
+    {
         return;
     }
     if let Some(row) = STEERING.get_ptr_mut(0) {

@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0\"]\n",
-                "hotlb.toml:2:11: \"0.0.0.0\" is no address with a port",
+                "hotlb.toml:2:10: \"0.0.0.0\" is no address with a port",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n",
