@@ -8,6 +8,7 @@ mod counts;
 mod error;
 mod events;
 mod group;
+mod make;
 mod object;
 mod pins;
 mod service;

@@ -3,18 +3,13 @@
 
 use std::{
     fmt,
-    fs::File,
     net::SocketAddr,
     os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aya::{
-    Ebpf,
-    maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues, SkStorage},
-    programs::{CgroupAttachMode, CgroupSockAddr, SkReuseport, SockOps, links::FdLink},
-};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues, SkStorage};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
     SteeringWord, Tag, TicketKey, names, steering,
@@ -24,7 +19,7 @@ use super::{
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
     group::Group,
-    object,
+    make,
     pins::Pins,
 };
 use crate::sys::mapped::MappedCells;
@@ -100,7 +95,7 @@ impl ServicePath {
         let found = pins.exist();
         if !found {
             let staging = pins.stage()?;
-            create(&staging, cgroup, declared)?;
+            make::create(&staging, cgroup, declared)?;
             pins.commit(&staging)?;
         }
         let path = Self::open(pins, declared)?;
@@ -326,89 +321,12 @@ impl ServicePath {
     }
 }
 
-/// Loads every program, pins everything below `staging`.
-fn create(staging: &Pins, cgroup: &Path, declared: &Declared) -> Result<(), DatapathError> {
-    let cgroup = File::open(cgroup).map_err(DatapathError::system("open the service's cgroup"))?;
-    for (index, &address) in declared.addresses.iter().enumerate() {
-        let group = staging.group(address);
-        std::fs::create_dir_all(&group)
-            .map_err(DatapathError::system("make the group's pin directory"))?;
-        let mut object = object::load(staging, &group)?;
-        let steer: &mut SkReuseport = program(&mut object, names::STEER)?;
-        steer.load().map_err(DatapathError::program(names::STEER))?;
-        let pin = group.join(names::STEER);
-        steer.pin(&pin).map_err(DatapathError::pin(pin.clone()))?;
-        if index == 0 {
-            join(&mut object, names::JOIN4, &cgroup, staging)?;
-            join(&mut object, names::JOIN6, &cgroup, staging)?;
-            track(&mut object, &cgroup, staging)?;
-        }
-    }
-    let row = steering_row(staging)?;
-    row.store(steering::ABI, u64::from(ABI_VERSION));
-    row.store(steering::SALT, salt());
-    Ok(())
-}
-
-fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
+/// The service's steering row.
+pub(super) fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
     let map = MapData::from_pin(pins.map(names::STEERING))
         .map_err(DatapathError::map(names::STEERING))?;
     MappedCells::new(map.fd(), steering::CELLS)
         .map_err(DatapathError::system("map the steering row"))
-}
-
-fn join(
-    object: &mut Ebpf,
-    name: &'static str,
-    cgroup: &File,
-    pins: &Pins,
-) -> Result<(), DatapathError> {
-    let join: &mut CgroupSockAddr = program(object, name)?;
-    join.load().map_err(DatapathError::program(name))?;
-    let program_pin = pins.link(name);
-    join.pin(&program_pin)
-        .map_err(DatapathError::pin(program_pin.clone()))?;
-    // A link with flags 0: aya's AllowMultiple gives EINVAL, and links are multi anyway.
-    let link = join
-        .attach(cgroup, CgroupAttachMode::Single)
-        .and_then(|id| join.take_link(id))
-        .map_err(DatapathError::program(name))?;
-    pin_link(FdLink::try_from(link), name, pins)
-}
-
-fn track(object: &mut Ebpf, cgroup: &File, pins: &Pins) -> Result<(), DatapathError> {
-    let track: &mut SockOps = program(object, names::TRACK)?;
-    track.load().map_err(DatapathError::program(names::TRACK))?;
-    let link = track
-        .attach(cgroup, CgroupAttachMode::Single)
-        .and_then(|id| track.take_link(id))
-        .map_err(DatapathError::program(names::TRACK))?;
-    pin_link(FdLink::try_from(link), names::TRACK, pins)
-}
-
-fn pin_link(
-    link: Result<FdLink, aya::programs::links::LinkError>,
-    name: &'static str,
-    pins: &Pins,
-) -> Result<(), DatapathError> {
-    let path = pins.link(&format!("{name}-link"));
-    let link = link.map_err(|error| DatapathError::Program {
-        name,
-        reason: error.to_string(),
-    })?;
-    link.pin(&path).map_err(DatapathError::pin(path))?;
-    Ok(())
-}
-
-fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, DatapathError>
-where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    object
-        .program_mut(name)
-        .ok_or(DatapathError::Missing(name))?
-        .try_into()
-        .map_err(DatapathError::program(name))
 }
 
 /// What happens to binds of `port`: undeclared ones may move to the first declared address.
@@ -422,12 +340,6 @@ fn rule(declared: &Declared, port: u16) -> BindRule {
         }
     }
     BindRule::new(declared.undeclared, declared.uid, v4, v6)
-}
-
-/// Unlike on each host and for each service, so that shares do not fall on the same clients.
-fn salt() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 fn sum<const N: usize>(cpus: &PerCpuValues<[u64; N]>) -> [u64; N] {

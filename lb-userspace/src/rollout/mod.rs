@@ -5,7 +5,8 @@ mod state;
 
 pub mod recipe;
 
-pub use decide::{Member, Standing, cannot_promote, cannot_stop, fallback, rollback_way};
+pub use decide::{
+    Member, RollbackWay, Standing, Unpromotable, cannot_promote, cannot_stop, fallback,
+    rollback_way,
+};
 pub use state::GenerationState;
-
-pub use decide::{RollbackWay, Unpromotable};

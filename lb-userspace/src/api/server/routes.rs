@@ -4,12 +4,14 @@ use std::{future::Future, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Request, State, rejection::JsonRejection},
+    extract::{ConnectInfo, FromRequest, Path, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+
+use serde::de::DeserializeOwned;
 
 use super::{
     Control,
@@ -55,12 +57,8 @@ async fn openapi() -> impl axum::response::IntoResponse {
 async fn deploy(
     State(control): Shared,
     Path(service): Path<String>,
-    body: Result<Json<DeployRequest>, JsonRejection>,
+    Asked(request): Asked<DeployRequest>,
 ) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return bad_request(&rejection),
-    };
     on_service(&control, &service, |service, reporter| async move {
         service.deploy(request, &reporter).await
     })
@@ -69,12 +67,8 @@ async fn deploy(
 async fn promote(
     State(control): Shared,
     Path(service): Path<String>,
-    body: Result<Json<GenerationRequest>, JsonRejection>,
+    Asked(request): Asked<GenerationRequest>,
 ) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return bad_request(&rejection),
-    };
     on_service(&control, &service, |service, reporter| async move {
         service.promote(&request.generation, &reporter).await
     })
@@ -89,12 +83,8 @@ async fn rollback(State(control): Shared, Path(service): Path<String>) -> Respon
 async fn stop(
     State(control): Shared,
     Path(service): Path<String>,
-    body: Result<Json<GenerationRequest>, JsonRejection>,
+    Asked(request): Asked<GenerationRequest>,
 ) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return bad_request(&rejection),
-    };
     on_service(&control, &service, |service, reporter| async move {
         service.stop(&request.generation, &reporter).await
     })
@@ -127,13 +117,25 @@ where
     }
 }
 
-fn bad_request(rejection: &JsonRejection) -> Response {
-    let failed = Failure {
-        code: "bad_request".to_owned(),
-        message: format!("the request is not understood: {}", rejection.body_text()),
-        exit: 2,
-    };
-    failure(StatusCode::BAD_REQUEST, failed)
+/// A request's body as JSON; what is not understood is answered as any other failure.
+struct Asked<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Asked<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        match Json::from_request(request, state).await {
+            Ok(Json(asked)) => Ok(Self(asked)),
+            Err(rejection) => Err(failure(
+                StatusCode::BAD_REQUEST,
+                Failure {
+                    code: "bad_request".to_owned(),
+                    message: format!("the request is not understood: {}", rejection.body_text()),
+                    exit: 2,
+                },
+            )),
+        }
+    }
 }
 
 /// Lets a verb pass only for who may operate.
