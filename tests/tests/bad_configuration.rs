@@ -62,7 +62,7 @@ fn addresses_that_cannot_be_meant() -> Result<()> {
     refused("[service.web]\n", &["listen"])?;
     refused(
         "[service.web]\nlisten = [\"0.0.0.0\"]\n",
-        &["hotlb.toml:2:11: "],
+        &["hotlb.toml:2:10: "],
     )?;
     refused("[service.web]\nlisten = [\"0.0.0.0:0\"]\n", &["0.0.0.0:0"])
 }

@@ -84,15 +84,16 @@ fn a_small_backlog_takes_over_many() -> Result<()> {
     Ok(())
 }
 
-/// The server ends by itself, in order; two seconds later there is another.
+/// The server is stopped while its clients wait; two seconds later there is another.
 #[test]
 fn two_seconds_without_any_server_fail_nobody() -> Result<()> {
     let (host, target) = scene()?;
     upgrade(&host, "gen1")?;
     let load = host.load(Plan::new(target))?;
     load.wait_more(1_000, LIMIT)?;
-    kill(host.generation("gen1")?.process()?, Signal::SIGTERM)?;
-    host.wait_state("gen1", &["failed", "stopped"])?;
+    host.hotlb(&["stop", "gen1"])?.expect_code(6)?;
+    host.ok(&["stop", "--park", "gen1"])?;
+    ensure!(host.generation("gen1")?.state == "stopped");
     let gone = Instant::now();
     wait::until_true("two seconds without a server", GAP + LIMIT, || {
         gone.elapsed() >= GAP
@@ -121,6 +122,30 @@ fn two_seconds_without_any_server_fail_nobody() -> Result<()> {
         outcome.max < GAP + Duration::from_secs(2),
         "somebody waited for too long: {outcome:#?}"
     );
+    Ok(())
+}
+
+/// A server that ends by itself under load: nobody is refused. The kernel resets a connection whose last handshake
+/// packet it is working on at the very moment the listener closes; nobody can steer that one away.
+#[test]
+fn a_server_that_ends_by_itself_refuses_nobody() -> Result<()> {
+    let (host, target) = scene()?;
+    upgrade(&host, "gen1")?;
+    let load = host.load(Plan::new(target))?;
+    load.wait_more(1_000, LIMIT)?;
+    kill(host.generation("gen1")?.process()?, Signal::SIGTERM)?;
+    host.wait_state("gen1", &["failed", "stopped"])?;
+    upgrade(&host, "gen2")?;
+    load.wait_for("answers of gen2", LIMIT, |outcome| {
+        outcome.by("gen2") > 1_000
+    })?;
+    let outcome = load.stop()?;
+    report::figure(
+        "parking: reset by the kernel as the server's listener closed",
+        outcome.failed,
+    );
+    ensure!(outcome.refused == 0, "{outcome:#?}");
+    ensure!(outcome.failed <= 2, "{outcome:#?}");
     Ok(())
 }
 

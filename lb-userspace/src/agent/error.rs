@@ -192,7 +192,10 @@ pub enum VerbError {
         output: Vec<String>,
     },
     /// The active generation cannot be stopped.
-    #[error("{0} is active; promote another generation first, or end everything with `hotlb down`")]
+    #[error(
+        "{0} is active; promote another generation first, or have clients wait without any: `hotlb stop \
+         --park {0}`"
+    )]
     ActiveStop(String),
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]

@@ -151,7 +151,18 @@ pub struct DeployRequest {
     pub timeout_ms: Option<u64>,
 }
 
-/// POST `/v1/services/{service}/promote` and `/stop`.
+/// POST `/v1/services/{service}/stop`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Its name.
+    pub generation: String,
+    /// Whether the active one may be stopped: clients wait then.
+    #[serde(default)]
+    pub park: bool,
+}
+
+/// POST `/v1/services/{service}/promote`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationRequest {

@@ -71,8 +71,8 @@ went through the real port.")]
     Promote(TargetArgs),
     /// Make the generation active again that was so before the last promote.
     Rollback(ServiceArgs),
-    /// End a generation that is not active.
-    Stop(TargetArgs),
+    /// End a generation that is not active; with --park the active one.
+    Stop(StopArgs),
     /// Show services, generations, connections and what is not as it should be.
     Status(ServiceArgs),
     /// End all generations, the parking listeners and the agent. Clients are refused from then on.
@@ -149,6 +149,16 @@ pub struct TargetArgs {
     service: ServiceArgs,
     /// The generation, as `hotlb status` names it.
     pub generation: String,
+}
+
+/// `hotlb stop`.
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    /// Stop it even if it is active: new clients wait until another one is promoted.
+    #[arg(long)]
+    pub park: bool,
 }
 
 impl TargetArgs {

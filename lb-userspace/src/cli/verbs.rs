@@ -5,13 +5,13 @@ use std::{io, path::PathBuf};
 use serde_json::json;
 
 use super::{
-    args::{Command, DeployArgs, ServiceArgs, TargetArgs},
+    args::{Command, DeployArgs, ServiceArgs},
     output::Printer,
     status,
 };
 use crate::api::{
     client::{Client, ClientError},
-    wire::{DeployRequest, Done, Failure, GenerationRequest, Status},
+    wire::{DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest},
 };
 
 /// Does what a verb says, through the agent. Verbs without an agent are not for here.
@@ -23,8 +23,25 @@ pub async fn execute(
     let done = match command {
         Command::Deploy(args) => deploy(args, client, printer).await?,
         Command::Upgrade(args) => deploy_and_promote(args, client, printer).await?,
-        Command::Promote(args) => target("promote", args, client, printer).await?,
-        Command::Stop(args) => target("stop", args, client, printer).await?,
+        Command::Promote(args) => {
+            let request = GenerationRequest {
+                generation: args.generation.clone(),
+            };
+            let path = path(args.service(), "promote")?;
+            client
+                .verb(&path, &request, |step| printer.progress(step))
+                .await?
+        }
+        Command::Stop(args) => {
+            let request = StopRequest {
+                generation: args.target.generation.clone(),
+                park: args.park,
+            };
+            let path = path(args.target.service(), "stop")?;
+            client
+                .verb(&path, &request, |step| printer.progress(step))
+                .await?
+        }
         Command::Rollback(args) => {
             let path = path(args, "rollback")?;
             client
@@ -78,21 +95,6 @@ async fn deploy(
             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
     };
     let path = path(args.service(), "deploy")?;
-    client
-        .verb(&path, &request, |step| printer.progress(step))
-        .await
-}
-
-async fn target(
-    verb: &str,
-    args: &TargetArgs,
-    client: &Client,
-    printer: &Printer,
-) -> Result<Done, ClientError> {
-    let request = GenerationRequest {
-        generation: args.generation.clone(),
-    };
-    let path = path(args.service(), verb)?;
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await

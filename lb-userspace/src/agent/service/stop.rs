@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Service, VerbError, books::Books, report::Reporter};
+use super::{Pace, Service, VerbError, books::Books, report::Reporter};
 use crate::{
     api::wire::Done,
     clock::Deadline,
@@ -22,22 +22,35 @@ use crate::{
 const GONE: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// Ends a generation that is not active.
+    /// Ends a generation. The active one only with `park`: then new clients wait from here on,
+    /// until another generation is promoted.
     ///
     /// # Errors
     ///
-    /// [`VerbError::ActiveStop`] for the active one.
+    /// [`VerbError::ActiveStop`] for the active one without `park`.
     pub async fn stop(
         self: &Arc<Self>,
         name: &str,
+        park: bool,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let id = self.find(name).await?;
-        {
-            let books = self.books.lock().await;
-            if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
+        let is_active = {
+            let mut books = self.books.lock().await;
+            let is_active = books.get(id).is_some_and(|g| rollout::cannot_stop(g.state));
+            if is_active && !park {
                 return Err(VerbError::ActiveStop(name.to_owned()));
             }
+            if is_active {
+                self.park_everybody(&mut books, id);
+            }
+            is_active
+        };
+        if is_active {
+            reporter.step(format!("clients wait; {name} finishes what it has"));
+            let limit = Deadline::after(self.config.drain.signal_after);
+            let mut pace = Pace::until(limit);
+            while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
         }
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
@@ -51,6 +64,16 @@ impl Service {
             generation: Some(name.to_owned()),
             ..Done::default()
         })
+    }
+
+    /// Has every new client wait: nobody is active, nobody stands in.
+    fn park_everybody(&self, books: &mut Books, active: GenerationId) {
+        self.path.steer(SteeringWord::default());
+        books.previous = Some(active);
+        if let Some(generation) = books.get_mut(active) {
+            generation.enter(GenerationState::Draining, None);
+        }
+        self.settle(books);
     }
 
     /// Ends a generation without anybody waiting for it.

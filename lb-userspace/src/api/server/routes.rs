@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     agent::{Reporter, Service, VerbError},
-    api::wire::{DeployRequest, Done, Failure, GenerationRequest, Status, VERSION, VERSION_HEADER},
+    api::wire::{
+        DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest, VERSION,
+        VERSION_HEADER,
+    },
 };
 
 type Shared = State<Arc<Control>>;
@@ -83,10 +86,12 @@ async fn rollback(State(control): Shared, Path(service): Path<String>) -> Respon
 async fn stop(
     State(control): Shared,
     Path(service): Path<String>,
-    Asked(request): Asked<GenerationRequest>,
+    Asked(request): Asked<StopRequest>,
 ) -> Response {
     on_service(&control, &service, |service, reporter| async move {
-        service.stop(&request.generation, &reporter).await
+        service
+            .stop(&request.generation, request.park, &reporter)
+            .await
     })
 }
 
