@@ -112,18 +112,16 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
     let mut daemon = Daemon::start(places, config, vec![service]).await?;
     let agent = Arc::clone(daemon.agent());
     let first = cli::DeployArgs::of(args.command.clone());
-    let result = cli::deploy_and_promote(&first, &client, printer).await;
-    let end = match result {
-        Ok(done) => {
-            printer
-                .done(&done)
-                .map_err(|error| Failed::Client(ClientError::Broken(error.to_string())))?;
-            tokio::select! {
-                end = daemon.ended() => end.map_err(Failed::Daemon),
-                () = relay::outputs(&agent) => Ok(End::Signal),
-            }
-        }
-        Err(error) => Err(Failed::Client(error)),
+    let serving = async {
+        let done = cli::deploy_and_promote(&first, &client, printer).await?;
+        // Nobody may be there to read it; that is no reason to end.
+        let _gone = printer.done(&done);
+        relay::outputs(&agent).await;
+        Ok(())
+    };
+    let end = tokio::select! {
+        end = daemon.ended() => end.map_err(Failed::Daemon),
+        served = serving => served.map(|()| End::Signal).map_err(Failed::Client),
     };
     printer.clear();
     if !matches!(end, Ok(End::Down))

@@ -18,7 +18,8 @@ use crate::{
 pub enum StartError {
     /// Another agent has the runtime directory.
     #[error(
-        "another agent{holder} runs on {path}; use it, or set HOTLB_RUNTIME_DIR for a second one"
+        "another agent{holder} runs on {path}; use it, or set HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR and \
+         HOTLB_BPFFS_DIR for a second one"
     )]
     Locked {
         /// The lock.
@@ -197,6 +198,9 @@ pub enum VerbError {
          --park {0}`"
     )]
     ActiveStop(String),
+    /// `down` is ending the service.
+    #[error("the service is going down")]
+    GoingDown,
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]
     NothingBefore(String),
@@ -243,6 +247,9 @@ pub(super) enum CheckError {
     /// A bind was refused; its own error came from that.
     #[error("{0}")]
     Bind(String),
+    /// The parking listeners are gone, and with them the groups' shape.
+    #[error("nobody holds the parking listeners: {0}")]
+    NoKeeper(String),
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -268,6 +275,7 @@ impl VerbError {
             Self::NotReady { .. } => "not_ready",
             Self::NeverReady { .. } => "never_ready",
             Self::ActiveStop(_) => "active",
+            Self::GoingDown => "going_down",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
@@ -285,6 +293,7 @@ impl VerbError {
             | Self::Unpromotable { .. }
             | Self::NotReady { .. }
             | Self::ActiveStop(_)
+            | Self::GoingDown
             | Self::NothingBefore(_) => 6,
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
         }

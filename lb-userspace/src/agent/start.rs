@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
     path::Path,
     sync::Arc,
 };
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::wire::{Status, VERSION},
     config::{Places, ServiceConfig},
+    datapath::STAGING,
     sys::{cgroup::Cgroup, mounts, privilege, users},
 };
 
@@ -26,7 +27,7 @@ use crate::{
 pub struct Host {
     places: Places,
     cgroup: Cgroup,
-    _lock: Flock<File>,
+    _locks: [Flock<File>; 3],
 }
 
 /// An agent.
@@ -47,20 +48,23 @@ impl Host {
     /// [`StartError::Locked`] when another agent has them; nothing is changed then.
     pub fn prepare(places: Places) -> Result<Self, StartError> {
         check_capabilities()?;
-        make_dir(&places.runtime, 0o750)?;
+        // Servers of any user reach their notify socket in it; nobody else can list it.
+        make_dir(&places.runtime, 0o751)?;
         if let Some(gid) = users::gid_of(GROUP) {
             chown(&places.runtime, None, Some(gid)).map_err(place(&places.runtime))?;
         }
         let lock = lock(&places.lock())?;
         make_dir(&places.state, 0o750)?;
+        let state = lock_dir(&places.state)?;
         let root = mounts::cgroup2()?;
         mounts::bpffs_dir(&places.bpffs)?;
+        let pins = lock_dir(&places.bpffs)?;
         let path = root.join(&places.cgroup);
         let cgroup = Cgroup::create(path.clone()).map_err(place(&path))?;
         Ok(Self {
             places,
             cgroup,
-            _lock: lock,
+            _locks: [lock, state, pins],
         })
     }
 
@@ -140,7 +144,7 @@ impl Agent {
         };
         pinned
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !self.services.contains_key(name))
+            .filter(|name| !self.services.contains_key(name) && !name.starts_with(STAGING))
             .map(|name| {
                 format!(
                     "service {name} is not configured any more, but runs on, unmanaged; configure \
@@ -190,6 +194,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), StartError> {
 fn lock(path: &Path) -> Result<Flock<File>, StartError> {
     let mut file = File::options()
         .create(true)
+        .mode(0o600)
         .truncate(false)
         .read(true)
         .write(true)
@@ -211,6 +216,15 @@ fn lock(path: &Path) -> Result<Flock<File>, StartError> {
         .and_then(|()| writeln!(lock, "{}", std::process::id()))
         .map_err(place(path))?;
     Ok(lock)
+}
+
+/// A directory that a second agent must not share: its records or pins would be overwritten.
+fn lock_dir(path: &Path) -> Result<Flock<File>, StartError> {
+    let dir = File::open(path).map_err(place(path))?;
+    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|_held| StartError::Locked {
+        path: path.to_owned(),
+        holder: String::new(),
+    })
 }
 
 fn place(path: &Path) -> impl FnOnce(io::Error) -> StartError {

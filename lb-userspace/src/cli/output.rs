@@ -1,9 +1,5 @@
 //! What is printed, and where: results on stdout, progress and errors on stderr.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is where output goes"
-)]
+#![expect(clippy::print_stderr, reason = "this is where output goes")]
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -14,7 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::args::OutputFormat;
-use crate::api::wire::{Done, Failure, Progress};
+use crate::{
+    api::wire::{Done, Failure, Progress},
+    sys::reader::printable,
+};
 
 /// Prints in the way that was asked for.
 #[derive(Debug)]
@@ -84,7 +83,10 @@ pub fn failure(format: OutputFormat, failure: &Failure) {
     match format {
         // If stdout is gone there is nobody to tell.
         OutputFormat::Json => drop(json(&serde_json::json!({ "error": failure }))),
-        OutputFormat::Table => eprintln!("hotlb: {}", failure.message),
+        OutputFormat::Table => {
+            let lines: Vec<String> = failure.message.lines().map(printable).collect();
+            eprintln!("hotlb: {}", lines.join("\n"));
+        }
     }
 }
 
@@ -122,6 +124,7 @@ pub fn script(text: &[u8]) -> io::Result<()> {
 /// Prints a generation's output as it comes, each line with its name.
 pub fn relay(generation: &str, text: &str) {
     for line in text.lines() {
-        println!("{generation} | {line}");
+        // Who reads it may have gone; the generations go on.
+        let _gone = writeln!(io::stdout(), "{generation} | {line}");
     }
 }

@@ -74,6 +74,11 @@ impl Group {
         self.insert(PARKING_SLOT, socket.as_fd(), cookie)
     }
 
+    /// Whether the socket with this cookie is the parking listener.
+    pub fn is_parked(&self, cookie: u64) -> bool {
+        matches!(self.cookie_at(PARKING_SLOT), Ok(Some(parked)) if parked == cookie)
+    }
+
     /// Gives each of the generation's listeners a slot, and forgets those that are gone.
     pub fn register(
         &self,

@@ -20,5 +20,5 @@ pub use counts::{ConnectionCounts, SteeringCounts};
 pub use error::DatapathError;
 pub use events::Events;
 pub use group::{Group, Registered};
-pub use pins::Pins;
+pub use pins::{Pins, STAGING};
 pub use service::{Declared, ServicePath, TicketGuard};

@@ -11,6 +11,9 @@ use std::{
 
 use super::error::DatapathError;
 
+/// Begins the name of a staging directory; no service can be called so.
+pub const STAGING: &str = "_";
+
 /// The pin directory of one service.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -39,7 +42,7 @@ impl Pins {
     pub(super) fn stage(&self) -> Result<Self, DatapathError> {
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
         let staging = Self {
-            dir: self.dir.with_file_name(format!("{name}-staging")),
+            dir: self.dir.with_file_name(format!("{STAGING}{name}")),
         };
         staging.remove()?;
         for dir in ["maps", "links", "groups"] {

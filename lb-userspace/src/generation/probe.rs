@@ -144,10 +144,12 @@ async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), P
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
     let driver = tokio::spawn(connection);
     let answer = async {
-        let response = sender.send_request(request).await.map_err(fail)?;
-        let status = response.status();
-        response.into_body().collect().await.map_err(fail)?;
-        Ok::<_, ProbeError>(status)
+        let mut response = sender.send_request(request).await.map_err(fail)?;
+        // The whole answer must come, but nobody wants to keep it.
+        while let Some(frame) = response.frame().await {
+            frame.map_err(fail)?;
+        }
+        Ok::<_, ProbeError>(response.status())
     };
     let status = answer.await;
     driver.abort();

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use procfs::process::{FDTarget, Process};
 
+use super::reader::printable;
+
 /// Where a socket is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -48,13 +50,14 @@ pub fn all_pids() -> Vec<u32> {
     )
 }
 
-/// The command name of a process, or "?".
+/// The command name of a process, or "?"; without what would drive a terminal, for the process
+/// names itself.
 pub fn name(pid: u32) -> String {
     i32::try_from(pid)
         .ok()
         .and_then(|pid| Process::new(pid).ok())
         .and_then(|process| process.stat().ok())
-        .map_or_else(|| "?".to_owned(), |stat| stat.comm)
+        .map_or_else(|| "?".to_owned(), |stat| printable(&stat.comm))
 }
 
 /// When a process started, in clock ticks since boot: with the pid, a name nobody else gets.

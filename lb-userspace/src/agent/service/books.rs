@@ -52,6 +52,8 @@ pub(super) struct Generation {
     pub(super) steered: BTreeSet<u64>,
     /// Listeners for which there was no slot.
     pub(super) unsteered: usize,
+    /// Whether a task of this agent is ending it.
+    pub(super) being_ended: bool,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.

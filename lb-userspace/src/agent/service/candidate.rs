@@ -195,5 +195,8 @@ fn members(books: &Books, id: GenerationId) -> Result<Vec<Vec<Waiting>>, CheckEr
         return Ok(Vec::new());
     };
     let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
+    if let Some(error) = &books.keeper_error {
+        return Err(CheckError::NoKeeper(error.clone()));
+    }
     Ok(fit::fit(&Service::twins(books), &found)?)
 }

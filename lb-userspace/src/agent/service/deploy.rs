@@ -12,6 +12,7 @@ use tokio::{process::Child, sync::watch, time::timeout};
 use super::{
     CheckError, Service, VerbError,
     books::{Books, Generation},
+    candidate::still_alive,
     report::Reporter,
 };
 use crate::{
@@ -53,6 +54,7 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
         books.deploying = None;
+        let result = result.and_then(|()| Ok(still_starting(&books, id)?));
         let result = match result {
             Ok(()) => Ok(()),
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
@@ -91,6 +93,9 @@ impl Service {
             None => books.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
+        if books.ending {
+            return Err(VerbError::GoingDown);
+        }
         if let Some(other) = &books.deploying {
             return Err(VerbError::Busy(other.clone()));
         }
@@ -123,6 +128,7 @@ impl Service {
             steered: BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            being_ended: false,
             cut: None,
             was_ready: false,
             unseated: false,
@@ -325,6 +331,15 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
             name: name.to_owned(),
             state,
         }),
+    }
+}
+
+/// An error if the candidate was stopped, or ended, while it proved itself.
+fn still_starting(books: &Books, id: GenerationId) -> Result<(), CheckError> {
+    still_alive(books, id)?;
+    match books.get(id).map(|g| g.state) {
+        Some(GenerationState::Starting) if !books.ending => Ok(()),
+        _ => Err(CheckError::Ended("was stopped meanwhile".to_owned())),
     }
 }
 

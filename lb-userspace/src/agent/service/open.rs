@@ -76,7 +76,11 @@ impl Service {
     async fn recover(self: &Arc<Self>, ledger: Ledger) {
         let same_boot = ledger.boot == process::boot_id();
         let mut books = self.books.lock().await;
-        books.last_id = ledger.last_id;
+        let word = self.path.word();
+        let in_word = [word.active, word.candidate].into_iter().flatten();
+        books.last_id = in_word
+            .map(GenerationId::raw)
+            .fold(ledger.last_id, u32::max);
         books.previous = ledger.previous.and_then(GenerationId::new);
         books.promotes = ledger.promotes;
         books.rollbacks = ledger.rollbacks;
@@ -99,7 +103,10 @@ impl Service {
             .map(|g| g.id)
             .collect();
         for &id in &living {
-            let main = books.get(id).and_then(|g| g.main).map_or(0, |(pid, _)| pid);
+            // A pid that started at another time is somebody else's by now.
+            let main = books.get(id).and_then(|g| g.main);
+            let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
+            let main = main.map_or(0, |(pid, _)| pid);
             self.watch_life(&mut books, id, Main::Found(main));
             if let Err(error) = self.register(&mut books, id) {
                 tracing::error!(%error, generation = books.name_of(id), "not registered");
@@ -134,6 +141,7 @@ impl Service {
                 GenerationState::Stopped,
                 Some("the host was restarted".to_owned()),
             ),
+            GenerationState::Stopping if !runs => (GenerationState::Stopped, None),
             _ if !runs => (
                 GenerationState::Failed,
                 Some("it ended while no agent ran".to_owned()),
@@ -164,6 +172,7 @@ impl Service {
             steered: std::collections::BTreeSet::new(),
             unsteered: 0,
             binds: Vec::new(),
+            being_ended: false,
             cut: None,
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),

@@ -44,7 +44,7 @@ impl Service {
     pub(super) async fn open_parks(&self) -> Result<(), OpenError> {
         let mut books = self.books.lock().await;
         let held = self.keeper().list()?;
-        let former = std::mem::take(&mut books.parks);
+        let former = books.parks.clone();
         let mut parks = Vec::new();
         for (index, group) in self.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -81,7 +81,8 @@ impl Service {
         match group.park(&socket, parked.cookie) {
             // It has its slot already: an earlier agent put it there.
             Err(DatapathError::Slot { source, .. })
-                if source.kind() == std::io::ErrorKind::ResourceBusy =>
+                if source.kind() == std::io::ErrorKind::ResourceBusy
+                    && group.is_parked(parked.cookie) =>
             {
                 Ok(())
             }
@@ -104,7 +105,10 @@ impl Service {
             return Ok(());
         };
         let fresh = self.keeper().open(old.twin)?;
-        self.put_in_place(index, &fresh)?;
+        if let Err(error) = self.put_in_place(index, &fresh) {
+            self.keeper().close(fresh.cookie)?;
+            return Err(error);
+        }
         self.keeper().close(old.cookie)?;
         if let Some(park) = books.parks.get_mut(index) {
             *park = fresh;
@@ -128,20 +132,15 @@ impl Service {
         if self.path.word().active.is_some() || self.path.live(None) > 0 {
             return Ok(false);
         }
-        self.keeper().close(old.cookie)?;
-        let fresh = match self.keeper().open(twin) {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                tracing::warn!(%error, "the parking listener keeps its shape");
-                self.keeper().open(old.twin)?
-            }
-        };
+        // Both shapes listen for a moment: the candidate shows that they can.
+        let fresh = self.keeper().open(twin)?;
         self.put_in_place(index, &fresh)?;
         if let Some(park) = books.parks.get_mut(index) {
             *park = fresh;
         }
+        self.keeper().close(old.cookie)?;
         tracing::info!(address = %twin.address, v6only = fresh.twin.v6only, "parking reshaped");
-        Ok(fresh.twin == twin)
+        Ok(true)
     }
 
     /// The groups as they are now.

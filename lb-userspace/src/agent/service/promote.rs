@@ -114,12 +114,7 @@ impl Service {
     /// Whether every group still has a listener of the generation.
     async fn can_take_over(&self, id: GenerationId) -> bool {
         let books = self.books.lock().await;
-        still_alive(&books, id).is_ok()
-            && self
-                .path
-                .groups()
-                .iter()
-                .all(|group| group.live_listeners(id) > 0)
+        still_alive(&books, id).is_ok() && self.listens(id)
     }
 
     /// Starts the command of a generation that has ended again, under its name.
@@ -267,7 +262,9 @@ impl Service {
     /// The state a generation was drained to, once it is.
     async fn drain_outcome(&self, id: GenerationId) -> Option<(GenerationState, Option<String>)> {
         let books = self.books.lock().await;
-        let generation = books.get(id)?;
+        let Some(generation) = books.get(id) else {
+            return Some((GenerationState::Stopped, None)); // another of its name took its place
+        };
         match generation.state {
             GenerationState::Draining | GenerationState::Stopping => None,
             state => Some((state, generation.reason.clone())),
@@ -277,7 +274,11 @@ impl Service {
     /// Makes the word say what the books say: after a generation came, went or failed.
     pub(super) fn word_follows(&self, books: &mut Books) {
         let word = self.path.word();
-        let able = |id: GenerationId| books.get(id).is_some_and(|g| g.state.can_serve());
+        let able = |id: GenerationId| match books.get(id) {
+            Some(generation) => generation.state.can_serve(),
+            // Unknown, for the ledger was lost: if it listens, it serves.
+            None => self.listens(id),
+        };
         let mut active = word.active.filter(|&id| able(id));
         if active.is_none() && word.active.is_some() {
             // The kernel has moved the traffic already; this makes it official.
@@ -297,6 +298,12 @@ impl Service {
         if let Some(id) = active.filter(|&id| word.active != Some(id)) {
             self.failed_over(books, id);
         }
+    }
+
+    /// Whether every group has a listener of the generation.
+    fn listens(&self, id: GenerationId) -> bool {
+        let groups = self.path.groups();
+        groups.iter().all(|group| group.live_listeners(id) > 0)
     }
 
     fn failed_over(&self, books: &mut Books, id: GenerationId) {

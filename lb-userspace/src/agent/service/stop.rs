@@ -21,6 +21,16 @@ use crate::{
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
+/// Whose it is to end a generation.
+enum Ending {
+    /// The caller's.
+    Ours,
+    /// Somebody's who has begun already.
+    Others,
+    /// Nobody's: it is gone, or active.
+    NotToBe,
+}
+
 impl Service {
     /// Ends a generation. The active one only with `park`: then new clients wait from here on,
     /// until another generation is promoted.
@@ -55,6 +65,9 @@ impl Service {
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
         let books = self.books.lock().await;
+        if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
+            return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile
+        }
         let reason = books.get(id).and_then(|g| g.reason.clone());
         Ok(Done {
             message: match reason {
@@ -64,6 +77,18 @@ impl Service {
             generation: Some(name.to_owned()),
             ..Done::default()
         })
+    }
+
+    /// Waits until whoever ends the generation has done so: a second signal would have many
+    /// servers quit at once.
+    async fn await_end(&self, id: GenerationId) {
+        let mut pace = Pace::until(Deadline::after(self.config.drain.deadline + 2 * GONE));
+        loop {
+            let state = self.books.lock().await.get(id).map(|g| g.state);
+            if state != Some(GenerationState::Stopping) || !self.look_again(&mut pace).await {
+                return;
+            }
+        }
     }
 
     /// Has every new client wait: nobody is active, nobody stands in.
@@ -78,22 +103,41 @@ impl Service {
 
     /// Ends a generation without anybody waiting for it.
     pub(super) fn stop_in_background(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
-        self.begin_stop(books, id);
+        if let Some(generation) = books.get_mut(id)
+            && generation.state.is_live()
+            && generation.state != GenerationState::Active
+        {
+            generation.undrain();
+            generation.enter(GenerationState::Stopping, None);
+            self.word_follows(books);
+        }
         let service = Arc::clone(self);
         tokio::spawn(async move { service.end(id).await });
     }
 
-    /// Takes it out of the choice and marks it; from here on no connection reaches it.
-    fn begin_stop(&self, books: &mut Books, id: GenerationId) {
+    /// Takes it out of the choice and marks it; from here on no connection reaches it. Says whose
+    /// it is to end it.
+    fn begin_stop(&self, books: &mut Books, id: GenerationId) -> Ending {
+        let going_down = books.ending;
         let Some(generation) = books.get_mut(id) else {
-            return;
+            return Ending::NotToBe;
         };
-        if !generation.state.is_live() || generation.state == GenerationState::Stopping {
-            return;
+        if generation.state == GenerationState::Active && !going_down {
+            return Ending::NotToBe; // it was promoted meanwhile
         }
-        generation.undrain();
-        generation.enter(GenerationState::Stopping, None);
-        self.word_follows(books);
+        if generation.state.is_live() && generation.state != GenerationState::Stopping {
+            generation.undrain();
+            generation.enter(GenerationState::Stopping, None);
+            self.word_follows(books);
+        }
+        match books.get_mut(id) {
+            Some(generation) if generation.being_ended => Ending::Others,
+            Some(generation) => {
+                generation.being_ended = generation.state.is_live();
+                Ending::Ours
+            }
+            None => Ending::NotToBe,
+        }
     }
 
     /// Ends a generation and waits until it is gone: its signal to its first process, then
@@ -101,8 +145,16 @@ impl Service {
     pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
         let (cgroup, main, signal) = {
             let mut books = self.books.lock().await;
-            self.begin_stop(&mut books, id);
+            let ending = self.begin_stop(&mut books, id);
             self.settle(&mut books);
+            match ending {
+                Ending::Ours => {}
+                Ending::NotToBe => return,
+                Ending::Others => {
+                    drop(books);
+                    return self.await_end(id).await;
+                }
+            }
             let Some(generation) = books.get(id) else {
                 return;
             };
@@ -154,16 +206,25 @@ impl Service {
     ///
     /// When the keeper does not answer or the pins cannot be removed.
     pub async fn down(self: &Arc<Self>) -> Result<(), VerbError> {
-        let ids: Vec<GenerationId> = {
+        {
             let mut books = self.books.lock().await;
             // Nobody takes over: the active one is ended too, and the keeper is not started again.
             books.ending = true;
             books.previous = None;
             self.path.steer(SteeringWord::default());
-            books.generations.iter().map(|g| g.id).collect()
-        };
-        let ending = ids.into_iter().map(|id| self.end(id));
-        futures_util::future::join_all(ending).await;
+        }
+        // A deploy that began before finds out when it is done, and ends what it started.
+        loop {
+            let living: Vec<GenerationId> = {
+                let books = self.books.lock().await;
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                living.map(|g| g.id).collect()
+            };
+            if living.is_empty() {
+                break;
+            }
+            futures_util::future::join_all(living.into_iter().map(|id| self.end(id))).await;
+        }
         if let Err(error) = self.keeper().quit() {
             tracing::warn!(%error, "the keeper was gone already");
         }

@@ -99,9 +99,11 @@ impl Service {
     /// Starts the keeper again if somebody killed it. What waited in its listeners has moved to whom
     /// `steer` chose, or is lost.
     async fn keep_again(&self) {
-        let alive = process::start_time(self.keeper().pid()).is_some();
-        if alive || self.books.lock().await.ending {
-            return;
+        {
+            let books = self.books.lock().await;
+            if books.ending || self.keeper().is_alive() && books.keeper_error.is_none() {
+                return;
+            }
         }
         tracing::error!(service = self.name(), "the keeper ended; starting it again");
         let parking = self.cgroup.child("parking");

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::protocol::{Parked, Reply, Request};
-use crate::sys::{cgroup::Cgroup, listener::Twin, pidfd::Pidfd};
+use crate::sys::{cgroup::Cgroup, listener::Twin, pidfd::Pidfd, process};
 
 /// The keeper could not do it.
 #[derive(Debug, Error)]
@@ -57,6 +57,7 @@ pub enum KeeperError {
 pub struct Keeper {
     socket: PathBuf,
     pid: u32,
+    started: Option<u64>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -82,6 +83,7 @@ impl Keeper {
         let mut keeper = Self {
             socket: socket.to_owned(),
             pid: 0,
+            started: None,
         };
         let unreachable = |source| KeeperError::Unreachable {
             path: socket.to_owned(),
@@ -91,13 +93,15 @@ impl Keeper {
         let peer = getsockopt(&stream, PeerCredentials).map_err(|e| unreachable(e.into()))?;
         drop(stream);
         keeper.pid = u32::try_from(peer.pid()).map_err(|e| unreachable(io::Error::other(e)))?;
+        keeper.started = process::start_time(keeper.pid);
         keeper.list()?;
         Ok(keeper)
     }
 
-    /// The keeper's process.
-    pub fn pid(&self) -> u32 {
-        self.pid
+    /// Whether its process lives.
+    pub fn is_alive(&self) -> bool {
+        let started = process::start_time(self.pid);
+        started.is_some() && started == self.started
     }
 
     /// Opens a parking listener.
