@@ -31,7 +31,7 @@ impl GenerationId {
         }
     }
 
-    /// The number, as it stands in words, rows and tags.
+    /// The number, as it stands in words and rows.
     #[inline(always)]
     pub const fn raw(self) -> u32 {
         self.0.get()

@@ -25,7 +25,6 @@ mod event;
 mod exit;
 mod generation;
 mod seat;
-mod tag;
 mod ticket;
 mod word;
 
@@ -39,7 +38,6 @@ pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use generation::{GenerationId, SEATS};
 pub use seat::SeatRow;
-pub use tag::Tag;
 pub use ticket::TicketKey;
 pub use word::{Share, SteeringWord};
 

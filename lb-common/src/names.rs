@@ -6,8 +6,11 @@ pub const STEER: &str = "steer";
 pub const JOIN4: &str = "join4";
 /// cgroup bind6: the same for IPv6.
 pub const JOIN6: &str = "join6";
-/// sockops: counts connections per generation.
+/// sockops: counts the connections of one generation, whose cgroup it is attached to.
 pub const TRACK: &str = "track";
+/// Which generation an instance of `track` counts for: its id, 0 for the parking listener. Set
+/// before it is loaded.
+pub const GENERATION: &str = "GENERATION";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 
@@ -21,8 +24,6 @@ pub const TICKETS: &str = "TICKETS";
 pub const CONNECTIONS: &str = "CONNECTIONS";
 /// Live connections by seat; memory-mapped.
 pub const LIVE: &str = "LIVE";
-/// Socket storage: [`crate::Tag`] of a listener, cloned to its connections.
-pub const TAGS: &str = "TAGS";
 /// Listener cookie to generation id; read when a listener closes.
 pub const LISTENERS: &str = "LISTENERS";
 /// Connection cookie to generation id, for connections that moved.
@@ -37,13 +38,12 @@ pub const EVENTS: &str = "EVENTS";
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 12] = [
+pub const SHARED: [&str; 11] = [
     STEERING,
     EXITS,
     TICKETS,
     CONNECTIONS,
     LIVE,
-    TAGS,
     LISTENERS,
     MOVED,
     DECLARED,

@@ -1,9 +1,7 @@
 //! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
-    },
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{
         Array, HashMap, LruHashMap, PerCpuArray, RingBuf,
         reuseport_sock_array::ReusePortSockArrayImpl,
@@ -66,33 +64,3 @@ pub static SOCKETS: ReusePortSockArrayImpl<u64, { SLOTS as usize }> = ReusePortS
 /// The group's rows by seat.
 #[btf_map]
 pub static ROWS: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
-
-/// Tags of listeners, cloned by the kernel to each connection they accept. aya-ebpf's type
-/// neither clones nor takes the contexts used here.
-#[btf_map]
-pub static TAGS: ClonedSkStorage<u64> = ClonedSkStorage::new();
-
-/// The definition of a socket storage map with `BPF_F_CLONE`, in the shape the loader reads.
-#[repr(C)]
-pub struct ClonedSkStorage<T> {
-    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
-}
-
-// SAFETY: the pointers only carry types for the loader; nothing ever follows them.
-unsafe impl<T> Sync for ClonedSkStorage<T> {}
-
-impl<T> ClonedSkStorage<T> {
-    const fn new() -> Self {
-        Self {
-            r#type: core::ptr::null(),
-            key: core::ptr::null(),
-            value: core::ptr::null(),
-            max_entries: core::ptr::null(),
-            map_flags: core::ptr::null(),
-        }
-    }
-}

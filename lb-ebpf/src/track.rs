@@ -1,24 +1,24 @@
 //! `track`: counts each generation's connections as they open and close.
 //!
-//! A connection knows its generation from the tag its listener carried; see `maps::TAGS`. A
-//! connection that moved from a closing listener is looked up by its cookie instead.
-
-use core::{ffi::c_void, ptr};
+//! An instance is attached to each generation's cgroup and knows that generation as a constant: a
+//! connection belongs to the cgroup of the listener it came through. A connection that moved from
+//! a closing listener is looked up by its cookie instead.
 
 use aya_ebpf::{
+    Global,
     bindings::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
     },
-    helpers::{bpf_get_socket_cookie, bpf_sk_storage_get},
+    helpers::bpf_get_socket_cookie,
     macros::sock_ops,
     programs::SockOpsContext,
 };
-use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, Tag, steering};
+use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, steering};
 
 use crate::{
     atomic, events,
-    maps::{CONNECTIONS, LIVE, MOVED, STEERING, TAGS},
+    maps::{CONNECTIONS, LIVE, MOVED, PORTS, STEERING},
 };
 
 #[sock_ops]
@@ -31,26 +31,35 @@ pub fn track(ctx: SockOpsContext) -> u32 {
     1
 }
 
+/// The generation this instance counts for; 0 for the parking listener. The agent sets it before
+/// it loads the program.
+#[unsafe(no_mangle)]
+static GENERATION: Global<u32> = Global::new(0);
+
+#[inline(always)]
+fn own() -> Option<GenerationId> {
+    GenerationId::new(GENERATION.load())
+}
+
 #[inline(always)]
 fn opened(ctx: &SockOpsContext) {
-    let Some(tag) = tag(ctx) else {
+    // The generation may listen on other ports too, which are not the service's.
+    if PORTS.get_ptr(ctx.local_port()).is_none() {
         return;
-    };
+    }
     if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_err() {
         return; // it would never be counted as closed
     }
-    count(tag.seat(), ConnectionCell::Opened);
-    enter(tag.seat());
+    let seat = own().map_or(0, GenerationId::seat);
+    count(seat, ConnectionCell::Opened);
+    enter(seat);
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, former: u32) {
-    let Some(tag) = tag(ctx) else {
-        return;
-    };
     let generation = match moved_to(ctx) {
         Some(raw) => GenerationId::new(raw),
-        None => tag.generation,
+        None => own(),
     };
     let seat = generation.map_or(0, GenerationId::seat);
     count(seat, ConnectionCell::Closed);
@@ -60,25 +69,6 @@ fn closed(ctx: &SockOpsContext, former: u32) {
     if leave(seat) == 1 {
         idle(generation);
     }
-}
-
-#[inline(always)]
-fn tag(ctx: &SockOpsContext) -> Option<Tag> {
-    // SAFETY: reading the field has the verifier track it; it is read once, for a second read
-    // would be a pointer not known to be non-null.
-    let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
-    if socket.is_null() {
-        return None;
-    }
-    let map = ptr::from_ref(&TAGS).cast_mut().cast::<c_void>();
-    // SAFETY: a socket that is not null and the program's own map; without a flag the helper
-    // only looks up.
-    let bits = unsafe { bpf_sk_storage_get(map, socket.cast(), ptr::null_mut(), 0) }.cast::<u64>();
-    if bits.is_null() {
-        return None;
-    }
-    // SAFETY: not null, aligned, and valid until the program ends.
-    Some(Tag::from_bits(unsafe { *bits }))
 }
 
 /// Where the connection moved to, if it ever moved.

@@ -73,7 +73,6 @@ pub fn program_types() -> Vec<Probe> {
 pub fn map_types() -> Vec<Probe> {
     let types = [
         ("reuseport_sockarray", MapType::ReuseportSockArray),
-        ("sk_storage", MapType::SkStorage),
         ("ringbuf", MapType::RingBuf),
         ("lru_hash", MapType::LruHash),
         ("hash", MapType::Hash),

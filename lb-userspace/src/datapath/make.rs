@@ -1,12 +1,15 @@
 //! How a service's part of the kernel is made: programs loaded and attached, everything pinned.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf,
     programs::{CgroupAttachMode, CgroupSockAddr, SkReuseport, SockOps, links::FdLink},
 };
-use lb_common::{ABI_VERSION, names, steering};
+use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
 use super::{
     error::DatapathError,
@@ -15,18 +18,23 @@ use super::{
     service::{Declared, steering_row},
 };
 
+/// The cgroup of a service's keeper, below the service's.
+pub const PARKING: &str = "parking";
+
 /// Loads every program, pins everything below `staging`.
 pub(super) fn create(
     staging: &Pins,
     cgroup: &Path,
     declared: &Declared,
 ) -> Result<(), DatapathError> {
-    let cgroup = File::open(cgroup).map_err(DatapathError::system("open the service's cgroup"))?;
+    let parking = cgroup.join(PARKING);
+    let cgroup = open(cgroup)?;
+    let parking = open(&parking)?;
     for (index, &address) in declared.addresses.iter().enumerate() {
         let group = staging.group(address);
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
-        let mut object = object::load(staging, &group)?;
+        let mut object = object::load(staging, &group, None)?;
         let steer: &mut SkReuseport = program(&mut object, names::STEER)?;
         steer.load().map_err(DatapathError::program(names::STEER))?;
         let pin = group.join(names::STEER);
@@ -34,7 +42,7 @@ pub(super) fn create(
         if index == 0 {
             join(&mut object, names::JOIN4, &cgroup, staging)?;
             join(&mut object, names::JOIN6, &cgroup, staging)?;
-            track(&mut object, &cgroup, staging)?;
+            track(&mut object, &parking, staging, None)?;
         }
     }
     let row = steering_row(staging)?;
@@ -59,25 +67,48 @@ fn join(
         .attach(cgroup, CgroupAttachMode::Single)
         .and_then(|id| join.take_link(id))
         .map_err(DatapathError::program(name))?;
-    pin_link(FdLink::try_from(link), name, pins)
+    pin_link(
+        FdLink::try_from(link),
+        name,
+        pins.link(&format!("{name}-link")),
+    )
 }
 
-fn track(object: &mut Ebpf, cgroup: &File, pins: &Pins) -> Result<(), DatapathError> {
+/// Has the connections of `cgroup` counted for `generation`, from the next one on.
+pub(super) fn count(
+    pins: &Pins,
+    group: &Path,
+    cgroup: &Path,
+    generation: GenerationId,
+) -> Result<(), DatapathError> {
+    let mut object = object::load(pins, group, Some(generation))?;
+    track(&mut object, &open(cgroup)?, pins, Some(generation))
+}
+
+fn track(
+    object: &mut Ebpf,
+    cgroup: &File,
+    pins: &Pins,
+    generation: Option<GenerationId>,
+) -> Result<(), DatapathError> {
     let track: &mut SockOps = program(object, names::TRACK)?;
     track.load().map_err(DatapathError::program(names::TRACK))?;
     let link = track
         .attach(cgroup, CgroupAttachMode::Single)
         .and_then(|id| track.take_link(id))
         .map_err(DatapathError::program(names::TRACK))?;
-    pin_link(FdLink::try_from(link), names::TRACK, pins)
+    pin_link(FdLink::try_from(link), names::TRACK, pins.track(generation))
+}
+
+fn open(cgroup: &Path) -> Result<File, DatapathError> {
+    File::open(cgroup).map_err(DatapathError::system("open a cgroup"))
 }
 
 fn pin_link(
     link: Result<FdLink, aya::programs::links::LinkError>,
     name: &'static str,
-    pins: &Pins,
+    path: PathBuf,
 ) -> Result<(), DatapathError> {
-    let path = pins.link(&format!("{name}-link"));
     let link = link.map_err(|error| DatapathError::Program {
         name,
         reason: error.to_string(),

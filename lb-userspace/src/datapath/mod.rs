@@ -20,5 +20,6 @@ pub use counts::{ConnectionCounts, SteeringCounts};
 pub use error::DatapathError;
 pub use events::Events;
 pub use group::{Group, Registered};
+pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use service::{Declared, ServicePath, TicketGuard};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
-use lb_common::names;
+use lb_common::{GenerationId, names};
 
 use super::{error::DatapathError, pins::Pins};
 
@@ -14,8 +14,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 ));
 
 /// Loads the object for one reuseport group: the service's maps come from (or go to) `pins`,
-/// the group's own to `group`.
-pub(super) fn load(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
+/// the group's own to `group`. `track` in it counts for `generation` (`None`: parking).
+pub(super) fn load(
+    pins: &Pins,
+    group: &Path,
+    generation: Option<GenerationId>,
+) -> Result<Ebpf, DatapathError> {
+    let generation = generation.map_or(0, GenerationId::raw);
     let mut loader = EbpfLoader::new();
     for name in names::SHARED {
         loader.map_pin_path(name, pins.map(name));
@@ -23,6 +28,7 @@ pub(super) fn load(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
     for name in names::PER_GROUP {
         loader.map_pin_path(name, group.join(name));
     }
+    loader.override_global(names::GENERATION, &generation, true);
     Ok(loader.load(OBJECT)?)
 }
 

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lb_common::GenerationId;
+
 use super::error::DatapathError;
 
 /// Begins the name of a staging directory; no service can be called so.
@@ -78,6 +80,12 @@ impl Pins {
 
     pub(super) fn group_count(&self) -> usize {
         fs::read_dir(self.dir.join("groups")).map_or(0, Iterator::count)
+    }
+
+    /// The link of a generation's `track`; `None`: the parking listener's.
+    pub(super) fn track(&self, generation: Option<GenerationId>) -> PathBuf {
+        let id = generation.map_or(0, GenerationId::raw);
+        self.link(&format!("track-{id}"))
     }
 
     /// The directory of a group; bpffs allows no dots in names.

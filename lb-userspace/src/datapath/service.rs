@@ -4,15 +4,14 @@
 use std::{
     fmt,
     net::SocketAddr,
-    os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues, SkStorage};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, Tag, TicketKey, names, steering,
+    SteeringWord, TicketKey, names, steering,
 };
 
 use super::{
@@ -56,7 +55,6 @@ impl fmt::Debug for ServicePath {
 /// The maps that are written through `&mut`.
 struct Tables {
     connections: PerCpuArray<MapData, [u64; CONNECTION_CELLS]>,
-    tags: SkStorage<MapData, u64>,
     listeners: HashMap<MapData, u64, u32>,
     tickets: HashMap<MapData, [u32; TicketKey::WORDS], u32>,
 }
@@ -120,8 +118,6 @@ impl ServicePath {
         let exits = PerCpuArray::try_from(Map::PerCpuArray(map(names::EXITS)?));
         let tables = Tables {
             connections: connections.map_err(DatapathError::map(names::CONNECTIONS))?,
-            tags: SkStorage::try_from(Map::SkStorage(map(names::TAGS)?))
-                .map_err(DatapathError::map(names::TAGS))?,
             listeners: HashMap::try_from(Map::HashMap(map(names::LISTENERS)?))
                 .map_err(DatapathError::map(names::LISTENERS))?,
             tickets: HashMap::try_from(Map::HashMap(map(names::TICKETS)?))
@@ -170,22 +166,35 @@ impl ServicePath {
         word
     }
 
-    /// Tags a listener, so that its connections are counted for `generation` (`None`: parking).
-    pub fn tag(
+    /// Has the connections that come through listeners of `cgroup` counted for `generation`, from
+    /// the next one on.
+    pub fn count(&self, generation: GenerationId, cgroup: &Path) -> Result<(), DatapathError> {
+        let Some(group) = self.groups.first() else {
+            return Ok(());
+        };
+        let group = self.pins.group(group.address());
+        make::count(&self.pins, &group, cgroup, generation)
+    }
+
+    /// Gives the generation's counting program up, once its last connection has closed.
+    pub fn stop_counting(&self, generation: GenerationId) {
+        let pin = self.pins.track(Some(generation));
+        if self.live(Some(generation)) == 0 && pin.exists() {
+            let removed = std::fs::remove_file(&pin);
+            if let Err(error) = removed {
+                tracing::warn!(%error, pin = %pin.display(), "the pin stays");
+            }
+        }
+    }
+
+    /// Remembers whose listener this is (`None`: parking), for connections that move from it.
+    pub fn note_listener(
         &self,
-        socket: &OwnedFd,
         cookie: u64,
         generation: Option<GenerationId>,
-        slot: u32,
     ) -> Result<(), DatapathError> {
-        let tag = Tag { generation, slot }.to_bits();
         let raw = generation.map_or(0, GenerationId::raw);
-        let mut tables = self.tables();
-        tables
-            .tags
-            .insert(&socket.as_raw_fd(), tag, 0)
-            .map_err(DatapathError::map(names::TAGS))?;
-        tables
+        self.tables()
             .listeners
             .insert(cookie, raw, 0)
             .map_err(DatapathError::map(names::LISTENERS))

@@ -45,7 +45,7 @@ impl Service {
                 if let Err(error) = listener::deepen(socket) {
                     tracing::warn!(%error, "a listener keeps its short queue");
                 }
-                self.path.tag(socket, cookie, Some(id), 0)?;
+                self.path.note_listener(cookie, Some(id))?;
             }
             let registered = group.register(id, &sockets)?;
             steered.extend(registered.steered.keys());

@@ -179,6 +179,9 @@ impl Service {
         let spec = self.spec(id, notify.as_ref()).await?;
         reporter.step(format!("starting {}", spec.command.join(" ")));
         Cgroup::create(spec.cgroup.clone()).map_err(LaunchError::Spawn)?;
+        self.path
+            .count(id, &spec.cgroup)
+            .map_err(CheckError::from)?;
         reader::set_aside(&spec.output).map_err(LaunchError::Spawn)?;
         let child = launch::launch(&spec).await?;
         self.born(id, child).await;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Places, ServiceConfig, Undeclared},
-    datapath::{Declared, Pins, ServicePath},
+    datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{keeper::Keeper, life::Main},
     rollout::GenerationState,
     store::{Ledger, Remembered},
@@ -32,7 +32,7 @@ impl Service {
         root: &Cgroup,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
-        let parking = cgroup.child("parking");
+        let parking = cgroup.child(PARKING);
         Cgroup::create(parking.path().to_owned()).map_err(|source| OpenError::Cgroup {
             path: parking.path().to_owned(),
             source,
@@ -196,7 +196,7 @@ fn give_up_groups(
     cgroup: &Cgroup,
     pins: &Pins,
 ) -> Result<(), OpenError> {
-    let parking = cgroup.child("parking");
+    let parking = cgroup.child(PARKING);
     let generations_run = cgroup.pids().len() > parking.pids().len();
     if generations_run {
         return Err(OpenError::GroupsChanged);

@@ -77,7 +77,7 @@ impl Service {
         };
         let socket = self.keeper().take(parked)?;
         group.attach(&socket)?;
-        self.path.tag(&socket, parked.cookie, None, 0)?;
+        self.path.note_listener(parked.cookie, None)?;
         match group.park(&socket, parked.cookie) {
             // It has its slot already: an earlier agent put it there.
             Err(DatapathError::Slot { source, .. })

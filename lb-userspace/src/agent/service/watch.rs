@@ -11,7 +11,7 @@ use super::{Service, books::Books};
 use crate::{
     clock,
     config::{HandOver, ServiceConfig},
-    datapath::{DatapathError, Events},
+    datapath::{DatapathError, Events, PARKING},
     generation::{
         keeper::Keeper,
         life::{self, Main},
@@ -106,7 +106,7 @@ impl Service {
             }
         }
         tracing::error!(service = self.name(), "the keeper ended; starting it again");
-        let parking = self.cgroup.child("parking");
+        let parking = self.cgroup.child(PARKING);
         let started = Keeper::find_or_start(self.places.keeper(self.name()), &parking).await;
         let error = match started {
             Ok((keeper, _)) => {
@@ -122,7 +122,7 @@ impl Service {
     }
 
     async fn heard(&self, events: &[Event]) {
-        let parking = self.cgroup.child("parking").id().ok();
+        let parking = self.cgroup.child(PARKING).id().ok();
         let inherits = self.config.hand_over == HandOver::Inherit;
         let mut books = self.books.lock().await;
         for event in events {
@@ -153,6 +153,9 @@ impl Service {
             self.release_parked(&mut books);
         }
         self.expire(&mut books);
+        for ended in books.generations.iter().filter(|g| !g.state.is_live()) {
+            self.path.stop_counting(ended.id);
+        }
         self.forget_closed(&books);
         let outputs: Vec<_> = books
             .generations

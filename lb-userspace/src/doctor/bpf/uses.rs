@@ -29,16 +29,11 @@ pub(super) const PROGRAM_TYPES: [Use; 3] = [
 ];
 
 /// Map types.
-pub(super) const MAP_TYPES: [Use; 7] = [
+pub(super) const MAP_TYPES: [Use; 6] = [
     Use {
         name: "reuseport_sockarray",
         cost: "there is nowhere to put listeners: hotlb does not work",
         advice: "use a kernel with CONFIG_INET, 4.19 or later",
-    },
-    Use {
-        name: "sk_storage",
-        cost: "a connection does not know its generation and is not counted",
-        advice: "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_NET, 5.2 or later",
     },
     Use {
         name: "ringbuf",
