@@ -150,7 +150,7 @@ mod tests {
     fn all_there() {
         let found = findings(&Bpf::all(&Support::Yes), &Rights::all());
         assert!(found.iter().all(|finding| finding.verdict == Verdict::Ok));
-        assert_eq!(found.len(), 3 + 7 + 2 + 5);
+        assert_eq!(found.len(), PROGRAM_TYPES.len() + MAP_TYPES.len() + 2 + 5);
     }
 
     #[test]
