@@ -52,11 +52,14 @@ fn show(name: &str, upgrades: usize, outcome: &Outcome) {
 
 fn with_hotlb(upgrades: usize) -> Result<Outcome> {
     let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
-    host.upgrade("gen0", &nginx(&host, 0)?)?;
+    host.upgrade("gen0", &nginx(&host, 0, Signal::SIGQUIT)?)?;
     let load = Load::start(host.netns(), Plan::new(TARGET.parse()?))?;
     for number in 1..=upgrades {
         load.wait_more(BETWEEN, LIMIT)?;
-        host.upgrade(&format!("gen{number}"), &nginx(&host, number)?)?;
+        host.upgrade(
+            &format!("gen{number}"),
+            &nginx(&host, number, Signal::SIGQUIT)?,
+        )?;
     }
     load.wait_more(BETWEEN, LIMIT)?;
     load.stop()
@@ -65,11 +68,11 @@ fn with_hotlb(upgrades: usize) -> Result<Outcome> {
 fn bare(upgrades: usize, migrate: &str, signal: Signal) -> Result<Outcome> {
     let host = Host::without_agent()?;
     host.netns().sysctl("net/ipv4/tcp_migrate_req", migrate)?;
-    let mut current = start(&host, 0, 1)?;
+    let mut current = start(&host, 0, 1, signal)?;
     let load = Load::start(host.netns(), Plan::new(TARGET.parse()?))?;
     for number in 1..=upgrades {
         load.wait_more(BETWEEN, LIMIT)?;
-        let mut former = std::mem::replace(&mut current, start(&host, number, 2)?);
+        let mut former = std::mem::replace(&mut current, start(&host, number, 2, signal)?);
         former.signal(signal)?;
         former.wait(LIMIT)?;
     }
@@ -78,8 +81,8 @@ fn bare(upgrades: usize, migrate: &str, signal: Signal) -> Result<Outcome> {
 }
 
 /// Starts one more nginx on the port and waits until `listeners` sockets listen there.
-fn start(host: &Host, number: usize, listeners: usize) -> Result<Process> {
-    let line = nginx(host, number)?;
+fn start(host: &Host, number: usize, listeners: usize, signal: Signal) -> Result<Process> {
+    let line = nginx(host, number, signal)?;
     let (program, arguments) = line.split_first().context("an empty command line")?;
     let process = Process::start(
         host.netns().command(program).args(arguments),
@@ -97,10 +100,13 @@ fn start(host: &Host, number: usize, listeners: usize) -> Result<Process> {
     Ok(process)
 }
 
-/// A single process, so that a kill takes all of it.
-fn nginx(host: &Host, number: usize) -> Result<Vec<String>> {
-    Nginx::new(&format!("gen{number}"))
-        .single_process()
-        .listen("0.0.0.0:8080 reuseport")
-        .command(host.directory())
+/// One worker. A master to end in order by, for a single process takes SIGQUIT for "at once"; no
+/// master where it is killed, so that the kill takes all of it.
+fn nginx(host: &Host, number: usize, signal: Signal) -> Result<Vec<String>> {
+    let nginx = Nginx::new(&format!("gen{number}")).listen("0.0.0.0:8080 reuseport");
+    let nginx = match signal {
+        Signal::SIGKILL => nginx.single_process(),
+        _ => nginx,
+    };
+    nginx.command(host.directory())
 }
