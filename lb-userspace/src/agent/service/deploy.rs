@@ -54,7 +54,11 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
         books.deploying = None;
-        let result = result.and_then(|()| Ok(still_starting(&books, id)?));
+        // Whoever stopped it meanwhile is the reason for whatever else failed.
+        let result = match (result, still_starting(&books, id)) {
+            (Ok(()) | Err(BringUpError::Launch(_)), Err(stopped)) => Err(stopped.into()),
+            (result, _) => result,
+        };
         let result = match result {
             Ok(()) => Ok(()),
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
