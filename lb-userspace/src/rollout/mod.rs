@@ -1,6 +1,7 @@
 //! What follows from what: pure decisions about generations. No IO, no clock, no logging.
 
 mod decide;
+mod phase;
 mod state;
 
 pub mod recipe;
@@ -9,4 +10,5 @@ pub use decide::{
     Member, RollbackWay, Standing, Unpromotable, cannot_promote, cannot_stop, fallback,
     rollback_way,
 };
+pub use phase::Phase;
 pub use state::GenerationState;
