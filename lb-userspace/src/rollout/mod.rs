@@ -3,6 +3,7 @@
 mod decide;
 mod phase;
 mod state;
+mod step;
 
 pub mod recipe;
 
@@ -12,3 +13,4 @@ pub use decide::{
 };
 pub use phase::Phase;
 pub use state::GenerationState;
+pub use step::{Course, Effect, Event, diagram, step, work};
