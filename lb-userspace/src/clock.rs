@@ -15,6 +15,16 @@ pub fn unix_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Time since the host was started, the time it slept included (`CLOCK_BOOTTIME`): it means the
+/// same to every agent of one boot, and nobody can set it.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
+}
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
@@ -25,11 +35,28 @@ impl Deadline {
         Self(now() + duration)
     }
 
+    /// This moment.
+    pub fn at(moment: Instant) -> Self {
+        Self(moment)
+    }
+
     /// What is left, or `None` when it is over.
     pub fn left(self) -> Option<Duration> {
         self.0
             .checked_duration_since(now())
             .filter(|left| !left.is_zero())
+    }
+
+    /// The later of two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
+    /// The earlier of two.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
     }
 
     /// The moment, for `tokio::time::timeout_at`.

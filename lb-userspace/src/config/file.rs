@@ -5,15 +5,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
-    service::{DrainPolicy, HandOver, ServiceConfig, Undeclared},
+    policy_tables::{DrainTable, Keep, Span},
+    service::{HandOver, ServiceConfig, Undeclared},
 };
 use crate::sys::users::Identity;
 
@@ -89,21 +88,14 @@ struct ServiceTable {
     ready_timeout: Option<Span>,
     #[serde(default)]
     drain: DrainTable,
-    keep: Option<Span>,
+    bake: Option<Span>,
+    keep: Option<Keep>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HealthTable {
     http: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct DrainTable {
-    signal: Option<SignalName>,
-    signal_after: Option<Span>,
-    deadline: Option<Span>,
 }
 
 /// An address and port, quoted in the error.
@@ -117,35 +109,6 @@ impl<'de> Deserialize<'de> for Listen {
                 "\"{text}\" is no address with a port, like \"0.0.0.0:8080\" or \"[::]:8080\""
             ))
         })
-    }
-}
-
-/// A duration as people write it: "30s", "1m 30s".
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map(Span)
-            .map_err(|error| de::Error::custom(format!("\"{text}\" is no duration: {error}")))
-    }
-}
-
-struct SignalName(Signal);
-
-impl<'de> Deserialize<'de> for SignalName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let upper = text.to_ascii_uppercase();
-        let name = if upper.starts_with("SIG") {
-            upper
-        } else {
-            format!("SIG{upper}")
-        };
-        name.parse()
-            .map(SignalName)
-            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is no signal")))
     }
 }
 
@@ -240,20 +203,19 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
             }
         })?;
     }
-    let drain = DrainPolicy::default();
-    service.drain = DrainPolicy {
-        signal: table.drain.signal.map(|signal| signal.0),
-        signal_after: table
-            .drain
-            .signal_after
-            .map_or(drain.signal_after, |span| span.0),
-        deadline: table.drain.deadline.map_or(drain.deadline, |span| span.0),
-    };
+    service.drain = table.drain.resolve();
     if let Some(Span(timeout)) = table.ready_timeout {
         service.ready_timeout = timeout;
     }
-    if let Some(Span(keep)) = table.keep {
-        service.keep = keep;
+    if let Some(Span(bake)) = table.bake {
+        service.bake = bake;
+    }
+    if let Some(keep) = table.keep {
+        service.keep = keep.resolve().map_err(|reason| ConfigError::Value {
+            service: name.to_owned(),
+            key: "keep",
+            reason,
+        })?;
     }
     service.hand_over = table.mode;
     service.notify = table.notify;
@@ -293,8 +255,12 @@ fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use nix::sys::signal::Signal;
+
     use super::*;
-    use crate::config::Health;
+    use crate::config::{Health, KeepPolicy};
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())
@@ -316,7 +282,8 @@ mod tests {
             bind = "rewrite"
             ready_timeout = "5s"
             drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
-            keep = "1h"
+            bake = "30s"
+            keep = { generations = 2, for = "1h", freeze = true }
             "#,
         )
         .unwrap();
@@ -329,7 +296,13 @@ mod tests {
             (web.hand_over, web.undeclared),
             (HandOver::Inherit, Undeclared::Rewrite)
         );
-        assert_eq!(web.keep, Duration::from_hours(1));
+        assert_eq!(web.bake, Duration::from_secs(30));
+        let kept = KeepPolicy {
+            generations: 2,
+            time: Duration::from_hours(1),
+            freeze: true,
+        };
+        assert_eq!(web.keep, kept);
     }
 
     #[test]
@@ -346,7 +319,7 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n",
-                "hotlb.toml:3:8: \"soon\" is no duration",
+                "keep: \"soon\" is no duration",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\ndrain = { signal = \"HUHU\" }\n",

@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{
+    ConfigError,
+    policy::{DrainPolicy, KeepPolicy},
+};
 use crate::sys::{listener::Twin, users::Identity};
 
 /// A service as the agent runs it.
@@ -29,8 +31,10 @@ pub struct ServiceConfig {
     pub ready_timeout: Duration,
     /// How a generation is drained.
     pub drain: DrainPolicy,
-    /// How long a drained generation stays up, for a rollback by one store.
-    pub keep: Duration,
+    /// How long a generation is on probation after a promote; zero for not at all.
+    pub bake: Duration,
+    /// What becomes of drained generations.
+    pub keep: KeepPolicy,
 }
 
 /// How a candidate is asked whether it serves.
@@ -51,6 +55,22 @@ pub enum HandOver {
     Overlap,
     /// The agent opens them and passes them on as `LISTEN_FDS`.
     Inherit,
+    /// The server cannot run twice: clients wait while one generation ends and the next starts.
+    Parked,
+    /// Overlap, until a second instance ended by itself beside the first: parked from then on.
+    Auto,
+}
+
+impl HandOver {
+    /// The name in the configuration and in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Inherit => "inherit",
+            Self::Parked => "parked",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// What happens to a bind of the service's port on an undeclared address.
@@ -62,28 +82,6 @@ pub enum Undeclared {
     Refuse,
     /// It goes to the declared address of its family.
     Rewrite,
-}
-
-/// How a generation is drained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainPolicy {
-    /// What tells the server to finish; `None`: what its kind understands
-    /// ([`crate::rollout::recipe`]).
-    pub signal: Option<Signal>,
-    /// How long its connections may end by themselves before the signal.
-    pub signal_after: Duration,
-    /// When what is left is ended, counted from the signal.
-    pub deadline: Duration,
-}
-
-impl Default for DrainPolicy {
-    fn default() -> Self {
-        Self {
-            signal: None,
-            signal_after: Duration::from_secs(2),
-            deadline: Duration::from_secs(30),
-        }
-    }
 }
 
 impl ServiceConfig {
@@ -110,7 +108,8 @@ impl ServiceConfig {
             undeclared: Undeclared::default(),
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
-            keep: Duration::from_mins(10),
+            bake: Duration::ZERO,
+            keep: KeepPolicy::default(),
         })
     }
 

@@ -5,6 +5,7 @@ mod phase;
 mod state;
 mod step;
 
+pub mod predict;
 pub mod recipe;
 
 pub use decide::{

@@ -59,7 +59,7 @@ pub struct Remembered {
     pub main: Option<(u32, u64)>,
     /// Why it is in this state, if there is something to say.
     pub reason: Option<String>,
-    /// When it came into this state, in seconds since 1970.
+    /// When it came into this state, in seconds since the host was started.
     pub since: u64,
     /// Its counts that are not in the kernel any more.
     pub counted: ConnectionCounts,

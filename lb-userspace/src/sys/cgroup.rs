@@ -103,6 +103,40 @@ impl Cgroup {
         }
     }
 
+    /// Stops every process in it where it is (`cgroup.freeze`, kernel 5.2+). The kernel says in
+    /// `cgroup.events` when all have.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT where the kernel or the tree has no freezer.
+    pub fn freeze(&self) -> io::Result<()> {
+        fs::write(self.0.join("cgroup.freeze"), "1")
+    }
+
+    /// Has frozen processes run on; nothing for those that run.
+    pub fn thaw(&self) -> io::Result<()> {
+        match fs::write(self.0.join("cgroup.freeze"), "0") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Whether it is told to be frozen.
+    pub fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.0.join("cgroup.freeze")).is_ok_and(|value| value.trim() == "1")
+    }
+
+    /// Has the kernel give up what it can of the memory charged here (`memory.reclaim`, kernel
+    /// 5.19+, where the memory controller is on this tree).
+    pub fn reclaim(&self) -> io::Result<()> {
+        let charged = fs::read_to_string(self.0.join("memory.current"))?;
+        match fs::write(self.0.join("memory.reclaim"), charged.trim()) {
+            // It gave up some, if not all.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            result => result,
+        }
+    }
+
     /// Signals every process in it; those that ended meanwhile are passed over.
     pub fn signal(&self, signal: Signal) {
         for pid in self.pids() {

@@ -64,3 +64,14 @@ pub fn deepen(listener: impl AsFd) -> io::Result<()> {
 pub fn cookie(socket: impl AsFd) -> io::Result<u64> {
     Ok(socket_cookie(socket)?)
 }
+
+/// Shuts a socket down for everybody who has it. A listener stops listening; who waits in its
+/// queue moves to another socket of the group.
+pub fn shut_down(socket: impl AsFd, how: std::net::Shutdown) -> io::Result<()> {
+    let how = match how {
+        std::net::Shutdown::Read => rustix::net::Shutdown::Read,
+        std::net::Shutdown::Write => rustix::net::Shutdown::Write,
+        std::net::Shutdown::Both => rustix::net::Shutdown::Both,
+    };
+    Ok(rustix::net::shutdown(socket, how)?)
+}

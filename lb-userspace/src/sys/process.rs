@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use nix::sys::signal::Signal;
 use procfs::process::{FDTarget, Process};
 
 use super::reader::printable;
@@ -65,6 +66,16 @@ pub fn start_time(pid: u32) -> Option<u64> {
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let stat = process.stat().ok()?;
     (stat.state != 'Z').then_some(stat.starttime)
+}
+
+/// Whether a process has a handler for `signal`; one that has none dies of most.
+pub fn catches(pid: u32, signal: Signal) -> bool {
+    let bit = 1_u64 << (signal as i32 - 1).clamp(0, 63);
+    i32::try_from(pid)
+        .ok()
+        .and_then(|pid| Process::new(pid).ok())
+        .and_then(|process| process.status().ok())
+        .is_some_and(|status| status.sigcgt & bit != 0)
 }
 
 /// The id of this boot: pids, cookies and pins of another one mean nothing.

@@ -6,8 +6,9 @@ use std::{
 };
 
 use lb_common::GenerationId;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
 
+use super::drain::Drain;
 use crate::{
     clock,
     datapath::ConnectionCounts,
@@ -41,7 +42,7 @@ pub(super) struct Generation {
     pub(super) main: Option<(u32, u64)>,
     /// Why it is in this state.
     pub(super) reason: Option<String>,
-    /// Since when, in seconds since 1970.
+    /// Since when, in seconds since the host was started.
     pub(super) since: u64,
     /// Its counts that are not in the kernel: of earlier lives, and its own once its seat is
     /// another's.
@@ -62,8 +63,14 @@ pub(super) struct Generation {
     pub(super) was_ready: bool,
     /// How it ended, once it has. Receivers wait for that; the watch task sends.
     pub(super) ended: watch::Sender<Option<String>>,
-    /// The task that drains it.
-    pub(super) drain: Option<AbortHandle>,
+    /// How far its drain is, while it drains or ends.
+    pub(super) drain: Option<Drain>,
+    /// A rollout that may still go back to it keeps it as it is.
+    pub(super) held: bool,
+    /// It is ended once it is drained, not kept.
+    pub(super) unwanted: bool,
+    /// Why it could not be frozen, if it should have been.
+    pub(super) not_frozen: Option<String>,
 }
 
 impl Generation {
@@ -78,12 +85,12 @@ impl Generation {
         );
         self.state = state;
         self.reason = reason;
-        self.since = clock::unix_seconds();
+        self.since = clock::since_boot().as_secs();
     }
 
     /// Stops draining it.
     pub(super) fn undrain(&mut self) {
-        if let Some(drain) = self.drain.take() {
+        if let Some(mut drain) = self.drain.take() {
             drain.abort();
         }
     }

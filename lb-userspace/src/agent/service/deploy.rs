@@ -127,7 +127,7 @@ impl Service {
             env: request.env.clone(),
             main: None,
             reason: None,
-            since: clock::unix_seconds(),
+            since: clock::since_boot().as_secs(),
             counted,
             steered: BTreeSet::new(),
             unsteered: 0,
@@ -138,6 +138,9 @@ impl Service {
             unseated: false,
             ended: watch::Sender::new(None),
             drain: None,
+            held: false,
+            unwanted: false,
+            not_frozen: None,
         });
         books.forget_old();
         self.settle(&mut books);

@@ -162,8 +162,8 @@ impl Service {
             cgroup,
             main: remembered.main,
             reason,
-            since: if changed {
-                crate::clock::unix_seconds()
+            since: if changed || !same_boot {
+                crate::clock::since_boot().as_secs()
             } else {
                 remembered.since
             },
@@ -177,6 +177,9 @@ impl Service {
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
+            held: false,
+            unwanted: false,
+            not_frozen: None,
         })
     }
 }

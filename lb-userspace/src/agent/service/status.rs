@@ -126,7 +126,7 @@ impl Service {
             pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
             command: generation.command.clone(),
             reason: generation.reason.clone(),
-            for_seconds: clock::unix_seconds().saturating_sub(generation.since),
+            for_seconds: clock::since_boot().as_secs().saturating_sub(generation.since),
             connections: self.counts(generation),
             listeners: found
                 .iter()

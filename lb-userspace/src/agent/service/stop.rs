@@ -8,12 +8,17 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Pace, Service, VerbError, books::Books, report::Reporter};
+use super::{
+    Pace, Service, VerbError,
+    books::Books,
+    drain::{Drain, DrainStep},
+    report::Reporter,
+};
 use crate::{
     api::wire::Done,
     clock::Deadline,
     generation::life,
-    rollout::{self, GenerationState, recipe},
+    rollout::{self, GenerationState},
     store::Ledger,
     sys::process,
 };
@@ -82,7 +87,11 @@ impl Service {
     /// Waits until whoever ends the generation has done so: a second signal would have many
     /// servers quit at once.
     async fn await_end(&self, id: GenerationId) {
-        let mut pace = Pace::until(Deadline::after(self.config.drain.deadline + 2 * GONE));
+        let policy = &self.config.drain;
+        let longest = policy.long_lived.map_or(policy.deadline, |long| {
+            long.deadline.max(policy.deadline)
+        });
+        let mut pace = Pace::until(Deadline::after(longest + 2 * GONE));
         loop {
             let state = self.books.lock().await.get(id).map(|g| g.state);
             if state != Some(GenerationState::Stopping) || !self.look_again(&mut pace).await {
@@ -103,98 +112,104 @@ impl Service {
 
     /// Ends a generation without anybody waiting for it.
     pub(super) fn stop_in_background(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
-        if let Some(generation) = books.get_mut(id)
-            && generation.state.is_live()
-            && generation.state != GenerationState::Active
-        {
-            generation.undrain();
-            generation.enter(GenerationState::Stopping, None);
-            self.word_follows(books);
-        }
+        self.mark_stopping(books, id);
         let service = Arc::clone(self);
         tokio::spawn(async move { service.end(id).await });
     }
 
-    /// Takes it out of the choice and marks it; from here on no connection reaches it. Says whose
-    /// it is to end it.
-    fn begin_stop(&self, books: &mut Books, id: GenerationId) -> Ending {
+    /// Takes it out of the choice: from here on no connection reaches it.
+    fn mark_stopping(&self, books: &mut Books, id: GenerationId) {
+        let deadline = self.config.drain.deadline;
+        let live = self.path.live(Some(id));
         let going_down = books.ending;
         let Some(generation) = books.get_mut(id) else {
-            return Ending::NotToBe;
+            return;
         };
-        if generation.state == GenerationState::Active && !going_down {
-            return Ending::NotToBe; // it was promoted meanwhile
+        let can_stop = generation.state != GenerationState::Active || going_down;
+        if !can_stop || matches!(generation.state, GenerationState::Stopping) || !generation.state.is_live() {
+            return;
         }
-        if generation.state.is_live() && generation.state != GenerationState::Stopping {
-            generation.undrain();
-            generation.enter(GenerationState::Stopping, None);
-            self.word_follows(books);
+        match &mut generation.drain {
+            // Its time began with the drain.
+            Some(drain) if !going_down => {
+                drain.abort();
+                drain.step = DrainStep::Finishing;
+            }
+            _ => {
+                generation.undrain();
+                generation.drain = Some(Drain::end_now(live, deadline));
+            }
         }
+        let reason = generation.reason.take();
+        generation.enter(GenerationState::Stopping, reason);
+        self.word_follows(books);
+    }
+
+    /// Says whose it is to end a generation.
+    fn begin_stop(&self, books: &mut Books, id: GenerationId) -> Ending {
+        self.mark_stopping(books, id);
         match books.get_mut(id) {
+            None => Ending::NotToBe,
+            Some(generation) if generation.state == GenerationState::Active => Ending::NotToBe,
             Some(generation) if generation.being_ended => Ending::Others,
             Some(generation) => {
                 generation.being_ended = generation.state.is_live();
                 Ending::Ours
             }
-            None => Ending::NotToBe,
         }
     }
 
-    /// Ends a generation and waits until it is gone: its signal to its first process, then
-    /// SIGKILL to all of it at the deadline.
+    /// Ends a generation and waits until it is gone: its signal to its first process, then, at
+    /// the deadline, what the operator wants done with what is left.
     pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
-        let (cgroup, main, signal) = {
+        let ending = {
             let mut books = self.books.lock().await;
             let ending = self.begin_stop(&mut books, id);
             self.settle(&mut books);
-            match ending {
-                Ending::Ours => {}
-                Ending::NotToBe => return,
-                Ending::Others => {
-                    drop(books);
-                    return self.await_end(id).await;
-                }
-            }
+            ending
+        };
+        match ending {
+            Ending::Ours => self.end_ours(id).await,
+            Ending::Others => self.await_end(id).await,
+            Ending::NotToBe => {}
+        }
+    }
+
+    async fn end_ours(self: &Arc<Self>, id: GenerationId) {
+        let recipe = self.recipe(id).await;
+        let (cgroup, main, deadline) = {
+            let books = self.books.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
-            let program = generation.command.first().map_or("", String::as_str);
-            let signal = self.config.drain.signal;
-            (
-                generation.cgroup.clone(),
-                generation.main,
-                signal.unwrap_or_else(|| recipe::graceful_signal(program)),
-            )
+            let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
+            (generation.cgroup.clone(), generation.main, deadline)
         };
-        let deadline = Deadline::after(self.config.drain.deadline);
+        let deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
         if cgroup.is_populated() {
-            match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
-                Some((pid, _)) => send(pid, signal),
-                None => cgroup.signal(signal),
-            }
-            let gone = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
-            if gone.is_err() {
-                cut = Some(self.path.live(Some(id)));
-                if let Err(error) = cgroup.kill() {
-                    tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
-                }
-                let gone = tokio::time::timeout(GONE, life::emptied(&cgroup)).await;
-                if gone.is_err() {
-                    tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
+            let signal = recipe.map_or(Signal::SIGTERM, |recipe| recipe.signal);
+            if deadline.left().is_some() {
+                self.thaw(&cgroup);
+                match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
+                    Some((pid, _)) => send(pid, signal),
+                    None => cgroup.signal(signal),
                 }
             }
+            cut = self.gone_by(id, &cgroup, deadline).await;
         }
         let mut books = self.books.lock().await;
         self.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
         {
-            let reason = cut.map(|cut| {
-                let limit = humantime::format_duration(self.config.drain.deadline);
-                format!("killed after {limit}, {cut} connections cut")
-            });
+            let limit = humantime::format_duration(self.config.drain.deadline);
+            let reason = match cut {
+                Some(cut) => Some(format!("killed after {limit}, {cut} connections cut")),
+                None => generation.reason.take(),
+            };
             generation.cut = cut;
+            generation.undrain();
             generation.enter(GenerationState::Stopped, reason);
         }
         self.settle(&mut books);

@@ -171,7 +171,7 @@ impl Service {
 
     /// Ends what has been on standby long enough.
     fn expire(self: &Arc<Self>, books: &mut Books) {
-        let now = clock::unix_seconds();
+        let now = clock::since_boot().as_secs();
         let keep = self.config.keep.as_secs();
         let over: Vec<GenerationId> = books
             .generations

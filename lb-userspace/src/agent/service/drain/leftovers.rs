@@ -1,0 +1,113 @@
+//! When a server is told to end, and what becomes of what is left at the deadline.
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::{super::Service, DrainStep};
+use crate::{
+    clock::Deadline,
+    config::Leftovers,
+    generation::life,
+    rollout::recipe::{self, Recipe},
+    sys::{cgroup::Cgroup, process},
+};
+
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+/// How long a server has to end by itself once its last connections were closed.
+const LAST: Duration = Duration::from_millis(500);
+
+impl Service {
+    /// How the generation is told to end.
+    pub(in crate::agent::service) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
+        let books = self.books.lock().await;
+        let generation = books.get(id)?;
+        let program = generation.command.first().map_or("", String::as_str);
+        let main = generation.main.map(|(pid, _)| pid);
+        Some(recipe::ending(
+            program,
+            self.config.drain.signal,
+            |signal| main.is_some_and(|pid| process::catches(pid, signal)),
+        ))
+    }
+
+    /// Until when connections may end by themselves: for `signal_after`; until the deadline where
+    /// the signal would cut them.
+    pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
+        let recipe = self.recipe(id).await?;
+        let policy = &self.config.drain;
+        let books = self.books.lock().await;
+        let began = books.get(id)?.drain.as_ref()?.began;
+        let finishes = recipe.finishes || policy.leftovers == Leftovers::Keep;
+        let wait = if finishes {
+            policy.signal_after.min(policy.deadline)
+        } else {
+            policy.deadline
+        };
+        Some(Deadline::at(began + wait))
+    }
+
+    /// Waits until the generation's processes are gone, ending what is left at the deadline.
+    /// Says how many connections were cut.
+    pub(in crate::agent::service) async fn gone_by(
+        self: &Arc<Self>,
+        id: GenerationId,
+        cgroup: &Cgroup,
+        deadline: Deadline,
+    ) -> Option<u64> {
+        let emptied = life::emptied(cgroup);
+        if tokio::time::timeout_at(deadline.instant(), emptied).await.is_ok() {
+            return None;
+        }
+        let mut cut = 0;
+        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.ending {
+            self.enter_step(id, DrainStep::LongLived).await;
+            // For as long as they last; the operator said so.
+            let _unwatched = life::emptied(cgroup).await;
+            return None;
+        }
+        if let Some(later) = self.long_lived_deadline(id).await {
+            cut += self.cut(id, true).await;
+            self.enter_step(id, DrainStep::LongLived).await;
+            let emptied = life::emptied(cgroup);
+            if tokio::time::timeout_at(later.instant(), emptied).await.is_ok() {
+                return Some(cut);
+            }
+        }
+        cut += self.cut(id, false).await;
+        self.kill(cgroup).await;
+        Some(cut)
+    }
+
+    /// When long-lived connections are ended, if they may stay longer and there are any.
+    async fn long_lived_deadline(&self, id: GenerationId) -> Option<Deadline> {
+        let long = self.config.drain.long_lived?;
+        if self.books.lock().await.ending {
+            return None;
+        }
+        let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;
+        let later = Deadline::at(began + long.deadline);
+        later.left()?;
+        let stay = self.left(id, |age| age.is_none_or(|age| age >= long.after)).await;
+        (!stay.is_empty()).then_some(later)
+    }
+
+    /// Kills what is left, and waits until it is gone.
+    async fn kill(&self, cgroup: &Cgroup) {
+        // Servers that see their last connections end may end in order.
+        if self.config.drain.leftovers == Leftovers::Close {
+            let ended = tokio::time::timeout(LAST, life::emptied(cgroup)).await;
+            if ended.is_ok() {
+                return;
+            }
+        }
+        if let Err(error) = cgroup.kill() {
+            tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
+        }
+        let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;
+        if gone.is_err() {
+            tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
+        }
+    }
+}

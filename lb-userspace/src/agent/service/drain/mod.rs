@@ -1,0 +1,89 @@
+//! Drain: from "gets no new connection" to "has none left".
+//!
+//! In order, each step as short as the kernel's own counts allow: the accept queues empty, or are
+//! moved; HTTP/1 clients are asked to leave; the server's signal; the deadline, with what is done
+//! about the leftovers. Several generations drain at once, each by a task of its own.
+
+mod leftovers;
+mod progress;
+mod queue;
+
+use std::sync::Arc;
+
+use lb_common::GenerationId;
+
+pub(super) use progress::{Drain, DrainStep};
+
+use super::{Pace, Service, books::Books};
+use crate::rollout::GenerationState;
+
+impl Service {
+    /// Drains a generation in the background. Its connections, those in its accept queues
+    /// included, may end by themselves for `signal_after`; a generation that has none left runs
+    /// on as standby, any other is told to end.
+    pub(super) fn drain(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+        let live = self.path.live(Some(id));
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        generation.undrain();
+        if !generation.state.can_serve() {
+            return; // it ended, or is being ended
+        }
+        generation.held = false;
+        if generation.state != GenerationState::Draining {
+            generation.enter(GenerationState::Draining, None);
+        }
+        let service = Arc::clone(self);
+        let task = tokio::spawn(async move { service.drained(id).await });
+        let deadline = self.config.drain.deadline;
+        generation.drain = Some(Drain::begin(live, deadline, task.abort_handle()));
+    }
+
+    async fn drained(self: &Arc<Self>, id: GenerationId) {
+        let hung = self.empty_queues(id).await;
+        self.leave_by_themselves(id).await;
+        let mut books = self.books.lock().await;
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        if generation.state != GenerationState::Draining {
+            return;
+        }
+        if let Some(hung) = &hung {
+            generation.reason = Some(hung.clone());
+        }
+        let kept = self.config.keep.keeps() && hung.is_none() && !generation.unwanted;
+        if self.path.live(Some(id)) == 0 && kept {
+            generation.undrain();
+            generation.enter(GenerationState::Standby, None);
+            self.freeze(&books, id);
+        } else {
+            self.stop_in_background(&mut books, id);
+        }
+        self.settle(&mut books);
+    }
+
+    /// Waits until the generation has no connection left, or for as long as the server is not to
+    /// be told to end; HTTP/1 clients are asked to leave meanwhile.
+    async fn leave_by_themselves(&self, id: GenerationId) {
+        let Some(until) = self.signal_time(id).await else {
+            return;
+        };
+        self.enter_step(id, DrainStep::Leaving).await;
+        let mut pace = Pace::until(until);
+        while self.path.live(Some(id)) > 0 {
+            self.ask_to_leave(id).await;
+            if !self.look_again(&mut pace).await {
+                return;
+            }
+        }
+    }
+
+    async fn enter_step(&self, id: GenerationId, step: DrainStep) {
+        let mut books = self.books.lock().await;
+        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
+            drain.step = step;
+        }
+    }
+}

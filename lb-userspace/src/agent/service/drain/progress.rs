@@ -1,0 +1,100 @@
+//! How far a drain is.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+
+use crate::{
+    api::wire::DrainStatus,
+    clock::{self, Deadline},
+    rollout::predict,
+};
+
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::agent::service) enum DrainStep {
+    /// The accept queues.
+    Queues,
+    /// Connections that end by themselves, or are asked to.
+    Leaving,
+    /// The server, which has been told to finish.
+    Finishing,
+    /// Connections that may stay longer.
+    LongLived,
+}
+
+impl DrainStep {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Queues => "queues",
+            Self::Leaving => "leaving",
+            Self::Finishing => "finishing",
+            Self::LongLived => "long_lived",
+        }
+    }
+}
+
+/// A drain that goes on.
+#[derive(Debug)]
+pub(in crate::agent::service) struct Drain {
+    /// When it began.
+    pub(in crate::agent::service) began: Instant,
+    /// Connections there were then.
+    initially: u64,
+    /// What it waits for.
+    pub(in crate::agent::service) step: DrainStep,
+    /// When what is left is ended.
+    pub(in crate::agent::service) deadline: Deadline,
+    /// The task that does it, until the generation is told to end.
+    task: Option<AbortHandle>,
+}
+
+impl Drain {
+    /// A drain that begins now, with `initially` connections.
+    pub(super) fn begin(initially: u64, deadline: Duration, task: AbortHandle) -> Self {
+        Self {
+            began: clock::now(),
+            initially,
+            step: DrainStep::Queues,
+            deadline: Deadline::after(deadline),
+            task: Some(task),
+        }
+    }
+
+    /// An end that was asked for, without a drain before it.
+    pub(in crate::agent::service) fn end_now(initially: u64, deadline: Duration) -> Self {
+        Self {
+            began: clock::now(),
+            initially,
+            step: DrainStep::Finishing,
+            deadline: Deadline::after(deadline),
+            task: None,
+        }
+    }
+
+    /// Ends the task; what it has begun stays.
+    pub(in crate::agent::service) fn abort(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    /// As `status` shows it, with `left` connections.
+    pub(in crate::agent::service) fn status(&self, left: u64) -> DrainStatus {
+        let elapsed = self.began.elapsed();
+        let to_deadline = self.deadline.left().unwrap_or_default();
+        let predicted = predict::remaining(self.initially, left, elapsed);
+        DrainStatus {
+            step: self.step.name().to_owned(),
+            initially: self.initially,
+            left,
+            elapsed_ms: millis(elapsed),
+            deadline_in_ms: millis(to_deadline),
+            predicted_ms: predicted.map(|p| millis(p.min(to_deadline))),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+//! The accept queues of a generation that gets no new connection.
+
+use std::{net::Shutdown, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::super::{Pace, Service};
+use crate::{
+    clock::Deadline,
+    generation::listeners,
+    sys::{
+        cgroup::Cgroup,
+        listener,
+        sock_diag::{Protocol, Waiting},
+    },
+};
+
+/// Longest wait for a server that does take connections, if slowly.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Service {
+    /// Waits until the generation has taken everybody from its queues. One that takes nobody for
+    /// `hung_after` is hung: its listeners are shut down, upon which the kernel moves who waits
+    /// to the active generation. Says so then.
+    pub(super) async fn empty_queues(&self, id: GenerationId) -> Option<String> {
+        let cgroup = self.books.lock().await.get(id)?.cgroup.clone();
+        let mut pace = Pace::until(Deadline::after(PATIENCE.max(self.config.drain.hung_after)));
+        let mut hung = Deadline::after(self.config.drain.hung_after);
+        let mut fewest = u32::MAX;
+        loop {
+            let listeners = listeners::find(&cgroup, Protocol::Tcp).unwrap_or_default();
+            let waiting: u32 = listeners.iter().map(|listener| listener.queue).sum();
+            if waiting == 0 {
+                return None;
+            }
+            if waiting < fewest {
+                fewest = waiting;
+                hung = Deadline::after(self.config.drain.hung_after);
+            }
+            let over = hung.left().is_none();
+            if (over || !self.look_again(&mut pace).await) && self.active_is_not(id) {
+                shut_down(&cgroup, &listeners);
+                return Some(format!(
+                    "it took nobody from its queue for {}: {waiting} connections were moved",
+                    humantime::format_duration(self.config.drain.hung_after)
+                ));
+            }
+        }
+    }
+
+    /// Whether somebody else can take the connections over.
+    fn active_is_not(&self, id: GenerationId) -> bool {
+        self.path.word().active != Some(id)
+    }
+}
+
+/// Ends the listeners: all their duplicates, the server's own included, stop listening.
+fn shut_down(cgroup: &Cgroup, listeners: &[Waiting]) {
+    for socket in listeners::take(cgroup, listeners).values() {
+        if let Err(error) = listener::shut_down(socket, Shutdown::Read) {
+            tracing::warn!(%error, "a hung listener keeps its queue");
+        }
+    }
+}

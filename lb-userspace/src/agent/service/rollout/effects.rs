@@ -1,0 +1,341 @@
+//! What a rollout does in its phases. Each effect looks first whether it was done already.
+
+use std::time::Duration;
+
+use lb_common::GenerationId;
+
+use super::{
+    super::{Pace, VerbError, switch::{Purpose, hold}},
+    execute::Executor,
+};
+use crate::{
+    clock::{self, Deadline},
+    rollout::{Event, GenerationState},
+    store::{Record, RolloutKind},
+};
+
+/// A candidate that does not answer so many probes in a row has failed its bake.
+const MISSES: u32 = 3;
+/// How often a candidate on probation is probed.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+impl Executor {
+    /// Starts the candidate, unless it runs or cannot run beside the active generation.
+    pub(super) async fn load(&mut self) -> Result<(), VerbError> {
+        let Some(request) = self.plan.start.clone() else {
+            return Ok(());
+        };
+        if self.plan.parked {
+            return Ok(());
+        }
+        let to = self.to()?;
+        let started = self.start_candidate(to, &request).await;
+        match started {
+            Err(VerbError::NeverReady { ended: true, check, .. }) if self.may_park().await => {
+                self.hand_over_parked(check).await;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Starts it and waits until it is ready, or somebody wants something else.
+    pub(super) async fn start_candidate(
+        &mut self,
+        to: GenerationId,
+        request: &crate::api::wire::DeployRequest,
+    ) -> Result<(), VerbError> {
+        let service = std::sync::Arc::clone(&self.service);
+        let reporter = self.reporter.clone();
+        let starting = service.start(to, request, &reporter);
+        tokio::pin!(starting);
+        tokio::select! {
+            started = &mut starting => return started.map(drop),
+            () = self.interruption() => {}
+        }
+        // It finds out that it was stopped, and returns.
+        self.service.end(to).await;
+        starting.await.map(drop)
+    }
+
+    pub(super) fn to(&self) -> Result<GenerationId, VerbError> {
+        self.plan.to().ok_or_else(|| {
+            VerbError::NothingBefore("the journal names no generation".to_owned())
+        })
+    }
+
+    /// What was true when it became ready must be true now.
+    pub(super) async fn probe(&mut self) -> Result<(), VerbError> {
+        if self.plan.parked {
+            return Ok(());
+        }
+        let to = self.to()?;
+        let checked = self.service.check_again(to).await;
+        self.tell_check("candidate", &checked).await;
+        checked
+    }
+
+    async fn tell_check(&self, name: &str, checked: &Result<(), VerbError>) {
+        let detail = match checked {
+            Ok(()) => "its listeners are in place, and it answered".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // One that passes goes without saying, for each word costs a write to the disk.
+        if checked.is_err() {
+            self.note(Record::Check {
+                name: name.to_owned(),
+                ok: false,
+                detail,
+            })
+            .await;
+        }
+    }
+
+    /// The word moves.
+    pub(super) async fn store(&mut self) -> Result<(), VerbError> {
+        if self.plan.parked {
+            return self.store_parked().await;
+        }
+        let to = self.to()?;
+        if self.service.path.word().active == Some(to) {
+            // An agent that was killed did it.
+            let mut books = self.service.books.lock().await;
+            books.previous = self.plan.from();
+            if let Some(from) = self.plan.from() {
+                hold(&mut books, from);
+            }
+            self.service.settle(&mut books);
+            return Ok(());
+        }
+        self.service.switch(to, Purpose::Promote).await?;
+        self.stored();
+        Ok(())
+    }
+
+    /// Notes how long it took until the word had moved.
+    pub(super) fn stored(&mut self) {
+        let took = self.began.elapsed();
+        self.done.steered_us = u64::try_from(took.as_micros()).ok();
+    }
+
+    /// Now that it is active it still answers.
+    pub(super) async fn verify(&mut self) -> Result<(), VerbError> {
+        let to = self.to()?;
+        let word = self.service.path.word();
+        self.note(Record::Word {
+            done: true,
+            active: word.active.map(GenerationId::raw),
+            candidate: word.candidate.map(GenerationId::raw),
+            epoch: word.epoch,
+        })
+        .await;
+        if let Some(us) = self.done.steered_us {
+            #[expect(clippy::cast_precision_loss, reason = "for people")]
+            let value = us as f64 / 1000.0;
+            self.note(Record::Figure {
+                name: "from the request to the store".to_owned(),
+                value,
+                unit: "ms".to_owned(),
+            })
+            .await;
+        }
+        let checked = self.service.answers(to).await;
+        match checked {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.service.not_ready(to, &error).await),
+        }
+    }
+
+    /// Watches the candidate until the bake is over: that it runs, listens and answers.
+    pub(super) async fn watch(&mut self) -> Result<(), VerbError> {
+        if self.plan.bake.is_zero() {
+            return Ok(());
+        }
+        let to = self.to()?;
+        let until = self.bake_until();
+        let mut missed = 0;
+        loop {
+            self.still_active(to).await?;
+            match self.service.answers(to).await {
+                Ok(()) => missed = 0,
+                Err(error) => {
+                    self.still_active(to).await?;
+                    missed += 1;
+                    if missed >= MISSES {
+                        let why = format!("it did not answer {MISSES} probes in a row: {error}");
+                        return Err(self.bake_failed(to, why).await);
+                    }
+                }
+            }
+            // It answered after the end of the bake: a paused agent has not just slept through it.
+            let left = until.saturating_sub(clock::since_boot());
+            if left.is_zero() && missed == 0 {
+                return Ok(());
+            }
+            let step = format!(
+                "{} is active, on probation for {}",
+                self.service.books.lock().await.name_of(to),
+                humantime::format_duration(Duration::from_secs(left.as_secs()))
+            );
+            self.reporter.step(step);
+            self.pause(to, left.min(PROBE_EVERY)).await?;
+        }
+    }
+
+    fn bake_until(&mut self) -> Duration {
+        let bake = self.plan.bake;
+        *self
+            .plan
+            .bake_until
+            .get_or_insert_with(|| clock::since_boot() + bake)
+    }
+
+    /// Waits for the next look, or for a reason to look sooner.
+    async fn pause(&self, to: GenerationId, longest: Duration) -> Result<(), VerbError> {
+        let mut pace = Pace::until(Deadline::after(longest));
+        loop {
+            tokio::select! {
+                () = self.interruption() => return Err(self.called_off()),
+                again = self.service.look_again(&mut pace) => if !again {
+                    return Ok(());
+                },
+            }
+            self.still_active(to).await?;
+        }
+    }
+
+    pub(super) fn called_off(&self) -> VerbError {
+        VerbError::CalledOff {
+            rollout: self.name(),
+            reason: "something else was asked for".to_owned(),
+        }
+    }
+
+    async fn still_active(&self, to: GenerationId) -> Result<(), VerbError> {
+        let why = {
+            let books = self.service.books.lock().await;
+            let generation = books.get(to);
+            if generation.is_some_and(|g| g.state == GenerationState::Active) {
+                if self.service.listens(to) {
+                    return Ok(());
+                }
+                "its listeners are gone".to_owned()
+            } else {
+                generation
+                    .and_then(|g| g.reason.clone())
+                    .unwrap_or_else(|| "it is not active any more".to_owned())
+            }
+        };
+        Err(self.bake_failed(to, why).await)
+    }
+
+    async fn bake_failed(&self, to: GenerationId, why: String) -> VerbError {
+        let books = self.service.books.lock().await;
+        VerbError::BakeFailed {
+            generation: books.name_of(to),
+            why,
+        }
+    }
+
+    /// The former generation gets rid of its connections.
+    pub(super) async fn drain(&mut self) -> Result<(), VerbError> {
+        let Some(from) = self.plan.from() else {
+            return Ok(());
+        };
+        {
+            let mut books = self.service.books.lock().await;
+            if let Some(generation) = books.get_mut(from) {
+                generation.keep = self.plan.keep;
+                if generation.state == GenerationState::Draining && generation.drain.is_none() {
+                    self.service.drain(&mut books, from);
+                }
+            }
+        }
+        self.await_drain(from).await;
+        Ok(())
+    }
+
+    /// Makes the former generation active again; starts it if it has ended.
+    pub(super) async fn store_back(&mut self) -> Result<(), VerbError> {
+        if self.plan.parked {
+            return self.store_back_parked().await;
+        }
+        let away = self.plan.away();
+        let word = self.service.path.word();
+        let Some(back) = self.plan.back() else {
+            self.nobody_active(away).await;
+            return Ok(());
+        };
+        if word.active == Some(back) || self.plan.kind != RolloutKind::Rollback && word.active != away
+        {
+            return self.let_go(back).await;
+        }
+        let back = if self.service.can_take_over(back).await {
+            back
+        } else {
+            let name = self.service.books.lock().await.name_of(back);
+            self.reporter
+                .step(format!("{name} has ended: starting its command again"));
+            self.service.revive(back, &self.reporter).await?
+        };
+        self.service.switch(back, Purpose::Rollback).await?;
+        self.stored();
+        Ok(())
+    }
+
+    /// The former generation is active, or was never asked to leave.
+    async fn let_go(&self, back: GenerationId) -> Result<(), VerbError> {
+        let mut books = self.service.books.lock().await;
+        if let Some(generation) = books.get_mut(back) {
+            generation.held = false;
+        }
+        Ok(())
+    }
+
+    /// Before the rollout nobody was active.
+    async fn nobody_active(&self, away: Option<GenerationId>) {
+        let mut books = self.service.books.lock().await;
+        let word = self.service.path.word();
+        if word.active.is_none() || word.active != away {
+            return;
+        }
+        if let Some(away) = away {
+            self.service.park_everybody(&mut books, away);
+            self.service.drain(&mut books, away);
+        }
+    }
+
+    /// Ends a candidate that this rollout started, unless an operator may want it later.
+    pub(super) async fn discard(&mut self) -> Result<(), VerbError> {
+        let undone = self
+            .interrupt
+            .borrow()
+            .as_ref()
+            .is_some_and(|wanted| wanted.event == Event::Undo);
+        let Some(to) = self.plan.to().filter(|_| self.plan.start.is_some()) else {
+            return Ok(());
+        };
+        let mut books = self.service.books.lock().await;
+        let state = books.get(to).map(|g| g.state);
+        let was_active = books.get(to).is_some_and(|g| g.drain.is_some());
+        match state {
+            Some(GenerationState::Draining) if undone => {}
+            Some(GenerationState::Draining | GenerationState::Standby) => {
+                if let Some(generation) = books.get_mut(to) {
+                    generation.unwanted = true;
+                }
+                if !was_active {
+                    self.service.stop_in_background(&mut books, to);
+                }
+            }
+            Some(GenerationState::Starting) => {
+                let reason = self.plan.reason.clone().unwrap_or_default();
+                self.service.discard(&mut books, to, reason);
+                books.deploying = None;
+            }
+            Some(GenerationState::Ready) => self.service.stop_in_background(&mut books, to),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Carrying a rollout out: journal, then do, then ask what follows.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::watch;
+
+use super::{
+    super::{Reporter, Service, VerbError},
+    plan::{Intent, Interrupt, Plan},
+};
+use crate::{
+    api::wire::Done,
+    rollout::{Course, Effect, Event, Phase, step, work},
+    store::{End, Entry, Outcome, Record, RolloutId, RolloutKind},
+};
+
+/// Carries one rollout out.
+pub(super) struct Executor {
+    pub(super) service: Arc<Service>,
+    pub(super) id: Option<RolloutId>,
+    pub(super) token: u64,
+    pub(super) plan: Plan,
+    pub(super) course: Course,
+    pub(super) reporter: Reporter,
+    pub(super) interrupt: watch::Receiver<Option<Interrupt>>,
+    pub(super) seen: watch::Sender<Phase>,
+    /// When it was asked for.
+    pub(super) began: Instant,
+    /// What an earlier agent journaled of it.
+    pub(super) past: Vec<Entry>,
+    /// Why it is undone.
+    pub(super) failure: Option<VerbError>,
+    pub(super) done: Done,
+}
+
+impl Executor {
+    /// Carries it out from the phase it stands in; returns when it is over.
+    pub(super) async fn run(mut self) -> Result<Done, VerbError> {
+        let mut effects = work(self.course.phase);
+        while !self.course.phase.is_over() {
+            let event = match self.enter().await {
+                Ok(()) => self.work(effects).await,
+                Err(error) => self.failed(error),
+            };
+            (self.course, effects) = step(self.course, event);
+            self.past.clear();
+        }
+        self.close().await;
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.done),
+        }
+    }
+
+    /// An earlier agent's rollout, found again.
+    pub(super) async fn resume(mut self, swapped: bool) -> Result<Done, VerbError> {
+        let (course, _) = step(self.course, Event::Resumed { swapped });
+        if course.phase != self.course.phase {
+            self.past.clear();
+            let phase = self.course.phase.name();
+            let reason = format!("the agent ended during {phase} and was started again");
+            self.failed(VerbError::CalledOff {
+                rollout: self.name(),
+                reason,
+            });
+        }
+        self.course = course;
+        self.run().await
+    }
+
+    /// How it is called.
+    pub(super) fn name(&self) -> String {
+        self.id
+            .map_or_else(|| "the rollout".to_owned(), |id| id.to_string())
+    }
+
+    /// Says that the phase begins, and writes that down. Only before the word has moved is a
+    /// journal that cannot be written a reason to give up.
+    async fn enter(&mut self) -> Result<(), VerbError> {
+        let phase = self.course.phase;
+        self.service.rollout_enters(self.token, phase, &self.plan).await;
+        // Nobody may wait for it.
+        self.seen.send_replace(phase);
+        let intent = Intent {
+            plan: self.plan.clone(),
+            course: self.course,
+        };
+        let state = serde_json::to_value(&intent).unwrap_or_default();
+        let attempt = self.course.attempt;
+        let record = Record::Phase {
+            phase,
+            attempt,
+            state,
+        };
+        match self.record(record).await {
+            Err(error) if phase <= Phase::Swap => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what the phase is about, until that fails or somebody wants something else.
+    async fn work(&mut self, effects: &[Effect]) -> Event {
+        for &effect in effects {
+            if let Some(interrupt) = self.interrupted() {
+                return self.heed(interrupt);
+            }
+            if let Err(error) = self.effect(effect).await {
+                return match self.interrupted() {
+                    Some(interrupt) => self.heed(interrupt),
+                    None => self.failed(error),
+                };
+            }
+        }
+        Event::Passed
+    }
+
+    async fn effect(&mut self, effect: Effect) -> Result<(), VerbError> {
+        match effect {
+            Effect::Hooks(phase) => self.hooks(phase).await,
+            Effect::Load => self.load().await,
+            Effect::Probe => self.probe().await,
+            Effect::Store => self.store().await,
+            Effect::Verify => self.verify().await,
+            Effect::Watch => self.watch().await,
+            Effect::Drain => self.drain().await,
+            Effect::StoreBack => self.store_back().await,
+            Effect::Discard => self.discard().await,
+            Effect::Close => Ok(()),
+        }
+    }
+
+    /// What somebody else wants, if it changes anything here.
+    fn interrupted(&self) -> Option<Interrupt> {
+        let interrupt = self.interrupt.borrow().clone()?;
+        let (_, effects) = step(self.course, interrupt.event);
+        (!effects.is_empty()).then_some(interrupt)
+    }
+
+    /// Returns when somebody else wants something that changes what is done here.
+    pub(super) async fn interruption(&self) {
+        let mut interrupt = self.interrupt.clone();
+        let course = self.course;
+        let heeds = |wanted: &Option<Interrupt>| {
+            wanted
+                .as_ref()
+                .is_some_and(|wanted| !step(course, wanted.event).1.is_empty())
+        };
+        if interrupt.wait_for(heeds).await.is_err() {
+            // Whoever could want something is gone.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn heed(&mut self, interrupt: Interrupt) -> Event {
+        if interrupt.event == Event::Undo {
+            self.failed(VerbError::CalledOff {
+                rollout: self.name(),
+                reason: interrupt.reason,
+            });
+        } else {
+            self.plan.reason = Some(interrupt.reason);
+        }
+        interrupt.event
+    }
+
+    /// Remembers the first thing that failed: that is why the rollout is undone.
+    fn failed(&mut self, error: VerbError) -> Event {
+        tracing::warn!(service = self.service.name(), rollout = self.name(),
+            phase = self.course.phase.name(), %error, "failed");
+        if self.failure.is_none() {
+            self.plan.reason = Some(error.summary());
+            self.failure = Some(error);
+        }
+        Event::Failed
+    }
+
+    /// Writes something down.
+    pub(super) async fn record(&self, record: Record) -> Result<(), VerbError> {
+        let Some(id) = self.id else {
+            return Ok(());
+        };
+        let recorded = self.service.journal.record(id, record).await;
+        recorded.map_err(|error| VerbError::Journal(error.to_string()))
+    }
+
+    /// Writes down what nobody waits for: if that fails, `status` says so.
+    pub(super) async fn note(&self, record: Record) {
+        if let Err(error) = self.record(record).await {
+            tracing::error!(rollout = self.name(), %error, "not written down");
+        }
+    }
+
+    async fn close(&mut self) {
+        let outcome = match (self.course.phase, self.plan.kind) {
+            (Phase::Done, _) => Outcome::Done,
+            (_, RolloutKind::Rollback) if self.failure.is_some() => Outcome::Refused,
+            _ => Outcome::RolledBack,
+        };
+        if let Some(id) = self.id {
+            let end = End {
+                outcome,
+                reason: self.plan.reason.clone(),
+            };
+            if let Err(error) = self.service.journal.finish(id, end).await {
+                tracing::error!(rollout = %id, %error, "its end is not written down");
+            }
+        }
+        self.service.rollout_is_over(self.token).await;
+        self.seen.send_replace(self.course.phase);
+        self.done.rollout = self.id.map(|id| id.to_string());
+    }
+}

@@ -1,0 +1,178 @@
+//! Running the hooks of a phase.
+
+use std::collections::BTreeMap;
+
+use super::{super::VerbError, execute::Executor};
+use crate::{
+    config::{Hook, HookPhase},
+    generation::hook::{self, HookOutcome, HookResult, HookRun},
+    rollout::Phase,
+    store::Record,
+};
+
+/// What an earlier agent journaled of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// Nothing: it has not begun.
+    Nothing,
+    /// It ended well.
+    Passed,
+    /// It began so many times; how far it came nobody knows.
+    Begun(u32),
+}
+
+impl Executor {
+    /// Runs the phase's hooks, one after the other; the first that fails ends the phase.
+    pub(super) async fn hooks(&mut self, phase: Phase) -> Result<(), VerbError> {
+        let hooks: Vec<(u32, Hook)> = (0..)
+            .zip(self.plan.hooks.iter().cloned())
+            .filter(|(_, hook)| Phase::from(hook.phase) == phase)
+            .collect();
+        for (index, hook) in hooks {
+            match self.past_of(phase, index) {
+                Past::Passed => {}
+                Past::Nothing => self.hook(index, &hook, 1).await?,
+                Past::Begun(times) if hook.reentrant => {
+                    self.hook(index, &hook, times + 1).await?;
+                }
+                Past::Begun(_) => self.interrupted_hook(&hook).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn past_of(&self, phase: Phase, index: u32) -> Past {
+        let mut past = Past::Nothing;
+        for entry in &self.past {
+            match &entry.record {
+                Record::HookBegun {
+                    phase: of,
+                    index: number,
+                    attempt,
+                    ..
+                } if (*of, *number) == (phase, index) => past = Past::Begun(*attempt),
+                Record::HookEnded {
+                    phase: of,
+                    index: number,
+                    ok: true,
+                    ..
+                } if (*of, *number) == (phase, index) => past = Past::Passed,
+                _ => {}
+            }
+        }
+        past
+    }
+
+    /// A hook that was running when the agent was killed, and must not run twice.
+    async fn interrupted_hook(&self, hook: &Hook) -> Result<(), VerbError> {
+        let text = format!(
+            "the {} hook `{}` was running when the agent ended; it is not declared re-entrant, so \
+             it is not run again: look whether it did what it should",
+            hook.phase,
+            hook.command.join(" ")
+        );
+        self.note(Record::Note { text: text.clone() }).await;
+        if hook.phase == HookPhase::PostRollback {
+            tracing::error!(rollout = self.name(), "{text}");
+            return Ok(());
+        }
+        Err(VerbError::CalledOff {
+            rollout: self.name(),
+            reason: text,
+        })
+    }
+
+    async fn hook(&mut self, index: u32, hook: &Hook, attempt: u32) -> Result<(), VerbError> {
+        let phase = Phase::from(hook.phase);
+        let command = hook.command.join(" ");
+        self.reporter
+            .step(format!("{} hook: {command}", hook.phase));
+        let begun = Record::HookBegun {
+            phase,
+            index,
+            attempt,
+            command: command.clone(),
+            reentrant: hook.reentrant,
+        };
+        match self.record(begun).await {
+            // Nobody could tell later that it has run.
+            Err(error) if phase <= Phase::Swap => return Err(error),
+            _ => {}
+        }
+        let result = self.run_hook(index, hook, attempt).await;
+        self.note(Record::HookEnded {
+            phase,
+            index,
+            attempt,
+            ok: result.outcome.is_success(),
+            outcome: result.outcome.to_string(),
+            output: result.output.clone(),
+            dropped: result.dropped,
+            took_ms: u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
+        })
+        .await;
+        match result.outcome {
+            HookOutcome::Succeeded => Ok(()),
+            outcome => Err(VerbError::HookFailed {
+                phase: hook.phase.name(),
+                command,
+                outcome: outcome.to_string(),
+                output: last_lines(&result.output),
+            }),
+        }
+    }
+
+    /// Runs one hook; it is killed when somebody wants something else.
+    async fn run_hook(&self, index: u32, hook: &Hook, attempt: u32) -> HookResult {
+        let name = format!("{}-{}-{index}", self.name(), hook.phase);
+        let cgroup = self.service.hooks_cgroup().child(&name);
+        let env = self.hook_env(hook, attempt).await;
+        let running = hook::run(HookRun {
+            hook,
+            cgroup: cgroup.clone(),
+            cwd: std::path::Path::new("/"),
+            env,
+        });
+        tokio::pin!(running);
+        tokio::select! {
+            result = &mut running => return result,
+            () = self.interruption() => {}
+        }
+        if let Err(error) = cgroup.kill() {
+            tracing::error!(%error, "a hook runs on until its deadline");
+        }
+        running.await
+    }
+
+    async fn hook_env(&self, hook: &Hook, attempt: u32) -> BTreeMap<String, String> {
+        let books = self.service.books.lock().await;
+        let name = |id| books.name_of(id);
+        let mut env: BTreeMap<String, String> = std::env::vars()
+            .filter(|(name, _)| !name.starts_with("HOTLB_") && !name.starts_with("LISTEN_"))
+            .filter(|(name, _)| name != "NOTIFY_SOCKET")
+            .collect();
+        let from = self.plan.from().map(name).unwrap_or_default();
+        let to = self.plan.to().map(name).unwrap_or_default();
+        let reason = self.plan.reason.clone().unwrap_or_default();
+        env.extend([
+            ("HOTLB_SERVICE".to_owned(), self.service.name().to_owned()),
+            ("HOTLB_FROM".to_owned(), from),
+            ("HOTLB_TO".to_owned(), to),
+            ("HOTLB_ROLLOUT".to_owned(), self.name()),
+            ("HOTLB_PHASE".to_owned(), hook.phase.name().to_owned()),
+            ("HOTLB_ATTEMPT".to_owned(), attempt.to_string()),
+            ("HOTLB_REASON".to_owned(), reason),
+            ("TRACEPARENT".to_owned(), super::trace::parent(&self.plan.trace)),
+        ]);
+        env
+    }
+}
+
+/// What an error shows of a hook's output.
+const LINES: usize = 8;
+
+fn last_lines(output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let skipped = lines.len().saturating_sub(LINES);
+    lines.iter().skip(skipped).map(ToString::to_string).collect()
+}

@@ -1,0 +1,16 @@
+//! Rollouts: what the verbs ask for, carried out step by step, and written down before it is
+//! done.
+
+mod effects;
+mod execute;
+mod failover;
+mod hooks;
+mod parked;
+mod plan;
+mod report;
+mod resume;
+mod rollback;
+mod start;
+mod trace;
+
+pub(super) use plan::{InFlight, Plan};

@@ -1,0 +1,122 @@
+//! The hand-over of a server that cannot run twice: clients wait while the former generation
+//! ends and the candidate starts.
+
+use lb_common::{GenerationId, SteeringWord};
+
+use super::{
+    super::{VerbError, switch::Purpose},
+    execute::Executor,
+};
+use crate::{
+    config::HandOver,
+    rollout::GenerationState,
+    store::Record,
+};
+
+impl Executor {
+    /// Whether a second instance that ended may mean that the server cannot run twice.
+    pub(super) async fn may_park(&self) -> bool {
+        let books = self.service.books.lock().await;
+        let runs = self
+            .plan
+            .from()
+            .and_then(|from| books.get(from))
+            .is_some_and(|former| former.state == GenerationState::Active);
+        runs && self.service.config.hand_over == HandOver::Auto
+    }
+
+    /// The server cannot run twice: this rollout, and those to come, park.
+    pub(super) async fn hand_over_parked(&mut self, why: String) {
+        let text = format!(
+            "the second instance ended ({why}): the server cannot run twice, so it is handed over \
+             parked, from now on at once"
+        );
+        self.reporter.step(text.clone());
+        self.plan.parked = true;
+        let mut books = self.service.books.lock().await;
+        books.runs_alone = true;
+        self.service.settle(&mut books);
+        drop(books);
+        self.note(Record::Note { text }).await;
+    }
+
+    /// Parks everybody, ends the former one, starts the candidate, and lets it serve.
+    pub(super) async fn store_parked(&mut self) -> Result<(), VerbError> {
+        let to = self.to()?;
+        if self.service.path.word().active == Some(to) {
+            return Ok(());
+        }
+        if let Some(from) = self.plan.from() {
+            self.park_and_end(from).await;
+        }
+        let to = self.start_alone().await?;
+        self.service.switch(to, Purpose::Promote).await?;
+        self.stored();
+        let mut books = self.service.books.lock().await;
+        books.previous = self.plan.from();
+        self.service.settle(&mut books);
+        Ok(())
+    }
+
+    /// New clients wait; the generation ends once nothing is in flight.
+    async fn park_and_end(&self, id: GenerationId) {
+        let name = {
+            let mut books = self.service.books.lock().await;
+            if self.service.path.word().active == Some(id) {
+                self.service.park_everybody(&mut books, id);
+            }
+            books.name_of(id)
+        };
+        self.reporter
+            .step(format!("clients wait; {name} finishes what it has"));
+        self.service.finish_in_flight(id).await;
+        self.reporter.step(format!("clients wait; stopping {name}"));
+        self.service.end(id).await;
+    }
+
+    /// Starts the candidate, now that it is alone.
+    async fn start_alone(&mut self) -> Result<GenerationId, VerbError> {
+        let request = self.plan.start.clone().ok_or_else(|| {
+            VerbError::NothingBefore("the journal names no command".to_owned())
+        })?;
+        let mut to = self.to()?;
+        let waits = {
+            let books = self.service.books.lock().await;
+            let state = books.get(to).map(|g| g.state);
+            state == Some(GenerationState::Starting)
+        };
+        if !waits {
+            // It has been tried beside the former one, and ended.
+            to = self.service.enrol(&request).await?;
+            self.plan.to = to.raw();
+        }
+        self.start_candidate(to, &request).await?;
+        Ok(to)
+    }
+
+    /// Back to the former one: the candidate ends first, for the two cannot run at once.
+    pub(super) async fn store_back_parked(&mut self) -> Result<(), VerbError> {
+        let back = self.plan.back();
+        if back.is_some() && self.service.path.word().active == back {
+            return Ok(());
+        }
+        if let Some(away) = self.plan.away() {
+            self.park_and_end(away).await;
+        }
+        let Some(back) = back else {
+            self.service.path.steer(SteeringWord::default());
+            return Ok(());
+        };
+        let back = if self.service.can_take_over(back).await {
+            back
+        } else {
+            let name = self.service.books.lock().await.name_of(back);
+            self.reporter
+                .step(format!("clients wait; starting {name} again"));
+            self.service.revive(back, &self.reporter).await?
+        };
+        self.service.switch(back, Purpose::Rollback).await?;
+        self.stored();
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! What a rollout says of the generation it replaced.
+
+use lb_common::GenerationId;
+
+use super::{
+    super::{Pace, Service},
+    execute::Executor,
+};
+use crate::{
+    clock::Deadline,
+    rollout::GenerationState,
+    store::{CutConnection, Record},
+};
+
+/// How long a drain is waited for at a time.
+const LOOK: std::time::Duration = std::time::Duration::from_hours(24);
+
+impl Executor {
+    /// Waits until the former generation is drained, saying how far it is, and writes down what
+    /// was cut.
+    pub(super) async fn await_drain(&mut self, former: GenerationId) {
+        let name = match self.plan.to() {
+            Some(to) => self.service.books.lock().await.name_of(to),
+            None => String::new(),
+        };
+        let former_name = self.service.books.lock().await.name_of(former);
+        let began = crate::clock::now();
+        let mut pace = Pace::until(Deadline::after(LOOK));
+        let drained = loop {
+            if let Some(outcome) = self.service.drain_outcome(former).await {
+                break outcome;
+            }
+            let step = format!("{name} is active; {former_name} is draining");
+            let left = self.service.path.live(Some(former));
+            self.reporter.remaining(step, left);
+            self.service.look_again(&mut pace).await;
+        };
+        self.note(Record::Figure {
+            name: format!("drain of {former_name}"),
+            value: began.elapsed().as_secs_f64() * 1000.0,
+            unit: "ms".to_owned(),
+        })
+        .await;
+        if !drained.cut.is_empty() {
+            self.note(Record::Cut {
+                connections: drained.cut,
+            })
+            .await;
+        }
+        self.done.cut = drained.cut_count;
+        self.done.message = drained.message(&name, &former_name);
+        self.done.former = Some(former_name);
+    }
+}
+
+/// How a drain ended.
+pub(in crate::agent::service) struct Drained {
+    pub(in crate::agent::service) state: GenerationState,
+    pub(in crate::agent::service) reason: Option<String>,
+    pub(in crate::agent::service) cut: Vec<CutConnection>,
+    pub(in crate::agent::service) cut_count: Option<u64>,
+}
+
+impl Drained {
+    /// In words.
+    pub(super) fn message(&self, active: &str, former: &str) -> String {
+        let reason = self.reason.as_deref();
+        let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        format!("{active} is active, {former} is {}{reason}", self.state.name())
+    }
+}
+
+impl Service {
+    /// How a generation was drained, once it is.
+    pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
+        let books = self.books.lock().await;
+        let Some(generation) = books.get(id) else {
+            // Another of its name took its place.
+            return Some(Drained {
+                state: GenerationState::Stopped,
+                reason: None,
+                cut: Vec::new(),
+                cut_count: None,
+            });
+        };
+        match generation.state {
+            GenerationState::Draining | GenerationState::Stopping => None,
+            state => Some(Drained {
+                state,
+                reason: generation.reason.clone(),
+                cut: generation.cut_list.clone(),
+                cut_count: generation.cut,
+            }),
+        }
+    }
+}

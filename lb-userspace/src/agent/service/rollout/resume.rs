@@ -1,0 +1,139 @@
+//! Rollouts that an earlier agent left unfinished.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use lb_common::GenerationId;
+use tokio::sync::watch;
+
+use super::{
+    super::{Reporter, Service, books::Books},
+    execute::Executor,
+    plan::{InFlight, Intent},
+};
+use crate::{
+    api::wire::Done,
+    clock,
+    rollout::Phase,
+    store::{End, Outcome, Record, Told},
+    sys::{cgroup::Cgroup, process},
+};
+
+impl Service {
+    /// What the journal has of rollouts that are not over. One that cannot be read has none:
+    /// `status` says why.
+    pub(in crate::agent::service) async fn unfinished(&self) -> Vec<Told> {
+        self.kill_hooks();
+        match self.journal.unfinished(self.name()).await {
+            Ok(unfinished) => unfinished,
+            Err(error) => {
+                tracing::error!(service = self.name(), %error, "rollouts are not resumed");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The generations that a rollout on probation may go back to: nothing is to happen to them.
+    pub(in crate::agent::service) fn held_by(unfinished: &[Told]) -> BTreeSet<GenerationId> {
+        let held = unfinished.iter().filter_map(last_intent);
+        held.filter(|(intent, _)| intent.course.phase <= Phase::Bake)
+            .filter_map(|(intent, _)| intent.plan.from())
+            .collect()
+    }
+
+    /// Finishes or undoes each of them, in the background.
+    pub(in crate::agent::service) fn resume_rollouts(
+        self: &Arc<Self>,
+        books: &mut Books,
+        unfinished: Vec<Told>,
+    ) {
+        for told in unfinished {
+            let id = told.summary.id;
+            let Some((intent, at)) = last_intent(&told).filter(|_| told.boot == process::boot_id())
+            else {
+                self.give_up(told);
+                continue;
+            };
+            tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resumed");
+            books.last_token += 1;
+            let (interrupt, interrupted) = watch::channel(None);
+            let (saw, seen) = watch::channel(intent.course.phase);
+            if intent.course.phase != Phase::Drain {
+                books.rollout = Some(InFlight {
+                    token: books.last_token,
+                    id: Some(id),
+                    plan: intent.plan.clone(),
+                    phase: intent.course.phase,
+                    interrupt,
+                    seen,
+                });
+            }
+            let swapped = self.path.word().active == intent.plan.to();
+            let executor = Executor {
+                service: Arc::clone(self),
+                id: Some(id),
+                token: books.last_token,
+                plan: intent.plan,
+                course: intent.course,
+                reporter: Reporter::silent(),
+                interrupt: interrupted,
+                seen: saw,
+                began: clock::now(),
+                past: told.entries.into_iter().skip(at).collect(),
+                failure: None,
+                done: Done::default(),
+            };
+            tokio::spawn(async move {
+                match executor.resume(swapped).await {
+                    Ok(done) => tracing::info!(rollout = %id, "{}", done.message),
+                    Err(error) => tracing::warn!(rollout = %id, %error, "rolled back"),
+                }
+            });
+        }
+    }
+
+    /// A rollout of another boot, or one that had not begun: nothing of it is left to undo.
+    fn give_up(self: &Arc<Self>, told: Told) {
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let reason = if told.boot == process::boot_id() {
+                "the agent ended before it began"
+            } else {
+                "the host was restarted"
+            };
+            let end = End {
+                outcome: Outcome::RolledBack,
+                reason: Some(reason.to_owned()),
+            };
+            if let Err(error) = service.journal.finish(told.summary.id, end).await {
+                tracing::error!(%error, "its end is not written down");
+            }
+        });
+    }
+
+    /// Hooks of an earlier agent: nobody reads what they print, and their deadline is nobody's.
+    fn kill_hooks(&self) {
+        let hooks = self.hooks_cgroup();
+        if !hooks.exists() {
+            return;
+        }
+        if let Err(error) = hooks.kill() {
+            tracing::error!(%error, "hooks of an earlier agent run on");
+        }
+    }
+
+    /// Where the service's hooks run, beside its generations.
+    pub(in crate::agent::service) fn hooks_cgroup(&self) -> Cgroup {
+        // No service can have that name.
+        self.cgroup.beside("_hooks").child(self.name())
+    }
+}
+
+/// The last phase that a rollout entered, and where the journal has it.
+fn last_intent(told: &Told) -> Option<(Intent, usize)> {
+    let found = told.entries.iter().enumerate().rev();
+    let mut states = found.filter_map(|(at, entry)| match &entry.record {
+        Record::Phase { state, .. } => Some((serde_json::from_value(state.clone()).ok()?, at)),
+        _ => None,
+    });
+    states.next()
+}

@@ -1,0 +1,199 @@
+//! Rollback: of a rollout that goes on, or by a rollout of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::{
+    super::{Reporter, Service, VerbError, books::Books, switch::Purpose},
+    plan::{Interrupt, Plan},
+    trace,
+};
+use crate::{
+    api::wire::{Done, RollbackRequest},
+    clock,
+    rollout::{self, Event, GenerationState, Phase, RollbackWay},
+    store::{Record, RolloutKind, Who},
+};
+
+/// Longest wait for a rollout to have been undone, its hooks included.
+const UNDONE: Duration = Duration::from_mins(5);
+
+impl Service {
+    /// Calls the rollout off that goes on; without one, makes the generation active that was so
+    /// before the last promote, or the one that is named.
+    ///
+    /// # Errors
+    ///
+    /// [`VerbError::NothingBefore`] when there was none; as [`Service::deploy`] when its command
+    /// had to be started again, and did not serve. The traffic stays where it is then.
+    pub async fn rollback(
+        self: &Arc<Self>,
+        request: RollbackRequest,
+        who: Who,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        if let Some(done) = self.call_off(&request, &who).await? {
+            return Ok(done);
+        }
+        let began = clock::now();
+        let mut executor = {
+            let mut books = self.books.lock().await;
+            self.make_room(&books)?;
+            let to = self.rollback_target(&books, request.to.as_deref())?;
+            let plan = Plan {
+                kind: RolloutKind::Rollback,
+                from: self.path.word().active.map(GenerationId::raw),
+                to: to.raw(),
+                start: None,
+                parked: self.back_is_parked(&books, to),
+                bake: Duration::ZERO,
+                bake_until: None,
+                keep: None,
+                hooks: self.config.hooks.clone(),
+                trace: trace::id(),
+                reason: Some(format!("asked for by {}", who.name)),
+            };
+            self.register_rollout(&mut books, plan, Phase::RollingBack, reporter, began)
+        };
+        // A rollback is always possible: what cannot be written down is said in `status`.
+        if let Err(error) = self.open_record(&mut executor, who).await {
+            tracing::error!(service = self.name(), %error, "the rollback is not written down");
+        }
+        let away = executor.plan.away();
+        let task = tokio::spawn(executor.run());
+        let mut done = self.joined(task.await)?;
+        if let Some(away) = away {
+            self.await_former(&mut done, away, reporter).await;
+        }
+        Ok(done)
+    }
+
+    /// Has the rollout that goes on undone. `None` if there is none, or another generation than
+    /// its former one is wanted.
+    async fn call_off(
+        self: &Arc<Self>,
+        request: &RollbackRequest,
+        who: &Who,
+    ) -> Result<Option<Done>, VerbError> {
+        let (id, name, mut seen) = {
+            let mut books = self.books.lock().await;
+            let Some(rollout) = &books.rollout else {
+                return Ok(None);
+            };
+            if rollout.phase > Phase::Bake {
+                return Err(VerbError::RolloutRuns {
+                    rollout: rollout.name(),
+                    phase: rollout.phase.name(),
+                });
+            }
+            let from = rollout.plan.from();
+            if let Some(wanted) = &request.to
+                && from.map(|from| books.name_of(from)).as_ref() != Some(wanted)
+            {
+                return Ok(None);
+            }
+            let interrupt = Interrupt {
+                event: Event::Undo,
+                reason: format!("{} asked for a rollback", who.name),
+            };
+            let (id, name) = (rollout.id, rollout.name());
+            let seen = rollout.seen.clone();
+            let to = rollout.plan.to();
+            // The clients first: one store, and then the rest.
+            if let Some(from) = from
+                && !rollout.plan.parked
+                && self.path.word().active == to
+                && self.can_take_over_in(&books, from)
+            {
+                self.switch_in(&mut books, from, Purpose::Rollback)?;
+            }
+            if let Some(rollout) = &books.rollout {
+                rollout.interrupt.send_replace(Some(interrupt));
+            }
+            (id, name, seen)
+        };
+        if let Some(id) = id {
+            let text = format!("{} asked for a rollback", who.name);
+            if let Err(error) = self.journal.record(id, Record::Note { text }).await {
+                tracing::error!(rollout = %id, %error, "not written down");
+            }
+        }
+        let over = seen.wait_for(|phase| phase.is_over());
+        let _ended = tokio::time::timeout(UNDONE, over).await;
+        let books = self.books.lock().await;
+        let active = self.path.word().active.map(|active| books.name_of(active));
+        Ok(Some(Done {
+            message: match &active {
+                Some(active) => format!("{name} is rolled back: {active} is active"),
+                None => format!("{name} is rolled back: nobody is active, clients wait"),
+            },
+            generation: active,
+            rollout: id.map(|id| id.to_string()),
+            ..Done::default()
+        }))
+    }
+
+    /// Where a rollback leads.
+    fn rollback_target(
+        &self,
+        books: &Books,
+        wanted: Option<&str>,
+    ) -> Result<GenerationId, VerbError> {
+        if let Some(name) = wanted {
+            let id = self.find_in(books, name)?;
+            return match books.get(id).map(|g| g.state) {
+                Some(GenerationState::Active) => Err(VerbError::Unpromotable {
+                    generation: name.to_owned(),
+                    reason: rollout::Unpromotable::Active,
+                }),
+                Some(GenerationState::Starting) => Err(VerbError::Unpromotable {
+                    generation: name.to_owned(),
+                    reason: rollout::Unpromotable::Starting,
+                }),
+                _ => Ok(id),
+            };
+        }
+        if let Some(RollbackWay::Warm(id) | RollbackWay::Cold(id)) =
+            books.decide(rollout::rollback_way)
+        {
+            return Ok(id);
+        }
+        Err(VerbError::NothingBefore(match self.path.word().active {
+            Some(active) => format!(
+                "no promote came before the one of {}, or it was rolled back already; \
+                 `hotlb promote` any generation that `hotlb status` shows, or `hotlb rollback \
+                 --to` one of them",
+                books.name_of(active)
+            ),
+            None => "no generation was ever promoted".to_owned(),
+        }))
+    }
+
+    /// Whether the former one can only be started once the active one has ended.
+    fn back_is_parked(&self, books: &Books, to: GenerationId) -> bool {
+        self.is_parked(books) && !self.can_take_over_in(books, to)
+    }
+
+    /// Waits for the drain of the generation that was rolled back, as a promote does.
+    async fn await_former(&self, done: &mut Done, away: GenerationId, reporter: &Reporter) {
+        let name = done.generation.clone().unwrap_or_default();
+        let former = self.books.lock().await.name_of(away);
+        let limit = self.config.drain.deadline + super::start::SLACK;
+        let mut pace = super::super::Pace::until(clock::Deadline::after(limit));
+        loop {
+            if let Some(drained) = self.drain_outcome(away).await {
+                done.message = drained.message(&name, &former);
+                done.cut = drained.cut_count;
+                break;
+            }
+            let step = format!("{name} is active; {former} is draining");
+            reporter.remaining(step, self.path.live(Some(away)));
+            if !self.look_again(&mut pace).await {
+                done.message = format!("{name} is active, {former} is still draining");
+                break;
+            }
+        }
+        done.former = Some(former);
+    }
+}

@@ -1,0 +1,306 @@
+//! Promote and upgrade: a rollout begins.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lb_common::GenerationId;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    super::{
+        Reporter, Service, VerbError,
+        books::Books,
+        switch::refuse_unpromotable,
+    },
+    execute::Executor,
+    plan::{InFlight, Interrupt, Plan},
+    trace,
+};
+use crate::{
+    api::wire::{Done, PromoteRequest, RolloutOptions, UpgradeRequest},
+    clock,
+    config::HandOver,
+    rollout::{Course, Event, GenerationState, Phase},
+    store::{GenerationRef, NewRollout, RolloutKind, Who},
+    sys::process,
+};
+
+/// Longest wait of a verb for the drain, beyond the drain's own deadlines.
+pub(super) const SLACK: Duration = Duration::from_secs(10);
+
+impl Service {
+    /// Makes a generation active; returns when the bake is over and the former one is drained.
+    ///
+    /// # Errors
+    ///
+    /// What made the rollout fail; everything is as it was before then.
+    pub async fn promote(
+        self: &Arc<Self>,
+        request: PromoteRequest,
+        who: Who,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        let began = clock::now();
+        let executor = {
+            let mut books = self.books.lock().await;
+            let id = self.find_in(&books, &request.generation)?;
+            refuse_unpromotable(&books, id)?;
+            self.make_room(&books)?;
+            let plan = self.plan(RolloutKind::Promote, id, &request.options);
+            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began)
+        };
+        self.carry_out(executor, who, request.options.no_wait).await
+    }
+
+    /// Starts a generation and makes it active.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::promote`] and [`Service::deploy`].
+    pub async fn upgrade(
+        self: &Arc<Self>,
+        request: UpgradeRequest,
+        who: Who,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        let began = clock::now();
+        let executor = {
+            let mut books = self.books.lock().await;
+            self.make_room(&books)?;
+            let id = self.enrol_in(&mut books, &request.deploy)?;
+            let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options);
+            plan.parked = self.is_parked(&books);
+            plan.start = Some(request.deploy);
+            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began)
+        };
+        self.carry_out(executor, who, request.options.no_wait).await
+    }
+
+    /// Whether a hand-over has clients wait.
+    pub(super) fn is_parked(&self, books: &Books) -> bool {
+        let alone = match self.config.hand_over {
+            HandOver::Parked => true,
+            HandOver::Auto => books.runs_alone,
+            HandOver::Overlap | HandOver::Inherit => false,
+        };
+        alone
+            && books
+                .generations
+                .iter()
+                .any(|g| g.state == GenerationState::Active)
+    }
+
+    fn plan(&self, kind: RolloutKind, to: GenerationId, options: &RolloutOptions) -> Plan {
+        let mut hooks = self.config.hooks.clone();
+        hooks.extend(options.hooks.iter().cloned());
+        Plan {
+            kind,
+            from: self.path.word().active.map(GenerationId::raw),
+            to: to.raw(),
+            start: None,
+            parked: false,
+            bake: options
+                .bake_ms
+                .map_or(self.config.bake, Duration::from_millis),
+            bake_until: None,
+            keep: options.keep_ms.map(Duration::from_millis),
+            hooks,
+            trace: trace::id(),
+            reason: None,
+        }
+    }
+
+    /// One rollout at a time, up to its drain; one that bakes gives way to the next.
+    pub(super) fn make_room(&self, books: &Books) -> Result<(), VerbError> {
+        if books.ending {
+            return Err(VerbError::GoingDown);
+        }
+        let Some(other) = &books.rollout else {
+            return Ok(());
+        };
+        if other.phase == Phase::Bake {
+            return Ok(());
+        }
+        Err(VerbError::RolloutRuns {
+            rollout: other.name(),
+            phase: other.phase.name(),
+        })
+    }
+
+    /// Enters a rollout into the books, in the place of one that bakes.
+    pub(super) fn register_rollout(
+        self: &Arc<Self>,
+        books: &mut Books,
+        plan: Plan,
+        phase: Phase,
+        reporter: &Reporter,
+        began: Instant,
+    ) -> Executor {
+        if let Some(other) = books.rollout.take() {
+            let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
+            // Its executor may have ended just now.
+            other.interrupt.send_replace(Some(Interrupt {
+                event: Event::Superseded,
+                reason: format!("its bake was cut short: {to} was to be promoted"),
+            }));
+        }
+        books.last_token += 1;
+        let (interrupt, interrupted) = watch::channel(None);
+        let (saw, seen) = watch::channel(phase);
+        books.rollout = Some(InFlight {
+            token: books.last_token,
+            id: None,
+            plan: plan.clone(),
+            phase,
+            interrupt,
+            seen,
+        });
+        Executor {
+            service: Arc::clone(self),
+            id: None,
+            token: books.last_token,
+            done: Done {
+                generation: plan.to().map(|to| books.name_of(to)),
+                message: plan
+                    .to()
+                    .map(|to| format!("{} is active", books.name_of(to)))
+                    .unwrap_or_default(),
+                ..Done::default()
+            },
+            plan,
+            course: Course::begin(phase),
+            reporter: reporter.clone(),
+            interrupt: interrupted,
+            seen: saw,
+            began,
+            past: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Has a rollout carried out by a task of its own, and waits for it as long as was asked.
+    async fn carry_out(
+        self: &Arc<Self>,
+        mut executor: Executor,
+        who: Who,
+        no_wait: bool,
+    ) -> Result<Done, VerbError> {
+        if let Err(error) = self.open_record(&mut executor, who).await {
+            self.never_began(&executor, &error).await;
+            return Err(error);
+        }
+        let mut early = executor.done.clone();
+        let mut seen = executor.seen.subscribe();
+        let mut task: JoinHandle<_> = tokio::spawn(executor.run());
+        tokio::select! {
+            result = &mut task => return self.joined(result),
+            () = self.long_enough(&mut seen, no_wait) => {}
+        }
+        early.message = format!("{}; the rollout goes on: `hotlb status`", early.message);
+        Ok(early)
+    }
+
+    /// Waits until a verb has waited long enough.
+    async fn long_enough(&self, seen: &mut watch::Receiver<Phase>, no_wait: bool) {
+        let until = if no_wait { Phase::Bake } else { Phase::Drain };
+        let came = seen.wait_for(|phase| (until..=Phase::Done).contains(phase));
+        if came.await.is_err() || !no_wait {
+            let policy = &self.config.drain;
+            let longest = policy
+                .long_lived
+                .map_or(policy.deadline, |long| long.deadline.max(policy.deadline));
+            let never = std::future::pending::<()>();
+            let _over = tokio::time::timeout(longest + SLACK, never).await;
+        }
+    }
+
+    pub(super) fn joined(
+        &self,
+        result: Result<Result<Done, VerbError>, tokio::task::JoinError>,
+    ) -> Result<Done, VerbError> {
+        result.unwrap_or_else(|error| {
+            tracing::error!(service = self.name(), %error, "a rollout broke");
+            Err(VerbError::System {
+                doing: "carry the rollout out",
+                source: std::io::Error::other(error),
+            })
+        })
+    }
+
+    /// Gives the rollout its place in the journal; from here on it is finished or undone.
+    pub(super) async fn open_record(
+        &self,
+        executor: &mut Executor,
+        who: Who,
+    ) -> Result<(), VerbError> {
+        let plan = &executor.plan;
+        let new = {
+            let books = self.books.lock().await;
+            let reference = |id: GenerationId| GenerationRef {
+                id: id.raw(),
+                name: books.name_of(id),
+            };
+            NewRollout {
+                service: self.name().to_owned(),
+                kind: plan.kind,
+                from: plan.from().map(reference),
+                to: plan.to().map_or_else(
+                    || GenerationRef {
+                        id: 0,
+                        name: String::new(),
+                    },
+                    reference,
+                ),
+                who,
+                trace: plan.trace.clone(),
+                boot: process::boot_id(),
+            }
+        };
+        let begun = self.journal.begin(new).await;
+        let id = begun.map_err(|error| VerbError::Journal(error.to_string()))?;
+        executor.id = Some(id);
+        let mut books = self.books.lock().await;
+        if let Some(rollout) = books.rollout_of(executor.token) {
+            rollout.id = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Takes a rollout back that the journal did not take.
+    async fn never_began(&self, executor: &Executor, error: &VerbError) {
+        let mut books = self.books.lock().await;
+        if books.rollout_of(executor.token).is_some() {
+            books.rollout = None;
+        }
+        if executor.plan.start.is_some()
+            && let Some(to) = executor.plan.to()
+        {
+            self.discard(&mut books, to, error.to_string());
+            books.deploying = None;
+        }
+    }
+
+    /// A rollout enters a phase. From the drain on it is nobody's hindrance.
+    pub(super) async fn rollout_enters(&self, token: u64, phase: Phase, plan: &Plan) {
+        let mut books = self.books.lock().await;
+        if let Some(rollout) = books.rollout_of(token) {
+            rollout.phase = phase;
+            rollout.plan = plan.clone();
+            if phase == Phase::Drain {
+                books.rollout = None;
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A rollout is over.
+    pub(super) async fn rollout_is_over(&self, token: u64) {
+        let mut books = self.books.lock().await;
+        if books.rollout_of(token).is_some() {
+            books.rollout = None;
+        }
+        self.changed.notify_waiters();
+    }
+}

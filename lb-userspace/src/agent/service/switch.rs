@@ -1,0 +1,202 @@
+//! The word moves: to a generation that is promoted, back to the former one, or after the kernel
+//! when a generation ended.
+
+use std::sync::Arc;
+
+use lb_common::{GenerationId, Share, SteeringWord};
+
+use super::{Service, VerbError, books::Books};
+use crate::rollout::{self, GenerationState, Standing};
+
+/// What a move of the word is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The former generation is held until the rollout lets go of it.
+    Promote,
+    /// The former generation is drained at once.
+    Rollback,
+}
+
+impl Service {
+    /// The moment of truth: one store. Says who was active before.
+    pub(super) async fn switch(
+        self: &Arc<Self>,
+        id: GenerationId,
+        purpose: Purpose,
+    ) -> Result<Option<GenerationId>, VerbError> {
+        let mut books = self.books.lock().await;
+        self.switch_in(&mut books, id, purpose)
+    }
+
+    /// [`Service::switch`] for who has the lock.
+    pub(super) fn switch_in(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+        purpose: Purpose,
+    ) -> Result<Option<GenerationId>, VerbError> {
+        // Between the checks and now it may have been stopped, promoted, or ended.
+        refuse_unpromotable(books, id)?;
+        let former = self.path.word().active.filter(|&former| former != id);
+        let candidate = books.decide(|standing| {
+            let previous = former;
+            rollout::fallback(
+                Standing {
+                    previous,
+                    ..standing
+                },
+                Some(id),
+            )
+        });
+        if let Some(generation) = books.get(id) {
+            self.thaw(&generation.cgroup);
+        }
+        self.path.steer(SteeringWord {
+            active: Some(id),
+            candidate,
+            share: Share::NONE,
+            epoch: 0,
+        });
+        match purpose {
+            Purpose::Promote => {
+                books.promotes += 1;
+                books.previous = former;
+            }
+            Purpose::Rollback => {
+                books.rollbacks += 1;
+                books.previous = None;
+            }
+        }
+        self.became_active(books, id, None);
+        if former.is_none() || self.path.live(None) > 0 {
+            self.release_parked(books);
+        }
+        if let Some(former) = former {
+            match purpose {
+                Purpose::Promote => hold(books, former),
+                Purpose::Rollback => self.drain(books, former),
+            }
+        }
+        self.retire_others(books, id, former);
+        self.settle(books);
+        Ok(former)
+    }
+
+    fn became_active(&self, books: &mut Books, id: GenerationId, reason: Option<String>) {
+        if let Some(generation) = books.get_mut(id) {
+            generation.undrain();
+            generation.held = false;
+            generation.unwanted = false;
+            self.thaw(&generation.cgroup);
+            generation.enter(GenerationState::Active, reason);
+        }
+    }
+
+    /// So many generations are kept beside the active one, the former among them. Earlier ones
+    /// end.
+    fn retire_others(
+        self: &Arc<Self>,
+        books: &mut Books,
+        active: GenerationId,
+        former: Option<GenerationId>,
+    ) {
+        let room = self.config.keep.generations;
+        let room = room.saturating_sub(usize::from(former.is_some()));
+        let mut others: Vec<(u64, GenerationId)> = books
+            .generations
+            .iter()
+            .filter(|g| g.state == GenerationState::Standby)
+            .map(|g| (g.since, g.id))
+            .filter(|&(_, id)| id != active && Some(id) != former)
+            .collect();
+        others.sort_unstable();
+        others.reverse();
+        for (_, id) in others.into_iter().skip(room) {
+            self.stop_in_background(books, id);
+        }
+    }
+
+    /// Whether every group still has a listener of the generation, and it lives.
+    pub(super) async fn can_take_over(&self, id: GenerationId) -> bool {
+        let books = self.books.lock().await;
+        self.can_take_over_in(&books, id)
+    }
+
+    /// [`Service::can_take_over`] for who has the lock.
+    pub(super) fn can_take_over_in(&self, books: &Books, id: GenerationId) -> bool {
+        let able = books.get(id).is_some_and(|g| g.state.can_serve());
+        able && super::candidate::still_alive(books, id).is_ok() && self.listens(id)
+    }
+
+    /// Makes the word say what the books say: after a generation came, went or failed.
+    pub(super) fn word_follows(self: &Arc<Self>, books: &mut Books) {
+        let word = self.path.word();
+        let able = |id: GenerationId| match books.get(id) {
+            Some(generation) => generation.state.can_serve(),
+            // Unknown, for the ledger was lost: if it listens, it serves.
+            None => self.listens(id),
+        };
+        let mut active = word.active.filter(|&id| able(id));
+        if active.is_none() && word.active.is_some() {
+            // The kernel has moved the traffic already; this makes it official.
+            active = word.candidate.filter(|&id| able(id));
+        }
+        let candidate = books.decide(|standing| rollout::fallback(standing, active));
+        // With nobody active, a candidate that was never promoted waits to be.
+        let next = SteeringWord {
+            active,
+            candidate: candidate.filter(|_| active.is_some()),
+            ..word
+        };
+        if (next.active, next.candidate) == (word.active, word.candidate) {
+            return;
+        }
+        self.path.steer(next);
+        if let Some(id) = active.filter(|&id| word.active != Some(id)) {
+            self.failed_over(books, word.active, id);
+        }
+    }
+
+    /// Whether every group has a listener of the generation.
+    pub(super) fn listens(&self, id: GenerationId) -> bool {
+        let groups = self.path.groups();
+        groups.iter().all(|group| group.live_listeners(id) > 0)
+    }
+
+    fn failed_over(
+        self: &Arc<Self>,
+        books: &mut Books,
+        former: Option<GenerationId>,
+        id: GenerationId,
+    ) {
+        books.failovers += 1;
+        if books.previous == Some(id) {
+            books.previous = None;
+        }
+        self.became_active(books, id, Some("the active generation ended".to_owned()));
+        self.release_parked(books);
+        self.note_failover(books, former, id);
+    }
+}
+
+/// Takes the former generation out of service, and nothing more: a rollout on probation may go
+/// back to it.
+pub(super) fn hold(books: &mut Books, id: GenerationId) {
+    if let Some(generation) = books.get_mut(id)
+        && generation.state.can_serve()
+    {
+        generation.undrain();
+        generation.held = true;
+        generation.enter(GenerationState::Draining, None);
+    }
+}
+
+/// An error for a generation that cannot be made active.
+pub(super) fn refuse_unpromotable(books: &Books, id: GenerationId) -> Result<(), VerbError> {
+    let generation = books.name_of(id);
+    let state = books.get(id).map_or(GenerationState::Failed, |g| g.state);
+    match rollout::cannot_promote(state) {
+        Some(reason) => Err(VerbError::Unpromotable { generation, reason }),
+        None => Ok(()),
+    }
+}
