@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
+    health::HealthTable,
+    hook_tables::HookTables,
     service::{DrainPolicy, HandOver, ServiceConfig, Undeclared},
 };
 use crate::sys::users::Identity;
@@ -90,12 +92,8 @@ struct ServiceTable {
     #[serde(default)]
     drain: DrainTable,
     keep: Option<Span>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HealthTable {
-    http: String,
+    #[serde(default)]
+    hooks: HookTables,
 }
 
 #[derive(Deserialize, Default)]
@@ -121,7 +119,7 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 /// A duration as people write it: "30s", "1m 30s".
-struct Span(Duration);
+pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -228,9 +226,10 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
         name,
         table.listen.into_iter().map(|listen| listen.0).collect(),
     )?;
-    if let Some(HealthTable { http }) = table.health {
-        service.ask_for(http)?;
+    if let Some(HealthTable(health)) = table.health {
+        service.health = health;
     }
+    service.hooks = table.hooks.into_hooks();
     if table.user.is_some() || table.group.is_some() {
         let user = table.user.as_deref().unwrap_or("root");
         service.identity = Identity::resolve(user, table.group.as_deref()).map_err(|source| {
@@ -317,6 +316,8 @@ mod tests {
             ready_timeout = "5s"
             drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
             keep = "1h"
+            [service.web.hooks]
+            validate = "check"
             "#,
         )
         .unwrap();
@@ -330,6 +331,7 @@ mod tests {
             (HandOver::Inherit, Undeclared::Rewrite)
         );
         assert_eq!(web.keep, Duration::from_hours(1));
+        assert_eq!(web.hooks.len(), 1);
     }
 
     #[test]
@@ -358,7 +360,11 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nhealth = { http = \"x\" }\n",
-                "must begin with a slash",
+                "hotlb.toml:3:10: health.http: \"x\" must begin with a slash",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nhooks.swap = { command = \"a\", deadline = \"0s\" }\n",
+                "hotlb.toml:3:14: a swap hook cannot have a deadline of 0s",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\n[service.api]\nlisten = [\"0.0.0.0:80\"]\n",

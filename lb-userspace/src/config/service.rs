@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, Health, Hook};
 use crate::sys::{listener::Twin, users::Identity};
 
 /// A service as the agent runs it.
@@ -31,15 +31,8 @@ pub struct ServiceConfig {
     pub drain: DrainPolicy,
     /// How long a drained generation stays up, for a rollback by one store.
     pub keep: Duration,
-}
-
-/// How a candidate is asked whether it serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Health {
-    /// A connection that the server accepts.
-    Tcp,
-    /// A GET of this path that is answered with a status of 200 to 399.
-    Http(String),
+    /// What its rollouts run, in this order within a phase.
+    pub hooks: Vec<Hook>,
 }
 
 /// How a generation gets its listeners.
@@ -111,6 +104,7 @@ impl ServiceConfig {
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
             keep: Duration::from_mins(10),
+            hooks: Vec::new(),
         })
     }
 
@@ -120,14 +114,11 @@ impl ServiceConfig {
     ///
     /// When the path has no leading slash.
     pub fn ask_for(&mut self, path: String) -> Result<(), ConfigError> {
-        if !path.starts_with('/') {
-            return Err(ConfigError::Value {
-                service: self.name.clone(),
-                key: "health.http",
-                reason: format!("\"{path}\" must begin with a slash"),
-            });
-        }
-        self.health = Health::Http(path);
+        self.health = Health::http(path).map_err(|reason| ConfigError::Value {
+            service: self.name.clone(),
+            key: "health.http",
+            reason,
+        })?;
         Ok(())
     }
 
