@@ -12,7 +12,7 @@ use hotlb::{
     config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
-    generation::{keeper, shim},
+    generation::{hook, keeper, shim},
     relay,
     sys::users::Identity,
     telemetry::log,
@@ -35,6 +35,11 @@ fn main() -> ExitCode {
         Command::Exec => {
             // Who reads the status pipe has been told why.
             let _told = shim::run();
+            ExitCode::from(127)
+        }
+        Command::Hook => {
+            // Who reads the status pipe has been told why.
+            let _told = hook::become_hook();
             ExitCode::from(127)
         }
         Command::Completions { shell } => {

@@ -98,6 +98,9 @@ went through the real port.")]
     /// The child that becomes a server (started by the agent).
     #[command(name = "__exec", hide = true)]
     Exec,
+    /// The child that becomes a hook (started by the agent).
+    #[command(name = "__hook", hide = true)]
+    Hook,
 }
 
 /// `hotlb agent`.

@@ -59,7 +59,8 @@ pub async fn execute(
         | Command::Doctor
         | Command::Completions { .. }
         | Command::Keep { .. }
-        | Command::Exec => return Ok(()),
+        | Command::Exec
+        | Command::Hook => return Ok(()),
     };
     printer.done(&done).map_err(cannot_print)
 }

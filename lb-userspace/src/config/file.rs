@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
+    health::HealthTable,
+    hook_tables::HookTables,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
 };
@@ -90,12 +92,8 @@ struct ServiceTable {
     drain: DrainTable,
     bake: Option<Span>,
     keep: Option<Keep>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HealthTable {
-    http: String,
+    #[serde(default)]
+    hooks: HookTables,
 }
 
 /// An address and port, quoted in the error.
@@ -191,9 +189,10 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
         name,
         table.listen.into_iter().map(|listen| listen.0).collect(),
     )?;
-    if let Some(HealthTable { http }) = table.health {
-        service.ask_for(http)?;
+    if let Some(HealthTable(health)) = table.health {
+        service.health = health;
     }
+    service.hooks = table.hooks.into_hooks();
     if table.user.is_some() || table.group.is_some() {
         let user = table.user.as_deref().unwrap_or("root");
         service.identity = Identity::resolve(user, table.group.as_deref()).map_err(|source| {
@@ -284,6 +283,8 @@ mod tests {
             drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
             bake = "30s"
             keep = { generations = 2, for = "1h", freeze = true }
+            [service.web.hooks]
+            validate = "check"
             "#,
         )
         .unwrap();
@@ -303,6 +304,7 @@ mod tests {
             freeze: true,
         };
         assert_eq!(web.keep, kept);
+        assert_eq!(web.hooks.len(), 1);
     }
 
     #[test]
@@ -331,7 +333,11 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nhealth = { http = \"x\" }\n",
-                "must begin with a slash",
+                "hotlb.toml:3:10: health.http: \"x\" must begin with a slash",
+            ),
+            (
+                "[service.web]\nlisten = [\"0.0.0.0:80\"]\nhooks.swap = { command = \"a\", deadline = \"0s\" }\n",
+                "hotlb.toml:3:14: a swap hook cannot have a deadline of 0s",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\n[service.api]\nlisten = [\"0.0.0.0:80\"]\n",

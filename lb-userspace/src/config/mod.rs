@@ -1,7 +1,11 @@
 //! What the operator says: places, services, policies. Read and checked before anything is done.
 
+mod command_line;
 mod error;
 mod file;
+mod health;
+mod hook_tables;
+mod hooks;
 mod places;
 mod policy;
 mod policy_tables;
@@ -9,8 +13,10 @@ mod service;
 
 pub use error::ConfigError;
 pub use file::{AgentConfig, Config, MetricsAddress};
+pub use health::Health;
+pub use hooks::{Hook, HookError, HookPhase};
 pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived};
 pub use service::{
-    HandOver, Health, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
+    HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
 };

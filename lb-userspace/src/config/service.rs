@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError,
+    ConfigError, Health, Hook,
     policy::{DrainPolicy, KeepPolicy},
 };
 use crate::sys::{listener::Twin, users::Identity};
@@ -35,15 +35,8 @@ pub struct ServiceConfig {
     pub bake: Duration,
     /// What becomes of drained generations.
     pub keep: KeepPolicy,
-}
-
-/// How a candidate is asked whether it serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Health {
-    /// A connection that the server accepts.
-    Tcp,
-    /// A GET of this path that is answered with a status of 200 to 399.
-    Http(String),
+    /// What its rollouts run, in this order within a phase.
+    pub hooks: Vec<Hook>,
 }
 
 /// How a generation gets its listeners.
@@ -110,6 +103,7 @@ impl ServiceConfig {
             drain: DrainPolicy::default(),
             bake: Duration::ZERO,
             keep: KeepPolicy::default(),
+            hooks: Vec::new(),
         })
     }
 
@@ -119,14 +113,11 @@ impl ServiceConfig {
     ///
     /// When the path has no leading slash.
     pub fn ask_for(&mut self, path: String) -> Result<(), ConfigError> {
-        if !path.starts_with('/') {
-            return Err(ConfigError::Value {
-                service: self.name.clone(),
-                key: "health.http",
-                reason: format!("\"{path}\" must begin with a slash"),
-            });
-        }
-        self.health = Health::Http(path);
+        self.health = Health::http(path).map_err(|reason| ConfigError::Value {
+            service: self.name.clone(),
+            key: "health.http",
+            reason,
+        })?;
         Ok(())
     }
 

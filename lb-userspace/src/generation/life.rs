@@ -45,7 +45,8 @@ pub async fn emptied(cgroup: &Cgroup) -> io::Result<()> {
     Ok(())
 }
 
-fn describe(status: ExitStatus) -> String {
+/// How a process ended, in the operator's words.
+pub(super) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(number)) => match Signal::try_from(number) {

@@ -4,6 +4,7 @@
 //! `agent`. Knows the datapath's tickets (probes), nothing of the API.
 
 pub mod fit;
+pub mod hook;
 pub mod keeper;
 pub mod launch;
 pub mod life;

@@ -87,7 +87,7 @@ pub async fn probe(
     let ask = async {
         let stream = socket.connect(reachable(address)).await.map_err(fail)?;
         match health {
-            Health::Tcp => Ok(()),
+            Health::Tcp | Health::Grpc(_) | Health::Exec(_) => Ok(()),
             Health::Http(path) => get(stream, address, path).await,
         }
     };
@@ -95,7 +95,7 @@ pub async fn probe(
         .await
         .map_err(|_elapsed| ProbeError::Silent {
             asked: match health {
-                Health::Tcp => address.to_string(),
+                Health::Tcp | Health::Grpc(_) | Health::Exec(_) => address.to_string(),
                 Health::Http(path) => format!("GET {address}{path}"),
             },
             waited: patience,

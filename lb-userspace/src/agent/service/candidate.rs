@@ -135,7 +135,9 @@ impl Service {
             }
         }
         match self.config.health {
-            Health::Tcp => self.await_accept(id, deadline).await,
+            Health::Tcp | Health::Grpc(_) | Health::Exec(_) => {
+                self.await_accept(id, deadline).await
+            }
             Health::Http(_) => Ok(()),
         }
     }
