@@ -2,11 +2,13 @@
 
 mod error;
 mod file;
+mod history;
 mod places;
 mod service;
 
 pub use error::ConfigError;
 pub use file::{AgentConfig, Config, MetricsAddress};
+pub use history::Retention;
 pub use places::Places;
 pub use service::{
     DrainPolicy, HandOver, Health, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
