@@ -25,6 +25,15 @@ pub fn since_boot() -> Duration {
     )
 }
 
+/// Milliseconds since 1970, for people and records: this clock jumps, so nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

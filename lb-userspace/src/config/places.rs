@@ -11,7 +11,7 @@ use std::{
 pub struct Places {
     /// Socket, lock, keepers' sockets. `HOTLB_RUNTIME_DIR`, else `/run/hotlb`.
     pub runtime: PathBuf,
-    /// Ledger and servers' output. `HOTLB_STATE_DIR`, else `/var/lib/hotlb`.
+    /// Journal, ledgers and servers' output. `HOTLB_STATE_DIR`, else `/var/lib/hotlb`.
     pub state: PathBuf,
     /// Pins. `HOTLB_BPFFS_DIR`, else `/sys/fs/bpf/hotlb`.
     pub bpffs: PathBuf,
@@ -68,6 +68,11 @@ impl Places {
     /// What is remembered of a service.
     pub fn ledger(&self, service: &str) -> PathBuf {
         self.state.join(format!("{service}.json"))
+    }
+
+    /// The rollouts: what they are about to do, and what they did.
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("hotlb.db")
     }
 
     /// What a generation's processes write to stdout and stderr.

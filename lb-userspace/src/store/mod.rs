@@ -2,4 +2,7 @@
 
 mod ledger;
 
+pub mod journal;
+
+pub use journal::Journal;
 pub use ledger::{Ledger, LedgerError, Remembered};

@@ -1,0 +1,202 @@
+//! The journal: what each rollout is about to do, durable before it is done, and with that the
+//! history of all rollouts.
+//!
+//! One `SQLite` file, one thread that has it open: callers wait for the disk without blocking
+//! their runtime. Rollouts are ordered by their ids and records by their `seq`; times are for
+//! people only. Whoever uses it decides what a failed write means; it never decides itself.
+
+mod database;
+mod drill;
+mod error;
+mod health;
+mod read;
+mod reading;
+mod record;
+mod rollouts;
+mod schema;
+mod write;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use self::{database::Database, drill::Drilling, health::Health};
+use crate::config::Retention;
+
+pub use self::{
+    drill::{Drill, DrillError},
+    error::{JournalError, Trouble},
+    record::{CutConnection, Entry, Record},
+    rollouts::{
+        End, GenerationRef, HistoryFilter, NewRollout, NoRolloutId, Outcome, RolloutId,
+        RolloutKind, Summary, Told, Who,
+    },
+    schema::SCHEMA,
+};
+
+/// How long a request may wait for the disk: so many [`TICK`]s. Counted, not measured, so that an
+/// agent that was stopped for a minute does not find its time used up.
+const PATIENCE: u32 = 10;
+
+/// See [`PATIENCE`].
+const TICK: Duration = Duration::from_secs(1);
+
+/// A handle of the journal; clones share it. It is closed when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// The thread's work, in order. Not bounded: everybody waits for the answer to what they
+    /// sent. Closing it ends the thread.
+    work: Sender<Work>,
+    health: Arc<Health>,
+    retention: Retention,
+}
+
+type Work = Box<dyn FnOnce(&mut Database) + Send>;
+
+impl Journal {
+    /// The journal at `path`. It never fails: if the database cannot be opened every write fails
+    /// with the reason, until it can (which is tried again with each write, once a second at
+    /// most).
+    pub fn open(path: PathBuf) -> Self {
+        Self::with(path, Retention::default(), None)
+    }
+
+    /// The same with a retention, kept after the end of each rollout, and a drill.
+    pub fn with(path: PathBuf, retention: Retention, drill: Option<Drill>) -> Self {
+        let (work, todo) = mpsc::channel::<Work>();
+        let health = Arc::new(Health::default());
+        let mut database = Database::new(path.clone(), Drilling::new(drill), Arc::clone(&health));
+        let known = Arc::clone(&health);
+        let run = move || {
+            for work in todo {
+                work(&mut database);
+                known.goes_on();
+            }
+        };
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(run);
+        if let Err(error) = thread {
+            // The channel is closed then, and every request says that nobody writes.
+            tracing::error!(%error, "the journal's thread cannot be started");
+        }
+        Self {
+            path,
+            work,
+            health,
+            retention,
+        }
+    }
+
+    /// Why it cannot be written now, as far as is known; does not wait.
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble().map(|trouble| trouble.to_string())
+    }
+
+    /// Why it cannot be written now: found out by writing, unless that was done a moment ago.
+    pub async fn check(&self) -> Option<String> {
+        if !self.health.is_fresh() {
+            let tried = self.run(|database| {
+                write::attempt(database);
+                Ok(())
+            });
+            if let Err(JournalError::Unusable { trouble, .. }) = tried.await {
+                return Some(trouble.to_string());
+            }
+        }
+        self.trouble()
+    }
+
+    /// A rollout begins. Nothing may be changed for it before this returns.
+    pub async fn begin(&self, new: NewRollout) -> Result<RolloutId, JournalError> {
+        self.run(move |database| write::begin(database, &new)).await
+    }
+
+    /// Writes down a step of a rollout; it is durable when this returns.
+    pub async fn record(&self, id: RolloutId, record: Record) -> Result<(), JournalError> {
+        self.run(move |database| write::record(database, id, &record))
+            .await
+    }
+
+    /// The rollout is over.
+    pub async fn finish(&self, id: RolloutId, end: End) -> Result<(), JournalError> {
+        self.run(move |database| write::finish(database, id, &end))
+            .await?;
+        let retention = self.retention;
+        // Nobody waits for that; it says itself if it fails.
+        self.later(move |database| drop(write::prune(database, retention)));
+        Ok(())
+    }
+
+    /// The rollouts of `service` that are not over, newest last, with all their records.
+    pub async fn unfinished(&self, service: &str) -> Result<Vec<Told>, JournalError> {
+        let service = service.to_owned();
+        self.run(move |database| database.read(|connection| read::unfinished(connection, &service)))
+            .await
+    }
+
+    /// Rollouts in short, newest first.
+    pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<Summary>, JournalError> {
+        self.run(move |database| database.read(|connection| read::history(connection, &filter)))
+            .await
+    }
+
+    /// One rollout with all its records, if there is such a one.
+    pub async fn show(&self, id: RolloutId) -> Result<Option<Told>, JournalError> {
+        self.run(move |database| database.read(|connection| read::show(connection, id)))
+            .await
+    }
+
+    /// Removes finished rollouts beyond `retention`; how many.
+    pub async fn prune(&self, retention: Retention) -> Result<u64, JournalError> {
+        self.run(move |database| write::prune(database, retention))
+            .await
+    }
+
+    /// Has the thread do something and waits for it. What has not begun when nobody waits for it
+    /// any more is never done; what has begun is done to its end.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        if self.health.is_stuck() {
+            return Err(self.unusable(Trouble::Slow));
+        }
+        let (tell, mut told) = oneshot::channel();
+        self.later(move |database| {
+            if !tell.is_closed() {
+                // Whoever asked may have gone.
+                let _gone = tell.send(work(database));
+            }
+        });
+        for _ in 0..PATIENCE {
+            match timeout(TICK, &mut told).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_gone)) => return Err(self.unusable(Trouble::Gone)),
+                Err(_tick) => {}
+            }
+        }
+        self.health.stuck();
+        Err(self.unusable(Trouble::Slow))
+    }
+
+    /// Has the thread do something some time.
+    fn later(&self, work: impl FnOnce(&mut Database) + Send + 'static) {
+        // If the thread is gone, so is whoever would answer, and that is noticed.
+        let _gone = self.work.send(Box::new(work));
+    }
+
+    fn unusable(&self, trouble: Trouble) -> JournalError {
+        JournalError::Unusable {
+            path: self.path.clone(),
+            trouble,
+        }
+    }
+}
