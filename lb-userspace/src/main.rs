@@ -116,9 +116,9 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
     let client = Client::new(&places.socket());
     let mut daemon = Daemon::start(places, config, vec![service]).await?;
     let agent = Arc::clone(daemon.agent());
-    let first = cli::DeployArgs::of(args.command.clone());
+    let first = cli::UpgradeArgs::of(args.command.clone());
     let serving = async {
-        let done = cli::deploy_and_promote(&first, &client, printer).await?;
+        let done = cli::upgrade(&first, &client, printer).await?;
         // Nobody may be there to read it; that is no reason to end.
         let _gone = printer.done(&done);
         relay::outputs(&agent).await;

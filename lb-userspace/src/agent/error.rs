@@ -189,6 +189,8 @@ pub enum VerbError {
         generation: String,
         /// Which check failed, and how.
         check: String,
+        /// Whether it ended by itself.
+        ended: bool,
         /// Its last lines on stdout and stderr.
         output: Vec<String>,
     },
@@ -201,6 +203,53 @@ pub enum VerbError {
     /// `down` is ending the service.
     #[error("the service is going down")]
     GoingDown,
+    /// A rollout goes on.
+    #[error(
+        "{rollout} goes on ({phase}); wait for it, or call it off: `hotlb rollback`"
+    )]
+    RolloutRuns {
+        /// Its name.
+        rollout: String,
+        /// Where it stands.
+        phase: &'static str,
+    },
+    /// A hook failed.
+    #[error(
+        "the {phase} hook `{command}` {outcome}; the traffic is where it was before{}",
+        quoted(output)
+    )]
+    HookFailed {
+        /// Its phase.
+        phase: &'static str,
+        /// What it runs.
+        command: String,
+        /// How it went.
+        outcome: String,
+        /// Its last lines.
+        output: Vec<String>,
+    },
+    /// A candidate failed on probation.
+    #[error("{generation} failed its bake: {why}; it was rolled back")]
+    BakeFailed {
+        /// Its name.
+        generation: String,
+        /// How it failed.
+        why: String,
+    },
+    /// Somebody called the rollout off.
+    #[error("{rollout} was called off: {reason}")]
+    CalledOff {
+        /// Its name.
+        rollout: String,
+        /// Who, or why.
+        reason: String,
+    },
+    /// The journal cannot be written.
+    #[error(
+        "{0}; no rollout begins without its journal: the traffic stays as it is, and `hotlb \
+         rollback` works"
+    )]
+    Journal(String),
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]
     NothingBefore(String),
@@ -262,6 +311,22 @@ pub(super) enum CheckError {
 }
 
 impl VerbError {
+    /// In one line, without the output that people also want to see.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::NeverReady { check, .. } => check.clone(),
+            Self::HookFailed {
+                phase,
+                command,
+                outcome,
+                ..
+            } => format!("the {phase} hook `{command}` {outcome}"),
+            Self::BakeFailed { why, .. } => why.clone(),
+            Self::CalledOff { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// A short name for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -276,6 +341,11 @@ impl VerbError {
             Self::NeverReady { .. } => "never_ready",
             Self::ActiveStop(_) => "active",
             Self::GoingDown => "going_down",
+            Self::RolloutRuns { .. } => "rollout_runs",
+            Self::HookFailed { .. } => "hook_failed",
+            Self::BakeFailed { .. } => "bake_failed",
+            Self::CalledOff { .. } => "called_off",
+            Self::Journal(_) => "journal",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
@@ -285,7 +355,11 @@ impl VerbError {
     /// The exit code: see `docs/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
-            Self::NeverReady { .. } | Self::Launch(_) => 1,
+            Self::NeverReady { .. }
+            | Self::Launch(_)
+            | Self::HookFailed { .. }
+            | Self::BakeFailed { .. }
+            | Self::CalledOff { .. } => 1,
             Self::Name(_) | Self::WhichService(_) => 2,
             Self::UnknownService { .. } | Self::UnknownGeneration { .. } => 5,
             Self::NameTaken { .. }
@@ -294,8 +368,9 @@ impl VerbError {
             | Self::NotReady { .. }
             | Self::ActiveStop(_)
             | Self::GoingDown
+            | Self::RolloutRuns { .. }
             | Self::NothingBefore(_) => 6,
-            Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
+            Self::Journal(_) | Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     api::wire::{Status, VERSION},
     config::{Places, ServiceConfig},
     datapath::STAGING,
+    store::Journal,
     sys::{cgroup::Cgroup, mounts, privilege, users},
 };
 
@@ -78,9 +79,10 @@ impl Agent {
     /// Opens the services. Clients can connect to all of them when it returns.
     pub async fn start(host: Host, configs: Vec<ServiceConfig>) -> Result<Self, StartError> {
         let mut services = BTreeMap::new();
+        let journal = Journal::open(host.places.journal());
         for config in configs {
             let name = config.name.clone();
-            let opened = Service::open(config, host.places.clone(), &host.cgroup).await;
+            let opened = Service::open(config, host.places.clone(), &host.cgroup, journal.clone()).await;
             let service = opened.map_err(|source| StartError::Service {
                 service: name.clone(),
                 source,

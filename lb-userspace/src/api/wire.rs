@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::HandOver, rollout::GenerationState};
+use crate::{
+    config::{HandOver, Hook},
+    rollout::{GenerationState, Phase},
+};
 
 /// The version of the API: both sides must speak the same.
 pub const VERSION: u32 = 1;
@@ -59,6 +62,9 @@ pub struct ServiceStatus {
     pub rollbacks: u64,
     /// Fail-overs since the service began.
     pub failovers: u64,
+    /// The rollout that goes on, up to its drain.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
     /// The generations, oldest first.
     pub generations: Vec<GenerationStatus>,
 }
@@ -106,10 +112,64 @@ pub struct GenerationStatus {
     pub for_seconds: u64,
     /// Its connections.
     pub connections: Connections,
+    /// How fast a rollback to it is.
+    pub tier: Option<Tier>,
+    /// Whether its processes are frozen.
+    #[serde(default)]
+    pub frozen: bool,
+    /// How far its drain is, while it drains or ends.
+    #[serde(default)]
+    pub drain: Option<DrainStatus>,
     /// Its listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Where its processes' output goes.
     pub output: PathBuf,
+}
+
+/// How a rollback to a generation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Its frozen processes are thawed, and the word is stored.
+    Hot,
+    /// It runs: the word is stored.
+    Warm,
+    /// Its command is started again.
+    Cold,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// What it waits for: "queues", "leaving", "finishing" or "`long_lived`".
+    pub step: String,
+    /// Connections when it began.
+    pub initially: u64,
+    /// Connections left.
+    pub left: u64,
+    /// How long it has taken.
+    pub elapsed_ms: u64,
+    /// When what is left is ended.
+    pub deadline_in_ms: u64,
+    /// When it will be over, judged by how fast connections left so far; `null` before any did.
+    pub predicted_ms: Option<u64>,
+}
+
+/// The rollout that goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Its name, once it has one.
+    pub id: Option<String>,
+    /// "promote", "upgrade" or "rollback".
+    pub kind: String,
+    /// Who was active before it.
+    pub from: Option<String>,
+    /// Who is active after it.
+    pub to: Option<String>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// How long the bake goes on.
+    pub bake_left_ms: Option<u64>,
 }
 
 /// A generation's connections.
@@ -162,12 +222,51 @@ pub struct StopRequest {
     pub park: bool,
 }
 
+/// How a rollout goes, where it differs from the configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutOptions {
+    /// How long the candidate is on probation.
+    pub bake_ms: Option<u64>,
+    /// How long the former generation is kept.
+    pub keep_ms: Option<u64>,
+    /// Hooks beside those of the configuration.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
+    /// Whether the answer comes when the word has moved, instead of at the end.
+    #[serde(default)]
+    pub no_wait: bool,
+}
+
 /// POST `/v1/services/{service}/promote`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GenerationRequest {
+pub struct PromoteRequest {
     /// Its name.
     pub generation: String,
+    /// How.
+    #[serde(default)]
+    pub options: RolloutOptions,
+}
+
+/// POST `/v1/services/{service}/upgrade`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// What is started.
+    pub deploy: DeployRequest,
+    /// How it is promoted.
+    #[serde(default)]
+    pub options: RolloutOptions,
+}
+
+/// POST `/v1/services/{service}/rollback`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// Where to; `null`: to whom was active before the last promote.
+    #[serde(default)]
+    pub to: Option<String>,
 }
 
 /// One line of a verb's answer.
@@ -204,6 +303,9 @@ pub struct Done {
     pub steered_us: Option<u64>,
     /// Connections of the former one that were cut at the deadline.
     pub cut: Option<u64>,
+    /// The rollout, as `hotlb history show` knows it.
+    #[serde(default)]
+    pub rollout: Option<String>,
 }
 
 /// Why a verb failed.

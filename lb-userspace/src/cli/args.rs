@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::Hook;
+
 /// Replace a running server by its next version without losing a connection.
 ///
 /// Generations of a server share its port; the kernel steers each new connection to the active
@@ -58,8 +60,11 @@ pub enum Command {
     /// Run agent, service and a first generation in one terminal, without a configuration.
     Run(RunArgs),
     /// Deploy and promote in one go; the generation is named for you.
-    #[command(after_help = "Example: hotlb upgrade -- ./server-v2 --port 8080")]
-    Upgrade(DeployArgs),
+    #[command(after_help = "\
+Examples:
+  hotlb upgrade -- ./server-v2 --port 8080
+  hotlb upgrade --bake 1m --hook validate=./smoke-test.sh -- ./server-v2 --port 8080")]
+    Upgrade(UpgradeArgs),
     /// Start a generation beside the active one. Returns when it is ready; it gets no client yet.
     #[command(after_help = "\
 Example: hotlb deploy --generation gen2 -- nginx -c /srv/v2/nginx.conf -g 'daemon off;'
@@ -67,10 +72,12 @@ Example: hotlb deploy --generation gen2 -- nginx -c /srv/v2/nginx.conf -g 'daemo
 Ready means: its process lives, it listens on every declared address, and it answered a probe that
 went through the real port.")]
     Deploy(DeployArgs),
-    /// Make a generation active. Returns when it serves and the former one is drained.
-    Promote(TargetArgs),
-    /// Make the generation active again that was so before the last promote.
-    Rollback(ServiceArgs),
+    /// Make a generation active. Returns when it serves, its bake is over, and the former one is
+    /// drained.
+    Promote(PromoteArgs),
+    /// Make the generation active again that was so before the last promote; calls a rollout off
+    /// that has not ended.
+    Rollback(RollbackArgs),
     /// End a generation that is not active; with --park the active one.
     Stop(StopArgs),
     /// Show services, generations, connections and what is not as it should be.
@@ -154,6 +161,54 @@ pub struct TargetArgs {
     pub generation: String,
 }
 
+/// How a rollout goes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RolloutArgs {
+    /// How long the new generation is on probation: if it crashes, loses its listeners or stops
+    /// answering meanwhile, it is rolled back [default: the service's `bake`].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub bake: Option<Duration>,
+    /// How long the former generation is kept for a rollback [default: the service's `keep`].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub keep: Option<Duration>,
+    /// A hook beside the configured ones: `PHASE=COMMAND`, run by /bin/sh in phase `pre_load`,
+    /// `validate`, `swap` or `post_rollback`; may be repeated.
+    #[arg(long, value_name = "PHASE=COMMAND")]
+    pub hook: Vec<Hook>,
+    /// Return as soon as the traffic has moved; the rollout goes on.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// `hotlb promote`.
+#[derive(Clone, Debug, Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    #[command(flatten)]
+    pub(super) rollout: RolloutArgs,
+}
+
+/// `hotlb upgrade`.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    pub(super) rollout: RolloutArgs,
+    #[command(flatten)]
+    pub(super) deploy: DeployArgs,
+}
+
+/// `hotlb rollback`.
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// Another generation than the one that was active before, as `hotlb status` names it; one
+    /// that has ended is started again.
+    #[arg(long, value_name = "GENERATION")]
+    pub to: Option<String>,
+}
+
 /// `hotlb stop`.
 #[derive(Clone, Debug, Args)]
 pub struct StopArgs {
@@ -170,7 +225,17 @@ impl TargetArgs {
     }
 }
 
-/// `hotlb deploy` and `hotlb upgrade`.
+impl UpgradeArgs {
+    /// An upgrade to `command` of the only service there is, with everything as usual.
+    pub fn of(command: Vec<String>) -> Self {
+        Self {
+            rollout: RolloutArgs::default(),
+            deploy: DeployArgs::of(command),
+        }
+    }
+}
+
+/// `hotlb deploy`.
 #[derive(Clone, Debug, Args)]
 pub struct DeployArgs {
     #[command(flatten)]
@@ -190,8 +255,7 @@ pub struct DeployArgs {
 }
 
 impl DeployArgs {
-    /// A deploy of `command` to the only service there is.
-    pub fn of(command: Vec<String>) -> Self {
+    fn of(command: Vec<String>) -> Self {
         Self {
             service: ServiceArgs { service: None },
             generation: None,

@@ -6,7 +6,8 @@ mod status;
 mod verbs;
 
 pub use args::{
-    AgentArgs, Cli, Command, DeployArgs, OutputFormat, RunArgs, ServiceArgs, StopArgs, TargetArgs,
+    AgentArgs, Cli, Command, DeployArgs, OutputFormat, PromoteArgs, RollbackArgs, RolloutArgs, RunArgs,
+    ServiceArgs, StopArgs, TargetArgs, UpgradeArgs,
 };
 pub use output::{Printer, failure, relay, script};
-pub use verbs::{deploy_and_promote, execute};
+pub use verbs::{upgrade, execute};

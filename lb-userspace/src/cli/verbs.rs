@@ -1,17 +1,20 @@
 //! What each verb asks of the agent.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use serde_json::json;
 
 use super::{
-    args::{Command, DeployArgs, ServiceArgs},
+    args::{Command, DeployArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
     output::Printer,
     status,
 };
 use crate::api::{
     client::{Client, ClientError},
-    wire::{DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest},
+    wire::{
+        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, RolloutOptions, Status,
+        StopRequest, UpgradeRequest,
+    },
 };
 
 /// Does what a verb says, through the agent. Verbs without an agent are not for here.
@@ -22,12 +25,13 @@ pub async fn execute(
 ) -> Result<(), ClientError> {
     let done = match command {
         Command::Deploy(args) => deploy(args, client, printer).await?,
-        Command::Upgrade(args) => deploy_and_promote(args, client, printer).await?,
+        Command::Upgrade(args) => upgrade(args, client, printer).await?,
         Command::Promote(args) => {
-            let request = GenerationRequest {
-                generation: args.generation.clone(),
+            let request = PromoteRequest {
+                generation: args.target.generation.clone(),
+                options: options(&args.rollout),
             };
-            let path = path(args.service(), "promote")?;
+            let path = path(args.target.service(), "promote")?;
             client
                 .verb(&path, &request, |step| printer.progress(step))
                 .await?
@@ -43,9 +47,12 @@ pub async fn execute(
                 .await?
         }
         Command::Rollback(args) => {
-            let path = path(args, "rollback")?;
+            let request = RollbackRequest {
+                to: args.to.clone(),
+            };
+            let path = path(&args.service, "rollback")?;
             client
-                .verb(&path, &json!({}), |step| printer.progress(step))
+                .verb(&path, &request, |step| printer.progress(step))
                 .await?
         }
         Command::Down => {
@@ -65,17 +72,17 @@ pub async fn execute(
     printer.done(&done).map_err(cannot_print)
 }
 
-/// Deploys, then promotes what was deployed.
-pub async fn deploy_and_promote(
-    args: &DeployArgs,
+/// Starts a generation and makes it active, as one rollout.
+pub async fn upgrade(
+    args: &UpgradeArgs,
     client: &Client,
     printer: &Printer,
 ) -> Result<Done, ClientError> {
-    let deployed = deploy(args, client, printer).await?;
-    let request = GenerationRequest {
-        generation: deployed.generation.unwrap_or_default(),
+    let request = UpgradeRequest {
+        deploy: deployment(&args.deploy),
+        options: options(&args.rollout),
     };
-    let path = path(args.service(), "promote")?;
+    let path = path(args.deploy.service(), "upgrade")?;
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await
@@ -86,19 +93,33 @@ async fn deploy(
     client: &Client,
     printer: &Printer,
 ) -> Result<Done, ClientError> {
-    let request = DeployRequest {
+    let path = path(args.service(), "deploy")?;
+    client
+        .verb(&path, &deployment(args), |step| printer.progress(step))
+        .await
+}
+
+fn deployment(args: &DeployArgs) -> DeployRequest {
+    DeployRequest {
         generation: args.generation.clone(),
         command: args.command.clone(),
         cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
         env: args.env.iter().cloned().collect(),
-        timeout_ms: args
-            .timeout
-            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-    };
-    let path = path(args.service(), "deploy")?;
-    client
-        .verb(&path, &request, |step| printer.progress(step))
-        .await
+        timeout_ms: args.timeout.map(millis),
+    }
+}
+
+fn options(args: &RolloutArgs) -> RolloutOptions {
+    RolloutOptions {
+        bake_ms: args.bake.map(millis),
+        keep_ms: args.keep.map(millis),
+        hooks: args.hook.clone(),
+        no_wait: args.no_wait,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn show(args: &ServiceArgs, client: &Client, printer: &Printer) -> Result<(), ClientError> {

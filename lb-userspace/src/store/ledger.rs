@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct Ledger {
     pub rollbacks: u64,
     /// How often the kernel's fail-over was made official.
     pub failovers: u64,
+    /// Whether the server was found not to run twice (`mode = "auto"`).
+    #[serde(default)]
+    pub runs_alone: bool,
     /// The generations, oldest first.
     pub generations: Vec<Remembered>,
 }
@@ -66,6 +70,9 @@ pub struct Remembered {
     /// Whether it has ever been ready.
     #[serde(default)]
     pub was_ready: bool,
+    /// How long it is kept once it is drained, if other than configured.
+    #[serde(default)]
+    pub keep: Option<Duration>,
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,

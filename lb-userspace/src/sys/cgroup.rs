@@ -40,6 +40,12 @@ impl Cgroup {
         Self(self.0.join(name))
     }
 
+    /// The cgroup `name` beside this one.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        Self(self.0.with_file_name(name))
+    }
+
     /// Whether the directory exists.
     pub fn exists(&self) -> bool {
         self.0.is_dir()

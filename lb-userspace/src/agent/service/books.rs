@@ -3,18 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
-use super::drain::Drain;
+use super::{drain::Drain, rollout::InFlight};
 use crate::{
     clock,
     datapath::ConnectionCounts,
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
-    store::{Ledger, Remembered},
+    store::{Ledger, Remembered, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -71,6 +72,10 @@ pub(super) struct Generation {
     pub(super) unwanted: bool,
     /// Why it could not be frozen, if it should have been.
     pub(super) not_frozen: Option<String>,
+    /// How long it is kept once it is drained, if other than configured.
+    pub(super) keep: Option<Duration>,
+    /// The connections that were cut.
+    pub(super) cut_list: Vec<CutConnection>,
 }
 
 impl Generation {
@@ -107,6 +112,12 @@ pub(super) struct Books {
     pub(super) previous: Option<GenerationId>,
     /// The parking listeners, one a group, in the groups' order.
     pub(super) parks: Vec<Parked>,
+    /// The rollout that goes on, up to its drain.
+    pub(super) rollout: Option<InFlight>,
+    /// The greatest token given to a rollout.
+    pub(super) last_token: u64,
+    /// The server was found not to run twice.
+    pub(super) runs_alone: bool,
     /// Who is being deployed.
     pub(super) deploying: Option<String>,
     /// Promotes so far.
@@ -139,6 +150,11 @@ impl Books {
     /// The generation with this id, to change it.
     pub(super) fn get_mut(&mut self, id: GenerationId) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|g| g.id == id)
+    }
+
+    /// The rollout with this token, while it is the one that goes on.
+    pub(super) fn rollout_of(&mut self, token: u64) -> Option<&mut InFlight> {
+        self.rollout.as_mut().filter(|rollout| rollout.is(token))
     }
 
     /// The name of a generation.
@@ -213,6 +229,7 @@ impl Books {
             promotes: self.promotes,
             rollbacks: self.rollbacks,
             failovers: self.failovers,
+            runs_alone: self.runs_alone,
             generations: self.generations.iter().map(remember).collect(),
         }
     }
@@ -231,6 +248,7 @@ fn remember(generation: &Generation) -> Remembered {
         since: generation.since,
         counted: generation.counted,
         was_ready: generation.was_ready,
+        keep: generation.keep,
         unseated: generation.unseated,
     }
 }

@@ -45,11 +45,21 @@ impl Service {
         request: DeployRequest,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        let id = self.enrol(&request).await?;
+        self.start(id, &request, reporter).await
+    }
+
+    /// Starts a generation that is enrolled, and waits until it is ready.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        id: GenerationId,
+        request: &DeployRequest,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
         let began = clock::now();
         let limit = request
             .timeout_ms
             .map_or(self.config.ready_timeout, Duration::from_millis);
-        let id = self.enrol(&request).await?;
         let result = self.bring_up(id, Deadline::after(limit), reporter).await;
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
@@ -64,12 +74,13 @@ impl Service {
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
             Err(BringUpError::Check(check)) => Err(VerbError::NeverReady {
                 check: check.to_string(),
+                ended: ended_by_itself(&books, id),
                 output: self.last_output(&name),
                 generation: name.clone(),
             }),
         };
         if let Err(error) = result {
-            self.discard(&mut books, id, &error);
+            self.discard(&mut books, id, error.summary());
             return Err(error);
         }
         if let Some(generation) = books.get_mut(id) {
@@ -90,8 +101,17 @@ impl Service {
     }
 
     /// Enters a new generation into the books.
-    async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+    pub(super) async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
         let mut books = self.books.lock().await;
+        self.enrol_in(&mut books, request)
+    }
+
+    /// [`Service::enrol`] for who has the lock.
+    pub(super) fn enrol_in(
+        &self,
+        books: &mut Books,
+        request: &DeployRequest,
+    ) -> Result<GenerationId, VerbError> {
         let name = match &request.generation {
             Some(name) => name.clone(),
             None => books.next_name(),
@@ -103,7 +123,7 @@ impl Service {
         if let Some(other) = &books.deploying {
             return Err(VerbError::Busy(other.clone()));
         }
-        refuse_taken(&books, &name)?;
+        refuse_taken(books, &name)?;
         let path = std::env::var("PATH").ok();
         let program = request.command.first().map_or("", String::as_str);
         launch::resolve(program, &request.cwd, path.as_deref())?;
@@ -113,9 +133,9 @@ impl Service {
                 doing: "find a free seat",
                 source: std::io::Error::other("63 generations exist at once; stop some"),
             })?;
-        self.vacate(&mut books, id);
+        self.vacate(books, id);
         self.path.clear_seat(id)?;
-        let counted = self.succeed(&mut books, &name, id);
+        let counted = self.succeed(books, &name, id);
         books.deploying = Some(name.clone());
         books.generations.push(Generation {
             id,
@@ -141,9 +161,11 @@ impl Service {
             held: false,
             unwanted: false,
             not_frozen: None,
+            keep: None,
+            cut_list: Vec::new(),
         });
         books.forget_old();
-        self.settle(&mut books);
+        self.settle(books);
         Ok(id)
     }
 
@@ -182,6 +204,8 @@ impl Service {
         deadline: Deadline,
         reporter: &Reporter,
     ) -> Result<(), BringUpError> {
+        // A hook before it may have taken its time.
+        still_starting(&*self.books.lock().await, id)?;
         let notify = self.notify_socket(id)?;
         let spec = self.spec(id, notify.as_ref()).await?;
         reporter.step(format!("starting {}", spec.command.join(" ")));
@@ -270,7 +294,7 @@ impl Service {
             env.insert("NOTIFY_SOCKET".to_owned(), path);
         }
         let inherit = match self.config.hand_over {
-            HandOver::Overlap => Vec::new(),
+            HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
             HandOver::Inherit => Self::twins(&books)
                 .into_iter()
                 .map(|twin| (self.name().to_owned(), twin))
@@ -312,20 +336,23 @@ impl Service {
     }
 
     /// Ends a candidate that did not become ready.
-    fn discard(&self, books: &mut Books, id: GenerationId, error: &VerbError) {
-        let check = match error {
-            VerbError::NeverReady { check, .. } => check.clone(),
-            other => other.to_string(),
-        };
+    pub(super) fn discard(&self, books: &mut Books, id: GenerationId, why: String) {
         self.retire_from_kernel(books, id);
         if let Some(generation) = books.get_mut(id) {
-            generation.enter(GenerationState::Failed, Some(check));
+            generation.enter(GenerationState::Failed, Some(why));
             if let Err(error) = generation.cgroup.kill() {
                 tracing::error!(%error, generation = generation.name, "cannot be killed");
             }
         }
         self.settle(books);
     }
+}
+
+/// Whether the generation's processes ended without being told to.
+fn ended_by_itself(books: &Books, id: GenerationId) -> bool {
+    books.get(id).is_some_and(|generation| {
+        generation.state == GenerationState::Starting && generation.ended.borrow().is_some()
+    })
 }
 
 fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {

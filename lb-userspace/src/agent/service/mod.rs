@@ -9,12 +9,15 @@ mod books;
 mod candidate;
 mod deploy;
 mod drain;
+mod find;
+mod freeze;
 mod open;
 mod park;
-mod promote;
 mod report;
+mod rollout;
 mod status;
 mod stop;
+mod switch;
 mod watch;
 
 use std::{sync::PoisonError, time::Duration};
@@ -31,6 +34,7 @@ use crate::{
     config::{Places, ServiceConfig},
     datapath::ServicePath,
     generation::keeper::Keeper,
+    store::Journal,
     sys::cgroup::Cgroup,
 };
 
@@ -42,6 +46,8 @@ pub struct Service {
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
+    /// What rollouts are about to do.
+    journal: Journal,
     books: Mutex<Books>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.

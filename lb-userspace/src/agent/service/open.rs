@@ -14,7 +14,7 @@ use crate::{
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Ledger, Remembered},
+    store::{Journal, Ledger, Remembered, journal::Told},
     sys::{
         cgroup::Cgroup,
         process,
@@ -30,6 +30,7 @@ impl Service {
         config: ServiceConfig,
         places: Places,
         root: &Cgroup,
+        journal: Journal,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
         let parking = cgroup.child(PARKING);
@@ -64,16 +65,19 @@ impl Service {
             config,
             places,
             cgroup,
+            journal,
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
         service.open_parks().await?;
-        service.recover(ledger).await;
+        let unfinished = service.unfinished().await;
+        service.recover(ledger, unfinished).await;
         Ok(service)
     }
 
     /// Takes over the generations of an earlier agent.
-    async fn recover(self: &Arc<Self>, ledger: Ledger) {
+    async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<Told>) {
+        let held = Self::held_by(&unfinished);
         let same_boot = ledger.boot == process::boot_id();
         let mut books = self.books.lock().await;
         let word = self.path.word();
@@ -85,6 +89,7 @@ impl Service {
         books.promotes = ledger.promotes;
         books.rollbacks = ledger.rollbacks;
         books.failovers = ledger.failovers;
+        books.runs_alone = ledger.runs_alone;
         let active = self.path.word().active;
         for remembered in ledger.generations {
             if !same_boot && remembered.state == GenerationState::Active {
@@ -115,13 +120,24 @@ impl Service {
         self.word_follows(&mut books);
         for id in living {
             match books.get(id).map(|g| g.state) {
+                Some(GenerationState::Draining) if held.contains(&id) => {
+                    if let Some(generation) = books.get_mut(id) {
+                        generation.held = true;
+                    }
+                }
                 Some(GenerationState::Draining) => self.drain(&mut books, id),
+                Some(GenerationState::Active) => {
+                    if let Some(generation) = books.get(id) {
+                        self.thaw(&generation.cgroup);
+                    }
+                }
                 Some(GenerationState::Stopping | GenerationState::Starting) => {
                     self.stop_in_background(&mut books, id);
                 }
                 _ => {}
             }
         }
+        self.resume_rollouts(&mut books, unfinished);
         self.settle(&mut books);
     }
 
@@ -180,6 +196,8 @@ impl Service {
             held: false,
             unwanted: false,
             not_frozen: None,
+            keep: remembered.keep,
+            cut_list: Vec::new(),
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     books::{Books, Generation},
 };
 use crate::{
-    api::wire::{GenerationStatus, GroupStatus, ListenerStatus, ServiceStatus, SteeringStatus},
+    api::wire::{GenerationStatus, GroupStatus, ListenerStatus, ServiceStatus, SteeringStatus, Tier},
     clock,
     datapath::ConnectionCounts,
     generation::listeners,
@@ -38,6 +38,7 @@ impl Service {
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,
+            rollout: books.rollout.as_ref().map(|rollout| rollout.status(&name)),
             generations: books
                 .generations
                 .iter()
@@ -61,6 +62,12 @@ impl Service {
                 warnings.push(format!(
                     "{} listeners of {} have no slot and get no connection",
                     generation.unsteered, generation.name
+                ));
+            }
+            if let Some(why) = &generation.not_frozen {
+                warnings.push(format!(
+                    "{} {why}; it stands by and uses what it uses",
+                    generation.name
                 ));
             }
             if generation.state == GenerationState::Failed && generation.was_ready {
@@ -128,12 +135,30 @@ impl Service {
             reason: generation.reason.clone(),
             for_seconds: clock::since_boot().as_secs().saturating_sub(generation.since),
             connections: self.counts(generation),
+            tier: tier(generation),
+            frozen: live && generation.cgroup.is_frozen(),
+            drain: generation
+                .drain
+                .as_ref()
+                .map(|drain| drain.status(self.path.live(Some(generation.id)))),
             listeners: found
                 .iter()
                 .map(|waiting| listener_status(waiting, generation))
                 .collect(),
             output: self.places.output(self.name(), &generation.name),
         }
+    }
+}
+
+/// How a rollback to the generation would go.
+fn tier(generation: &Generation) -> Option<Tier> {
+    match generation.state {
+        GenerationState::Standby if generation.cgroup.is_frozen() => Some(Tier::Hot),
+        GenerationState::Standby | GenerationState::Draining | GenerationState::Ready => {
+            Some(Tier::Warm)
+        }
+        GenerationState::Stopped | GenerationState::Stopping => Some(Tier::Cold),
+        GenerationState::Starting | GenerationState::Active | GenerationState::Failed => None,
     }
 }
 

@@ -63,9 +63,7 @@ impl Service {
         };
         if is_active {
             reporter.step(format!("clients wait; {name} finishes what it has"));
-            let limit = Deadline::after(self.config.drain.signal_after);
-            let mut pace = Pace::until(limit);
-            while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
+            self.finish_in_flight(id).await;
         }
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
@@ -82,6 +80,14 @@ impl Service {
             generation: Some(name.to_owned()),
             ..Done::default()
         })
+    }
+
+    /// Waits until a generation that gets no new connection has nothing in flight, for as long as
+    /// its connections may end by themselves: new clients wait meanwhile.
+    pub(super) async fn finish_in_flight(&self, id: GenerationId) {
+        let limit = Deadline::after(self.config.drain.signal_after);
+        let mut pace = Pace::until(limit);
+        while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
     }
 
     /// Waits until whoever ends the generation has done so: a second signal would have many
@@ -101,7 +107,7 @@ impl Service {
     }
 
     /// Has every new client wait: nobody is active, nobody stands in.
-    fn park_everybody(&self, books: &mut Books, active: GenerationId) {
+    pub(super) fn park_everybody(&self, books: &mut Books, active: GenerationId) {
         self.path.steer(SteeringWord::default());
         books.previous = Some(active);
         if let Some(generation) = books.get_mut(active) {
@@ -118,7 +124,7 @@ impl Service {
     }
 
     /// Takes it out of the choice: from here on no connection reaches it.
-    fn mark_stopping(&self, books: &mut Books, id: GenerationId) {
+    fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let deadline = self.config.drain.deadline;
         let live = self.path.live(Some(id));
         let going_down = books.ending;
@@ -146,7 +152,7 @@ impl Service {
     }
 
     /// Says whose it is to end a generation.
-    fn begin_stop(&self, books: &mut Books, id: GenerationId) -> Ending {
+    fn begin_stop(self: &Arc<Self>, books: &mut Books, id: GenerationId) -> Ending {
         self.mark_stopping(books, id);
         match books.get_mut(id) {
             None => Ending::NotToBe,

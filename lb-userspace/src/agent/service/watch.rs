@@ -172,12 +172,12 @@ impl Service {
     /// Ends what has been on standby long enough.
     fn expire(self: &Arc<Self>, books: &mut Books) {
         let now = clock::since_boot().as_secs();
-        let keep = self.config.keep.as_secs();
+        let usual = self.config.keep.time;
         let over: Vec<GenerationId> = books
             .generations
             .iter()
             .filter(|g| g.state == GenerationState::Standby)
-            .filter(|g| now.saturating_sub(g.since) >= keep)
+            .filter(|g| now.saturating_sub(g.since) >= g.keep.unwrap_or(usual).as_secs())
             .map(|g| g.id)
             .collect();
         for id in over {

@@ -4,7 +4,7 @@ use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use tokio::net::UnixListener;
 
 use super::Control;
-use crate::sys::users;
+use crate::{store::journal::Who, sys::users};
 
 /// The credentials the kernel gives for a connection (`SO_PEERCRED`): those of the process when
 /// it connected.
@@ -31,6 +31,15 @@ impl Peer {
         self.uid.is_some_and(|uid| {
             uid == 0 || uid == users::effective_uid() || control.operators.contains(&uid)
         })
+    }
+
+    /// Who asks, for the history.
+    pub(super) fn who(self) -> Who {
+        Who {
+            uid: self.uid,
+            pid: self.pid.and_then(|pid| u32::try_from(pid).ok()),
+            name: self.uid.map_or_else(|| "?".to_owned(), users::user_name),
+        }
     }
 
     /// Its name for the log.

@@ -21,8 +21,8 @@ use super::{
 use crate::{
     agent::{Reporter, Service, VerbError},
     api::wire::{
-        DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest, VERSION,
-        VERSION_HEADER,
+        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, Status, StopRequest,
+        UpgradeRequest, VERSION, VERSION_HEADER,
     },
 };
 
@@ -32,6 +32,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
     let verbs = Router::new()
         .route("/v1/services/{service}/deploy", post(deploy))
         .route("/v1/services/{service}/promote", post(promote))
+        .route("/v1/services/{service}/upgrade", post(upgrade))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/stop", post(stop))
         .route("/v1/down", post(down))
@@ -69,17 +70,34 @@ async fn deploy(
 
 async fn promote(
     State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(service): Path<String>,
-    Asked(request): Asked<GenerationRequest>,
+    Asked(request): Asked<PromoteRequest>,
 ) -> Response {
     on_service(&control, &service, |service, reporter| async move {
-        service.promote(&request.generation, &reporter).await
+        service.promote(request, peer.who(), &reporter).await
     })
 }
 
-async fn rollback(State(control): Shared, Path(service): Path<String>) -> Response {
+async fn upgrade(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    Asked(request): Asked<UpgradeRequest>,
+) -> Response {
     on_service(&control, &service, |service, reporter| async move {
-        service.rollback(&reporter).await
+        service.upgrade(request, peer.who(), &reporter).await
+    })
+}
+
+async fn rollback(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    Asked(request): Asked<RollbackRequest>,
+) -> Response {
+    on_service(&control, &service, |service, reporter| async move {
+        service.rollback(request, peer.who(), &reporter).await
     })
 }
 

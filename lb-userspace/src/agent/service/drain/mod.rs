@@ -4,6 +4,7 @@
 //! moved; HTTP/1 clients are asked to leave; the server's signal; the deadline, with what is done
 //! about the leftovers. Several generations drain at once, each by a task of its own.
 
+mod cut;
 mod leftovers;
 mod progress;
 mod queue;
@@ -57,7 +58,7 @@ impl Service {
         if self.path.live(Some(id)) == 0 && kept {
             generation.undrain();
             generation.enter(GenerationState::Standby, None);
-            self.freeze(&books, id);
+            self.freeze(&mut books, id);
         } else {
             self.stop_in_background(&mut books, id);
         }

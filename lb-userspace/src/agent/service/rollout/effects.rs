@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{self, Deadline},
     rollout::{Event, GenerationState},
-    store::{Record, RolloutKind},
+    store::journal::{Record, RolloutKind},
 };
 
 /// A candidate that does not answer so many probes in a row has failed its bake.
@@ -182,7 +182,8 @@ impl Executor {
         }
     }
 
-    fn bake_until(&mut self) -> Duration {
+    /// When the bake is over, in time since boot: an agent that takes over goes by it too.
+    pub(super) fn bake_until(&mut self) -> Duration {
         let bake = self.plan.bake;
         *self
             .plan

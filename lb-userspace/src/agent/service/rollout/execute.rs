@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::wire::Done,
     rollout::{Course, Effect, Event, Phase, step, work},
-    store::{End, Entry, Outcome, Record, RolloutId, RolloutKind},
+    store::journal::{End, Entry, Outcome, Record, RolloutId, RolloutKind},
 };
 
 /// Carries one rollout out.
@@ -78,6 +78,9 @@ impl Executor {
     /// journal that cannot be written a reason to give up.
     async fn enter(&mut self) -> Result<(), VerbError> {
         let phase = self.course.phase;
+        if phase == Phase::Bake {
+            self.bake_until();
+        }
         self.service.rollout_enters(self.token, phase, &self.plan).await;
         // Nobody may wait for it.
         self.seen.send_replace(phase);

@@ -9,7 +9,7 @@ use super::{
     trace,
 };
 use crate::{
-    store::{End, GenerationRef, NewRollout, Outcome, RolloutKind, Who},
+    store::journal::{End, GenerationRef, NewRollout, Outcome, RolloutKind, Who},
     sys::process,
 };
 

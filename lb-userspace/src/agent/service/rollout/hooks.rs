@@ -7,7 +7,7 @@ use crate::{
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     rollout::Phase,
-    store::Record,
+    store::journal::Record,
 };
 
 /// What an earlier agent journaled of a hook.

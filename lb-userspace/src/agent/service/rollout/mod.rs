@@ -13,4 +13,4 @@ mod rollback;
 mod start;
 mod trace;
 
-pub(super) use plan::{InFlight, Plan};
+pub(super) use plan::InFlight;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::HandOver,
     rollout::GenerationState,
-    store::Record,
+    store::journal::Record,
 };
 
 impl Executor {

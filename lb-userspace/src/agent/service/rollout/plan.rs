@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    api::wire::DeployRequest,
+    api::wire::{DeployRequest, RolloutStatus},
+    clock,
     config::Hook,
     rollout::{Course, Event, Phase},
-    store::{RolloutId, RolloutKind},
+    store::journal::{RolloutId, RolloutKind},
 };
 
 /// A rollout's plan. It is in the journal with each phase.
@@ -100,6 +101,32 @@ pub(in crate::agent::service) struct InFlight {
 }
 
 impl InFlight {
+    /// Whether it is the one with this token.
+    pub(in crate::agent::service) fn is(&self, token: u64) -> bool {
+        self.token == token
+    }
+
+    /// As `status` shows it; `name` names generations.
+    pub(in crate::agent::service) fn status(
+        &self,
+        name: &impl Fn(GenerationId) -> String,
+    ) -> RolloutStatus {
+        let left = self
+            .plan
+            .bake_until
+            .map(|until| until.saturating_sub(clock::since_boot()));
+        RolloutStatus {
+            id: self.id.map(|id| id.to_string()),
+            kind: self.plan.kind.name().to_owned(),
+            from: self.plan.from().map(name),
+            to: self.plan.to().map(name),
+            phase: self.phase,
+            bake_left_ms: left
+                .filter(|_| self.phase == Phase::Bake)
+                .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
     /// How it is called.
     pub(in crate::agent::service) fn name(&self) -> String {
         self.id

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Deadline,
     rollout::GenerationState,
-    store::{CutConnection, Record},
+    store::journal::{CutConnection, Record},
 };
 
 /// How long a drain is waited for at a time.
@@ -41,14 +41,14 @@ impl Executor {
             unit: "ms".to_owned(),
         })
         .await;
+        self.done.cut = drained.cut_count;
+        self.done.message = drained.message(&name, &former_name);
         if !drained.cut.is_empty() {
             self.note(Record::Cut {
                 connections: drained.cut,
             })
             .await;
         }
-        self.done.cut = drained.cut_count;
-        self.done.message = drained.message(&name, &former_name);
         self.done.former = Some(former_name);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     api::wire::Done,
     clock,
     rollout::Phase,
-    store::{End, Outcome, Record, Told},
+    store::journal::{End, Outcome, Record, Told},
     sys::{cgroup::Cgroup, process},
 };
 

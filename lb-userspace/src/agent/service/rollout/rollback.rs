@@ -13,7 +13,7 @@ use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
     rollout::{self, Event, GenerationState, Phase, RollbackWay},
-    store::{Record, RolloutKind, Who},
+    store::journal::{Record, RolloutKind, Who},
 };
 
 /// Longest wait for a rollout to have been undone, its hooks included.
@@ -119,7 +119,8 @@ impl Service {
                 tracing::error!(rollout = %id, %error, "not written down");
             }
         }
-        let over = seen.wait_for(|phase| phase.is_over());
+        let over = async { seen.wait_for(|phase| phase.is_over()).await.is_ok() };
+        // Ended, or its executor is gone, or it takes its time: `status` tells.
         let _ended = tokio::time::timeout(UNDONE, over).await;
         let books = self.books.lock().await;
         let active = self.path.word().active.map(|active| books.name_of(active));

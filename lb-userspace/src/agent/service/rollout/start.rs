@@ -23,7 +23,7 @@ use crate::{
     clock,
     config::HandOver,
     rollout::{Course, Event, GenerationState, Phase},
-    store::{GenerationRef, NewRollout, RolloutKind, Who},
+    store::journal::{GenerationRef, NewRollout, RolloutKind, Who},
     sys::process,
 };
 

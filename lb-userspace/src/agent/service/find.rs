@@ -1,0 +1,79 @@
+//! Generations by their names, and what is asked of them before a promote.
+
+use std::sync::Arc;
+
+use lb_common::GenerationId;
+
+use super::{CheckError, Reporter, Service, VerbError, books::Books, candidate::still_alive};
+use crate::api::wire::DeployRequest;
+
+impl Service {
+    /// The id of the generation with this name.
+    pub(super) async fn find(&self, name: &str) -> Result<GenerationId, VerbError> {
+        self.find_in(&*self.books.lock().await, name)
+    }
+
+    /// [`Service::find`] for who has the lock.
+    pub(super) fn find_in(&self, books: &Books, name: &str) -> Result<GenerationId, VerbError> {
+        books
+            .by_name(name)
+            .map(|g| g.id)
+            .ok_or_else(|| VerbError::UnknownGeneration {
+                service: self.name().to_owned(),
+                name: name.escape_debug().to_string(),
+                known: books.names(),
+            })
+    }
+
+    /// What was true when it became ready must be true now.
+    pub(super) async fn check_again(&self, id: GenerationId) -> Result<(), VerbError> {
+        let checked = async {
+            {
+                let mut books = self.books.lock().await;
+                still_alive(&books, id)?;
+                if let Some(generation) = books.get(id) {
+                    self.thaw(&generation.cgroup);
+                }
+                self.register(&mut books, id)?;
+            }
+            self.answers(id).await
+        };
+        match checked.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.not_ready(id, &error).await),
+        }
+    }
+
+    /// A check that failed, as the answer to a verb.
+    pub(super) async fn not_ready(&self, id: GenerationId, error: &CheckError) -> VerbError {
+        VerbError::NotReady {
+            generation: self.books.lock().await.name_of(id),
+            check: error.to_string(),
+        }
+    }
+
+    /// Starts the command of a generation that has ended again, under its name.
+    pub(super) async fn revive(
+        self: &Arc<Self>,
+        id: GenerationId,
+        reporter: &Reporter,
+    ) -> Result<GenerationId, VerbError> {
+        let request = {
+            let books = self.books.lock().await;
+            let generation = books.get(id).ok_or_else(|| {
+                VerbError::NothingBefore("the generation before is forgotten".to_owned())
+            })?;
+            DeployRequest {
+                generation: Some(generation.name.clone()),
+                command: generation.command.clone(),
+                cwd: generation.cwd.clone(),
+                env: generation.env.clone(),
+                timeout_ms: None,
+            }
+        };
+        self.end(id).await;
+        let name = request.generation.clone().unwrap_or_default();
+        self.deploy(request, reporter).await?;
+        self.find(&name).await
+    }
+}
