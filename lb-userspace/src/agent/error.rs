@@ -9,7 +9,10 @@ use crate::{
     datapath::DatapathError,
     generation::{fit::Misfit, keeper::KeeperError, launch::LaunchError},
     rollout::{GenerationState, Unpromotable},
-    store::LedgerError,
+    store::{
+        LedgerError,
+        journal::{DrillError, JournalError},
+    },
     sys::{mounts::MountError, sock_diag::DumpError},
 };
 
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `HOTLB_DRILL` is not understood.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// The metrics address is taken.
     #[error(
         "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
@@ -109,6 +115,7 @@ impl StartError {
         match self {
             Self::NotPermitted(_) => 4,
             Self::Config(_)
+            | Self::Drill(_)
             | Self::Service {
                 source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
@@ -216,6 +223,9 @@ pub enum VerbError {
     /// The list of sockets.
     #[error(transparent)]
     Sockets(#[from] DumpError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Anything else the system said.
     #[error("{doing}: {source}")]
     System {
@@ -278,6 +288,9 @@ impl VerbError {
             Self::GoingDown => "going_down",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
+            Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
+            Self::Journal(JournalError::Over(_)) => "rollout_over",
+            Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }
@@ -287,15 +300,22 @@ impl VerbError {
         match self {
             Self::NeverReady { .. } | Self::Launch(_) => 1,
             Self::Name(_) | Self::WhichService(_) => 2,
-            Self::UnknownService { .. } | Self::UnknownGeneration { .. } => 5,
+            Self::UnknownService { .. }
+            | Self::UnknownGeneration { .. }
+            | Self::Journal(JournalError::UnknownRollout(_)) => 5,
             Self::NameTaken { .. }
             | Self::Busy(_)
             | Self::Unpromotable { .. }
             | Self::NotReady { .. }
             | Self::ActiveStop(_)
             | Self::GoingDown
-            | Self::NothingBefore(_) => 6,
-            Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
+            | Self::NothingBefore(_)
+            | Self::Journal(JournalError::Over(_)) => 6,
+            Self::Datapath(_)
+            | Self::Keeper(_)
+            | Self::Sockets(_)
+            | Self::Journal(JournalError::Unusable { .. })
+            | Self::System { .. } => 7,
         }
     }
 }

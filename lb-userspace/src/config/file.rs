@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    ConfigError,
+    ConfigError, Retention,
+    history::HistoryTable,
     service::{DrainPolicy, HandOver, ServiceConfig, Undeclared},
 };
 use crate::sys::users::Identity;
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     pub metrics: Option<SocketAddr>,
     /// Users who may operate, beside root and the agent's own.
     pub operators: Vec<String>,
+    /// How much of the history is kept.
+    pub history: Retention,
 }
 
 /// An address, or "off".
@@ -52,6 +55,7 @@ impl Default for AgentConfig {
         Self {
             metrics: Some(METRICS),
             operators: Vec::new(),
+            history: Retention::default(),
         }
     }
 }
@@ -71,6 +75,8 @@ struct AgentTable {
     metrics: Option<MetricsAddress>,
     #[serde(default)]
     operators: Vec<String>,
+    #[serde(default)]
+    history: HistoryTable,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +127,7 @@ impl<'de> Deserialize<'de> for Listen {
 }
 
 /// A duration as people write it: "30s", "1m 30s".
-struct Span(Duration);
+pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -217,6 +223,7 @@ impl Config {
                     .metrics
                     .map_or(Some(METRICS), MetricsAddress::address),
                 operators: file.agent.operators,
+                history: file.agent.history.resolve(),
             },
             services,
         })
@@ -307,6 +314,7 @@ mod tests {
             [agent]
             metrics = "off"
             operators = ["deploy"]
+            history = { rollouts = 5, for = "1d" }
             [service.web]
             listen = ["0.0.0.0:8080", "[::]:8080"]
             health = { http = "/healthz" }
@@ -321,6 +329,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.agent.metrics, None);
+        let history = config.agent.history;
+        assert_eq!(
+            (history.rollouts, history.age),
+            (5, Duration::from_hours(24))
+        );
         let web = &config.services[0];
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
@@ -369,6 +382,9 @@ mod tests {
                 "\"a.b\" cannot be a name",
             ),
             ("[service.web]\n", "missing field `listen`"),
+            ("[agent]\nhistory = { rollouts = 0 }\n", "hotlb.toml:2:24: "),
+            ("[agent]\nhistory = { for = \"0s\" }\n", "hotlb.toml:2:19: "),
+            ("[agent]\nhistory = { age = \"1d\" }\n", "hotlb.toml:2:13: "),
             ("", "no service is configured"),
             (
                 "[agent]\nmetrics = \"here\"\n",

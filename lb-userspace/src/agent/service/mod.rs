@@ -31,6 +31,7 @@ use crate::{
     config::{Places, ServiceConfig},
     datapath::ServicePath,
     generation::keeper::Keeper,
+    store::Journal,
     sys::cgroup::Cgroup,
 };
 
@@ -39,6 +40,7 @@ use crate::{
 pub struct Service {
     config: ServiceConfig,
     places: Places,
+    journal: Journal,
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
@@ -57,6 +59,11 @@ impl Service {
     /// Its configuration.
     pub fn config(&self) -> &ServiceConfig {
         &self.config
+    }
+
+    /// Where its rollouts are written down.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The keeper there is now.

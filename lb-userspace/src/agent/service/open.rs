@@ -14,7 +14,7 @@ use crate::{
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Ledger, Remembered},
+    store::{Journal, Ledger, Remembered},
     sys::{
         cgroup::Cgroup,
         process,
@@ -29,6 +29,7 @@ impl Service {
     pub async fn open(
         config: ServiceConfig,
         places: Places,
+        journal: Journal,
         root: &Cgroup,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
@@ -63,6 +64,7 @@ impl Service {
             changed: Notify::new(),
             config,
             places,
+            journal,
             cgroup,
             keeper: std::sync::Mutex::new(keeper),
             path,
