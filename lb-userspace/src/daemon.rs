@@ -15,6 +15,7 @@ use crate::{
     agent::{Agent, Host, StartError},
     api::server::{self, Control},
     config::{AgentConfig, Places, ServiceConfig},
+    store::{Journal, journal::Drill},
     telemetry::metrics,
 };
 
@@ -75,6 +76,7 @@ impl Daemon {
         services: Vec<ServiceConfig>,
     ) -> Result<Self, DaemonError> {
         let operators = operators(&config.operators)?;
+        let drill = Drill::from_env().map_err(StartError::Drill)?;
         let host = Host::prepare(places)?;
         let scrapes = match config.metrics {
             Some(address) => Some(
@@ -84,7 +86,11 @@ impl Daemon {
             ),
             None => None,
         };
-        let agent = Arc::new(Agent::start(host, services).await?);
+        if let Some(drill) = drill {
+            tracing::warn!(%drill, "HOTLB_DRILL is set: this agent breaks on purpose");
+        }
+        let journal = Journal::with(host.places().journal(), config.history, drill);
+        let agent = Arc::new(Agent::start(host, journal, services).await?);
         let socket = server::listen(&agent.places().socket()).map_err(DaemonError::Socket)?;
         let control = Control::new(Arc::clone(&agent), operators);
         let api = tokio::spawn(server::serve(Arc::clone(&control), socket));

@@ -111,7 +111,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
     let service = run_service(args).map_err(Failed::Config)?;
     let config = AgentConfig {
         metrics: args.metrics,
-        operators: Vec::new(),
+        ..AgentConfig::default()
     };
     let client = Client::new(&places.socket());
     let mut daemon = Daemon::start(places, config, vec![service]).await?;

@@ -9,7 +9,10 @@ use crate::{
     datapath::DatapathError,
     generation::{fit::Misfit, keeper::KeeperError, launch::LaunchError},
     rollout::{GenerationState, Unpromotable},
-    store::LedgerError,
+    store::{
+        LedgerError,
+        journal::{DrillError, JournalError},
+    },
     sys::{mounts::MountError, sock_diag::DumpError},
 };
 
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `HOTLB_DRILL` is not understood.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// The metrics address is taken.
     #[error(
         "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
@@ -109,6 +115,7 @@ impl StartError {
         match self {
             Self::NotPermitted(_) => 4,
             Self::Config(_)
+            | Self::Drill(_)
             | Self::Service {
                 source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
@@ -249,7 +256,7 @@ pub enum VerbError {
         "{0}; no rollout begins without its journal: the traffic stays as it is, and `hotlb \
          rollback` works"
     )]
-    Journal(String),
+    Unjournaled(JournalError),
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]
     NothingBefore(String),
@@ -265,6 +272,9 @@ pub enum VerbError {
     /// The list of sockets.
     #[error(transparent)]
     Sockets(#[from] DumpError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Anything else the system said.
     #[error("{doing}: {source}")]
     System {
@@ -345,9 +355,12 @@ impl VerbError {
             Self::HookFailed { .. } => "hook_failed",
             Self::BakeFailed { .. } => "bake_failed",
             Self::CalledOff { .. } => "called_off",
-            Self::Journal(_) => "journal",
+            Self::Unjournaled(_) => "journal",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
+            Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
+            Self::Journal(JournalError::Over(_)) => "rollout_over",
+            Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }
@@ -361,7 +374,9 @@ impl VerbError {
             | Self::BakeFailed { .. }
             | Self::CalledOff { .. } => 1,
             Self::Name(_) | Self::WhichService(_) => 2,
-            Self::UnknownService { .. } | Self::UnknownGeneration { .. } => 5,
+            Self::UnknownService { .. }
+            | Self::UnknownGeneration { .. }
+            | Self::Journal(JournalError::UnknownRollout(_)) => 5,
             Self::NameTaken { .. }
             | Self::Busy(_)
             | Self::Unpromotable { .. }
@@ -369,8 +384,14 @@ impl VerbError {
             | Self::ActiveStop(_)
             | Self::GoingDown
             | Self::RolloutRuns { .. }
-            | Self::NothingBefore(_) => 6,
-            Self::Journal(_) | Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
+            | Self::NothingBefore(_)
+            | Self::Journal(JournalError::Over(_)) => 6,
+            Self::Datapath(_)
+            | Self::Keeper(_)
+            | Self::Sockets(_)
+            | Self::Journal(JournalError::Unusable { .. })
+            | Self::Unjournaled(_)
+            | Self::System { .. } => 7,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The agent: owns the services, and does what the API asks of them.
 
 mod error;
+mod history;
 mod service;
 mod start;
 

@@ -35,6 +35,7 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Agent {
     host: Host,
+    journal: Journal,
     services: BTreeMap<String, Arc<Service>>,
 }
 
@@ -77,12 +78,16 @@ impl Host {
 
 impl Agent {
     /// Opens the services. Clients can connect to all of them when it returns.
-    pub async fn start(host: Host, configs: Vec<ServiceConfig>) -> Result<Self, StartError> {
+    pub async fn start(
+        host: Host,
+        journal: Journal,
+        configs: Vec<ServiceConfig>,
+    ) -> Result<Self, StartError> {
         let mut services = BTreeMap::new();
-        let journal = Journal::open(host.places.journal());
         for config in configs {
             let name = config.name.clone();
-            let opened = Service::open(config, host.places.clone(), &host.cgroup, journal.clone()).await;
+            let opened =
+                Service::open(config, host.places.clone(), journal.clone(), &host.cgroup).await;
             let service = opened.map_err(|source| StartError::Service {
                 service: name.clone(),
                 source,
@@ -98,12 +103,21 @@ impl Agent {
             });
             services.insert(name, service);
         }
-        Ok(Self { host, services })
+        Ok(Self {
+            host,
+            journal,
+            services,
+        })
     }
 
     /// Its places.
     pub fn places(&self) -> &Places {
         &self.host.places
+    }
+
+    /// The rollouts.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The service of this name; with an empty name the only one there is.
@@ -134,13 +148,24 @@ impl Agent {
             api: VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            warnings: self.warnings(),
+            warnings: self.warnings().await,
             services,
         }
     }
 
+    async fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.unmanaged();
+        warnings.extend(self.journal.check().await.map(|trouble| {
+            format!(
+                "the journal cannot be written: {trouble}; new rollouts are refused, traffic stays \
+                 as it is, rollback works"
+            )
+        }));
+        warnings
+    }
+
     /// Services an earlier agent ran that are not configured any more: they serve on, unmanaged.
-    fn warnings(&self) -> Vec<String> {
+    fn unmanaged(&self) -> Vec<String> {
         let Ok(pinned) = fs::read_dir(&self.host.places.bpffs) else {
             return Vec::new();
         };

@@ -13,11 +13,13 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::wire::{Done, Failure, Line, Progress, Status, VERSION, VERSION_HEADER};
+use super::wire::{
+    Done, Failure, History, Line, Progress, RolloutId, Status, Told, VERSION, VERSION_HEADER,
+};
 
 /// Why a request was not answered with success.
 #[derive(Debug, Error)]
@@ -93,9 +95,24 @@ impl Client {
 
     /// Everything the agent knows.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        let response = self
-            .request(Method::GET, "/v1/status", Bytes::new())
-            .await?;
+        self.get("/v1/status").await
+    }
+
+    /// The newest `limit` rollouts, of one service or of all. The service's name is a name: letters,
+    /// digits, - and _.
+    pub async fn history(&self, service: Option<&str>, limit: u32) -> Result<History, ClientError> {
+        let service = service.map_or_else(String::new, |name| format!("service={name}&"));
+        self.get(&format!("/v1/history?{service}limit={limit}"))
+            .await
+    }
+
+    /// One rollout with everything that was written down.
+    pub async fn rollout(&self, id: RolloutId) -> Result<Told, ClientError> {
+        self.get(&format!("/v1/history/{id}")).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let response = self.request(Method::GET, path, Bytes::new()).await?;
         let good = response.status().is_success();
         let body = response
             .into_body()

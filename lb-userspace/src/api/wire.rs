@@ -9,6 +9,14 @@ use crate::{
     rollout::{GenerationState, Phase},
 };
 
+pub use crate::{
+    rollout::Phase,
+    store::journal::{
+        CutConnection, Entry, GenerationRef, Outcome, Record, RolloutId, RolloutKind, Summary,
+        Told, Who,
+    },
+};
+
 /// The version of the API: both sides must speak the same.
 pub const VERSION: u32 = 1;
 
@@ -192,6 +200,15 @@ pub struct ListenerStatus {
     pub backlog: u32,
     /// Whether `steer` can choose it.
     pub steered: bool,
+}
+
+/// GET `/v1/history`. (GET `/v1/history/{id}` is a [`Told`].)
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// [`VERSION`].
+    pub api: u32,
+    /// Rollouts, newest first.
+    pub rollouts: Vec<Summary>,
 }
 
 /// POST `/v1/services/{service}/deploy`.

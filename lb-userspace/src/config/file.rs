@@ -10,8 +10,9 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    ConfigError,
+    ConfigError, Retention,
     health::HealthTable,
+    history::HistoryTable,
     hook_tables::HookTables,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
@@ -34,6 +35,8 @@ pub struct AgentConfig {
     pub metrics: Option<SocketAddr>,
     /// Users who may operate, beside root and the agent's own.
     pub operators: Vec<String>,
+    /// How much of the history is kept.
+    pub history: Retention,
 }
 
 /// An address, or "off".
@@ -53,6 +56,7 @@ impl Default for AgentConfig {
         Self {
             metrics: Some(METRICS),
             operators: Vec::new(),
+            history: Retention::default(),
         }
     }
 }
@@ -72,6 +76,8 @@ struct AgentTable {
     metrics: Option<MetricsAddress>,
     #[serde(default)]
     operators: Vec<String>,
+    #[serde(default)]
+    history: HistoryTable,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +184,7 @@ impl Config {
                     .metrics
                     .map_or(Some(METRICS), MetricsAddress::address),
                 operators: file.agent.operators,
+                history: file.agent.history.resolve(),
             },
             services,
         })
@@ -272,6 +279,7 @@ mod tests {
             [agent]
             metrics = "off"
             operators = ["deploy"]
+            history = { rollouts = 5, for = "1d" }
             [service.web]
             listen = ["0.0.0.0:8080", "[::]:8080"]
             health = { http = "/healthz" }
@@ -289,6 +297,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.agent.metrics, None);
+        let history = config.agent.history;
+        assert_eq!(
+            (history.rollouts, history.age),
+            (5, Duration::from_hours(24))
+        );
         let web = &config.services[0];
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
@@ -348,6 +361,9 @@ mod tests {
                 "\"a.b\" cannot be a name",
             ),
             ("[service.web]\n", "missing field `listen`"),
+            ("[agent]\nhistory = { rollouts = 0 }\n", "hotlb.toml:2:24: "),
+            ("[agent]\nhistory = { for = \"0s\" }\n", "hotlb.toml:2:19: "),
+            ("[agent]\nhistory = { age = \"1d\" }\n", "hotlb.toml:2:13: "),
             ("", "no service is configured"),
             (
                 "[agent]\nmetrics = \"here\"\n",

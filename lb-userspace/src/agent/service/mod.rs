@@ -43,6 +43,7 @@ use crate::{
 pub struct Service {
     config: ServiceConfig,
     places: Places,
+    journal: Journal,
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
@@ -63,6 +64,11 @@ impl Service {
     /// Its configuration.
     pub fn config(&self) -> &ServiceConfig {
         &self.config
+    }
+
+    /// Where its rollouts are written down.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The keeper there is now.

@@ -29,8 +29,8 @@ impl Service {
     pub async fn open(
         config: ServiceConfig,
         places: Places,
-        root: &Cgroup,
         journal: Journal,
+        root: &Cgroup,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
         let parking = cgroup.child(PARKING);
@@ -64,8 +64,8 @@ impl Service {
             changed: Notify::new(),
             config,
             places,
-            cgroup,
             journal,
+            cgroup,
             keeper: std::sync::Mutex::new(keeper),
             path,
         });

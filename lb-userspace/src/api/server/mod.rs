@@ -6,6 +6,7 @@
 //! service's user, so an operator is as good as that user.
 
 mod answer;
+mod history;
 mod peer;
 mod routes;
 mod socket;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Control,
     answer::{failure, stream, verb_failure},
+    history,
     peer::Peer,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         ));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/history", get(history::list))
+        .route("/v1/history/{id}", get(history::show))
         .merge(verbs)
         .layer(middleware::from_fn(same_version))
         .route("/v1/openapi.json", get(openapi))

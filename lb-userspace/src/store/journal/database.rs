@@ -149,16 +149,29 @@ impl Database {
     }
 
     fn connection(&mut self) -> Result<&mut Connection, Fault> {
-        let moved = |open: &Open| open.file != identity(&self.path);
-        if self.open.as_ref().is_some_and(moved) {
-            tracing::warn!(path = %self.path.display(), "the journal was moved away");
-            self.open = None;
-        }
         let open = match self.open.take() {
-            Some(open) => open,
-            None => self.open_again()?,
+            Some(open) if open.file == identity(&self.path) => open,
+            former => {
+                if let Some(former) = former {
+                    self.leave(former);
+                }
+                self.open_again()?
+            }
         };
         Ok(&mut self.open.insert(open).connection)
+    }
+
+    /// Somebody moved the file away. What is in the write-ahead log belongs to it, and the log
+    /// itself is still where the next database will have its own.
+    fn leave(&self, open: Open) {
+        tracing::warn!(path = %self.path.display(), "the journal was moved away");
+        let written = open
+            .connection
+            .pragma_query(None, "wal_checkpoint", |_row| Ok(()));
+        drop(open);
+        if let Err(error) = written {
+            tracing::warn!(%error, "what was moved away may lack its last records");
+        }
     }
 
     fn open_again(&mut self) -> Result<Open, Fault> {

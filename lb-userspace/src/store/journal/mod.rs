@@ -16,6 +16,9 @@ mod rollouts;
 mod schema;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -42,12 +45,10 @@ pub use self::{
     schema::SCHEMA,
 };
 
-/// How long a request may wait for the disk: so many [`TICK`]s. Counted, not measured, so that an
-/// agent that was stopped for a minute does not find its time used up.
-const PATIENCE: u32 = 10;
-
-/// See [`PATIENCE`].
 const TICK: Duration = Duration::from_secs(1);
+
+/// Longer than another process may keep the database locked.
+const PATIENCE: u32 = 10;
 
 /// A handle of the journal; clones share it. It is closed when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub struct Journal {
     work: Sender<Work>,
     health: Arc<Health>,
     retention: Retention,
+    /// How many [`TICK`]s a request may wait for the disk. Counted, not measured, so that an
+    /// agent that was stopped for a minute does not find its time used up.
+    patience: u32,
 }
 
 type Work = Box<dyn FnOnce(&mut Database) + Send>;
@@ -70,7 +74,7 @@ impl Journal {
         Self::with(path, Retention::default(), None)
     }
 
-    /// The same with a retention, kept after the end of each rollout, and a drill.
+    /// The same with a drill, and a retention that is enforced now and after each rollout.
     pub fn with(path: PathBuf, retention: Retention, drill: Option<Drill>) -> Self {
         let (work, todo) = mpsc::channel::<Work>();
         let health = Arc::new(Health::default());
@@ -87,12 +91,15 @@ impl Journal {
             // The channel is closed then, and every request says that nobody writes.
             tracing::error!(%error, "the journal's thread cannot be started");
         }
-        Self {
+        let journal = Self {
             path,
             work,
             health,
             retention,
-        }
+            patience: PATIENCE,
+        };
+        journal.prune_later();
+        journal
     }
 
     /// Why it cannot be written now, as far as is known; does not wait.
@@ -129,9 +136,7 @@ impl Journal {
     pub async fn finish(&self, id: RolloutId, end: End) -> Result<(), JournalError> {
         self.run(move |database| write::finish(database, id, &end))
             .await?;
-        let retention = self.retention;
-        // Nobody waits for that; it says itself if it fails.
-        self.later(move |database| drop(write::prune(database, retention)));
+        self.prune_later();
         Ok(())
     }
 
@@ -176,7 +181,7 @@ impl Journal {
                 let _gone = tell.send(work(database));
             }
         });
-        for _ in 0..PATIENCE {
+        for _ in 0..self.patience {
             match timeout(TICK, &mut told).await {
                 Ok(Ok(result)) => return result,
                 Ok(Err(_gone)) => return Err(self.unusable(Trouble::Gone)),
@@ -185,6 +190,12 @@ impl Journal {
         }
         self.health.stuck();
         Err(self.unusable(Trouble::Slow))
+    }
+
+    fn prune_later(&self) {
+        let retention = self.retention;
+        // Nobody waits for it, and if it fails that is known as any other trouble.
+        self.later(move |database| drop(write::prune(database, retention)));
     }
 
     /// Has the thread do something some time.

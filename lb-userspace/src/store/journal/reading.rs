@@ -18,7 +18,9 @@ pub(super) fn open(path: &Path) -> Option<Connection> {
     if !path.exists() {
         return None;
     }
-    ordinary(path).or_else(|| immutable(path))
+    // First the way that leaves nothing behind: the ordinary one makes a -shm, and one that was
+    // made with the mode of a read-only database cannot be written afterwards.
+    immutable(path).or_else(|| ordinary(path))
 }
 
 fn ordinary(path: &Path) -> Option<Connection> {

@@ -218,7 +218,7 @@ mod tests {
         }
         assert_eq!(RolloutId(42).to_string(), "r42");
         for text in ["", "r", "r-1", "+1", "rr1", "gen1", "r99999999999999999999"] {
-            assert!(text.parse::<RolloutId>().is_err(), "{text}");
+            text.parse::<RolloutId>().unwrap_err();
         }
         assert_eq!(serde_json::to_string(&RolloutId(7)).unwrap(), "\"r7\"");
         assert_eq!(

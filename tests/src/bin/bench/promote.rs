@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use hotlb::api::{
     client::Client,
-    wire::{Done, GenerationRequest},
+    wire::{Done, PromoteRequest, RollbackRequest, RolloutOptions},
 };
 use hotlb_tests::{
     host::Host,
@@ -77,14 +77,15 @@ fn series(
     let mut stores = Vec::new();
     for _ in 0..rounds {
         let began = Instant::now();
-        let request = GenerationRequest {
+        let request = PromoteRequest {
             generation: "gen2".to_owned(),
+            options: RolloutOptions::default(),
         };
         let done = runtime.block_on(client.verb("/v1/services/-/promote", &request, |_| {}))?;
         promotes.push(felt(&answered, began, "gen2")?);
         stores.extend(store(&done));
         let began = Instant::now();
-        runtime.block_on(client.verb("/v1/services/-/rollback", &(), |_| {}))?;
+        runtime.block_on(client.verb("/v1/services/-/rollback", &RollbackRequest::default(), |_| {}))?;
         rollbacks.push(felt(&answered, began, "gen1")?);
     }
     stop.store(true, Ordering::Relaxed);

@@ -183,7 +183,7 @@ impl Executor {
             return Ok(());
         };
         let recorded = self.service.journal.record(id, record).await;
-        recorded.map_err(|error| VerbError::Journal(error.to_string()))
+        recorded.map_err(VerbError::Unjournaled)
     }
 
     /// Writes down what nobody waits for: if that fails, `status` says so.

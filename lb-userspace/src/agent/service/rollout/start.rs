@@ -259,7 +259,7 @@ impl Service {
             }
         };
         let begun = self.journal.begin(new).await;
-        let id = begun.map_err(|error| VerbError::Journal(error.to_string()))?;
+        let id = begun.map_err(VerbError::Unjournaled)?;
         executor.id = Some(id);
         let mut books = self.books.lock().await;
         if let Some(rollout) = books.rollout_of(executor.token) {

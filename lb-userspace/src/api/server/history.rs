@@ -1,0 +1,82 @@
+//! The history: rollouts that were, and one in full.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Control,
+    answer::{failure, verb_failure},
+};
+use crate::{
+    agent::{ONLY, VerbError},
+    api::wire::{Failure, RolloutId},
+    store::journal::{HistoryFilter, JournalError},
+};
+
+/// How many rollouts are listed when nobody says.
+const LIMIT: u32 = 100;
+
+/// What follows the question mark.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    service: Option<String>,
+    limit: Option<u32>,
+}
+
+/// GET `/v1/history`.
+pub(super) async fn list(
+    State(control): State<Arc<Control>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Response {
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return not_understood(&rejection.body_text()),
+    };
+    let only = |name: &String| name.is_empty() || name == ONLY;
+    let filter = HistoryFilter {
+        service: asked.service.filter(|name| !only(name)),
+        limit: Some(asked.limit.unwrap_or(LIMIT)),
+    };
+    answer(control.agent.history(filter).await)
+}
+
+/// GET `/v1/history/{id}`.
+pub(super) async fn show(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Response {
+    match id.parse::<RolloutId>() {
+        Ok(id) => answer(control.agent.rollout(id).await),
+        Err(error) => not_understood(&error.to_string()),
+    }
+}
+
+fn answer<T: Serialize>(result: Result<T, VerbError>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => failure(status(&error), verb_failure(&error)),
+    }
+}
+
+fn status(error: &VerbError) -> StatusCode {
+    match error {
+        VerbError::Journal(JournalError::Unusable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::NOT_FOUND,
+    }
+}
+
+fn not_understood(why: &str) -> Response {
+    failure(
+        StatusCode::BAD_REQUEST,
+        Failure {
+            code: "bad_request".to_owned(),
+            message: format!("the request is not understood: {why}"),
+            exit: 2,
+        },
+    )
+}
