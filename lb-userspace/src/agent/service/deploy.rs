@@ -23,6 +23,7 @@ use crate::{
     generation::{
         launch::{self, LaunchError},
         life::Main,
+        loadable::{self, Program},
         notify::NotifySocket,
         shim::LaunchSpec,
     },
@@ -91,6 +92,7 @@ impl Service {
 
     /// Enters a new generation into the books.
     async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+        self.check_program(request).await?;
         let mut books = self.books.lock().await;
         let name = match &request.generation {
             Some(name) => name.clone(),
@@ -104,9 +106,6 @@ impl Service {
             return Err(VerbError::Busy(other.clone()));
         }
         refuse_taken(&books, &name)?;
-        let path = std::env::var("PATH").ok();
-        let program = request.command.first().map_or("", String::as_str);
-        launch::resolve(program, &request.cwd, path.as_deref())?;
         let id = books
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
@@ -142,6 +141,25 @@ impl Service {
         books.forget_old();
         self.settle(&mut books);
         Ok(id)
+    }
+
+    /// Refuses a command that cannot be started. Without the books: the program's loader may take
+    /// its time.
+    async fn check_program(&self, request: &DeployRequest) -> Result<(), LaunchError> {
+        let path = std::env::var("PATH").ok();
+        let program = request.command.first().map_or("", String::as_str);
+        let program = launch::resolve(program, &request.cwd, path.as_deref())?;
+        let mut env = self.base_env();
+        env.extend(request.env.clone());
+        loadable::check(Program {
+            path: &program,
+            cwd: &request.cwd,
+            env: &env,
+            uid: self.config.identity.uid,
+            gid: self.config.identity.gid,
+        })
+        .await?;
+        Ok(())
     }
 
     /// Writes down the counts of whoever had the seat before.
