@@ -15,8 +15,7 @@ use hotlb::{
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     sys::cgroup::Cgroup,
 };
-use hotlb_tests::{host::Host, process, report, wait};
-use nix::unistd::Pid;
+use hotlb_tests::{host::Host, report, wait};
 
 /// What a result may come late, after the deadline.
 const OVERRUN: Duration = Duration::from_millis(100);
@@ -64,9 +63,7 @@ impl Scene {
             env: BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value.to_owned()))),
         };
         let began = Instant::now();
-        let result = self
-            .runtime
-            .block_on(hook::run_by(self.host.binary(), run));
+        let result = self.runtime.block_on(hook::run_by(self.host.binary(), run));
         let took = began.elapsed();
         ensure!(
             took < deadline + OVERRUN,
@@ -95,13 +92,15 @@ fn expect(result: &HookResult, outcome: &HookOutcome) -> Result<()> {
 
 /// Whether a process is there and not only waiting to be reaped.
 fn lives(pid: i32) -> bool {
-    process::state(Pid::from_raw(pid)).is_some_and(|state| state != 'Z')
+    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state != 'Z')
 }
 
 #[test]
 fn a_hook_gets_its_place_and_says_what_it_likes() -> Result<()> {
     let scene = Scene::new()?;
-    let text = "pwd; env | sort; cat; echo to-stderr >&2; grep ^0: /proc/self/cgroup; printf '\\033[2J'";
+    let text =
+        "pwd; env | sort; cat; echo to-stderr >&2; grep ^0: /proc/self/cgroup; printf '\\033[2J'";
     let result = scene.shell(text, AMPLE)?;
     expect(&result, &HookOutcome::Succeeded)?;
     let cgroup = format!("0::/{}/hook", scene.host.netns().name());
@@ -128,7 +127,10 @@ fn a_hook_gets_its_place_and_says_what_it_likes() -> Result<()> {
 fn it_is_told_how_a_hook_failed() -> Result<()> {
     let scene = Scene::new()?;
     let failed = |how: &str| HookOutcome::Failed(how.to_owned());
-    expect(&scene.shell("exit 3", AMPLE)?, &failed("exited with code 3"))?;
+    expect(
+        &scene.shell("exit 3", AMPLE)?,
+        &failed("exited with code 3"),
+    )?;
     let killed = scene.shell("echo last words; kill -TERM $$", AMPLE)?;
     expect(&killed, &failed("was killed by SIGTERM"))?;
     ensure!(killed.output == "last words", "{killed:?}");
@@ -190,10 +192,7 @@ fn a_daemon_of_a_hook_ends_with_it() -> Result<()> {
         &format!("rm said; {text}; sleep 1000"),
         Duration::from_millis(700),
     )?;
-    expect(
-        &result,
-        &HookOutcome::TimedOut(Duration::from_millis(700)),
-    )?;
+    expect(&result, &HookOutcome::TimedOut(Duration::from_millis(700)))?;
     let pid = result.output.trim().parse().context("the daemon's pid")?;
     ensure!(!lives(pid), "the daemon lives");
     Ok(())
@@ -217,7 +216,11 @@ fn a_hook_that_prints_gigabytes_keeps_both_ends() -> Result<()> {
     ensure!(growth < 8 << 20, "grew by {growth} bytes");
     report::figure(
         "output of a hook in 1 s, read and dropped",
-        format!("{} MB, {} kB more memory at most", result.dropped / 1_000_000, growth / 1000),
+        format!(
+            "{} MB, {} kB more memory at most",
+            result.dropped / 1_000_000,
+            growth / 1000
+        ),
     );
     Ok(())
 }
