@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{HandOver, Hook},
-    rollout::{GenerationState, Phase},
+    rollout::GenerationState,
 };
 
 pub use crate::{

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::file::Span;
+use super::policy_tables::Span;
 
 /// When a finished rollout is forgotten: as soon as one of the limits is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::shim::{self, LaunchSpec};
+use super::{
+    loadable::LoadableError,
+    shim::{self, LaunchSpec},
+};
 
 /// Why a server was not started.
 #[derive(Debug, Error)]
@@ -26,6 +29,9 @@ pub enum LaunchError {
     /// The program may not be executed.
     #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]
     NotExecutable(PathBuf),
+    /// The program cannot be loaded.
+    #[error(transparent)]
+    NotLoadable(#[from] LoadableError),
     /// The shim failed at a step.
     #[error("the server was not started: {0}")]
     Refused(String),
@@ -70,7 +76,8 @@ pub fn resolve(program: &str, cwd: &Path, path: Option<&str>) -> Result<PathBuf,
     ))
 }
 
-fn is_executable(path: &Path) -> bool {
+/// Whether it is a file with an exec bit.
+pub(super) fn is_executable(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

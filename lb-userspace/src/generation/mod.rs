@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod launch;
 pub mod life;
 pub mod listeners;
+pub mod loadable;
 pub mod notify;
 pub mod probe;
 pub mod shim;

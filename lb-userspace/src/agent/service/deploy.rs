@@ -23,6 +23,7 @@ use crate::{
     generation::{
         launch::{self, LaunchError},
         life::Main,
+        loadable::{self, Program},
         notify::NotifySocket,
         shim::LaunchSpec,
     },
@@ -102,6 +103,7 @@ impl Service {
 
     /// Enters a new generation into the books.
     pub(super) async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+        self.check_program(request).await?;
         let mut books = self.books.lock().await;
         self.enrol_in(&mut books, request)
     }
@@ -167,6 +169,25 @@ impl Service {
         books.forget_old();
         self.settle(books);
         Ok(id)
+    }
+
+    /// Refuses a command that cannot be started. Without the books: the program's loader may take
+    /// its time.
+    pub(super) async fn check_program(&self, request: &DeployRequest) -> Result<(), LaunchError> {
+        let path = std::env::var("PATH").ok();
+        let program = request.command.first().map_or("", String::as_str);
+        let program = launch::resolve(program, &request.cwd, path.as_deref())?;
+        let mut env = self.base_env();
+        env.extend(request.env.clone());
+        loadable::check(Program {
+            path: &program,
+            cwd: &request.cwd,
+            env: &env,
+            uid: self.config.identity.uid,
+            gid: self.config.identity.gid,
+        })
+        .await?;
+        Ok(())
     }
 
     /// Writes down the counts of whoever had the seat before.

@@ -43,7 +43,6 @@ use crate::{
 pub struct Service {
     config: ServiceConfig,
     places: Places,
-    journal: Journal,
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,

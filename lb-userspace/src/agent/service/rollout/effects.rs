@@ -25,6 +25,7 @@ impl Executor {
         let Some(request) = self.plan.start.clone() else {
             return Ok(());
         };
+        self.service.check_program(&request).await?;
         if self.plan.parked {
             return Ok(());
         }

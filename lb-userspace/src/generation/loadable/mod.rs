@@ -1,0 +1,165 @@
+//! Can a program be loaded at all? Asked before a generation exists.
+//!
+//! Only what is certain to fail is refused, with the reason that the kernel or the loader would
+//! keep to themselves or say in other words: "No such file or directory" for a script whose
+//! interpreter is missing. What cannot be judged passes. The program itself is never run; its
+//! loader is, as the user it will run as.
+
+mod elf;
+mod foreign;
+mod loader;
+mod script;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::launch;
+
+/// A program, and how it will be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// The directory it starts in.
+    pub cwd: &'a Path,
+    /// Its environment, of which PATH and `LD_LIBRARY_PATH` count here.
+    pub env: &'a BTreeMap<String, String>,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// Why a program cannot be loaded.
+#[derive(Debug, Error)]
+pub enum LoadableError {
+    /// No exec bit.
+    #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]
+    NotExecutable(PathBuf),
+    /// The program in the first line is not there.
+    #[error(
+        "{script} is a script for {interpreter}, which does not exist; install that, or correct the first line"
+    )]
+    NoInterpreter {
+        /// The file.
+        script: PathBuf,
+        /// What its first line names.
+        interpreter: String,
+    },
+    /// As above, and the reason is visible.
+    #[error(
+        "{0} has DOS line ends, so that its interpreter is not found; convert it (sed -i 's/\\r$//')"
+    )]
+    DosLines(PathBuf),
+    /// `#!/usr/bin/env NAME` finds nothing.
+    #[error(
+        "{script} is a script for {name}, which is not in its PATH ({path}); install it, or set PATH with --env"
+    )]
+    NotInPath {
+        /// The file.
+        script: PathBuf,
+        /// What `env` will look for.
+        name: String,
+        /// Where.
+        path: String,
+    },
+    /// Built for another processor.
+    #[error(
+        "{program} is built for {built_for}, and this host is {host}; deploy a build for {host}"
+    )]
+    Machine {
+        /// The file.
+        program: PathBuf,
+        /// What it says.
+        built_for: String,
+        /// What is needed.
+        host: &'static str,
+    },
+    /// An object file, a core dump.
+    #[error("{0} is an ELF file but no program: an object file or a core dump")]
+    NoProgram(PathBuf),
+    /// Cut off, or overwritten.
+    #[error("{program} is damaged: {reason}; copy it again")]
+    Damaged {
+        /// The file.
+        program: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The dynamic loader is not there.
+    #[error(
+        "{program} needs the loader {loader}, which does not exist; install the C library it was built for"
+    )]
+    NoLoader {
+        /// The file.
+        program: PathBuf,
+        /// What it names.
+        loader: PathBuf,
+    },
+    /// Libraries, or versions of them, are not there.
+    #[error(
+        "{program}: missing shared libraries: {}; install them, or set LD_LIBRARY_PATH with --env",
+        libraries.join(", ")
+    )]
+    MissingLibraries {
+        /// The file.
+        program: PathBuf,
+        /// "libfoo.so.1", or "libc.so.6 with `GLIBC_2.38`".
+        libraries: Vec<String>,
+    },
+}
+
+/// Scripts for scripts: as many as the kernel follows.
+const SCRIPTS: usize = 4;
+
+/// Refuses a program that cannot be loaded.
+///
+/// # Errors
+///
+/// See [`LoadableError`].
+pub async fn check(program: Program<'_>) -> Result<(), LoadableError> {
+    if !launch::is_executable(program.path) {
+        return Err(LoadableError::NotExecutable(program.path.to_owned()));
+    }
+    let mut path = program.path.to_owned();
+    for _ in 0..=SCRIPTS {
+        let beginning = match beginning(&path) {
+            Ok(beginning) => beginning,
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "not checked: unreadable");
+                return Ok(());
+            }
+        };
+        if beginning.starts_with(b"\x7fELF") {
+            return loader_says(program, &path).await;
+        }
+        match script::interpreter(program, &path, &beginning)? {
+            Some(interpreter) => path = interpreter,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+async fn loader_says(program: Program<'_>, path: &Path) -> Result<(), LoadableError> {
+    match elf::check(path)? {
+        elf::Loading::Static | elf::Loading::Unknown => Ok(()),
+        elf::Loading::By(loader) => loader::check(program, path, &program.cwd.join(loader)).await,
+    }
+}
+
+/// As much as the kernel looks at.
+fn beginning(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(256).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
