@@ -295,6 +295,7 @@ mod tests {
             },
             promotes: 1,
             rollbacks: 0,
+            rollout: None,
             failovers: 0,
             generations: vec![],
         };
