@@ -9,6 +9,7 @@ mod books;
 mod candidate;
 mod deploy;
 mod drain;
+mod exec_check;
 mod open;
 mod park;
 mod promote;
