@@ -24,7 +24,16 @@ pub fn hotlb() -> Result<PathBuf> {
 
 /// The server of the tests that sets no `SO_REUSEPORT`.
 pub fn plain_server() -> Result<PathBuf> {
-    let path = profile_directory()?.join("plain-server");
+    binary("plain-server")
+}
+
+/// The server of the tests that speaks gRPC.
+pub fn grpc_server() -> Result<PathBuf> {
+    binary("grpc-server")
+}
+
+fn binary(name: &str) -> Result<PathBuf> {
+    let path = profile_directory()?.join(name);
     anyhow::ensure!(
         path.exists(),
         "there is no {}: run `cargo build -p hotlb-tests --bins`",

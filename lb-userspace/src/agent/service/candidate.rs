@@ -134,11 +134,13 @@ impl Service {
                 }
             }
         }
-        match self.config.health {
-            Health::Tcp | Health::Grpc(_) | Health::Exec(_) => {
-                self.await_accept(id, deadline).await
+        match &self.config.health {
+            Health::Tcp => self.await_accept(id, deadline).await,
+            Health::Http(_) | Health::Grpc(_) => Ok(()),
+            Health::Exec(command) => {
+                self.await_accept(id, deadline).await?;
+                self.await_exec(id, command, deadline).await
             }
-            Health::Http(_) => Ok(()),
         }
     }
 

@@ -335,7 +335,7 @@ impl Service {
     }
 
     /// The agent's own environment, without what is meant for the agent.
-    fn base_env(&self) -> BTreeMap<String, String> {
+    pub(super) fn base_env(&self) -> BTreeMap<String, String> {
         let own = |name: &str| {
             name.starts_with("HOTLB_")
                 || name.starts_with("LISTEN_")

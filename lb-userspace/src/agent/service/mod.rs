@@ -9,6 +9,7 @@ mod books;
 mod candidate;
 mod deploy;
 mod drain;
+mod exec_check;
 mod find;
 mod freeze;
 mod open;

@@ -8,11 +8,12 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::{
     OpenError, Service,
     books::{Books, Generation},
+    exec_check::hooks_cgroup,
 };
 use crate::{
     config::{Places, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
-    generation::{keeper::Keeper, life::Main},
+    generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
     store::{Journal, Ledger, Remembered, journal::Told},
     sys::{
@@ -38,6 +39,8 @@ impl Service {
             path: parking.path().to_owned(),
             source,
         })?;
+        // What an agent that was killed left running of its own.
+        hook::sweep(&hooks_cgroup(&cgroup)).await;
         for &address in &config.listen {
             refuse_if_held(address, &cgroup)?;
         }

@@ -127,6 +127,14 @@ pub async fn run_by(starter: &Path, run: HookRun<'_>) -> HookResult {
     }
 }
 
+/// Kills whatever runs in `cgroup` and below it, and removes it: for the cgroup that all hooks of
+/// a service share as their parent, when an agent begins. Nothing may run in it meanwhile.
+pub async fn sweep(cgroup: &Cgroup) {
+    if cgroup.exists() {
+        process::remove_all(cgroup).await;
+    }
+}
+
 async fn attempt(starter: &Path, run: &HookRun<'_>, output: &mut Output) -> HookOutcome {
     let spec = match spec(run) {
         Ok(spec) => spec,

@@ -169,6 +169,22 @@ impl Running {
     }
 }
 
+/// Kills what is in the cgroup, and removes it.
+pub(super) async fn remove_all(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.kill() {
+        tracing::error!(%error, cgroup = %cgroup.path().display(), "hooks cannot be killed");
+    }
+    let gone = timeout_at(Deadline::after(DYING).instant(), emptied(cgroup)).await;
+    if matches!(gone, Ok(Ok(()))) {
+        remove(cgroup);
+    } else {
+        tracing::warn!(
+            cgroup = %cgroup.path().display(),
+            "an earlier agent's hooks were killed but are not gone yet"
+        );
+    }
+}
+
 /// Removes the cgroup when its last process is gone after all.
 fn linger(cgroup: Cgroup) {
     tracing::warn!(

@@ -1,7 +1,13 @@
 //! Directed probes: a candidate is asked through the real port, before any client reaches it.
 //!
 //! The probe's own address and port get a ticket, so that `steer` leads it to the candidate
-//! while everybody else goes to the active generation.
+//! while everybody else goes to the active generation. A check by a program ([`exec`]) has no
+//! connection of its own; it comes after a probe that has one.
+
+pub mod exec;
+
+mod grpc;
+mod http;
 
 use std::{
     io,
@@ -9,16 +15,11 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
 use lb_common::GenerationId;
 use thiserror::Error;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{net::TcpSocket, time::timeout};
 
+use super::hook::HookOutcome;
 use crate::{
     config::Health,
     datapath::{DatapathError, ServicePath},
@@ -63,13 +64,49 @@ pub enum ProbeError {
         /// The status.
         status: u16,
     },
+    /// The health service says something else than SERVING, or there is none.
+    #[error("{asked}: {answer}")]
+    Grpc {
+        /// What was asked, and where.
+        asked: String,
+        /// What came of it.
+        answer: String,
+    },
+    /// The program does not approve.
+    #[error("{program} {outcome}{}", said(output))]
+    Exec {
+        /// Its name.
+        program: String,
+        /// How it ended.
+        outcome: HookOutcome,
+        /// The last line it printed.
+        output: String,
+    },
     /// The ticket could not be made.
     #[error(transparent)]
     Ticket(#[from] DatapathError),
 }
 
-/// Asks `generation` at `address` once. `Ok` for a TCP probe means connected: whether the server
-/// also took it from its queue is seen there.
+impl ProbeError {
+    /// Whether asking again is in vain.
+    pub const fn is_final(&self) -> bool {
+        let Self::Exec { outcome, .. } = self else {
+            return false;
+        };
+        matches!(outcome, HookOutcome::NotStarted(_))
+    }
+}
+
+fn said(output: &str) -> String {
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!(", saying \"{output}\"")
+    }
+}
+
+/// Asks `generation` at `address` once. `Ok` for [`Health::Tcp`] and [`Health::Exec`] means
+/// connected: whether the server also took it from its queue is seen there.
 ///
 /// # Errors
 ///
@@ -87,16 +124,18 @@ pub async fn probe(
     let ask = async {
         let stream = socket.connect(reachable(address)).await.map_err(fail)?;
         match health {
-            Health::Tcp | Health::Grpc(_) | Health::Exec(_) => Ok(()),
-            Health::Http(path) => get(stream, address, path).await,
+            Health::Tcp | Health::Exec(_) => Ok(()),
+            Health::Http(path) => http::get(stream, address, path).await,
+            Health::Grpc(service) => grpc::check(stream, address, service).await,
         }
     };
     timeout(patience, ask)
         .await
         .map_err(|_elapsed| ProbeError::Silent {
             asked: match health {
-                Health::Tcp | Health::Grpc(_) | Health::Exec(_) => address.to_string(),
+                Health::Tcp | Health::Exec(_) => address.to_string(),
                 Health::Http(path) => format!("GET {address}{path}"),
+                Health::Grpc(service) => grpc::asked(address, service),
             },
             waited: patience,
         })?
@@ -124,41 +163,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), ProbeError> {
-    let fail = |source| ProbeError::Http {
-        address,
-        path: path.to_owned(),
-        source,
-    };
-    let request = Request::get(path)
-        .header(header::HOST, address.to_string())
-        .header(header::USER_AGENT, "hotlb-probe")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| ProbeError::Connection {
-            address,
-            source: io::Error::other(error),
-        })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
-    let driver = tokio::spawn(connection);
-    let answer = async {
-        let mut response = sender.send_request(request).await.map_err(fail)?;
-        // The whole answer must come, but nobody wants to keep it.
-        while let Some(frame) = response.frame().await {
-            frame.map_err(fail)?;
-        }
-        Ok::<_, ProbeError>(response.status())
-    };
-    let status = answer.await;
-    driver.abort();
-    match status? {
-        status if status.is_success() || status.is_redirection() => Ok(()),
-        status => Err(ProbeError::Status {
-            address,
-            path: path.to_owned(),
-            status: status.as_u16(),
-        }),
-    }
 }

@@ -1,0 +1,96 @@
+//! What the agent runs for itself beside a service: checks, hooks.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use lb_common::GenerationId;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{CheckError, Service, candidate::still_alive};
+use crate::{
+    clock::Deadline,
+    generation::probe::exec::{self, ExecCheck},
+    sys::cgroup::Cgroup,
+};
+
+/// The longest one run of a check may take; it is run again until the deadline.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The shortest time between the starts of two runs: each is a process.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Numbers the runs, so that two at a time do not share a cgroup.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+
+/// Where the hooks and checks of the service in `cgroup` live: beside it, for they are none of its
+/// servers. A service's name has no dot.
+pub(super) fn hooks_cgroup(cgroup: &Cgroup) -> Cgroup {
+    Cgroup::at(cgroup.path().with_extension("hooks"))
+}
+
+impl Service {
+    /// The environment of what the agent runs for itself: its own, without what is meant for the
+    /// agent, and the service's name.
+    pub(super) fn hook_env(&self) -> BTreeMap<String, String> {
+        let mut env = self.base_env();
+        // Those of the service's user; but this is run as the agent's.
+        for name in ["USER", "LOGNAME"] {
+            env.remove(name);
+            env.extend(std::env::var(name).map(|value| (name.to_owned(), value)));
+        }
+        env
+    }
+
+    /// Runs `command` until it approves of the generation, or the deadline.
+    pub(super) async fn await_exec(
+        &self,
+        id: GenerationId,
+        command: &[String],
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        let (cwd, env) = self.exec_place(id).await?;
+        let mut turns = interval(PACE);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            let run = RUNS.fetch_add(1, Ordering::Relaxed);
+            let cgroup = hooks_cgroup(&self.cgroup).child(&format!("check-{}-{run}", id.raw()));
+            let left = deadline.left().unwrap_or(PACE);
+            let asked = exec::check(ExecCheck {
+                command,
+                cgroup,
+                cwd: &cwd,
+                env: env.clone(),
+                patience: left.min(PATIENCE),
+            });
+            let Err(error) = asked.await else {
+                return Ok(());
+            };
+            still_alive(&*self.books.lock().await, id)?;
+            let final_word = error.is_final() || deadline.left().is_none_or(|left| left < PACE);
+            if final_word {
+                return Err(CheckError::Probe(error.to_string()));
+            }
+        }
+    }
+
+    /// Directory and environment of a check of the generation.
+    async fn exec_place(
+        &self,
+        id: GenerationId,
+    ) -> Result<(PathBuf, BTreeMap<String, String>), CheckError> {
+        let books = self.books.lock().await;
+        let generation = books
+            .get(id)
+            .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
+        let mut env = self.hook_env();
+        env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        if let Some((pid, _)) = generation.main {
+            env.insert("HOTLB_PID".to_owned(), pid.to_string());
+        }
+        Ok((generation.cwd.clone(), env))
+    }
+}
