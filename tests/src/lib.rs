@@ -12,6 +12,7 @@ pub mod host;
 pub mod http;
 pub mod load;
 pub mod locate;
+pub mod mounts;
 pub mod netns;
 pub mod process;
 pub mod report;

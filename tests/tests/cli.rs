@@ -14,8 +14,9 @@ use hotlb_tests::{
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-const VERBS: [&str; 10] = [
-    "agent", "run", "deploy", "promote", "rollback", "upgrade", "stop", "status", "down", "doctor",
+const VERBS: [&str; 11] = [
+    "agent", "run", "deploy", "promote", "rollback", "upgrade", "stop", "status", "history",
+    "down", "doctor",
 ];
 const LIMIT: Duration = Duration::from_secs(15);
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
@@ -79,6 +80,8 @@ fn without_an_agent_every_verb_says_so() -> Result<()> {
     let host = Host::without_agent()?;
     for arguments in [
         &["status"][..],
+        &["history"],
+        &["history", "show", "r1"],
         &["deploy", "--", "true"],
         &["promote", "gen1"],
         &["rollback"],
@@ -141,6 +144,7 @@ fn every_verb_speaks_json() -> Result<()> {
         &["rollback", "--output", "json"],
         &["stop", "--output", "json", "gen2"],
         &["status", "--output", "json"],
+        &["history", "--output", "json"],
         &["doctor", "--output", "json"],
         &["down", "--output", "json"],
     ] {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::history::HistoryArgs;
 use crate::config::Hook;
 
 /// Replace a running server by its next version without losing a connection.
@@ -27,7 +28,7 @@ agent's configuration, socket, records, pins and cgroup; the same variables lead
 commands to it.
 
 Exit codes: 0 done; 1 it failed, nothing was promoted; 2 wrong usage; 3 no agent; 4 not permitted;
-5 no such service or generation; 6 refused in this state; 7 the host lacks something; 8 other API
+5 no such service, generation or rollout; 6 refused in this state; 7 the host lacks something; 8 other API
 version; 78 configuration."
 )]
 pub struct Cli {
@@ -82,6 +83,11 @@ went through the real port.")]
     Stop(StopArgs),
     /// Show services, generations, connections and what is not as it should be.
     Status(ServiceArgs),
+    /// List the rollouts that were; `history show` tells one in full.
+    #[command(after_help = "\
+Examples: hotlb history --service web
+          hotlb history show r42")]
+    History(HistoryArgs),
     /// End all generations, the parking listeners and the agent. Clients are refused from then on.
     Down,
     /// Check what this host can do for hotlb, and say what is missing and what that costs.

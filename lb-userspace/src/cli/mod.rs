@@ -1,6 +1,7 @@
 //! The command line. Knows the API and nothing behind it.
 
 mod args;
+mod history;
 mod output;
 mod status;
 mod verbs;
@@ -9,5 +10,6 @@ pub use args::{
     AgentArgs, Cli, Command, DeployArgs, OutputFormat, PromoteArgs, RollbackArgs, RolloutArgs, RunArgs,
     ServiceArgs, StopArgs, TargetArgs, UpgradeArgs,
 };
+pub use history::{HistoryArgs, HistoryVerb};
 pub use output::{Printer, failure, relay, script};
 pub use verbs::{upgrade, execute};

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     args::{Command, DeployArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
+    history,
     output::Printer,
     status,
 };
@@ -61,6 +62,7 @@ pub async fn execute(
                 .await?
         }
         Command::Status(args) => return show(args, client, printer).await,
+        Command::History(args) => return history::execute(args, client, printer).await,
         Command::Agent(_)
         | Command::Run(_)
         | Command::Doctor
@@ -144,11 +146,16 @@ fn only(status: &mut Status, name: &str) -> Result<(), ClientError> {
 /// "-" is the only service there is.
 fn path(args: &ServiceArgs, verb: &str) -> Result<String, ClientError> {
     let service = args.service.as_deref().unwrap_or("-");
+    Ok(format!("/v1/services/{}/{verb}", checked(service)?))
+}
+
+/// The name as it is, if it can be one.
+pub(super) fn checked(service: &str) -> Result<&str, ClientError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if service.is_empty() || !service.chars().all(is_name) {
         return Err(unknown_service(service, &[]));
     }
-    Ok(format!("/v1/services/{service}/{verb}"))
+    Ok(service)
 }
 
 fn unknown_service(name: &str, known: &[String]) -> ClientError {
@@ -165,6 +172,6 @@ fn unknown_service(name: &str, known: &[String]) -> ClientError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
-fn cannot_print(error: io::Error) -> ClientError {
+pub(super) fn cannot_print(error: io::Error) -> ClientError {
     ClientError::Broken(format!("cannot print: {error}"))
 }

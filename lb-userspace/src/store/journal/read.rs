@@ -84,7 +84,7 @@ fn told(row: &Row<'_>) -> Result<Told, Fault> {
             name: row.get("who_name")?,
         },
         began_ms,
-        took_ms: ended_ms.map(|ended| u64::try_from(ended - began_ms).unwrap_or(0)),
+        took_ms: ended_ms.map(|ended| u64::try_from(ended.saturating_sub(began_ms)).unwrap_or(0)),
         phase: row
             .get::<_, Option<String>>("phase")?
             .map(|name| named(&Phase::ALL, Phase::name, &name))

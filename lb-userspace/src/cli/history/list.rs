@@ -1,0 +1,116 @@
+//! The table of `hotlb history`.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::words::{one_line, outcome, took, what, when, who};
+use crate::{api::wire::Summary, sys::reader::printable};
+
+/// Characters of a reason; `history show` has all of it.
+const REASON_WIDTH: usize = 48;
+
+/// The rollouts for people; `limit` were asked for.
+pub(super) fn table(
+    rollouts: &[Summary],
+    service: Option<&str>,
+    limit: u32,
+    now_ms: i64,
+) -> String {
+    if rollouts.is_empty() {
+        return match service {
+            Some(service) => format!("no rollout of {service} yet"),
+            None => "no rollout yet".to_owned(),
+        };
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "ID", "SERVICE", "WHAT", "WHO", "WHEN", "TOOK", "OUTCOME", "REASON",
+    ]);
+    for rollout in rollouts {
+        table.add_row(row(rollout, now_ms));
+    }
+    if let Some(column) = table.column_mut(5) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, " {}", line.trim());
+    }
+    if u32::try_from(rollouts.len()) == Ok(limit) {
+        let _infallible = writeln!(text, " the newest {limit}; --limit N lists more");
+    }
+    text
+}
+
+fn row(rollout: &Summary, now_ms: i64) -> [String; 8] {
+    [
+        rollout.id.to_string(),
+        printable(&rollout.service),
+        what(rollout),
+        who(&rollout.who),
+        when(rollout.began_ms, now_ms),
+        rollout.took_ms.map_or_else(|| "-".to_owned(), took),
+        outcome(rollout),
+        rollout.reason.as_deref().map_or_else(String::new, shorten),
+    ]
+}
+
+fn shorten(reason: &str) -> String {
+    let line = one_line(reason);
+    if line.chars().count() <= REASON_WIDTH {
+        line
+    } else {
+        line.chars().take(REASON_WIDTH - 1).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::words::tests::summary, *};
+
+    #[test]
+    fn nothing_yet_is_said() {
+        assert_eq!(table(&[], None, 20, 0), "no rollout yet");
+        assert_eq!(table(&[], Some("web"), 20, 0), "no rollout of web yet");
+    }
+
+    #[test]
+    fn a_rollout_has_one_line() {
+        let text = table(&[summary()], None, 20, 1_060_000);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for part in [
+            "r42",
+            "web",
+            "promote gen1 -> gen2",
+            "ops (uid 1000, pid 4711)",
+            "1m ago",
+            "4s 120ms",
+            "rolled back",
+            "it crashed with",
+        ] {
+            assert!(lines[1].contains(part), "no {part}: {text}");
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_list_that_was_cut_says_so() {
+        let text = table(&[summary(), summary()], None, 2, 0);
+        assert!(text.contains("--limit"), "{text}");
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let mut long = summary();
+        long.reason = Some("no ".repeat(100));
+        let text = table(&[long], None, 20, 1_060_000);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 170),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! `hotlb history`: the rollouts that were.
+
+mod list;
+mod record;
+mod show;
+mod words;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    args::ServiceArgs,
+    output::Printer,
+    verbs::{cannot_print, checked},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        wire::RolloutId,
+    },
+    clock,
+};
+
+/// `hotlb history`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HistoryArgs {
+    /// What to do instead of listing.
+    #[command(subcommand)]
+    pub verb: Option<HistoryVerb>,
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// How many to list, the newest ones.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// `hotlb history VERB`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HistoryVerb {
+    /// Tell one rollout in full: phases, hooks and their output, checks, figures, cut connections.
+    Show {
+        /// The rollout, as `hotlb history` names it: r42.
+        id: RolloutId,
+    },
+}
+
+/// Lists or tells.
+pub(super) async fn execute(
+    args: &HistoryArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    let printed = match &args.verb {
+        Some(HistoryVerb::Show { id }) => {
+            let told = client.rollout(*id).await?;
+            printer.value(&told, || show::text(&told, clock::unix_millis()))
+        }
+        None => {
+            let service = args.service.service.as_deref();
+            let service = service.map(checked).transpose()?;
+            let history = client.history(service, args.limit).await?;
+            printer.value(&history, || {
+                list::table(&history.rollouts, service, args.limit, clock::unix_millis())
+            })
+        }
+    };
+    printed.map_err(cannot_print)
+}
