@@ -133,8 +133,13 @@ impl Host {
 
     /// Starts the agent and waits until it answers.
     pub fn start_agent(&mut self) -> Result<()> {
+        self.start_agent_with(&[])
+    }
+
+    /// Starts the agent with these environment variables, and waits until it answers.
+    pub fn start_agent_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command(&self.hotlb);
-        command.arg("agent");
+        command.arg("agent").envs(env.iter().copied());
         let mut agent = Process::start(&mut command, &self.directory.path().join("agent.log"))?;
         let socket = self.socket();
         let answers = wait::until_true("the agent answers", START_LIMIT, || {
