@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError,
-    service::{DrainPolicy, HandOver, ServiceConfig, Undeclared},
+    service::{DrainPolicy, HandOver, PoliteMode, ServiceConfig, Undeclared},
 };
 use crate::sys::users::Identity;
 
@@ -104,6 +104,8 @@ struct DrainTable {
     signal: Option<SignalName>,
     signal_after: Option<Span>,
     deadline: Option<Span>,
+    #[serde(default)]
+    polite: PoliteMode,
 }
 
 /// An address and port, quoted in the error.
@@ -248,6 +250,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
             .signal_after
             .map_or(drain.signal_after, |span| span.0),
         deadline: table.drain.deadline.map_or(drain.deadline, |span| span.0),
+        polite: table.drain.polite,
     };
     if let Some(Span(timeout)) = table.ready_timeout {
         service.ready_timeout = timeout;
@@ -315,7 +318,7 @@ mod tests {
             notify = true
             bind = "rewrite"
             ready_timeout = "5s"
-            drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
+            drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s", polite = "off" }
             keep = "1h"
             "#,
         )
@@ -325,6 +328,7 @@ mod tests {
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
         assert_eq!(web.drain.deadline, Duration::from_secs(90));
+        assert_eq!(web.drain.polite, PoliteMode::Off);
         assert_eq!(
             (web.hand_over, web.undeclared),
             (HandOver::Inherit, Undeclared::Rewrite)

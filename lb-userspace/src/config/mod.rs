@@ -9,5 +9,6 @@ pub use error::ConfigError;
 pub use file::{AgentConfig, Config, MetricsAddress};
 pub use places::Places;
 pub use service::{
-    DrainPolicy, HandOver, Health, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
+    DrainPolicy, HandOver, Health, PoliteMode, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared,
+    check_name,
 };

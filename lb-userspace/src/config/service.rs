@@ -74,6 +74,22 @@ pub struct DrainPolicy {
     pub signal_after: Duration,
     /// When what is left is ended, counted from the signal.
     pub deadline: Duration,
+    /// Whether HTTP/1.1 clients are asked to leave first.
+    pub polite: PoliteMode,
+}
+
+/// Whether the clients of a draining generation are asked to leave after their current response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum PoliteMode {
+    /// Where the kernel can do it. What is not an HTTP/1.1 response in plain text is not touched,
+    /// so that there is no protocol to declare.
+    #[default]
+    Auto,
+    /// The same, but a kernel that cannot do it is an error.
+    On,
+    /// Never: no byte of the server's is changed.
+    Off,
 }
 
 impl Default for DrainPolicy {
@@ -82,6 +98,7 @@ impl Default for DrainPolicy {
             signal: None,
             signal_after: Duration::from_secs(2),
             deadline: Duration::from_secs(30),
+            polite: PoliteMode::default(),
         }
     }
 }

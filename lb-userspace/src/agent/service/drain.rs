@@ -28,7 +28,12 @@ impl Service {
     async fn drained(self: &Arc<Self>, id: GenerationId) {
         let mut quiet = Pace::until(Deadline::after(self.config.drain.signal_after));
         let is_empty = || self.path.live(Some(id)) == 0;
-        while !is_empty() && self.look_again(&mut quiet).await {}
+        while !is_empty() {
+            self.ask_to_leave(id).await;
+            if !self.look_again(&mut quiet).await {
+                break;
+            }
+        }
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;

@@ -11,19 +11,24 @@ mod deploy;
 mod drain;
 mod open;
 mod park;
+mod polite;
 mod promote;
 mod report;
 mod status;
 mod stop;
 mod watch;
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, Notify};
 
 pub use report::Reporter;
 
 use books::Books;
+use polite::Politeness;
 
 use super::error::{CheckError, OpenError, VerbError};
 use crate::{
@@ -43,6 +48,8 @@ pub struct Service {
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
     books: Mutex<Books>,
+    /// Who was asked to leave. Taken before the books, never after.
+    politeness: Arc<Mutex<Politeness>>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,
