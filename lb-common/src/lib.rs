@@ -24,10 +24,12 @@ mod connections;
 mod event;
 mod exit;
 mod generation;
+mod polite;
 mod seat;
 mod ticket;
 mod word;
 
+pub mod head;
 pub mod names;
 pub mod steering;
 
@@ -37,13 +39,20 @@ pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use generation::{GenerationId, SEATS};
+pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
 pub use ticket::TicketKey;
 pub use word::{Share, SteeringWord};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
+
+/// Connections whose age is known at most; beyond, the age of a connection is unknown.
+pub const AGES: usize = 1 << 20;
+
+/// Connections that can be asked to leave at the same time.
+pub const ASKED: usize = 1 << 16;
 
 /// Slots in one reuseport group's socket array.
 pub const SLOTS: u32 = 4096;

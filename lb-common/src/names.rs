@@ -11,6 +11,15 @@ pub const TRACK: &str = "track";
 /// Which generation an instance of `track` counts for: its id, 0 for the parking listener. Set
 /// before it is loaded.
 pub const GENERATION: &str = "GENERATION";
+/// `sk_msg`: asks HTTP/1.1 clients to leave after the current response.
+pub const POLITE: &str = "polite";
+/// Where the kernel's `struct tcp_sock` has its field `bytes_received`, in bytes; set before
+/// `polite` is loaded.
+pub const BYTES_RECEIVED_AT: &str = "BYTES_RECEIVED_AT";
+/// The same for `rcv_nxt`.
+pub const RCV_NXT_AT: &str = "RCV_NXT_AT";
+/// The same for `copied_seq`.
+pub const COPIED_SEQ_AT: &str = "COPIED_SEQ_AT";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 
@@ -34,11 +43,19 @@ pub const DECLARED: &str = "DECLARED";
 pub const PORTS: &str = "PORTS";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
+/// Connection cookie to the time it opened: nanoseconds of `CLOCK_BOOTTIME`.
+pub const OPENED: &str = "OPENED";
+/// The sockets `polite` runs for, by cookie; empty except while a generation drains.
+pub const LEAVING: &str = "LEAVING";
+/// Socket storage: [`crate::Conversation`] of a connection in [`LEAVING`].
+pub const CONVERSATIONS: &str = "CONVERSATIONS";
+/// Per-CPU counts of `polite`, see [`crate::PoliteCell`].
+pub const POLITENESS: &str = "POLITENESS";
 /// aya-log's ring buffer.
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 11] = [
+pub const SHARED: [&str; 15] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -49,6 +66,10 @@ pub const SHARED: [&str; 11] = [
     DECLARED,
     PORTS,
     EVENTS,
+    OPENED,
+    LEAVING,
+    CONVERSATIONS,
+    POLITENESS,
     LOGS,
 ];
 

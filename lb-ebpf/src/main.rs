@@ -13,6 +13,7 @@ mod join;
 mod maps;
 mod noop;
 mod packet;
+mod polite;
 mod steer;
 mod track;
 

@@ -1,16 +1,16 @@
 //! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
-        Array, HashMap, LruHashMap, PerCpuArray, RingBuf,
+        Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
         reuseport_sock_array::ReusePortSockArrayImpl,
     },
     macros::btf_map,
 };
 use lb_common::{
-    BindRule, CONNECTION_CELLS, EVENT_WORDS, EXIT_CELLS, ListenKey, SEATS, SLOTS, TicketKey,
-    steering,
+    AGES, ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, ListenKey,
+    POLITE_CELLS, SEATS, SLOTS, TicketKey, steering,
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -55,6 +55,22 @@ pub static PORTS: HashMap<u32, [u32; BindRule::WORDS], 64> = HashMap::new();
 /// Events for the agent.
 #[btf_map]
 pub static EVENTS: RingBuf<[u32; EVENT_WORDS], 65536> = RingBuf::new();
+
+/// When connections opened, by cookie. Not preallocated: it costs what it holds, and its buckets.
+#[btf_map]
+pub static OPENED: HashMap<u64, u64, AGES, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// The sockets `polite` runs for, by cookie.
+#[btf_map]
+pub static LEAVING: SockHash<u64, ASKED> = SockHash::new();
+
+/// What `polite` knows of each of them; gone with the socket.
+#[btf_map]
+pub static CONVERSATIONS: SkStorage<[u64; Conversation::STORAGE]> = SkStorage::new();
+
+/// Counts of `polite`, per CPU.
+#[btf_map]
+pub static POLITENESS: PerCpuArray<[u64; POLITE_CELLS], 1> = PerCpuArray::new();
 
 /// The group's sockets. Values of eight bytes, so that user space can read the cookies back
 /// (with four it gets ENOSPC); aya's own type insists on four.

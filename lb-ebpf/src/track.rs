@@ -10,7 +10,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
     },
-    helpers::bpf_get_socket_cookie,
+    helpers::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -18,7 +18,7 @@ use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, steering}
 
 use crate::{
     atomic, events,
-    maps::{CONNECTIONS, LIVE, MOVED, PORTS, STEERING},
+    maps::{CONNECTIONS, LIVE, MOVED, OPENED, PORTS, STEERING},
 };
 
 #[sock_ops]
@@ -53,11 +53,18 @@ fn opened(ctx: &SockOpsContext) {
     let seat = own().map_or(0, GenerationId::seat);
     count(seat, ConnectionCell::Opened);
     enter(seat);
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // A full map: this connection has no known age.
+    let _ageless = OPENED.insert(cookie(ctx), now, 0);
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, former: u32) {
-    let generation = match moved_to(ctx) {
+    let cookie = cookie(ctx);
+    // It had no known age if this fails.
+    let _forgotten = OPENED.remove(&cookie);
+    let generation = match moved_to(cookie) {
         Some(raw) => GenerationId::new(raw),
         None => own(),
     };
@@ -71,16 +78,20 @@ fn closed(ctx: &SockOpsContext, former: u32) {
     }
 }
 
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the helper takes the context itself.
+    unsafe { bpf_get_socket_cookie(ctx.ops.cast()) }
+}
+
 /// Where the connection moved to, if it ever moved.
 #[inline(always)]
-fn moved_to(ctx: &SockOpsContext) -> Option<u32> {
+fn moved_to(cookie: u64) -> Option<u32> {
     let row = STEERING.get_ptr(0)?;
     // SAFETY: within the row and aligned.
     if unsafe { row.cast::<u64>().add(steering::MOVES).read_volatile() } == 0 {
         return None;
     }
-    // SAFETY: the helper takes the context itself.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
     // SAFETY: the value is a copied integer.
     let to = unsafe { MOVED.get(&cookie) }.copied()?;
     // A failure means the entry was evicted meanwhile: gone either way.

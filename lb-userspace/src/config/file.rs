@@ -266,7 +266,7 @@ mod tests {
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::config::{Health, KeepPolicy};
+    use crate::config::{Health, KeepPolicy, PoliteMode};
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())
@@ -288,7 +288,7 @@ mod tests {
             notify = true
             bind = "rewrite"
             ready_timeout = "5s"
-            drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
+            drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s", polite = "off" }
             bake = "30s"
             keep = { generations = 2, for = "1h", freeze = true }
             [service.web.hooks]
@@ -306,6 +306,7 @@ mod tests {
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
         assert_eq!(web.drain.deadline, Duration::from_secs(90));
+        assert_eq!(web.drain.polite, PoliteMode::Off);
         assert_eq!(
             (web.hand_over, web.undeclared),
             (HandOver::Inherit, Undeclared::Rewrite)

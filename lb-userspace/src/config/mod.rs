@@ -18,7 +18,7 @@ pub use health::Health;
 pub use history::Retention;
 pub use hooks::{Hook, HookError, HookPhase};
 pub use places::Places;
-pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived};
+pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 pub use service::{
     HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
 };

@@ -23,6 +23,22 @@ pub struct DrainPolicy {
     pub long_lived: Option<LongLived>,
     /// How what is left at the deadline is ended.
     pub leftovers: Leftovers,
+    /// Whether HTTP/1.1 clients are asked to leave first.
+    pub polite: PoliteMode,
+}
+
+/// Whether the clients of a draining generation are asked to leave after their current response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum PoliteMode {
+    /// Where the kernel can do it. What is not an HTTP/1.1 response in plain text is not touched,
+    /// so that there is no protocol to declare.
+    #[default]
+    Auto,
+    /// The same, but a kernel that cannot do it is an error.
+    On,
+    /// Never: no byte of the server's is changed.
+    Off,
 }
 
 /// Connections that are old when the deadline comes: WebSockets, event streams.
@@ -56,6 +72,7 @@ impl Default for DrainPolicy {
             hung_after: Duration::from_secs(1),
             long_lived: None,
             leftovers: Leftovers::default(),
+            polite: PoliteMode::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Deserializer, de};
 
-use super::policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived};
+use super::policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 
 /// A duration as people write it: "30s", "1m 30s".
 pub(super) struct Span(pub(super) Duration);
@@ -28,6 +28,8 @@ pub(super) struct DrainTable {
     hung_after: Option<Span>,
     long_lived: Option<LongLivedTable>,
     leftovers: Option<Leftovers>,
+    #[serde(default)]
+    polite: PoliteMode,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +54,7 @@ impl DrainTable {
                 deadline: long.deadline.0,
             }),
             leftovers: self.leftovers.unwrap_or_default(),
+            polite: self.polite,
         }
     }
 }

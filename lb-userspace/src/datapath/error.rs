@@ -30,6 +30,9 @@ pub enum DatapathError {
     /// A map or program is missing in the object: the build is broken.
     #[error("the eBPF object has no {0}")]
     Missing(&'static str),
+    /// The kernel does not say where it keeps what a program reads.
+    #[error("the kernel's types are not known ({0}); use one with CONFIG_DEBUG_INFO_BTF")]
+    Types(String),
     /// A pin cannot be made or read.
     #[error("pin {path}: {reason}")]
     Pin {

@@ -48,12 +48,13 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 5] = [
+pub const PROGRAMS: [&str; 6] = [
     names::NOOP,
     names::STEER,
     names::JOIN4,
     names::JOIN6,
     names::TRACK,
+    names::POLITE,
 ];
 
 /// The program types hotlb needs, each tried with a program that does nothing.
@@ -62,6 +63,7 @@ pub fn program_types() -> Vec<Probe> {
         ("sk_reuseport", ProgramType::SkReuseport),
         ("cgroup_sock_addr", ProgramType::CgroupSockAddr),
         ("sock_ops", ProgramType::SockOps),
+        ("sk_msg", ProgramType::SkMsg),
     ];
     types
         .into_iter()
@@ -78,6 +80,8 @@ pub fn map_types() -> Vec<Probe> {
         ("hash", MapType::Hash),
         ("percpu_array", MapType::PerCpuArray),
         ("array", MapType::Array),
+        ("sockhash", MapType::SockHash),
+        ("sk_storage", MapType::SkStorage),
     ];
     types
         .into_iter()
@@ -135,6 +139,7 @@ fn load(object: &mut Ebpf, name: &'static str) -> Support {
         Some(Program::SkReuseport(program)) => program.load(),
         Some(Program::CgroupSockAddr(program)) => program.load(),
         Some(Program::SockOps(program)) => program.load(),
+        Some(Program::SkMsg(program)) => program.load(),
         Some(_) => Err(ProgramError::UnexpectedProgramType),
         None => return failed(&DatapathError::Missing(name)),
     };

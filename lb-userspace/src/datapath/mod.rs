@@ -8,9 +8,11 @@ mod counts;
 mod error;
 mod events;
 mod group;
+mod kernel_fields;
 mod make;
 mod object;
 mod pins;
+mod polite;
 mod service;
 
 pub mod features;
@@ -22,4 +24,5 @@ pub use events::Events;
 pub use group::{Group, Registered};
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
+pub use polite::{Asked, Polite, PoliteCounts};
 pub use service::{Declared, ServicePath, TicketGuard};

@@ -5,7 +5,11 @@ use std::path::Path;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{GenerationId, names};
 
-use super::{error::DatapathError, pins::Pins};
+use super::{
+    error::DatapathError,
+    kernel_fields::{self, TcpFields},
+    pins::Pins,
+};
 
 /// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -32,9 +36,35 @@ pub(super) fn load(
     Ok(loader.load(OBJECT)?)
 }
 
+/// Loads the object for `polite`, with everything shared by its pins as in [`load`].
+pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
+    let fields = kernel_fields::tcp_fields().map_err(DatapathError::Types)?;
+    let mut loader = EbpfLoader::new();
+    for name in names::SHARED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    for name in names::PER_GROUP {
+        loader.map_pin_path(name, group.join(name));
+    }
+    tell(&mut loader, &fields);
+    Ok(loader.load(OBJECT)?)
+}
+
+/// Has `polite` in the object know the kernel's fields.
+fn tell<'a>(loader: &mut EbpfLoader<'a>, fields: &'a TcpFields) {
+    loader.override_global(names::BYTES_RECEIVED_AT, &fields.bytes_received, true);
+    loader.override_global(names::RCV_NXT_AT, &fields.rcv_nxt, true);
+    loader.override_global(names::COPIED_SEQ_AT, &fields.copied_seq, true);
+}
+
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
-    Ok(EbpfLoader::new().load(OBJECT)?)
+    let fields = kernel_fields::tcp_fields();
+    let mut loader = EbpfLoader::new();
+    if let Ok(fields) = &fields {
+        tell(&mut loader, fields);
+    }
+    Ok(loader.load(OBJECT)?)
 }
 
 #[cfg(test)]
@@ -52,6 +82,7 @@ mod tests {
             names::JOIN4,
             names::JOIN6,
             names::TRACK,
+            names::POLITE,
             names::NOOP,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");

@@ -78,6 +78,12 @@ impl Pins {
         self.dir.join("links").join(name)
     }
 
+    /// The directory of one of the groups.
+    pub(super) fn first_group(&self) -> Option<PathBuf> {
+        let mut groups = fs::read_dir(self.dir.join("groups")).ok()?;
+        Some(groups.next()?.ok()?.path())
+    }
+
     pub(super) fn group_count(&self) -> usize {
         fs::read_dir(self.dir.join("groups")).map_or(0, Iterator::count)
     }

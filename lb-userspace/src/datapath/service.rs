@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
@@ -20,8 +21,9 @@ use super::{
     group::Group,
     make,
     pins::Pins,
+    polite::Polite,
 };
-use crate::sys::mapped::MappedCells;
+use crate::{clock, sys::mapped::MappedCells};
 
 /// What `join` must know of a service.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct ServicePath {
     steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
+    opened: HashMap<MapData, u64, u64>,
+    polite: Result<Polite, String>,
     tables: Mutex<Tables>,
 }
 
@@ -96,15 +100,8 @@ impl ServicePath {
             make::create(&staging, cgroup, declared)?;
             pins.commit(&staging)?;
         }
+        refuse_other_layout(&pins)?;
         let path = Self::open(pins, declared)?;
-        let version = path.steering.load(steering::ABI);
-        if version != u64::from(ABI_VERSION) {
-            return Err(DatapathError::Layout {
-                path: path.pins.dir().to_owned(),
-                found: version,
-                own: ABI_VERSION,
-            });
-        }
         path.declare(declared)?;
         path.clear_tickets()?;
         Ok((path, found))
@@ -134,6 +131,9 @@ impl ServicePath {
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
+            opened: HashMap::try_from(Map::HashMap(map(names::OPENED)?))
+                .map_err(DatapathError::map(names::OPENED))?,
+            polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             pins,
         })
@@ -271,6 +271,22 @@ impl ServicePath {
         ConnectionCounts::from_cells(&cells, self.live.load(seat as usize))
     }
 
+    /// How long ago a connection was opened; `None` when that is not known: it is over, or came
+    /// when [`lb_common::AGES`] others were open.
+    pub fn opened(&self, cookie: u64) -> Option<Duration> {
+        let opened = Duration::from_nanos(self.opened.get(&cookie, 0).ok()?);
+        Some(clock::since_boot().saturating_sub(opened))
+    }
+
+    /// How clients are asked to leave, or why they cannot be.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel lacks.
+    pub fn polite(&self) -> Result<&Polite, &str> {
+        self.polite.as_ref().map_err(String::as_str)
+    }
+
     /// Whether connections are still open that were counted at this seat.
     pub fn seat_in_use(&self, seat: u32) -> bool {
         self.live.load(seat as usize) != 0
@@ -330,6 +346,19 @@ impl ServicePath {
     }
 }
 
+/// Before anything else is opened: what another version made may lack what this one expects.
+fn refuse_other_layout(pins: &Pins) -> Result<(), DatapathError> {
+    let found = steering_row(pins)?.load(steering::ABI);
+    if found == u64::from(ABI_VERSION) {
+        return Ok(());
+    }
+    Err(DatapathError::Layout {
+        path: pins.dir().to_owned(),
+        found,
+        own: ABI_VERSION,
+    })
+}
+
 /// The service's steering row.
 pub(super) fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
     let map = MapData::from_pin(pins.map(names::STEERING))
@@ -351,7 +380,8 @@ fn rule(declared: &Declared, port: u16) -> BindRule {
     BindRule::new(declared.undeclared, declared.uid, v4, v6)
 }
 
-fn sum<const N: usize>(cpus: &PerCpuValues<[u64; N]>) -> [u64; N] {
+/// A row summed over the CPUs.
+pub(super) fn sum<const N: usize>(cpus: &PerCpuValues<[u64; N]>) -> [u64; N] {
     let mut total = [0; N];
     for cpu in cpus.iter() {
         for (total, cell) in total.iter_mut().zip(cpu) {

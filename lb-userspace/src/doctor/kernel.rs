@@ -84,8 +84,9 @@ fn btf(kernel: &Kernel) -> Finding {
     }
     check.degraded(
         "not there",
-        "nothing for steering and counting, whose programs read no kernel types; programs that \
-         measure inside the kernel do not load",
+        "nothing for steering and counting, whose programs read no kernel types; clients are not \
+         asked to leave a draining generation, and programs that measure inside the kernel do not \
+         load",
         "use a kernel built with CONFIG_DEBUG_INFO_BTF",
     )
 }
@@ -100,7 +101,7 @@ fn lockdown(kernel: &Kernel) -> Finding {
         .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
     match chosen {
         Some("confidentiality") => {
-            check.ok("confidentiality (hotlb's programs read no kernel memory)")
+            check.ok("confidentiality (hotlb's programs read no arbitrary kernel memory)")
         }
         Some(other) => check.ok(other),
         None => check.ok(text.trim()),

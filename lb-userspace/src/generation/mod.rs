@@ -3,6 +3,7 @@
 //! Effects on processes and sockets, one each; what to do when is decided in `rollout` and
 //! `agent`. Knows the datapath's tickets (probes), nothing of the API.
 
+pub mod established;
 pub mod fit;
 pub mod hook;
 pub mod keeper;

@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod established;
 pub mod listener;
 pub mod locks;
 pub mod mapped;
@@ -17,5 +18,6 @@ pub mod reach;
 pub mod reader;
 pub mod sock_diag;
 pub mod sysctl;
+pub mod tcp_info;
 pub mod users;
 pub mod watch;

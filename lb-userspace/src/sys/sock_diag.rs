@@ -6,7 +6,7 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
 };
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -19,7 +19,7 @@ use thiserror::Error;
 /// The kernel did not list the sockets.
 #[derive(Debug, Error)]
 #[error("cannot list sockets (NETLINK_SOCK_DIAG): {0}")]
-pub struct DumpError(#[source] io::Error);
+pub struct DumpError(#[source] pub(super) io::Error);
 
 /// A protocol whose sockets can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ const CGROUP_ID: u16 = 21;
 pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump(protocol, family, |response| {
+        dump(request(protocol, family), |response| {
             found.extend(parse(protocol, &response));
         })
         .map_err(DumpError)?;
@@ -75,11 +75,18 @@ pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     Ok(found)
 }
 
-fn dump(protocol: Protocol, family: u8, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
+/// A connection to the kernel's list.
+pub(super) fn open() -> io::Result<Netlink> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
-    socket.send(&request(protocol, family), 0)?;
+    Ok(socket)
+}
+
+/// Asks for all sockets of a kind.
+pub(super) fn dump(request: InetRequest, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
+    let socket = open()?;
+    socket.send(&bytes_of(request), 0)?;
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
         buffer.clear();
@@ -105,23 +112,27 @@ fn dump(protocol: Protocol, family: u8, mut each: impl FnMut(InetResponse)) -> i
     }
 }
 
-fn request(protocol: Protocol, family: u8) -> Vec<u8> {
+fn request(protocol: Protocol, family: u8) -> InetRequest {
     let (protocol, states) = match protocol {
         Protocol::Tcp => (IPPROTO_TCP, StateFlags::LISTEN),
         // An unconnected UDP socket has state CLOSE.
         Protocol::Udp => (IPPROTO_UDP, StateFlags::CLOSE),
     };
+    InetRequest {
+        family,
+        protocol,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id: SocketId::new_v4(),
+    }
+}
+
+fn bytes_of(request: InetRequest) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut message = NetlinkMessage::new(
         header,
-        NetlinkPayload::from(SockDiagMessage::InetRequest(InetRequest {
-            family,
-            protocol,
-            extensions: ExtensionFlags::empty(),
-            states,
-            socket_id: SocketId::new_v4(),
-        })),
+        NetlinkPayload::from(SockDiagMessage::InetRequest(request)),
     );
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -133,7 +144,11 @@ fn parse(protocol: Protocol, response: &InetResponse) -> Option<Waiting> {
     let header = &response.header;
     let mut waiting = Waiting {
         protocol,
-        address: address(header.family, &header.socket_id)?,
+        address: address(
+            header.family,
+            header.socket_id.source_address,
+            header.socket_id.source_port,
+        )?,
         v6only: false,
         uid: header.uid,
         inode: u64::from(header.inode),
@@ -146,20 +161,30 @@ fn parse(protocol: Protocol, response: &InetResponse) -> Option<Waiting> {
     for attribute in &response.nlas {
         match attribute {
             Nla::SkV6Only(v6only) => waiting.v6only = *v6only,
-            Nla::Other(other) => {
-                use netlink_packet_core::Nla as _;
-                let mut value = vec![0; other.value_len()];
-                other.emit_value(&mut value);
-                match other.kind() {
-                    CGROUP_ID => waiting.cgroup = value.try_into().ok().map(u64::from_ne_bytes),
-                    ULP_INFO => waiting.mptcp = contains(&value, b"mptcp"),
-                    _ => {}
-                }
+            Nla::Other(other) if other.kind() == ULP_INFO => {
+                waiting.mptcp = contains(&value_of(other), b"mptcp");
             }
             _ => {}
         }
     }
+    waiting.cgroup = cgroup_of(response);
     Some(waiting)
+}
+
+/// The cgroup (v2) that made the socket, or the listener it came from.
+pub(super) fn cgroup_of(response: &InetResponse) -> Option<u64> {
+    response.nlas.iter().find_map(|attribute| match attribute {
+        Nla::Other(other) if other.kind() == CGROUP_ID => {
+            value_of(other).try_into().ok().map(u64::from_ne_bytes)
+        }
+        _ => None,
+    })
+}
+
+fn value_of(attribute: &impl netlink_packet_core::Nla) -> Vec<u8> {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    value
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
@@ -168,8 +193,9 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-fn address(family: u8, id: &SocketId) -> Option<SocketAddr> {
-    let ip = match (family, id.source_address) {
+/// An address as the family says.
+pub(super) fn address(family: u8, address: IpAddr, port: u16) -> Option<SocketAddr> {
+    let ip = match (family, address) {
         (AF_INET, IpAddr::V4(v4)) => IpAddr::V4(v4),
         (AF_INET6, IpAddr::V6(v6)) => IpAddr::V6(v6),
         // The crate reads "::" and mapped addresses as it likes; the family is what counts.
@@ -179,7 +205,7 @@ fn address(family: u8, id: &SocketId) -> Option<SocketAddr> {
         (AF_INET6, IpAddr::V4(v4)) => IpAddr::V6(v4.to_ipv6_mapped()),
         _ => return None,
     };
-    Some(SocketAddr::new(ip, id.source_port))
+    Some(SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod find;
 mod freeze;
 mod open;
 mod park;
+mod polite;
 mod report;
 mod rollout;
 mod status;
@@ -21,13 +22,17 @@ mod stop;
 mod switch;
 mod watch;
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, Notify};
 
 pub use report::Reporter;
 
 use books::Books;
+use polite::Politeness;
 
 use super::error::{CheckError, OpenError, VerbError};
 use crate::{
@@ -50,6 +55,8 @@ pub struct Service {
     /// What rollouts are about to do.
     journal: Journal,
     books: Mutex<Books>,
+    /// Who was asked to leave. Taken before the books, never after.
+    politeness: Arc<Mutex<Politeness>>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

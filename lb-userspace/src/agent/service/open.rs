@@ -64,6 +64,7 @@ impl Service {
         tracing::info!(service = config.name, found, kept, "service opened");
         let service = Arc::new(Self {
             books: Mutex::new(Books::default()),
+            politeness: Arc::default(),
             changed: Notify::new(),
             config,
             places,

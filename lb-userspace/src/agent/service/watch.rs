@@ -142,6 +142,7 @@ impl Service {
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
         self.keep_again().await;
+        self.settle_politeness().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         if let Some(active) = active

@@ -46,13 +46,9 @@ impl Bpf {
 pub(super) fn check(bpf: &Bpf, kernel: &Kernel, rights: &Rights) -> Vec<Finding> {
     let mut findings = Vec::new();
     for probe in &bpf.programs {
-        let check = Check::needed(format!("program type {}", probe.name), LOAD);
-        findings.push(judge(
-            check,
-            &probe.support,
-            find(&PROGRAM_TYPES, probe.name),
-            rights,
-        ));
+        let used = find(&PROGRAM_TYPES, probe.name);
+        let check = begin(used, format!("program type {}", probe.name), LOAD);
+        findings.push(judge(check, &probe.support, used, rights));
     }
     for probe in &bpf.maps {
         let check = Check::needed(format!("map type {}", probe.name), CREATE);
@@ -89,12 +85,26 @@ fn own_program(probe: &Probe, kernel: &Kernel, rights: &Rights) -> Finding {
         Support::Failed(_) if is_noop && too_old => &Support::No,
         other => other,
     };
-    judge(Check::needed(name, LOAD), support, used, rights)
+    judge(begin(used, name, LOAD), support, used, rights)
+}
+
+fn begin(used: &Use, name: String, how: &'static str) -> Check {
+    if used.is_optional() {
+        Check::optional(name, how)
+    } else {
+        Check::needed(name, how)
+    }
 }
 
 fn judge(check: Check, support: &Support, used: &Use, rights: &Rights) -> Finding {
     match support {
         Support::Yes => check.ok("works"),
+        Support::No if used.is_optional() => {
+            check.degraded("this kernel does not know it", used.cost, used.advice)
+        }
+        Support::Failed(reason) if used.is_optional() => {
+            check.degraded(reason, used.cost, used.advice)
+        }
         Support::No => check.missing("this kernel does not know it", used.cost, used.advice),
         Support::Refused => check.refused(rights, "refused (EPERM)", used.cost, FORBIDDEN),
         Support::Failed(reason) => check.missing(reason, used.cost, used.advice),
@@ -150,7 +160,10 @@ mod tests {
     fn all_there() {
         let found = findings(&Bpf::all(&Support::Yes), &Rights::all());
         assert!(found.iter().all(|finding| finding.verdict == Verdict::Ok));
-        assert_eq!(found.len(), PROGRAM_TYPES.len() + MAP_TYPES.len() + 2 + 5);
+        assert_eq!(
+            found.len(),
+            PROGRAM_TYPES.len() + MAP_TYPES.len() + 2 + OWN_PROGRAMS.len()
+        );
     }
 
     #[test]

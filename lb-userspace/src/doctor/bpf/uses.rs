@@ -10,7 +10,7 @@ pub(super) struct Use {
 }
 
 /// Program types.
-pub(super) const PROGRAM_TYPES: [Use; 3] = [
+pub(super) const PROGRAM_TYPES: [Use; 4] = [
     Use {
         name: "sk_reuseport",
         cost: "nothing chooses which generation gets a connection: hotlb does not work",
@@ -26,10 +26,15 @@ pub(super) const PROGRAM_TYPES: [Use; 3] = [
         cost: "connections are not counted: nobody knows when a drain is over",
         advice: "use a kernel with CONFIG_CGROUP_BPF, 4.13 or later",
     },
+    Use {
+        name: "sk_msg",
+        cost: IMPOLITE,
+        advice: "use a kernel with CONFIG_NET_SOCK_MSG, 4.17 or later",
+    },
 ];
 
 /// Map types.
-pub(super) const MAP_TYPES: [Use; 6] = [
+pub(super) const MAP_TYPES: [Use; 8] = [
     Use {
         name: "reuseport_sockarray",
         cost: "there is nowhere to put listeners: hotlb does not work",
@@ -60,10 +65,20 @@ pub(super) const MAP_TYPES: [Use; 6] = [
         cost: "there is no steering word: hotlb does not work",
         advice: "use a kernel with CONFIG_BPF_SYSCALL",
     },
+    Use {
+        name: "sockhash",
+        cost: "hotlb's programs cannot be loaded",
+        advice: "use a kernel with CONFIG_NET, 4.18 or later",
+    },
+    Use {
+        name: "sk_storage",
+        cost: "hotlb's programs cannot be loaded",
+        advice: "use Linux 5.2 or later",
+    },
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 5] = [
+pub(super) const OWN_PROGRAMS: [Use; 6] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -89,6 +104,12 @@ pub(super) const OWN_PROGRAMS: [Use; 5] = [
         cost: "connections are not counted: nobody knows when a drain is over",
         advice: VERIFIER,
     },
+    Use {
+        name: names::POLITE,
+        cost: IMPOLITE,
+        advice: "use Linux 5.17 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
+                 with this output",
+    },
 ];
 
 /// hotlb's own maps, all of them.
@@ -104,5 +125,17 @@ pub(super) const MAPPED: Use = Use {
     cost: "the steering word cannot be moved by one store",
     advice: "use Linux 5.5 or later",
 };
+
+/// What is lost without polite drain; everything else works.
+const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining generation: kept \
+                        connections end when the server closes them, which a client may take \
+                        for an error";
+
+impl Use {
+    /// Whether hotlb works without it.
+    pub(super) fn is_optional(&self) -> bool {
+        self.cost == IMPOLITE
+    }
+}
 
 const VERIFIER: &str = "use Linux 5.14 or later; if this one is, report it with this output";

@@ -1,18 +1,127 @@
-//! stub
-use std::time::Duration;
+//! What is left of a generation's connections, and ending them.
+
+use std::{net::Shutdown, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
 use super::super::Service;
+use crate::{
+    config::Leftovers,
+    generation::established::{self, Holders},
+    store::journal::CutConnection,
+    sys::{
+        cgroup::Cgroup,
+        established::{self as connections, Connection},
+        listener,
+    },
+};
+
+/// A connection that is left, and its age where that is known.
+pub(super) struct Left {
+    connection: Connection,
+    age: Option<Duration>,
+}
 
 impl Service {
-    pub(super) async fn cut(&self, id: GenerationId, _spare: bool) -> u64 {
-        self.path.live(Some(id))
+    /// The generation's connections of an age that `wanted` names.
+    pub(super) async fn left(
+        self: &Arc<Self>,
+        id: GenerationId,
+        wanted: impl Fn(Option<Duration>) -> bool,
+    ) -> Vec<Left> {
+        let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
+            return Vec::new();
+        };
+        let ports: Vec<u16> = self.config.listen.iter().map(|a| a.port()).collect();
+        let moved = self.path.connections(Some(id)).moved_in > 0;
+        let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, moved));
+        let found = match found.await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::error!(service = self.name(), %error, "connections cannot be listed");
+                return Vec::new();
+            }
+            Err(error) => {
+                tracing::error!(service = self.name(), %error, "the list broke");
+                return Vec::new();
+            }
+        };
+        found
+            .into_iter()
+            .map(|connection| Left {
+                age: self.path.opened(connection.cookie),
+                connection,
+            })
+            .filter(|left| wanted(left.age))
+            .collect()
     }
 
-    pub(super) async fn left(&self, _id: GenerationId, _f: impl Fn(Option<Duration>) -> bool) -> Vec<u64> {
-        Vec::new()
+    /// Ends connections as the operator wants it, and writes each down; with `spare_long` not
+    /// those that may stay longer. Says how many.
+    pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
+        let long = self.config.drain.long_lived.filter(|_| spare_long);
+        let is_due = |age: Option<Duration>| {
+            long.is_none_or(|long| age.is_some_and(|age| age < long.after))
+        };
+        let left = self.left(id, is_due).await;
+        let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
+            return 0;
+        };
+        let policy = self.config.drain.leftovers;
+        let ending = tokio::task::spawn_blocking(move || end_all(policy, &cgroup, &left));
+        let cut = ending.await.unwrap_or_default();
+        let count = cut.len() as u64;
+        for connection in &cut {
+            tracing::warn!(
+                service = self.name(),
+                peer = %connection.peer,
+                age_ms = connection.age_ms,
+                how = connection.how,
+                "a connection was cut at the deadline"
+            );
+        }
+        if let Some(generation) = self.books.lock().await.get_mut(id) {
+            generation.cut_list.extend(cut);
+        }
+        count
     }
+}
 
-    pub(super) async fn ask_to_leave(&self, _id: GenerationId) {}
+fn end_all(policy: Leftovers, cgroup: &Cgroup, left: &[Left]) -> Vec<CutConnection> {
+    let mut holders = Holders::of(cgroup);
+    left.iter()
+        .map(|left| {
+            let how = match policy {
+                Leftovers::Destroy => destroy(&left.connection),
+                Leftovers::Close | Leftovers::Keep => close(&mut holders, &left.connection),
+            };
+            CutConnection {
+                peer: left.connection.peer,
+                local: left.connection.local,
+                age_ms: left
+                    .age
+                    .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                state: format!("{:?}", left.connection.state).to_lowercase(),
+                how: how.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// Both sides see the end of the stream.
+fn close(holders: &mut Holders, connection: &Connection) -> &'static str {
+    let taken = holders.take(connection);
+    match taken.and_then(|socket| listener::shut_down(socket, Shutdown::Both)) {
+        Ok(()) => "closed",
+        // In the queue of a server that does not take it, say: the kill ends it.
+        Err(_not_held) => "killed",
+    }
+}
+
+/// Both sides see a reset.
+fn destroy(connection: &Connection) -> &'static str {
+    match connections::destroy(connection) {
+        Ok(()) => "destroyed",
+        Err(_over) => "killed",
+    }
 }

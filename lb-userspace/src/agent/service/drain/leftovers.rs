@@ -81,7 +81,7 @@ impl Service {
     }
 
     /// When long-lived connections are ended, if they may stay longer and there are any.
-    async fn long_lived_deadline(&self, id: GenerationId) -> Option<Deadline> {
+    async fn long_lived_deadline(self: &Arc<Self>, id: GenerationId) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
         if self.books.lock().await.ending {
             return None;

@@ -67,7 +67,7 @@ impl Service {
 
     /// Waits until the generation has no connection left, or for as long as the server is not to
     /// be told to end; HTTP/1 clients are asked to leave meanwhile.
-    async fn leave_by_themselves(&self, id: GenerationId) {
+    async fn leave_by_themselves(self: &Arc<Self>, id: GenerationId) {
         let Some(until) = self.signal_time(id).await else {
             return;
         };

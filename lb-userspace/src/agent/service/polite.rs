@@ -1,0 +1,206 @@
+//! Polite drain: asking the clients of a generation that drains to leave by themselves.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io,
+    sync::Arc,
+};
+
+use lb_common::GenerationId;
+
+use super::{Service, books::Books};
+use crate::{
+    config::PoliteMode,
+    datapath::{Asked, Polite},
+    generation::established::{self, Holders},
+    rollout::GenerationState,
+    sys::{
+        cgroup::Cgroup,
+        established::{Connection, State},
+    },
+};
+
+/// What one call of [`Service::ask_to_leave`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PoliteReport {
+    /// Connections asked, by this call.
+    pub(super) asked: usize,
+    /// Connections that were not, by the reason. Those "not accepted yet" are tried again by the
+    /// next call.
+    pub(super) left_alone: BTreeMap<&'static str, usize>,
+}
+
+impl PoliteReport {
+    fn leave_alone(&mut self, reason: &'static str) {
+        *self.left_alone.entry(reason).or_default() += 1;
+    }
+}
+
+/// The server has it in its queue.
+const NOT_ACCEPTED: &str = "not accepted yet";
+/// One side has closed its direction.
+const CLOSING: &str = "closing already";
+/// No process of the generation has it open.
+const NOT_HELD: &str = "held by no process of the generation";
+/// The kernel does not take it into the map.
+const REFUSED: &str = "refused by the kernel (kernel TLS, or no room)";
+
+/// Who was asked, by generation.
+#[derive(Debug, Default)]
+pub(super) struct Politeness(HashMap<GenerationId, Seen>);
+
+/// What is known of one generation's connections.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Those that need no second look.
+    done: HashSet<u64>,
+    /// How many connections had come in all when every one of them was done.
+    complete_at: Option<u64>,
+}
+
+impl Service {
+    /// Asks the clients of a draining generation to leave after their current response: those not
+    /// asked before. Connections that are accepted later are asked by the next call; when nothing
+    /// can be new, it costs two reads of counters. Takes no lock of the books while it looks.
+    pub(super) async fn ask_to_leave(self: &Arc<Self>, id: GenerationId) -> PoliteReport {
+        if self.config.drain.polite == PoliteMode::Off {
+            return PoliteReport::default();
+        }
+        let mut politeness = Arc::clone(&self.politeness).lock_owned().await;
+        let cgroup = {
+            let books = self.books.lock().await;
+            match books.get(id) {
+                Some(generation) if drains(generation.state) => generation.cgroup.clone(),
+                _ => return PoliteReport::default(),
+            }
+        };
+        let service = Arc::clone(self);
+        let asking = tokio::task::spawn_blocking(move || {
+            service.ask_new_ones(id, &cgroup, politeness.0.entry(id).or_default())
+        });
+        asking.await.unwrap_or_default()
+    }
+
+    /// Asks nobody any more of a generation that does not drain (it was rolled back to), and
+    /// forgets those that ended.
+    pub(super) async fn settle_politeness(&self) {
+        let mut politeness = self.politeness.lock().await;
+        if politeness.0.is_empty() {
+            return;
+        }
+        let books = self.books.lock().await;
+        politeness.0.retain(|&id, seen| {
+            let drains = drains_now(&books, id);
+            if !drains && let Ok(polite) = self.path.polite() {
+                seen.done.iter().for_each(|&cookie| polite.release(cookie));
+            }
+            drains
+        });
+    }
+
+    fn ask_new_ones(&self, id: GenerationId, cgroup: &Cgroup, seen: &mut Seen) -> PoliteReport {
+        let mut report = PoliteReport::default();
+        let Ok(polite) = self.path.polite() else {
+            return report; // `status` says why
+        };
+        let counts = self.path.connections(Some(id));
+        let came = counts.opened + counts.moved_in;
+        if seen.complete_at == Some(came) {
+            return report;
+        }
+        let ports: Vec<u16> = self.ports().into_iter().collect();
+        let found = match established::find(cgroup, &ports, counts.moved_in > 0) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(service = self.name(), %error, "nobody is asked to leave");
+                return report;
+            }
+        };
+        let still: HashSet<u64> = found.iter().map(|connection| connection.cookie).collect();
+        seen.done.retain(|cookie| still.contains(cookie));
+        let new = found.iter().filter(|c| !seen.done.contains(&c.cookie));
+        let mut asking = Asking::new(polite, cgroup);
+        let done: Vec<u64> = new
+            .filter(|connection| asking.ask(connection, &mut report))
+            .map(|connection| connection.cookie)
+            .collect();
+        seen.done.extend(done);
+        seen.complete_at = (still.len() == seen.done.len()).then_some(came);
+        tracing::debug!(
+            service = self.name(),
+            asked = report.asked,
+            left_alone = ?report.left_alone,
+            "asked to leave"
+        );
+        report
+    }
+
+    /// The ports of the service.
+    fn ports(&self) -> HashSet<u16> {
+        self.config
+            .listen
+            .iter()
+            .map(std::net::SocketAddr::port)
+            .collect()
+    }
+}
+
+/// Asks connections one by one; looks at the processes only if there is one to ask.
+struct Asking<'a> {
+    polite: &'a Polite,
+    cgroup: &'a Cgroup,
+    holders: Option<Holders>,
+}
+
+impl<'a> Asking<'a> {
+    const fn new(polite: &'a Polite, cgroup: &'a Cgroup) -> Self {
+        Self {
+            polite,
+            cgroup,
+            holders: None,
+        }
+    }
+
+    /// Asks one. False if it must be looked at again.
+    fn ask(&mut self, connection: &Connection, report: &mut PoliteReport) -> bool {
+        if connection.state != State::Established {
+            report.leave_alone(CLOSING);
+            return true;
+        }
+        if connection.inode == 0 {
+            report.leave_alone(NOT_ACCEPTED);
+            return false;
+        }
+        let cgroup = self.cgroup;
+        let holders = self.holders.get_or_insert_with(|| Holders::of(cgroup));
+        let socket = match holders.take(connection) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let gone = error.kind() == io::ErrorKind::NotFound;
+                tracing::debug!(%error, peer = %connection.peer, gone, "connection not taken");
+                report.leave_alone(NOT_HELD);
+                return true;
+            }
+        };
+        match self.polite.ask(connection.cookie, &socket) {
+            Ok(Asked::Now) => report.asked += 1,
+            Ok(Asked::Before) => {}
+            Ok(Asked::Not) => report.leave_alone(REFUSED),
+            Err(error) => {
+                tracing::warn!(%error, peer = %connection.peer, "not asked to leave");
+                report.leave_alone(REFUSED);
+            }
+        }
+        true
+    }
+}
+
+fn drains(state: GenerationState) -> bool {
+    matches!(state, GenerationState::Draining | GenerationState::Stopping)
+}
+
+fn drains_now(books: &Books, id: GenerationId) -> bool {
+    books
+        .get(id)
+        .is_some_and(|generation| drains(generation.state))
+}

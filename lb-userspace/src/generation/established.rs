@@ -1,0 +1,76 @@
+//! A generation's connections.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::OwnedFd,
+};
+
+use crate::sys::{
+    cgroup::Cgroup,
+    established::{self, Connection},
+    listener,
+    pidfd::Pidfd,
+    process::{self, Holder},
+    sock_diag::DumpError,
+};
+
+/// The connections that came in through the generation's listeners at `ports`.
+///
+/// A connection belongs to the cgroup of its listener (kernel 5.7+). Where the kernel does not say
+/// which, and for connections that moved here from a closing listener, the processes that have it
+/// open decide; `moved`: look for such ones.
+pub fn find(cgroup: &Cgroup, ports: &[u16], moved: bool) -> Result<Vec<Connection>, DumpError> {
+    let ids: HashSet<u64> = cgroup.ids().into_iter().collect();
+    let mut all = Vec::new();
+    for &port in ports {
+        all.extend(established::at_port(port)?);
+    }
+    let own = |connection: &Connection| connection.cgroup.is_some_and(|id| ids.contains(&id));
+    if moved || all.iter().any(|connection| connection.cgroup.is_none()) {
+        let held = process::socket_holders(cgroup.pids());
+        all.retain(|connection| own(connection) || held.contains_key(&connection.inode));
+    } else {
+        all.retain(own);
+    }
+    Ok(all)
+}
+
+/// Where the generation's processes have their sockets open, by inode.
+#[derive(Debug)]
+pub struct Holders {
+    holders: HashMap<u64, Holder>,
+    processes: HashMap<u32, Pidfd>,
+}
+
+impl Holders {
+    /// Looks at all of the generation's processes.
+    pub fn of(cgroup: &Cgroup) -> Self {
+        Self {
+            holders: process::socket_holders(cgroup.pids()),
+            processes: HashMap::new(),
+        }
+    }
+
+    /// A duplicate of the connection's socket. Give it up soon: it keeps the connection open when
+    /// the server closes it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when no process of the generation has it open (any more).
+    pub fn take(&mut self, connection: &Connection) -> io::Result<OwnedFd> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let holder = self.holders.get(&connection.inode).ok_or_else(gone)?;
+        if !self.processes.contains_key(&holder.pid) {
+            self.processes.insert(holder.pid, Pidfd::open(holder.pid)?);
+        }
+        let process = self.processes.get(&holder.pid).ok_or_else(gone)?;
+        let fd = process.take(holder.fd)?;
+        // Last: between looking and taking, the number may have been reused.
+        if listener::cookie(&fd)? == connection.cookie {
+            Ok(fd)
+        } else {
+            Err(gone())
+        }
+    }
+}

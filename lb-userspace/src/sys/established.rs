@@ -1,0 +1,226 @@
+//! Connections: the kernel's list of them, and ending one.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_sock_diag::{
+    SockDiagDestroy, SockDiagMessage,
+    constants::{
+        AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
+        TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
+    },
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+};
+
+use super::sock_diag::{self, DumpError};
+
+/// Where a connection is between open and closed, seen from this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Both sides may send.
+    Established,
+    /// The other side has said that it sends no more.
+    CloseWait,
+    /// This side has said so (FIN_WAIT1, FIN_WAIT2).
+    FinWait,
+    /// Both have (CLOSING, LAST_ACK).
+    Closing,
+}
+
+impl State {
+    const fn from_kernel(state: u8) -> Option<Self> {
+        match state {
+            TCP_ESTABLISHED => Some(Self::Established),
+            TCP_CLOSE_WAIT => Some(Self::CloseWait),
+            TCP_FIN_WAIT1 | TCP_FIN_WAIT2 => Some(Self::FinWait),
+            TCP_CLOSING | TCP_LAST_ACK => Some(Self::Closing),
+            _ => None,
+        }
+    }
+}
+
+/// A TCP connection that is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// This side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// The kernel's name for it; unique while the host runs.
+    pub cookie: u64,
+    /// Its inode, as /proc/PID/fd shows it; 0 when no process has accepted it, or all have closed
+    /// it.
+    pub inode: u64,
+    /// Where it is.
+    pub state: State,
+    /// Bytes that came and have not been read.
+    pub receive_queue: u32,
+    /// Bytes that were written and have not been acknowledged.
+    pub send_queue: u32,
+    /// The cgroup (v2) of the listener it came through; kernel 5.7+.
+    pub cgroup: Option<u64>,
+    id: SocketId,
+    family: u8,
+}
+
+/// The connections of the namespace whose local port is `port`, both families.
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` or refuses it.
+pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        sock_diag::dump(request(family, port), |response| {
+            // The kernel passes over other ports, but for port 0.
+            found.extend(parse(response).filter(|connection| connection.local.port() == port));
+        })
+        .map_err(DumpError)?;
+    }
+    Ok(found)
+}
+
+/// Ends a connection at once: both sides see it reset (`SOCK_DESTROY`).
+///
+/// # Errors
+///
+/// ENOENT: it is over. EOPNOTSUPP: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
+pub fn destroy(connection: &Connection) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family: connection.family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: connection.id.clone(),
+    });
+    let mut message =
+        NetlinkMessage::new(header, NetlinkPayload::from(SockDiagDestroy::new(request)));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let socket = sock_diag::open()?;
+    socket.send(&bytes, 0)?;
+    let mut answer = Vec::with_capacity(1024);
+    socket.recv(&mut answer, 0)?;
+    let answer =
+        NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    match answer.payload {
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+        _ => Ok(()),
+    }
+}
+
+fn request(family: u8, port: u16) -> InetRequest {
+    let mut socket_id = SocketId::new_v4();
+    socket_id.source_port = port;
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::ESTABLISHED
+            | StateFlags::CLOSE_WAIT
+            | StateFlags::FIN_WAIT1
+            | StateFlags::FIN_WAIT2
+            | StateFlags::CLOSING
+            | StateFlags::LAST_ACK,
+        socket_id,
+    }
+}
+
+fn parse(response: InetResponse) -> Option<Connection> {
+    let cgroup = sock_diag::cgroup_of(&response);
+    let header = response.header;
+    let id = header.socket_id;
+    let family = header.family;
+    let address = |ip: IpAddr, port| sock_diag::address(family, ip, port);
+    Some(Connection {
+        local: address(id.source_address, id.source_port)?,
+        peer: address(id.destination_address, id.destination_port)?,
+        cookie: u64::from_ne_bytes(id.cookie),
+        inode: u64::from(header.inode),
+        state: State::from_kernel(header.state)?,
+        receive_queue: header.recv_queue,
+        send_queue: header.send_queue,
+        cgroup,
+        id: whole(id, family),
+        family,
+    })
+}
+
+/// The crate reads an IPv4-mapped address as IPv4, and would write it as such.
+fn whole(id: SocketId, family: u8) -> SocketId {
+    let widen = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) if family == AF_INET6 && v4.is_unspecified() => {
+            IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+        }
+        IpAddr::V4(v4) if family == AF_INET6 => IpAddr::V6(v4.to_ipv6_mapped()),
+        ip => ip,
+    };
+    SocketId {
+        source_address: widen(id.source_address),
+        destination_address: widen(id.destination_address),
+        ..id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    fn pair(listen: &str, connect: &str) -> (TcpListener, TcpStream, TcpStream) {
+        let listener = TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((connect, port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (listener, client, server)
+    }
+
+    fn only(listener: &TcpListener) -> Connection {
+        let mut found = at_port(listener.local_addr().unwrap().port()).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn lists_a_connection_of_its_own() {
+        for (listen, connect) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let (listener, mut client, server) = pair(listen, connect);
+            client.write_all(b"five!").unwrap();
+            let found = only(&listener);
+            assert_eq!(
+                found.cookie,
+                super::super::listener::cookie(&server).unwrap()
+            );
+            assert_eq!(found.peer, client.local_addr().unwrap());
+            assert_eq!((found.state, found.receive_queue), (State::Established, 5));
+            assert_ne!(found.inode, 0);
+        }
+    }
+
+    #[test]
+    fn destroys_exactly_one() {
+        for (listen, connect) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1")] {
+            let (listener, mut client, server) = pair(listen, connect);
+            let found = only(&listener);
+            let other = TcpStream::connect(client.peer_addr().unwrap()).unwrap();
+            destroy(&found).unwrap();
+            let error = client.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(destroy(&found).unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert!(other.take_error().unwrap().is_none());
+            drop(server);
+        }
+    }
+}

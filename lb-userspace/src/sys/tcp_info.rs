@@ -1,0 +1,117 @@
+//! What the kernel knows of one TCP connection (`TCP_INFO`).
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _},
+};
+
+/// A moment of a connection; all of it is read at once, under the socket's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Bytes the other side has sent.
+    pub bytes_received: u64,
+    /// Bytes this side has sent, those sent again included.
+    pub bytes_sent: u64,
+    /// Segments sent that have not been acknowledged.
+    pub unacknowledged: u32,
+    /// Bytes written that have not been sent.
+    pub unsent: u32,
+    /// Milliseconds since this side last sent data.
+    pub since_sent: u32,
+    /// Milliseconds since the other side's last data came.
+    pub since_received: u32,
+}
+
+/// Offsets in `struct tcp_info` (uapi/linux/tcp.h), which only ever grows at its end. libc has it
+/// for some targets only, and in part.
+mod at {
+    pub(super) const UNACKED: usize = 24;
+    pub(super) const LAST_DATA_SENT: usize = 44;
+    pub(super) const LAST_DATA_RECV: usize = 52;
+    pub(super) const BYTES_RECEIVED: usize = 128;
+    pub(super) const NOTSENT_BYTES: usize = 144;
+    pub(super) const BYTES_SENT: usize = 200;
+    pub(super) const END: usize = 208;
+}
+
+impl TcpInfo {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it is no TCP socket, or the kernel is older than 4.19.
+    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+        let bytes = read(&socket)?;
+        let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let info = || {
+            Some(Self {
+                bytes_received: u64_at(at::BYTES_RECEIVED)?,
+                bytes_sent: u64_at(at::BYTES_SENT)?,
+                unacknowledged: u32_at(at::UNACKED)?,
+                unsent: u32_at(at::NOTSENT_BYTES)?,
+                since_sent: u32_at(at::LAST_DATA_SENT)?,
+                since_received: u32_at(at::LAST_DATA_RECV)?,
+            })
+        };
+        info().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// Whether all this side wrote has arrived, and the other side has spoken since: a request
+    /// waits for its response. False when it cannot be told.
+    pub fn request_waits(&self) -> bool {
+        let silent = self.unacknowledged == 0 && self.unsent == 0;
+        silent && (self.bytes_sent == 0 || self.since_received < self.since_sent)
+    }
+}
+
+#[expect(unsafe_code, reason = "no crate here reads TCP_INFO")]
+fn read(socket: &impl AsFd) -> io::Result<[u8; at::END]> {
+    let mut bytes = [0_u8; at::END];
+    let mut length = libc::socklen_t::try_from(bytes.len()).map_err(io::Error::other)?;
+    // SAFETY: the buffer is as long as said, and both live until the call returns.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            bytes.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if length as usize != bytes.len() {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_request_waits_until_it_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"request").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(server.read(&mut buffer).unwrap(), 7);
+        let info = TcpInfo::of(&server).unwrap();
+        assert_eq!((info.bytes_received, info.bytes_sent), (7, 0));
+        assert!(info.request_waits());
+        server.write_all(b"answer").unwrap();
+        assert_eq!(client.read(&mut buffer).unwrap(), 6);
+        let info = TcpInfo::of(&server).unwrap();
+        assert_eq!(info.bytes_sent, 6);
+        assert!(!info.request_waits(), "{info:?}");
+    }
+}
