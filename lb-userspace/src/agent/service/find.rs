@@ -73,7 +73,13 @@ impl Service {
         };
         self.end(id).await;
         let name = request.generation.clone().unwrap_or_default();
-        self.deploy(request, reporter).await?;
+        // Its name is free for whom a rollback leads to.
+        let previous = self.books.lock().await.previous.replace(id);
+        let started = self.deploy(request, reporter).await;
+        if started.is_err() {
+            self.books.lock().await.previous = previous;
+        }
+        started?;
         self.find(&name).await
     }
 }

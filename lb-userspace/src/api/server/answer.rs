@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     agent::{Reporter, VerbError},
-    api::wire::{Done, Failure, Line},
+    api::wire::{Done, Failure, Line, Progress},
 };
 
 /// An error as one JSON value.
@@ -40,17 +40,23 @@ where
     let (lines, written) = mpsc::unbounded_channel::<Line>();
     let running = verb(Reporter::to(steps));
     tokio::spawn(async move {
-        let forward = async {
-            let mut last = None;
-            while let Some(step) = said.recv().await {
-                if last.as_ref() != Some(&step) {
-                    // Nobody listens any more; the verb goes on.
-                    let _gone = lines.send(Line::Progress(step.clone()));
-                    last = Some(step);
-                }
+        let mut last = None;
+        let mut forward = |step: Progress| {
+            if last.as_ref() != Some(&step) {
+                // Nobody listens any more; the verb goes on.
+                let _gone = lines.send(Line::Progress(step.clone()));
+                last = Some(step);
             }
         };
-        let (result, ()) = tokio::join!(running, forward);
+        tokio::pin!(running);
+        let result = loop {
+            tokio::select! {
+                biased;
+                Some(step) = said.recv() => forward(step),
+                // What the verb has begun may go on, and say more; that is for `status`.
+                result = &mut running => break result,
+            }
+        };
         let line = match result {
             Ok(done) => Line::Done(done),
             Err(error) => {
