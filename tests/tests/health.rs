@@ -245,7 +245,7 @@ fn a_program_that_cannot_be_loaded() -> Result<()> {
     fs::write(&broken, bytes)?;
     fs::set_permissions(&broken, fs::Permissions::from_mode(0o755))?;
     let run = host
-        .try_deploy("gen1", &vec![broken.display().to_string()])?
+        .try_deploy("gen1", &[broken.display().to_string()])?
         .expect_code(1)?
         .expect_one_line_error()?
         .expect_stderr(&["missing shared libraries: libx"])?;

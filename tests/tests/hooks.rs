@@ -167,7 +167,10 @@ fn a_hook_that_hangs_ends_at_its_deadline() -> Result<()> {
         ensure!(result.took >= deadline, "{result:?}");
         report::figure(
             &format!("overrun of a hook with a deadline of {deadline:?}"),
-            format!("{:.1} ms", (result.took - deadline).as_secs_f64() * 1e3),
+            format!(
+                "{:.1} ms",
+                result.took.saturating_sub(deadline).as_secs_f64() * 1e3
+            ),
         );
     }
     ensure!(scene.shell(hangs, Duration::from_millis(500))?.output == "begun");
