@@ -16,6 +16,7 @@ pub mod netns;
 pub mod polite;
 pub mod process;
 pub mod report;
+pub mod script;
 pub mod servers;
 pub mod stale;
 pub mod status;

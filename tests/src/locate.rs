@@ -24,7 +24,16 @@ pub fn hotlb() -> Result<PathBuf> {
 
 /// The server of the tests that sets no `SO_REUSEPORT`.
 pub fn plain_server() -> Result<PathBuf> {
-    let path = profile_directory()?.join("plain-server");
+    own("plain-server")
+}
+
+/// The server of the tests that sends what is written down for it.
+pub fn script_server() -> Result<PathBuf> {
+    own("script-server")
+}
+
+fn own(name: &str) -> Result<PathBuf> {
+    let path = profile_directory()?.join(name);
     anyhow::ensure!(
         path.exists(),
         "there is no {}: run `cargo build -p hotlb-tests --bins`",
