@@ -24,15 +24,20 @@ pub fn hotlb() -> Result<PathBuf> {
 
 /// The server of the tests that sets no `SO_REUSEPORT`.
 pub fn plain_server() -> Result<PathBuf> {
-    binary("plain-server")
+    own("plain-server")
 }
 
 /// The server of the tests that speaks gRPC.
 pub fn grpc_server() -> Result<PathBuf> {
-    binary("grpc-server")
+    own("grpc-server")
 }
 
-fn binary(name: &str) -> Result<PathBuf> {
+/// The server of the tests that sends what is written down for it.
+pub fn script_server() -> Result<PathBuf> {
+    own("script-server")
+}
+
+fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(
         path.exists(),

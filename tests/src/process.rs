@@ -48,6 +48,12 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(no log: {error})"))
     }
 
+    /// Removes the file with what it wrote.
+    pub fn remove_log(&self) {
+        // It may be gone already.
+        drop(std::fs::remove_file(&self.log));
+    }
+
     /// Sends `signal`; the process must still run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.pid(), signal).with_context(|| format!("send {signal} to {}", self.pid()))

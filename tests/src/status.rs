@@ -42,6 +42,8 @@ pub struct Service {
     pub groups: Vec<Group>,
     /// The program's counters.
     pub steering: Steering,
+    /// How clients are asked to leave.
+    pub polite: Polite,
     /// Every generation the agent knows.
     pub generations: Vec<Generation>,
 }
@@ -55,6 +57,15 @@ pub struct Group {
     pub v6only: Option<bool>,
     /// Connections waiting in it.
     pub parking_queue: u64,
+}
+
+/// Polite drain.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Polite {
+    /// Connections that are being asked now.
+    pub leaving: u64,
+    /// What was done with the responses that were looked at.
+    pub responses: BTreeMap<String, u64>,
 }
 
 /// How often each way was taken.

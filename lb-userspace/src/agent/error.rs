@@ -90,6 +90,12 @@ pub enum OpenError {
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// `drain.polite` is "on" on a kernel that cannot do it.
+    #[error(
+        "drain.polite is \"on\", and clients cannot be asked to leave here: {0}; set it to \
+         \"auto\" or \"off\""
+    )]
+    Impolite(String),
     /// The keeper.
     #[error(transparent)]
     Keeper(#[from] KeeperError),

@@ -64,6 +64,9 @@ pub struct ServiceStatus {
     pub groups: Vec<GroupStatus>,
     /// How `steer` decided.
     pub steering: SteeringStatus,
+    /// How clients are asked to leave a draining generation.
+    #[serde(default)]
+    pub polite: PoliteStatus,
     /// Promotes since the service began.
     pub promotes: u64,
     /// Rollbacks since the service began.
@@ -75,6 +78,15 @@ pub struct ServiceStatus {
     pub rollout: Option<RolloutStatus>,
     /// The generations, oldest first.
     pub generations: Vec<GenerationStatus>,
+}
+
+/// How clients are asked to leave a draining generation.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PoliteStatus {
+    /// Connections that are being asked now.
+    pub leaving: u64,
+    /// What was done with the responses that were looked at.
+    pub responses: BTreeMap<String, u64>,
 }
 
 /// One reuseport group.

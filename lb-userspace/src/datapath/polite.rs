@@ -114,6 +114,12 @@ impl Polite {
         let _gone = leaving.remove(&cookie);
     }
 
+    /// How many connections are being asked now.
+    pub fn leaving(&self) -> u64 {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.keys().filter(Result::is_ok).count() as u64
+    }
+
     /// What became of the heads so far.
     pub fn counts(&self) -> PoliteCounts {
         let cells = self

@@ -76,7 +76,7 @@ struct Value {
 }
 
 /// Every metric there is, but `hotlb_build_info`. `docs/metrics.md` lists the same.
-const METRICS: [Metric; 15] = [
+const METRICS: [Metric; 17] = [
     Metric {
         name: "hotlb_connections_opened",
         kind: Kind::Counter,
@@ -141,6 +141,18 @@ const METRICS: [Metric; 15] = [
         kind: Kind::Counter,
         help: "How the steering program decided; migrating=true when a listener had closed",
         values: exits,
+    },
+    Metric {
+        name: "hotlb_polite_connections",
+        kind: Kind::Gauge,
+        help: "Connections that are being asked to leave a draining generation",
+        values: |s| one(s.polite.leaving),
+    },
+    Metric {
+        name: "hotlb_polite_responses",
+        kind: Kind::Counter,
+        help: "Responses on such connections that were looked at, by what was done with them",
+        values: polite_responses,
     },
     Metric {
         name: "hotlb_parked_connections",
@@ -225,6 +237,16 @@ fn exits(service: &ServiceStatus) -> Vec<Value> {
     values
 }
 
+fn polite_responses(service: &ServiceStatus) -> Vec<Value> {
+    let responses = service.polite.responses.iter();
+    responses
+        .map(|(outcome, &value)| Value {
+            labels: vec![("outcome", outcome.clone())],
+            value,
+        })
+        .collect()
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         for metric in &METRICS {
@@ -293,6 +315,7 @@ mod tests {
                 exits: BTreeMap::from([("active".into(), 7)]),
                 migrated: BTreeMap::new(),
             },
+            polite: crate::api::wire::PoliteStatus::default(),
             promotes: 1,
             rollbacks: 0,
             rollout: None,

@@ -11,7 +11,7 @@ use super::{
     exec_check::hooks_cgroup,
 };
 use crate::{
-    config::{Places, ServiceConfig, Undeclared},
+    config::{Places, PoliteMode, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
@@ -59,6 +59,9 @@ impl Service {
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
+        if let (PoliteMode::On, Err(reason)) = (config.drain.polite, path.polite()) {
+            return Err(OpenError::Impolite(reason.to_owned()));
+        }
         let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
         let ledger = Ledger::read(&places.ledger(&config.name))?;
         tracing::info!(service = config.name, found, kept, "service opened");

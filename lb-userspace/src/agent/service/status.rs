@@ -9,8 +9,12 @@ use super::{
     books::{Books, Generation},
 };
 use crate::{
-    api::wire::{GenerationStatus, GroupStatus, ListenerStatus, ServiceStatus, SteeringStatus, Tier},
+    api::wire::{
+        GenerationStatus, GroupStatus, ListenerStatus, PoliteStatus, ServiceStatus, SteeringStatus,
+        Tier,
+    },
     clock,
+    config::PoliteMode,
     datapath::ConnectionCounts,
     generation::listeners,
     rollout::GenerationState,
@@ -35,6 +39,7 @@ impl Service {
             warnings: self.warnings(&books),
             groups: group_status(&books),
             steering: self.steering_status(),
+            polite: self.polite_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,
@@ -81,6 +86,13 @@ impl Service {
                 "the kernel's hash decided {unselected} times instead of hotlb"
             ));
         }
+        if let Err(reason) = self.path.polite()
+            && self.config.drain.polite != PoliteMode::Off
+        {
+            warnings.push(format!(
+                "clients are not asked to leave a draining generation: {reason}"
+            ));
+        }
         if let Some(error) = &books.keeper_error {
             warnings.push(format!(
                 "nobody holds the parking listeners: {error}; clients are refused while no \
@@ -105,6 +117,21 @@ impl Service {
             calls: counts.calls(),
             exits: exits(false),
             migrated: exits(true),
+        }
+    }
+
+    fn polite_status(&self) -> PoliteStatus {
+        let Ok(polite) = self.path.polite() else {
+            return PoliteStatus::default();
+        };
+        PoliteStatus {
+            leaving: polite.leaving(),
+            responses: polite
+                .counts()
+                .by_name()
+                .iter()
+                .map(|(name, &count)| ((*name).to_owned(), count))
+                .collect(),
         }
     }
 
