@@ -68,6 +68,8 @@ pub(super) struct Generation {
     pub(super) drain: Option<Drain>,
     /// A rollout that may still go back to it keeps it as it is.
     pub(super) held: bool,
+    /// Why a rollout got rid of it: it ends as failed.
+    pub(super) failed: Option<String>,
     /// It is ended once it is drained, not kept.
     pub(super) unwanted: bool,
     /// Why it could not be frozen, if it should have been.

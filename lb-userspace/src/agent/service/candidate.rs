@@ -10,7 +10,8 @@ use crate::{
     config::Health,
     generation::{
         fit::{self, Misfit},
-        listeners, probe,
+        listeners,
+        probe::{self, ProbeError},
     },
     sys::{
         listener::{self, Twin},
@@ -126,6 +127,7 @@ impl Service {
                 let asked = probe::probe(&self.path, id, address, health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
+                    Err(ProbeError::NotAccepted(address)) => CheckError::NotAccepting(address),
                     Err(error) => CheckError::Probe(error.to_string()),
                 };
                 still_alive(&*self.books.lock().await, id)?;
@@ -135,37 +137,14 @@ impl Service {
             }
         }
         match &self.config.health {
-            Health::Tcp => self.await_accept(id, deadline).await,
-            Health::Http(_) | Health::Grpc(_) => Ok(()),
-            Health::Exec(command) => {
-                self.await_accept(id, deadline).await?;
-                self.await_exec(id, command, deadline).await
-            }
+            Health::Tcp | Health::Http(_) | Health::Grpc(_) => Ok(()),
+            Health::Exec(command) => self.await_exec(id, command, deadline).await,
         }
     }
 
     /// Asks once, for a promote: the server has answered before.
     pub(super) async fn answers(&self, id: GenerationId) -> Result<(), CheckError> {
         self.await_answers(id, Deadline::after(PROBE)).await
-    }
-
-    /// A TCP probe is answered by the kernel; that the server took it from its queue is seen in
-    /// the queue.
-    async fn await_accept(&self, id: GenerationId, deadline: Deadline) -> Result<(), CheckError> {
-        let mut pace = Pace::until(deadline);
-        loop {
-            let books = self.books.lock().await;
-            let waiting = members(&books, id)?;
-            let stuck = waiting.iter().flatten().find(|w| w.queue > 0);
-            let Some(stuck) = stuck.map(|w| w.address) else {
-                return Ok(());
-            };
-            still_alive(&books, id)?;
-            drop(books);
-            if !self.look_again(&mut pace).await {
-                return Err(CheckError::NotAccepting(stuck));
-            }
-        }
     }
 
     /// The error, together with what `join` had to say.

@@ -161,6 +161,7 @@ impl Service {
             ended: watch::Sender::new(None),
             drain: None,
             held: false,
+            failed: None,
             unwanted: false,
             not_frozen: None,
             keep: None,

@@ -216,7 +216,12 @@ impl Service {
             };
             generation.cut = cut;
             generation.undrain();
-            generation.enter(GenerationState::Stopped, reason);
+            // A candidate that a rollout got rid of makes room for the next of its name.
+            let (state, reason) = match generation.failed.take() {
+                Some(why) => (GenerationState::Failed, Some(why)),
+                None => (GenerationState::Stopped, reason),
+            };
+            generation.enter(state, reason);
         }
         self.settle(&mut books);
     }

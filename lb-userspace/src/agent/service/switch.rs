@@ -87,6 +87,7 @@ impl Service {
             generation.undrain();
             generation.held = false;
             generation.unwanted = false;
+            generation.failed = None;
             self.thaw(&generation.cgroup);
             generation.enter(GenerationState::Active, reason);
         }

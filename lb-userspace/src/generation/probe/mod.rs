@@ -6,6 +6,7 @@
 
 pub mod exec;
 
+mod accepted;
 mod grpc;
 mod http;
 
@@ -23,6 +24,7 @@ use super::hook::HookOutcome;
 use crate::{
     config::Health,
     datapath::{DatapathError, ServicePath},
+    sys::sock_diag::DumpError,
 };
 
 /// Why a probe was not answered as it should be.
@@ -44,6 +46,12 @@ pub enum ProbeError {
         /// How long it had.
         waited: Duration,
     },
+    /// The kernel connected, but the server did not take the connection from its queue.
+    #[error("it listens on {0} but accepts no connection")]
+    NotAccepted(SocketAddr),
+    /// The list of connections.
+    #[error(transparent)]
+    Connections(#[from] DumpError),
     /// The answer was no HTTP.
     #[error("GET {address}{path}: {source}")]
     Http {
@@ -106,7 +114,7 @@ fn said(output: &str) -> String {
 }
 
 /// Asks `generation` at `address` once. `Ok` for [`Health::Tcp`] and [`Health::Exec`] means
-/// connected: whether the server also took it from its queue is seen there.
+/// that the server took the connection from its queue.
 ///
 /// # Errors
 ///
@@ -122,23 +130,25 @@ pub async fn probe(
     let (socket, source) = socket(address).map_err(fail)?;
     let _ticket = path.ticket(source, generation)?;
     let ask = async {
+        // Open until the verdict, for a connection that has gone tells nothing.
         let stream = socket.connect(reachable(address)).await.map_err(fail)?;
         match health {
-            Health::Tcp | Health::Exec(_) => Ok(()),
+            Health::Tcp | Health::Exec(_) => accepted::wait(source, address.port()).await,
             Health::Http(path) => http::get(stream, address, path).await,
             Health::Grpc(service) => grpc::check(stream, address, service).await,
         }
     };
     timeout(patience, ask)
         .await
-        .map_err(|_elapsed| ProbeError::Silent {
-            asked: match health {
-                Health::Tcp | Health::Exec(_) => address.to_string(),
-                Health::Http(path) => format!("GET {address}{path}"),
-                Health::Grpc(service) => grpc::asked(address, service),
-            },
-            waited: patience,
+        .map_err(|_elapsed| match health {
+            Health::Tcp | Health::Exec(_) => ProbeError::NotAccepted(address),
+            Health::Http(path) => silent(format!("GET {address}{path}"), patience),
+            Health::Grpc(service) => silent(grpc::asked(address, service), patience),
         })?
+}
+
+fn silent(asked: String, waited: Duration) -> ProbeError {
+    ProbeError::Silent { asked, waited }
 }
 
 /// A socket with its source port already chosen: the ticket names it.

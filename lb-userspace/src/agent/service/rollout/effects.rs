@@ -319,20 +319,23 @@ impl Executor {
         };
         let mut books = self.service.books.lock().await;
         let state = books.get(to).map(|g| g.state);
-        let was_active = books.get(to).is_some_and(|g| g.drain.is_some());
+        let drains = books.get(to).is_some_and(|g| g.drain.is_some());
+        let why = self.plan.reason.clone().unwrap_or_default();
+        if let Some(generation) = books.get_mut(to).filter(|_| !undone) {
+            generation.failed = Some(why.clone());
+        }
         match state {
             Some(GenerationState::Draining) if undone => {}
             Some(GenerationState::Draining | GenerationState::Standby) => {
                 if let Some(generation) = books.get_mut(to) {
                     generation.unwanted = true;
                 }
-                if !was_active {
+                if !drains {
                     self.service.stop_in_background(&mut books, to);
                 }
             }
             Some(GenerationState::Starting) => {
-                let reason = self.plan.reason.clone().unwrap_or_default();
-                self.service.discard(&mut books, to, reason);
+                self.service.discard(&mut books, to, why);
                 books.deploying = None;
             }
             Some(GenerationState::Ready) => self.service.stop_in_background(&mut books, to),

@@ -37,6 +37,7 @@ impl Service {
             return Ok(done);
         }
         let began = clock::now();
+        self.await_room().await;
         let mut executor = {
             let mut books = self.books.lock().await;
             self.make_room(&books)?;

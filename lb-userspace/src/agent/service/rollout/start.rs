@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     super::{
-        Reporter, Service, VerbError,
+        Pace, Reporter, Service, VerbError,
         books::Books,
         switch::refuse_unpromotable,
     },
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::wire::{Done, PromoteRequest, RolloutOptions, UpgradeRequest},
-    clock,
+    clock::{self, Deadline},
     config::HandOver,
     rollout::{Course, Event, GenerationState, Phase},
     store::journal::{GenerationRef, NewRollout, RolloutKind, Who},
@@ -29,6 +29,8 @@ use crate::{
 
 /// Longest wait of a verb for the drain, beyond the drain's own deadlines.
 pub(super) const SLACK: Duration = Duration::from_secs(10);
+/// How long a verb waits for the one before it to have moved the word.
+const MOMENT: Duration = Duration::from_secs(2);
 
 impl Service {
     /// Makes a generation active; returns when the bake is over and the former one is drained.
@@ -43,6 +45,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
             let id = self.find_in(&books, &request.generation)?;
@@ -66,6 +69,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
             self.make_room(&books)?;
@@ -109,6 +113,24 @@ impl Service {
             hooks,
             trace: trace::id(),
             reason: None,
+        }
+    }
+
+    /// A rollout whose word has moved, or moves back, gives way within moments.
+    pub(super) async fn await_room(&self) {
+        let mut pace = Pace::until(Deadline::after(MOMENT));
+        loop {
+            {
+                let books = self.books.lock().await;
+                let moves = [Phase::Swap, Phase::RollingBack, Phase::PostRollback];
+                let busy = books.rollout.as_ref();
+                if !busy.is_some_and(|rollout| moves.contains(&rollout.phase)) {
+                    return;
+                }
+            }
+            if !self.look_again(&mut pace).await {
+                return;
+            }
         }
     }
 
