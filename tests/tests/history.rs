@@ -203,7 +203,8 @@ fn what_is_not_there_is_said() -> Result<()> {
 fn warned(host: &Host, part: &str) -> Result<bool> {
     let status = host.ok(&["status", "--output", "json"])?;
     let status = json(&status.stdout)?;
-    let warnings = status["warnings"].as_array().context("no warnings")?;
+    let warnings = status.get("warnings").and_then(Value::as_array);
+    let warnings = warnings.context("no warnings")?;
     Ok(warnings
         .iter()
         .filter_map(Value::as_str)

@@ -161,8 +161,9 @@ fn interrupted(at: &Path, killed: bool) -> Result<Tmpfs> {
 fn starts_in_trouble(disk: &Tmpfs, reason: &str, repair: impl Fn() -> Result<()>) -> Result<()> {
     let journal = Journal::open(disk.path().join("hotlb.db"));
     let runtime = runtime()?;
-    let error = runtime.block_on(journal.begin(rollout())).unwrap_err();
-    ensure!(error.to_string().contains(reason), "{error}");
+    let begun = runtime.block_on(journal.begin(rollout()));
+    let refused = begun.err().context("a rollout began")?.to_string();
+    ensure!(refused.contains(reason), "{refused}");
     let unfinished = runtime.block_on(journal.unfinished("web"))?;
     let half = unfinished
         .first()
