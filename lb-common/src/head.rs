@@ -149,9 +149,9 @@ impl HeadReader {
         }
     }
 
-    /// The length of the whole head in bytes.
+    /// How many bytes the head has.
     #[inline(always)]
-    pub const fn length(&self) -> u32 {
+    pub const fn size(&self) -> u32 {
         self.read
     }
 
@@ -312,14 +312,11 @@ const fn is_text(byte: u8) -> bool {
 #[inline(always)]
 const fn packed<const N: usize>(text: &[u8; N]) -> [u64; 3] {
     let mut words = [0_u64; 3];
-    let mut index = 0;
-    while index < N {
-        words = [
-            words[0] << 8 | text[index] as u64,
-            words[1] << 8 | words[0] >> 56,
-            words[2] << 8 | words[1] >> 56,
-        ];
-        index += 1;
+    let mut rest = text.as_slice();
+    while let [byte, behind @ ..] = rest {
+        let [a, b, c] = words;
+        words = [a << 8 | *byte as u64, b << 8 | a >> 56, c << 8 | b >> 56];
+        rest = behind;
     }
     words
 }
@@ -458,7 +455,7 @@ mod tests {
             assert_eq!(advice(&head[..end]), Advice::Unclear, "{end}");
         }
         let reader = read(format!("{head}HTTP/1.1 100 Continue\r\n").as_bytes());
-        assert_eq!(reader.length() as usize, head.len());
+        assert_eq!(reader.size() as usize, head.len());
         assert_eq!(reader.body(), Body::Bytes(5));
     }
 

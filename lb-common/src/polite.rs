@@ -93,7 +93,7 @@ impl Conversation {
     /// Takes note of the head that the message of `size` bytes began with.
     #[inline(always)]
     pub fn goes_on(&mut self, head: &HeadReader, size: u64) {
-        let behind = size.saturating_sub(u64::from(head.length()));
+        let behind = size.saturating_sub(u64::from(head.size()));
         match head.advice() {
             Advice::Interim if behind == 0 => self.flags |= HEAD_NEXT,
             Advice::Interim | Advice::Unclear => {}

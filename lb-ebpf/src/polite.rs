@@ -153,7 +153,7 @@ fn respond(
 #[inline(always)]
 fn more(head: &HeadReader, size: u32) -> bool {
     match head.body() {
-        Body::Bytes(length) => u64::from(size - head.length()) > length,
+        Body::Bytes(length) => u64::from(size - head.size()) > length,
         Body::Unknown => false,
     }
 }

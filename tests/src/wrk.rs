@@ -94,6 +94,6 @@ mod tests {
             bad_status: 7,
         };
         assert_eq!(parse(text).unwrap(), expected);
-        assert!(parse("unable to connect").is_err());
+        parse("unable to connect").unwrap_err();
     }
 }

@@ -2,7 +2,7 @@
 //! of unmodified HTTP/1.1 servers lose no request in an upgrade, and no byte of a body is changed.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use hotlb_tests::{
     host::Host,
     locate, polite, report,
     script::{self, Scene},
-    servers::{Kind, nginx},
+    servers::{Nginx, Plain, nginx},
     wait, wrk,
 };
 
@@ -79,16 +79,7 @@ fn no_byte_of_a_body_changes() -> Result<()> {
         }
         clients.push((scene, client, got));
     }
-    host.deploy(
-        "gen2",
-        &Kind::Plain
-            .command(host.directory(), "gen2", 8080)
-            .map(|mut line| {
-                line.iter_mut()
-                    .for_each(|word| *word = word.replace("0.0.0.0", "127.0.0.1"));
-                line
-            })?,
-    )?;
+    host.deploy("gen2", &Plain::new("gen2").listen(TARGET).command()?)?;
     let promote = host.start_hotlb(&["promote", "gen2"])?;
     let all = u64::try_from(clients.len())?;
     let mut last = None;
@@ -161,7 +152,166 @@ fn listen(wanted: usize, client: &mut TcpStream, got: &mut Vec<u8>) {
     while got.len() < wanted {
         match client.read(&mut buffer) {
             Ok(0) | Err(_) => return,
-            Ok(count) => got.extend(&buffer[..count]),
+            Ok(count) => got.extend(buffer.iter().take(count)),
         }
     }
+}
+
+/// A kept connection of a client that reads whole responses.
+struct Kept {
+    stream: BufReader<TcpStream>,
+}
+
+impl Kept {
+    fn open(host: &Host) -> Result<Self> {
+        let target: SocketAddr = TARGET.parse()?;
+        let stream = host.netns().run(|| TcpStream::connect(target))??;
+        stream.set_read_timeout(Some(LIMIT))?;
+        Ok(Self {
+            stream: BufReader::with_capacity(1 << 16, stream),
+        })
+    }
+
+    fn ask(&mut self, method: &str, path: &str) -> Result<()> {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n");
+        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
+    }
+
+    /// The head, but for the line that changes every second.
+    fn head(&mut self) -> Result<String> {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            ensure!(
+                self.stream.read_line(&mut line)? > 0,
+                "it ended in the head"
+            );
+            if line == "\r\n" {
+                return Ok(head);
+            }
+            if !line.starts_with("Date:") {
+                head.push_str(&line);
+            }
+        }
+    }
+
+    /// The body behind such a head; `None` for the answer to HEAD.
+    fn body(&mut self, head: &str) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "));
+        if let Some(length) = length {
+            body.resize(length.parse()?, 0);
+            self.stream.read_exact(&mut body)?;
+            return Ok(body);
+        }
+        while !body.ends_with(b"\r\n0\r\n\r\n") {
+            let mut line = Vec::new();
+            ensure!(
+                self.stream.read_until(b'\n', &mut line)? > 0,
+                "it ended in the body"
+            );
+            body.extend(line);
+        }
+        Ok(body)
+    }
+
+    fn get(&mut self, path: &str) -> Result<(String, Vec<u8>)> {
+        self.ask("GET", path)?;
+        let head = self.head()?;
+        let body = self.body(&head)?;
+        Ok((head, body))
+    }
+}
+
+/// Files by sendfile, with and without gzip: byte for byte, whether they were on their way when the drain began or
+/// asked for afterwards.
+#[test]
+fn whole_files() -> Result<()> {
+    if nginx::binary().is_none() {
+        return report::skip("polite: whole files", "nginx is not installed");
+    }
+    let host = Host::with_service(
+        "listen = [\"127.0.0.1:8080\"]\n\
+         drain = { polite = \"on\", signal_after = \"60s\", deadline = \"1s\" }",
+    )?;
+    let files = [
+        ("small.bin", 10),
+        ("middle.bin", 1 << 20),
+        ("big.bin", 64 << 20),
+        ("text.txt", 1 << 20),
+    ];
+    let root = host.directory().join("files");
+    std::fs::create_dir(&root)?;
+    for (name, size) in files {
+        std::fs::write(root.join(name), content(name, size))?;
+    }
+    let nginx = |name: &str| {
+        Nginx::new(name)
+            .listen(TARGET)
+            .files(&root)
+            .command(host.directory())
+    };
+    host.upgrade("gen1", &nginx("gen1")?)?;
+    let mut references = Vec::new();
+    let mut idle = Vec::new();
+    for (name, _) in files {
+        let mut client = Kept::open(&host)?;
+        let path = format!("/files/{name}");
+        references.push(client.get(&path)?);
+        idle.push((path, client));
+    }
+    let mut by_head = Kept::open(&host)?;
+    by_head.get("/files/small.bin")?;
+    let mut under_way = Kept::open(&host)?;
+    under_way.ask("GET", "/files/big.bin")?;
+    let head_under_way = under_way.head()?;
+    host.deploy("gen2", &nginx("gen2")?)?;
+    let promote = host.start_hotlb(&["promote", "gen2"])?;
+    wait::until_true("all are asked to leave", LIMIT, || {
+        host.web().is_ok_and(|web| web.polite.leaving == 6)
+    })?;
+    let (head, body) = references.get(2).context("the big file")?;
+    ensure!(head_under_way == *head, "{head_under_way} is not {head}");
+    ensure!(
+        under_way.body(head)? == *body,
+        "the file under way is another"
+    );
+    for ((path, client), (head, body)) in idle.iter_mut().zip(&references) {
+        let (closing, same) = client.get(path)?;
+        ensure!(
+            closing == head.replace("keep-alive", "close     "),
+            "{closing} from {head}"
+        );
+        ensure!(same == *body, "{path} is another");
+    }
+    by_head.ask("HEAD", "/files/big.bin")?;
+    let closing = by_head.head()?;
+    ensure!(
+        closing == head.replace("keep-alive", "close     "),
+        "{closing} from {head}"
+    );
+    drop((idle, by_head, under_way));
+    promote.finish(LIMIT)?.expect_success()?;
+    Ok(())
+}
+
+/// Bytes that do not repeat soon, or for a text, lines that do.
+fn content(name: &str, size: usize) -> Vec<u8> {
+    if name == "text.txt" {
+        return b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"
+            .iter()
+            .copied()
+            .cycle()
+            .take(size)
+            .collect();
+    }
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
 }

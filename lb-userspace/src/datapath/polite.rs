@@ -117,7 +117,7 @@ impl Polite {
     /// How many connections are being asked now.
     pub fn leaving(&self) -> u64 {
         let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        leaving.keys().filter(Result::is_ok).count() as u64
+        leaving.keys().flatten().count() as u64
     }
 
     /// What became of the heads so far.

@@ -1,7 +1,7 @@
 //! A generation's connections.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     io,
     os::fd::OwnedFd,
 };
@@ -61,10 +61,10 @@ impl Holders {
     pub fn take(&mut self, connection: &Connection) -> io::Result<OwnedFd> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let holder = self.holders.get(&connection.inode).ok_or_else(gone)?;
-        if !self.processes.contains_key(&holder.pid) {
-            self.processes.insert(holder.pid, Pidfd::open(holder.pid)?);
-        }
-        let process = self.processes.get(&holder.pid).ok_or_else(gone)?;
+        let process = match self.processes.entry(holder.pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Pidfd::open(holder.pid)?),
+        };
         let fd = process.take(holder.fd)?;
         // Last: between looking and taking, the number may have been reused.
         if listener::cookie(&fd)? == connection.cookie {

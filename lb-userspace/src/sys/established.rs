@@ -26,9 +26,9 @@ pub enum State {
     Established,
     /// The other side has said that it sends no more.
     CloseWait,
-    /// This side has said so (FIN_WAIT1, FIN_WAIT2).
+    /// This side has said so (`FIN_WAIT1`, `FIN_WAIT2`).
     FinWait,
-    /// Both have (CLOSING, LAST_ACK).
+    /// Both have (`CLOSING`, `LAST_ACK`).
     Closing,
 }
 
@@ -149,13 +149,13 @@ fn parse(response: InetResponse) -> Option<Connection> {
         receive_queue: header.recv_queue,
         send_queue: header.send_queue,
         cgroup,
-        id: whole(id, family),
+        id: whole(&id, family),
         family,
     })
 }
 
 /// The crate reads an IPv4-mapped address as IPv4, and would write it as such.
-fn whole(id: SocketId, family: u8) -> SocketId {
+fn whole(id: &SocketId, family: u8) -> SocketId {
     let widen = |ip: IpAddr| match ip {
         IpAddr::V4(v4) if family == AF_INET6 && v4.is_unspecified() => {
             IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
@@ -166,7 +166,7 @@ fn whole(id: SocketId, family: u8) -> SocketId {
     SocketId {
         source_address: widen(id.source_address),
         destination_address: widen(id.destination_address),
-        ..id
+        ..id.clone()
     }
 }
 

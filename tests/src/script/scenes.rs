@@ -268,7 +268,7 @@ fn other_protocols() -> Vec<Scene> {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
                      Upgrade: websocket\r\n\r\n";
     let keeping = "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive\r\n\r\n";
-    let frame = format!("\u{1}{}{FAKE}", char::from(FAKE.len() as u8));
+    let frame = format!("\u{1}\u{2b}{FAKE}");
     let said = b"\x81\x94 twenty bytes of it\r\n\r\n";
     let tls = format!("\u{17}\u{3}\u{3}\u{0}\u{2d}{FAKE}");
     vec![

@@ -21,6 +21,7 @@ pub struct Nginx {
     listen: Vec<String>,
     workers: u32,
     single: bool,
+    files: Option<PathBuf>,
 }
 
 impl Nginx {
@@ -31,6 +32,7 @@ impl Nginx {
             listen: Vec::new(),
             workers: 1,
             single: false,
+            files: None,
         }
     }
 
@@ -45,6 +47,15 @@ impl Nginx {
     #[must_use]
     pub fn workers(self, workers: u32) -> Self {
         Self { workers, ..self }
+    }
+
+    /// Serves the files of a directory below `/files/`, by sendfile; texts by gzip.
+    #[must_use]
+    pub fn files(self, directory: &Path) -> Self {
+        Self {
+            files: Some(directory.to_owned()),
+            ..self
+        }
     }
 
     /// A single process, no master.
@@ -90,6 +101,7 @@ impl Nginx {
             name,
             listen,
             workers,
+            files,
             ..
         } = self;
         let listen = listen
@@ -100,11 +112,18 @@ impl Nginx {
         let temporary = TEMPORARY
             .map(|kind| format!("    {kind}_temp_path {}/{kind};\n", prefix.display()))
             .concat();
+        let files = files.as_ref().map_or_else(String::new, |files| {
+            format!(
+                "        sendfile on;\n        tcp_nopush on;\n        gzip on;\n        gzip_types text/plain;\n        \
+                 location /files/ {{ types {{ text/plain txt; }} alias {}/; }}\n",
+                files.display()
+            )
+        });
         format!(
             "user root;\nworker_processes {workers};\npid {prefix}/nginx.pid;\nerror_log stderr warn;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\n    access_log off;\n    keepalive_requests 1000000;\n{temporary}    \
-             server {{\n{listen}        location / {{\n            default_type text/plain;\n            \
+             server {{\n{listen}{files}        location / {{\n            default_type text/plain;\n            \
              add_header X-Generation {name};\n            return 200 \"{name}\\n\";\n        }}\n    }}\n}}\n",
             prefix = prefix.display(),
         )
