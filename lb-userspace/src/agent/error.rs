@@ -217,9 +217,7 @@ pub enum VerbError {
     #[error("the service is going down")]
     GoingDown,
     /// A rollout goes on.
-    #[error(
-        "{rollout} goes on ({phase}); wait for it, or call it off: `hotlb rollback`"
-    )]
+    #[error("{rollout} goes on ({phase}); wait for it, or call it off: `hotlb rollback`")]
     RolloutRuns {
         /// Its name.
         rollout: String,

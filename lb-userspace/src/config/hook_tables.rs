@@ -9,8 +9,8 @@ use serde::{
 
 use super::{
     command_line::{CommandLine, shell},
-    policy_tables::Span,
     hooks::{Hook, HookError, HookPhase},
+    policy_tables::Span,
 };
 
 /// `[service.NAME.hooks]`: hooks by phase, in the order in which they run.

@@ -19,6 +19,4 @@ pub use history::Retention;
 pub use hooks::{Hook, HookError, HookPhase};
 pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
-pub use service::{
-    HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name,
-};
+pub use service::{HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name};

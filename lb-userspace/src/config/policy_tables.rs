@@ -61,7 +61,10 @@ impl DrainTable {
 
 /// `keep = "10m"`, or a table.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a duration like \"10m\", or { generations, for, freeze }")]
+#[serde(
+    untagged,
+    expecting = "a duration like \"10m\", or { generations, for, freeze }"
+)]
 pub(super) enum Keep {
     Table(KeepTable),
     Time(String),

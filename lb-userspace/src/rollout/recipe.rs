@@ -61,9 +61,15 @@ pub fn known(program: &str) -> Option<Recipe> {
 /// How a program is told to end: by `configured`, else as its kind wants it, else by SIGTERM.
 /// Whether it finishes then is known of its kind; else a program that catches the signal is
 /// taken to, and one that does not dies of it.
-pub fn ending(program: &str, configured: Option<Signal>, catches: impl Fn(Signal) -> bool) -> Recipe {
+pub fn ending(
+    program: &str,
+    configured: Option<Signal>,
+    catches: impl Fn(Signal) -> bool,
+) -> Recipe {
     let known = known(program);
-    let signal = configured.or(known.map(|r| r.signal)).unwrap_or(Signal::SIGTERM);
+    let signal = configured
+        .or(known.map(|r| r.signal))
+        .unwrap_or(Signal::SIGTERM);
     match known {
         Some(recipe) if recipe.signal == signal => recipe,
         _ => Recipe {

@@ -204,11 +204,7 @@ pub fn diagram() -> String {
         }
         for (to, events) in labels {
             let events = events.join("; ");
-            lines.push(format!(
-                "    {} --> {}: {events}",
-                phase.name(),
-                to.name()
-            ));
+            lines.push(format!("    {} --> {}: {events}", phase.name(), to.name()));
         }
         if phase.is_over() {
             lines.push(format!("    {} --> [*]", phase.name()));
@@ -287,7 +283,11 @@ mod tests {
         let (before, rest) = text.split_once("```mermaid\n").unwrap();
         let (shown, after) = rest.split_once("```").unwrap();
         if std::env::var_os("HOTLB_BLESS").is_some() {
-            fs::write(&path, format!("{before}```mermaid\n{}```{after}", diagram())).unwrap();
+            fs::write(
+                &path,
+                format!("{before}```mermaid\n{}```{after}", diagram()),
+            )
+            .unwrap();
         } else {
             assert_eq!(shown, diagram(), "write it anew with HOTLB_BLESS=1");
         }

@@ -160,7 +160,9 @@ impl Service {
             pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
             command: generation.command.clone(),
             reason: generation.reason.clone(),
-            for_seconds: clock::since_boot().as_secs().saturating_sub(generation.since),
+            for_seconds: clock::since_boot()
+                .as_secs()
+                .saturating_sub(generation.since),
             connections: self.counts(generation),
             tier: tier(generation),
             frozen: live && generation.cgroup.is_frozen(),

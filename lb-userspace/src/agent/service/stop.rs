@@ -94,9 +94,9 @@ impl Service {
     /// servers quit at once.
     async fn await_end(&self, id: GenerationId) {
         let policy = &self.config.drain;
-        let longest = policy.long_lived.map_or(policy.deadline, |long| {
-            long.deadline.max(policy.deadline)
-        });
+        let longest = policy
+            .long_lived
+            .map_or(policy.deadline, |long| long.deadline.max(policy.deadline));
         let mut pace = Pace::until(Deadline::after(longest + 2 * GONE));
         loop {
             let state = self.books.lock().await.get(id).map(|g| g.state);
@@ -132,7 +132,10 @@ impl Service {
             return;
         };
         let can_stop = generation.state != GenerationState::Active || going_down;
-        if !can_stop || matches!(generation.state, GenerationState::Stopping) || !generation.state.is_live() {
+        if !can_stop
+            || matches!(generation.state, GenerationState::Stopping)
+            || !generation.state.is_live()
+        {
             return;
         }
         match &mut generation.drain {

@@ -33,6 +33,12 @@ impl Peer {
         })
     }
 
+    /// Whether it is root, or the agent's own user.
+    pub(super) fn is_root(self) -> bool {
+        self.uid
+            .is_some_and(|uid| uid == 0 || uid == users::effective_uid())
+    }
+
     /// Who asks, for the history.
     pub(super) fn who(self) -> Who {
         Who {

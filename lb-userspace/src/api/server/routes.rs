@@ -22,8 +22,8 @@ use super::{
 use crate::{
     agent::{Reporter, Service, VerbError},
     api::wire::{
-        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, Status, StopRequest,
-        UpgradeRequest, VERSION, VERSION_HEADER,
+        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, RolloutOptions, Status,
+        StopRequest, UpgradeRequest, VERSION, VERSION_HEADER,
     },
 };
 
@@ -77,6 +77,9 @@ async fn promote(
     Path(service): Path<String>,
     Asked(request): Asked<PromoteRequest>,
 ) -> Response {
+    if let Some(refused) = refuse_hooks(peer, &request.options) {
+        return refused;
+    }
     on_service(&control, &service, |service, reporter| async move {
         service.promote(request, peer.who(), &reporter).await
     })
@@ -88,6 +91,9 @@ async fn upgrade(
     Path(service): Path<String>,
     Asked(request): Asked<UpgradeRequest>,
 ) -> Response {
+    if let Some(refused) = refuse_hooks(peer, &request.options) {
+        return refused;
+    }
     on_service(&control, &service, |service, reporter| async move {
         service.upgrade(request, peer.who(), &reporter).await
     })
@@ -126,6 +132,21 @@ async fn down(State(control): Shared) -> Response {
             ..Done::default()
         })
     })
+}
+
+/// Hooks run as root: whoever may only operate cannot name new ones.
+fn refuse_hooks(peer: Peer, options: &RolloutOptions) -> Option<Response> {
+    if options.hooks.is_empty() || peer.is_root() {
+        return None;
+    }
+    let failed = Failure {
+        code: "not_permitted".to_owned(),
+        message: "hooks run as root, so only root may add some with --hook; others use those of \
+                  the configuration"
+            .to_owned(),
+        exit: 4,
+    };
+    Some(failure(StatusCode::FORBIDDEN, failed))
 }
 
 /// Runs a verb on the service of this name.

@@ -123,12 +123,31 @@ impl Journal {
 
     /// A rollout begins. Nothing may be changed for it before this returns.
     pub async fn begin(&self, new: NewRollout) -> Result<RolloutId, JournalError> {
-        self.run(move |database| write::begin(database, &new)).await
+        self.begin_with(new, Vec::new()).await
+    }
+
+    /// A rollout begins, with these steps: one write to the disk.
+    pub async fn begin_with(
+        &self,
+        new: NewRollout,
+        records: Vec<Record>,
+    ) -> Result<RolloutId, JournalError> {
+        self.run(move |database| write::begin(database, &new, &records))
+            .await
     }
 
     /// Writes down a step of a rollout; it is durable when this returns.
     pub async fn record(&self, id: RolloutId, record: Record) -> Result<(), JournalError> {
-        self.run(move |database| write::record(database, id, &record))
+        self.record_all(id, vec![record]).await
+    }
+
+    /// Writes down several steps at once: all of them are durable, or none.
+    pub async fn record_all(
+        &self,
+        id: RolloutId,
+        records: Vec<Record>,
+    ) -> Result<(), JournalError> {
+        self.run(move |database| write::record(database, id, &records))
             .await
     }
 

@@ -13,7 +13,11 @@ use crate::{clock, config::Retention};
 /// makes all of them look old, and must not empty the history.
 const KEPT_AT_ANY_AGE: u32 = 10;
 
-pub(super) fn begin(database: &mut Database, new: &NewRollout) -> Result<RolloutId, JournalError> {
+pub(super) fn begin(
+    database: &mut Database,
+    new: &NewRollout,
+    records: &[Record],
+) -> Result<RolloutId, JournalError> {
     let wall = clock::unix_millis();
     let id = database.write(|transaction| {
         transaction.execute(
@@ -36,7 +40,11 @@ pub(super) fn begin(database: &mut Database, new: &NewRollout) -> Result<Rollout
                 ":began_ms": wall,
             },
         )?;
-        Ok(RolloutId(transaction.last_insert_rowid()))
+        let id = RolloutId(transaction.last_insert_rowid());
+        for record in records {
+            insert(transaction, id, wall, record)?;
+        }
+        Ok(id)
     })?;
     database.begun(id, wall);
     Ok(id)
@@ -45,28 +53,40 @@ pub(super) fn begin(database: &mut Database, new: &NewRollout) -> Result<Rollout
 pub(super) fn record(
     database: &mut Database,
     id: RolloutId,
-    record: &Record,
+    records: &[Record],
 ) -> Result<(), JournalError> {
     let moment = database.moment(id);
     database.write(|transaction| {
-        let body = serde_json::to_string(record)
-            .map_err(|error| Trouble::Other(format!("a record has no JSON: {error}")))?;
         exists(transaction, id)?;
-        // Times of one rollout never go back, whatever the clock does between two agents.
-        transaction.execute(
-            "INSERT INTO record (rollout, seq, at_ms, kind, body)
-             SELECT ?1, coalesce(max(seq), 0) + 1, max(?2, coalesce(max(at_ms), ?2)), ?3, ?4
-             FROM record WHERE rollout = ?1",
-            params![id.0, moment, record.kind(), body],
-        )?;
-        if let Record::Phase { phase, .. } = record {
-            transaction.execute(
-                "UPDATE rollout SET phase = ?2 WHERE id = ?1",
-                params![id.0, phase.name()],
-            )?;
+        for record in records {
+            insert(transaction, id, moment, record)?;
         }
         Ok(())
     })
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    id: RolloutId,
+    moment: i64,
+    record: &Record,
+) -> Result<(), Fault> {
+    let body = serde_json::to_string(record)
+        .map_err(|error| Trouble::Other(format!("a record has no JSON: {error}")))?;
+    // Times of one rollout never go back, whatever the clock does between two agents.
+    transaction.execute(
+        "INSERT INTO record (rollout, seq, at_ms, kind, body)
+         SELECT ?1, coalesce(max(seq), 0) + 1, max(?2, coalesce(max(at_ms), ?2)), ?3, ?4
+         FROM record WHERE rollout = ?1",
+        params![id.0, moment, record.kind(), body],
+    )?;
+    if let Record::Phase { phase, .. } = record {
+        transaction.execute(
+            "UPDATE rollout SET phase = ?2 WHERE id = ?1",
+            params![id.0, phase.name()],
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn finish(

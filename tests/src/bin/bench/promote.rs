@@ -85,7 +85,11 @@ fn series(
         promotes.push(felt(&answered, began, "gen2")?);
         stores.extend(store(&done));
         let began = Instant::now();
-        runtime.block_on(client.verb("/v1/services/-/rollback", &RollbackRequest::default(), |_| {}))?;
+        runtime.block_on(client.verb(
+            "/v1/services/-/rollback",
+            &RollbackRequest::default(),
+            |_| {},
+        ))?;
         rollbacks.push(felt(&answered, began, "gen1")?);
     }
     stop.store(true, Ordering::Relaxed);

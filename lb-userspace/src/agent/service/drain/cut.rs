@@ -60,9 +60,8 @@ impl Service {
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
         let long = self.config.drain.long_lived.filter(|_| spare_long);
-        let is_due = |age: Option<Duration>| {
-            long.is_none_or(|long| age.is_some_and(|age| age < long.after))
-        };
+        let is_due =
+            |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
         let left = self.left(id, is_due).await;
         let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
             return 0;

@@ -57,7 +57,10 @@ impl Service {
         deadline: Deadline,
     ) -> Option<u64> {
         let emptied = life::emptied(cgroup);
-        if tokio::time::timeout_at(deadline.instant(), emptied).await.is_ok() {
+        if tokio::time::timeout_at(deadline.instant(), emptied)
+            .await
+            .is_ok()
+        {
             return None;
         }
         let mut cut = 0;
@@ -71,7 +74,10 @@ impl Service {
             cut += self.cut(id, true).await;
             self.enter_step(id, DrainStep::LongLived).await;
             let emptied = life::emptied(cgroup);
-            if tokio::time::timeout_at(later.instant(), emptied).await.is_ok() {
+            if tokio::time::timeout_at(later.instant(), emptied)
+                .await
+                .is_ok()
+            {
                 return Some(cut);
             }
         }
@@ -89,7 +95,9 @@ impl Service {
         let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;
         let later = Deadline::at(began + long.deadline);
         later.left()?;
-        let stay = self.left(id, |age| age.is_none_or(|age| age >= long.after)).await;
+        let stay = self
+            .left(id, |age| age.is_none_or(|age| age >= long.after))
+            .await;
         (!stay.is_empty()).then_some(later)
     }
 

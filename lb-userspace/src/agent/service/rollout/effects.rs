@@ -5,7 +5,10 @@ use std::time::Duration;
 use lb_common::GenerationId;
 
 use super::{
-    super::{Pace, VerbError, switch::{Purpose, hold}},
+    super::{
+        Pace, VerbError,
+        switch::{Purpose, hold},
+    },
     execute::Executor,
 };
 use crate::{
@@ -32,7 +35,9 @@ impl Executor {
         let to = self.to()?;
         let started = self.start_candidate(to, &request).await;
         match started {
-            Err(VerbError::NeverReady { ended: true, check, .. }) if self.may_park().await => {
+            Err(VerbError::NeverReady {
+                ended: true, check, ..
+            }) if self.may_park().await => {
                 self.hand_over_parked(check).await;
                 Ok(())
             }
@@ -60,9 +65,9 @@ impl Executor {
     }
 
     pub(super) fn to(&self) -> Result<GenerationId, VerbError> {
-        self.plan.to().ok_or_else(|| {
-            VerbError::NothingBefore("the journal names no generation".to_owned())
-        })
+        self.plan
+            .to()
+            .ok_or_else(|| VerbError::NothingBefore("the journal names no generation".to_owned()))
     }
 
     /// What was true when it became ready must be true now.
@@ -76,7 +81,7 @@ impl Executor {
         checked
     }
 
-    async fn tell_check(&self, name: &str, checked: &Result<(), VerbError>) {
+    async fn tell_check(&mut self, name: &str, checked: &Result<(), VerbError>) {
         let detail = match checked {
             Ok(()) => "its listeners are in place, and it answered".to_owned(),
             Err(error) => error.to_string(),
@@ -268,7 +273,8 @@ impl Executor {
             self.nobody_active(away).await;
             return Ok(());
         };
-        if word.active == Some(back) || self.plan.kind != RolloutKind::Rollback && word.active != away
+        if word.active == Some(back)
+            || self.plan.kind != RolloutKind::Rollback && word.active != away
         {
             return self.let_go(back).await;
         }

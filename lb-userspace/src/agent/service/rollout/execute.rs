@@ -1,6 +1,10 @@
 //! Carrying a rollout out: journal, then do, then ask what follows.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -11,13 +15,22 @@ use super::{
 use crate::{
     api::wire::Done,
     rollout::{Course, Effect, Event, Phase, step, work},
-    store::journal::{End, Entry, Outcome, Record, RolloutId, RolloutKind},
+    store::journal::{
+        End, Entry, JournalError, NewRollout, Outcome, Record, RolloutId, RolloutKind,
+    },
 };
+
+/// How long a rollback waits for the journal.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Carries one rollout out.
 pub(super) struct Executor {
     pub(super) service: Arc<Service>,
     pub(super) id: Option<RolloutId>,
+    /// What the journal is told first, until it has been.
+    pub(super) new: Option<NewRollout>,
+    /// What is to be written down with the next thing that matters.
+    pub(super) pending: Vec<Record>,
     pub(super) token: u64,
     pub(super) plan: Plan,
     pub(super) course: Course,
@@ -74,30 +87,54 @@ impl Executor {
             .map_or_else(|| "the rollout".to_owned(), |id| id.to_string())
     }
 
-    /// Says that the phase begins, and writes that down. Only before the word has moved is a
-    /// journal that cannot be written a reason to give up.
+    /// Says that the phase begins, and writes that down before anything is done. Only before the
+    /// word has moved is a journal that cannot be written a reason to give up.
     async fn enter(&mut self) -> Result<(), VerbError> {
         let phase = self.course.phase;
         if phase == Phase::Bake {
             self.bake_until();
         }
-        self.service.rollout_enters(self.token, phase, &self.plan).await;
+        self.service
+            .rollout_enters(self.token, phase, &self.plan)
+            .await;
         // Nobody may wait for it.
         self.seen.send_replace(phase);
         let intent = Intent {
             plan: self.plan.clone(),
             course: self.course,
         };
-        let state = serde_json::to_value(&intent).unwrap_or_default();
-        let attempt = self.course.attempt;
-        let record = Record::Phase {
+        self.pending.push(Record::Phase {
             phase,
-            attempt,
-            state,
-        };
-        match self.record(record).await {
+            attempt: self.course.attempt,
+            state: serde_json::to_value(&intent).unwrap_or_default(),
+        });
+        if !self.changes_anything(phase) {
+            return Ok(());
+        }
+        match self.flush().await {
             Err(error) if phase <= Phase::Swap => Err(error),
-            _ => Ok(()),
+            Err(error) => {
+                tracing::error!(rollout = self.name(), %error, "not written down");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether the phase does something that a later agent would have to know of. Each write
+    /// waits for the disk.
+    fn changes_anything(&self, phase: Phase) -> bool {
+        let has_hooks = self
+            .plan
+            .hooks
+            .iter()
+            .any(|hook| Phase::from(hook.phase) == phase);
+        match phase {
+            Phase::PreLoad => has_hooks || self.plan.start.is_some(),
+            Phase::Validate | Phase::PostRollback => has_hooks,
+            Phase::Bake => !self.plan.bake.is_zero(),
+            Phase::Swap | Phase::Drain | Phase::RollingBack => true,
+            Phase::Done | Phase::RolledBack => false,
         }
     }
 
@@ -177,17 +214,51 @@ impl Executor {
         Event::Failed
     }
 
-    /// Writes something down.
-    pub(super) async fn record(&self, record: Record) -> Result<(), VerbError> {
-        let Some(id) = self.id else {
-            return Ok(());
-        };
-        let recorded = self.service.journal.record(id, record).await;
-        recorded.map_err(VerbError::Unjournaled)
+    /// Writes something down, and what is still to be written down before it.
+    pub(super) async fn record(&mut self, record: Record) -> Result<(), VerbError> {
+        self.pending.push(record);
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), VerbError> {
+        let journal = self.service.journal.clone();
+        let records = self.pending.clone();
+        match (self.id, &self.new) {
+            (Some(_), _) if records.is_empty() => return Ok(()),
+            (Some(id), _) => self.in_time(journal.record_all(id, records)).await?,
+            (None, Some(new)) => {
+                let id = self
+                    .in_time(journal.begin_with(new.clone(), records))
+                    .await?;
+                self.id = Some(id);
+                self.new = None;
+                self.service.rollout_is_called(self.token, id).await;
+            }
+            (None, None) => {}
+        }
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// A rollback does not wait for a disk that does not answer.
+    async fn in_time<T>(
+        &self,
+        written: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, VerbError> {
+        if self.course.phase <= Phase::Swap {
+            return written.await.map_err(VerbError::Unjournaled);
+        }
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(result) => result.map_err(VerbError::Unjournaled),
+            Err(_elapsed) => Err(VerbError::System {
+                doing: "write the journal",
+                source: std::io::ErrorKind::TimedOut.into(),
+            }),
+        }
     }
 
     /// Writes down what nobody waits for: if that fails, `status` says so.
-    pub(super) async fn note(&self, record: Record) {
+    pub(super) async fn note(&mut self, record: Record) {
         if let Err(error) = self.record(record).await {
             tracing::error!(rollout = self.name(), %error, "not written down");
         }
@@ -199,6 +270,9 @@ impl Executor {
             (_, RolloutKind::Rollback) if self.failure.is_some() => Outcome::Refused,
             _ => Outcome::RolledBack,
         };
+        if let Err(error) = self.flush().await {
+            tracing::error!(rollout = self.name(), %error, "not written down");
+        }
         if let Some(id) = self.id {
             let end = End {
                 outcome,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::VerbError, execute::Executor};
+use super::{
+    super::{VerbError, exec_check::hooks_cgroup},
+    execute::Executor,
+};
 use crate::{
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
@@ -64,7 +67,7 @@ impl Executor {
     }
 
     /// A hook that was running when the agent was killed, and must not run twice.
-    async fn interrupted_hook(&self, hook: &Hook) -> Result<(), VerbError> {
+    async fn interrupted_hook(&mut self, hook: &Hook) -> Result<(), VerbError> {
         let text = format!(
             "the {} hook `{}` was running when the agent ended; it is not declared re-entrant, so \
              it is not run again: look whether it did what it should",
@@ -125,7 +128,7 @@ impl Executor {
     /// Runs one hook; it is killed when somebody wants something else.
     async fn run_hook(&self, index: u32, hook: &Hook, attempt: u32) -> HookResult {
         let name = format!("{}-{}-{index}", self.name(), hook.phase);
-        let cgroup = self.service.hooks_cgroup().child(&name);
+        let cgroup = hooks_cgroup(&self.service.cgroup).child(&name);
         let env = self.hook_env(hook, attempt).await;
         let running = hook::run(HookRun {
             hook,
@@ -147,10 +150,7 @@ impl Executor {
     async fn hook_env(&self, hook: &Hook, attempt: u32) -> BTreeMap<String, String> {
         let books = self.service.books.lock().await;
         let name = |id| books.name_of(id);
-        let mut env: BTreeMap<String, String> = std::env::vars()
-            .filter(|(name, _)| !name.starts_with("HOTLB_") && !name.starts_with("LISTEN_"))
-            .filter(|(name, _)| name != "NOTIFY_SOCKET")
-            .collect();
+        let mut env = self.service.hook_env();
         let from = self.plan.from().map(name).unwrap_or_default();
         let to = self.plan.to().map(name).unwrap_or_default();
         let reason = self.plan.reason.clone().unwrap_or_default();
@@ -162,7 +162,10 @@ impl Executor {
             ("HOTLB_PHASE".to_owned(), hook.phase.name().to_owned()),
             ("HOTLB_ATTEMPT".to_owned(), attempt.to_string()),
             ("HOTLB_REASON".to_owned(), reason),
-            ("TRACEPARENT".to_owned(), super::trace::parent(&self.plan.trace)),
+            (
+                "TRACEPARENT".to_owned(),
+                super::trace::parent(&self.plan.trace),
+            ),
         ]);
         env
     }
@@ -174,5 +177,9 @@ const LINES: usize = 8;
 fn last_lines(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.lines().collect();
     let skipped = lines.len().saturating_sub(LINES);
-    lines.iter().skip(skipped).map(ToString::to_string).collect()
+    lines
+        .iter()
+        .skip(skipped)
+        .map(ToString::to_string)
+        .collect()
 }

@@ -7,11 +7,7 @@ use super::{
     super::{VerbError, switch::Purpose},
     execute::Executor,
 };
-use crate::{
-    config::HandOver,
-    rollout::GenerationState,
-    store::journal::Record,
-};
+use crate::{config::HandOver, rollout::GenerationState, store::journal::Record};
 
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
@@ -76,9 +72,10 @@ impl Executor {
 
     /// Starts the candidate, now that it is alone.
     async fn start_alone(&mut self) -> Result<GenerationId, VerbError> {
-        let request = self.plan.start.clone().ok_or_else(|| {
-            VerbError::NothingBefore("the journal names no command".to_owned())
-        })?;
+        let request =
+            self.plan.start.clone().ok_or_else(|| {
+                VerbError::NothingBefore("the journal names no command".to_owned())
+            })?;
         let mut to = self.to()?;
         let waits = {
             let books = self.service.books.lock().await;

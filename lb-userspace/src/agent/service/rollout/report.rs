@@ -66,7 +66,10 @@ impl Drained {
     pub(super) fn message(&self, active: &str, former: &str) -> String {
         let reason = self.reason.as_deref();
         let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-        format!("{active} is active, {former} is {}{reason}", self.state.name())
+        format!(
+            "{active} is active, {former} is {}{reason}",
+            self.state.name()
+        )
     }
 }
 

@@ -15,14 +15,13 @@ use crate::{
     clock,
     rollout::Phase,
     store::journal::{End, Outcome, Record, Told},
-    sys::{cgroup::Cgroup, process},
+    sys::process,
 };
 
 impl Service {
     /// What the journal has of rollouts that are not over. One that cannot be read has none:
     /// `status` says why.
     pub(in crate::agent::service) async fn unfinished(&self) -> Vec<Told> {
-        self.kill_hooks();
         match self.journal.unfinished(self.name()).await {
             Ok(unfinished) => unfinished,
             Err(error) => {
@@ -71,6 +70,8 @@ impl Service {
             let executor = Executor {
                 service: Arc::clone(self),
                 id: Some(id),
+                new: None,
+                pending: Vec::new(),
                 token: books.last_token,
                 plan: intent.plan,
                 course: intent.course,
@@ -108,23 +109,6 @@ impl Service {
                 tracing::error!(%error, "its end is not written down");
             }
         });
-    }
-
-    /// Hooks of an earlier agent: nobody reads what they print, and their deadline is nobody's.
-    fn kill_hooks(&self) {
-        let hooks = self.hooks_cgroup();
-        if !hooks.exists() {
-            return;
-        }
-        if let Err(error) = hooks.kill() {
-            tracing::error!(%error, "hooks of an earlier agent run on");
-        }
-    }
-
-    /// Where the service's hooks run, beside its generations.
-    pub(in crate::agent::service) fn hooks_cgroup(&self) -> Cgroup {
-        // No service can have that name.
-        self.cgroup.beside("_hooks").child(self.name())
     }
 }
 

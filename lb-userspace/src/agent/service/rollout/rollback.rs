@@ -38,7 +38,7 @@ impl Service {
         }
         let began = clock::now();
         self.await_room().await;
-        let mut executor = {
+        let executor = {
             let mut books = self.books.lock().await;
             self.make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
@@ -55,12 +55,8 @@ impl Service {
                 trace: trace::id(),
                 reason: Some(format!("asked for by {}", who.name)),
             };
-            self.register_rollout(&mut books, plan, Phase::RollingBack, reporter, began)
+            self.register_rollout(&mut books, plan, Phase::RollingBack, reporter, began, who)
         };
-        // A rollback is always possible: what cannot be written down is said in `status`.
-        if let Err(error) = self.open_record(&mut executor, who).await {
-            tracing::error!(service = self.name(), %error, "the rollback is not written down");
-        }
         let away = executor.plan.away();
         let task = tokio::spawn(executor.run());
         let mut done = self.joined(task.await)?;

@@ -9,11 +9,7 @@ use lb_common::GenerationId;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    super::{
-        Pace, Reporter, Service, VerbError,
-        books::Books,
-        switch::refuse_unpromotable,
-    },
+    super::{Pace, Reporter, Service, VerbError, books::Books, switch::refuse_unpromotable},
     execute::Executor,
     plan::{InFlight, Interrupt, Plan},
     trace,
@@ -23,7 +19,7 @@ use crate::{
     clock::{self, Deadline},
     config::HandOver,
     rollout::{Course, Event, GenerationState, Phase},
-    store::journal::{GenerationRef, NewRollout, RolloutKind, Who},
+    store::journal::{GenerationRef, NewRollout, RolloutId, RolloutKind, Who},
     sys::process,
 };
 
@@ -52,9 +48,9 @@ impl Service {
             refuse_unpromotable(&books, id)?;
             self.make_room(&books)?;
             let plan = self.plan(RolloutKind::Promote, id, &request.options);
-            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began)
+            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began, who)
         };
-        self.carry_out(executor, who, request.options.no_wait).await
+        self.carry_out(executor, request.options.no_wait).await
     }
 
     /// Starts a generation and makes it active.
@@ -77,9 +73,9 @@ impl Service {
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options);
             plan.parked = self.is_parked(&books);
             plan.start = Some(request.deploy);
-            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began)
+            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began, who)
         };
-        self.carry_out(executor, who, request.options.no_wait).await
+        self.carry_out(executor, request.options.no_wait).await
     }
 
     /// Whether a hand-over has clients wait.
@@ -159,6 +155,7 @@ impl Service {
         phase: Phase,
         reporter: &Reporter,
         began: Instant,
+        who: Who,
     ) -> Executor {
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
@@ -182,6 +179,8 @@ impl Service {
         Executor {
             service: Arc::clone(self),
             id: None,
+            new: Some(self.first_record(books, &plan, who)),
+            pending: Vec::new(),
             token: books.last_token,
             done: Done {
                 generation: plan.to().map(|to| books.name_of(to)),
@@ -205,14 +204,9 @@ impl Service {
     /// Has a rollout carried out by a task of its own, and waits for it as long as was asked.
     async fn carry_out(
         self: &Arc<Self>,
-        mut executor: Executor,
-        who: Who,
+        executor: Executor,
         no_wait: bool,
     ) -> Result<Done, VerbError> {
-        if let Err(error) = self.open_record(&mut executor, who).await {
-            self.never_began(&executor, &error).await;
-            return Err(error);
-        }
         let mut early = executor.done.clone();
         let mut seen = executor.seen.subscribe();
         let mut task: JoinHandle<_> = tokio::spawn(executor.run());
@@ -251,56 +245,34 @@ impl Service {
         })
     }
 
-    /// Gives the rollout its place in the journal; from here on it is finished or undone.
-    pub(super) async fn open_record(
-        &self,
-        executor: &mut Executor,
-        who: Who,
-    ) -> Result<(), VerbError> {
-        let plan = &executor.plan;
-        let new = {
-            let books = self.books.lock().await;
-            let reference = |id: GenerationId| GenerationRef {
-                id: id.raw(),
-                name: books.name_of(id),
-            };
-            NewRollout {
-                service: self.name().to_owned(),
-                kind: plan.kind,
-                from: plan.from().map(reference),
-                to: plan.to().map_or_else(
-                    || GenerationRef {
-                        id: 0,
-                        name: String::new(),
-                    },
-                    reference,
-                ),
-                who,
-                trace: plan.trace.clone(),
-                boot: process::boot_id(),
-            }
+    /// What the journal is told of a rollout before anything else.
+    fn first_record(&self, books: &Books, plan: &Plan, who: Who) -> NewRollout {
+        let reference = |id: GenerationId| GenerationRef {
+            id: id.raw(),
+            name: books.name_of(id),
         };
-        let begun = self.journal.begin(new).await;
-        let id = begun.map_err(VerbError::Unjournaled)?;
-        executor.id = Some(id);
-        let mut books = self.books.lock().await;
-        if let Some(rollout) = books.rollout_of(executor.token) {
-            rollout.id = Some(id);
+        NewRollout {
+            service: self.name().to_owned(),
+            kind: plan.kind,
+            from: plan.from().map(reference),
+            to: plan.to().map_or_else(
+                || GenerationRef {
+                    id: 0,
+                    name: String::new(),
+                },
+                reference,
+            ),
+            who,
+            trace: plan.trace.clone(),
+            boot: process::boot_id(),
         }
-        Ok(())
     }
 
-    /// Takes a rollout back that the journal did not take.
-    async fn never_began(&self, executor: &Executor, error: &VerbError) {
+    /// The journal has given a rollout its name.
+    pub(super) async fn rollout_is_called(&self, token: u64, id: RolloutId) {
         let mut books = self.books.lock().await;
-        if books.rollout_of(executor.token).is_some() {
-            books.rollout = None;
-        }
-        if executor.plan.start.is_some()
-            && let Some(to) = executor.plan.to()
-        {
-            self.discard(&mut books, to, error.to_string());
-            books.deploying = None;
+        if let Some(rollout) = books.rollout_of(token) {
+            rollout.id = Some(id);
         }
     }
 
