@@ -13,7 +13,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::net::UnixStream;
 
@@ -103,6 +103,23 @@ impl Client {
             .await
             .map_err(broken)?
             .to_bytes();
+        if good {
+            serde_json::from_slice(&body).map_err(broken)
+        } else {
+            Err(refused(&body))
+        }
+    }
+
+    /// Asks something that is answered at once.
+    pub async fn ask<T: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &T,
+    ) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(request).map_err(broken)?;
+        let response = self.request(Method::POST, path, body.into()).await?;
+        let good = response.status().is_success();
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
         if good {
             serde_json::from_slice(&body).map_err(broken)
         } else {

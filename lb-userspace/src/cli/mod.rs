@@ -6,7 +6,7 @@ mod status;
 mod verbs;
 
 pub use args::{
-    AgentArgs, Cli, Command, DeployArgs, OutputFormat, RunArgs, ServiceArgs, StopArgs, TargetArgs,
+    AdoptArgs, AgentArgs, Cli, Command, DeployArgs, ExecArgs, OutputFormat, RunArgs, ServiceArgs, StopArgs, TargetArgs,
 };
 pub use output::{Printer, failure, relay, script};
-pub use verbs::{deploy_and_promote, execute};
+pub use verbs::{deploy_and_promote, enter, execute};

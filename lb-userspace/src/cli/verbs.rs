@@ -5,13 +5,16 @@ use std::{io, path::PathBuf};
 use serde_json::json;
 
 use super::{
-    args::{Command, DeployArgs, ServiceArgs},
+    args::{AdoptArgs, Command, DeployArgs, ExecArgs, ServiceArgs},
     output::Printer,
     status,
 };
 use crate::api::{
     client::{Client, ClientError},
-    wire::{DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest},
+    wire::{
+        AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, GenerationRequest, Status,
+        StopRequest,
+    },
 };
 
 /// Does what a verb says, through the agent. Verbs without an agent are not for here.
@@ -42,6 +45,7 @@ pub async fn execute(
                 .verb(&path, &request, |step| printer.progress(step))
                 .await?
         }
+        Command::Adopt(args) => adopt(args, client, printer).await?,
         Command::Rollback(args) => {
             let path = path(args, "rollback")?;
             client
@@ -59,7 +63,8 @@ pub async fn execute(
         | Command::Doctor
         | Command::Completions { .. }
         | Command::Keep { .. }
-        | Command::Exec => return Ok(()),
+        | Command::Exec(_)
+        | Command::Shim => return Ok(()),
     };
     printer.done(&done).map_err(cannot_print)
 }
@@ -98,6 +103,31 @@ async fn deploy(
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await
+}
+
+async fn adopt(args: &AdoptArgs, client: &Client, printer: &Printer) -> Result<Done, ClientError> {
+    let request = AdoptRequest {
+        generation: args.generation.clone(),
+        pid: args.pid,
+        unit: args.unit.clone(),
+        command: args.command.clone(),
+        cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
+    };
+    let path = path(&args.service, "adopt")?;
+    client
+        .verb(&path, &request, |step| printer.progress(step))
+        .await
+}
+
+/// Has the agent enter this process as a generation; what it says is still to be done.
+pub async fn enter(args: &ExecArgs, client: &Client) -> Result<ExecAnswer, ClientError> {
+    let request = ExecRequest {
+        generation: args.generation.clone(),
+        command: args.command.clone(),
+        has_notify_socket: std::env::var_os("NOTIFY_SOCKET").is_some(),
+    };
+    let path = path(&args.service, "exec")?;
+    client.ask(&path, &request).await
 }
 
 async fn show(args: &ServiceArgs, client: &Client, printer: &Printer) -> Result<(), ClientError> {

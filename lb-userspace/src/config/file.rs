@@ -90,6 +90,8 @@ struct ServiceTable {
     #[serde(default)]
     drain: DrainTable,
     keep: Option<Span>,
+    #[serde(default)]
+    adopt: bool,
 }
 
 #[derive(Deserialize)]
@@ -258,6 +260,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.hand_over = table.mode;
     service.notify = table.notify;
     service.undeclared = table.bind;
+    service.adopt = table.adopt;
     Ok(service)
 }
 
@@ -317,6 +320,7 @@ mod tests {
             ready_timeout = "5s"
             drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s" }
             keep = "1h"
+            adopt = true
             "#,
         )
         .unwrap();
@@ -330,6 +334,7 @@ mod tests {
             (HandOver::Inherit, Undeclared::Rewrite)
         );
         assert_eq!(web.keep, Duration::from_hours(1));
+        assert!(web.adopt);
     }
 
     #[test]

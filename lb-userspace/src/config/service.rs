@@ -31,6 +31,8 @@ pub struct ServiceConfig {
     pub drain: DrainPolicy,
     /// How long a drained generation stays up, for a rollback by one store.
     pub keep: Duration,
+    /// Whether the agent may start while somebody else has the ports, to adopt them.
+    pub adopt: bool,
 }
 
 /// How a candidate is asked whether it serves.
@@ -111,6 +113,7 @@ impl ServiceConfig {
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
             keep: Duration::from_mins(10),
+            adopt: false,
         })
     }
 

@@ -3,6 +3,8 @@
 //! Effects on processes and sockets, one each; what to do when is decided in `rollout` and
 //! `agent`. Knows the datapath's tickets (probes), nothing of the API.
 
+pub mod adoptee;
+pub mod exec;
 pub mod fit;
 pub mod keeper;
 pub mod launch;
@@ -11,3 +13,4 @@ pub mod listeners;
 pub mod notify;
 pub mod probe;
 pub mod shim;
+pub mod unit;

@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod inspect;
 pub mod listener;
 pub mod locks;
 pub mod mapped;

@@ -66,8 +66,13 @@ const CGROUP_ID: u16 = 21;
 /// When the kernel has no `sock_diag` or refuses it.
 pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let mut found = Vec::new();
+    let (number, states) = match protocol {
+        Protocol::Tcp => (IPPROTO_TCP, StateFlags::LISTEN),
+        // An unconnected UDP socket has state CLOSE.
+        Protocol::Udp => (IPPROTO_UDP, StateFlags::CLOSE),
+    };
     for family in [AF_INET, AF_INET6] {
-        dump(protocol, family, |response| {
+        dump(&request(number, family, states.clone()), |response| {
             found.extend(parse(protocol, &response));
         })
         .map_err(DumpError)?;
@@ -75,11 +80,49 @@ pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     Ok(found)
 }
 
-fn dump(protocol: Protocol, family: u8, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
+/// An open TCP connection, one that waits to be accepted included.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// This side's port.
+    pub port: u16,
+    /// The kernel's name for the socket.
+    pub cookie: u64,
+    /// The cgroup (v2) of the listener it came through; kernel 5.7+.
+    pub cgroup: Option<u64>,
+}
+
+/// All open TCP connections of the namespace, both families and both sides of each.
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` or refuses it.
+pub fn open() -> Result<Vec<Open>, DumpError> {
+    let states = StateFlags::ESTABLISHED
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::LAST_ACK
+        | StateFlags::CLOSING;
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = request(IPPROTO_TCP, family, states.clone());
+        dump(&request, |response| {
+            found.extend(parse(Protocol::Tcp, &response).map(|socket| Open {
+                port: socket.address.port(),
+                cookie: socket.cookie,
+                cgroup: socket.cgroup,
+            }));
+        })
+        .map_err(DumpError)?;
+    }
+    Ok(found)
+}
+
+fn dump(request: &[u8], mut each: impl FnMut(InetResponse)) -> io::Result<()> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
-    socket.send(&request(protocol, family), 0)?;
+    socket.send(request, 0)?;
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
         buffer.clear();
@@ -105,12 +148,7 @@ fn dump(protocol: Protocol, family: u8, mut each: impl FnMut(InetResponse)) -> i
     }
 }
 
-fn request(protocol: Protocol, family: u8) -> Vec<u8> {
-    let (protocol, states) = match protocol {
-        Protocol::Tcp => (IPPROTO_TCP, StateFlags::LISTEN),
-        // An unconnected UDP socket has state CLOSE.
-        Protocol::Udp => (IPPROTO_UDP, StateFlags::CLOSE),
-    };
+fn request(protocol: u8, family: u8, states: StateFlags) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut message = NetlinkMessage::new(
@@ -211,7 +249,9 @@ mod tests {
             .unwrap()
             .ino();
             assert_eq!(own.inode, inode);
-            let _client = std::net::TcpStream::connect(address).unwrap();
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let cookie = super::super::listener::cookie(&client).unwrap();
+            assert!(open().unwrap().iter().any(|o| o.cookie == cookie));
             let again = waiting(Protocol::Tcp).unwrap();
             assert!(again.iter().any(|w| w.address == address && w.queue == 1));
         }

@@ -13,7 +13,7 @@ use crate::{
     datapath::ConnectionCounts,
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
-    store::{Ledger, Remembered},
+    store::{Ledger, Outside, Remembered},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -64,6 +64,8 @@ pub(super) struct Generation {
     pub(super) ended: watch::Sender<Option<String>>,
     /// The task that drains it.
     pub(super) drain: Option<AbortHandle>,
+    /// What it has outside hotlb.
+    pub(super) outside: Outside,
 }
 
 impl Generation {
@@ -76,6 +78,9 @@ impl Generation {
             reason,
             "generation"
         );
+        if state == GenerationState::Failed {
+            self.outside.note_end(self.state);
+        }
         self.state = state;
         self.reason = reason;
         self.since = clock::unix_seconds();
@@ -112,6 +117,9 @@ pub(super) struct Books {
     pub(super) ending: bool,
     /// `down` has ended the service: nothing is written any more.
     pub(super) over: bool,
+    /// Somebody outside had the ports when the service was opened: there are no parking listeners
+    /// and nothing is steered until a generation is adopted, or deployed on free ports.
+    pub(super) awaits_adopt: bool,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.
@@ -225,5 +233,6 @@ fn remember(generation: &Generation) -> Remembered {
         counted: generation.counted,
         was_ready: generation.was_ready,
         unseated: generation.unseated,
+        outside: generation.outside.clone(),
     }
 }

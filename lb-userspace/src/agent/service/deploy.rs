@@ -27,6 +27,7 @@ use crate::{
         shim::LaunchSpec,
     },
     rollout::GenerationState,
+    store::Outside,
     sys::{cgroup::Cgroup, process, reader},
 };
 
@@ -45,6 +46,7 @@ impl Service {
         request: DeployRequest,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        self.take_port().await?;
         let began = clock::now();
         let limit = request
             .timeout_ms
@@ -138,6 +140,7 @@ impl Service {
             unseated: false,
             ended: watch::Sender::new(None),
             drain: None,
+            outside: Outside::default(),
         });
         books.forget_old();
         self.settle(&mut books);
@@ -145,7 +148,7 @@ impl Service {
     }
 
     /// Writes down the counts of whoever had the seat before.
-    fn vacate(&self, books: &mut Books, id: GenerationId) {
+    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) {
         for generation in &mut books.generations {
             if generation.id.seat() == id.seat() && !generation.unseated {
                 generation.counted = self.counts(generation);
@@ -156,7 +159,7 @@ impl Service {
 
     /// A generation that ended makes room for the next of its name, which inherits its counts and
     /// its place as the one to roll back to.
-    fn succeed(&self, books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
+    pub(super) fn succeed(&self, books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
         let Some(earlier) = books.by_name(name) else {
             return ConnectionCounts::default();
         };
@@ -219,7 +222,7 @@ impl Service {
         Ok(Some(socket.map_err(LaunchError::Spawn)?))
     }
 
-    async fn await_notice(
+    pub(super) async fn await_notice(
         &self,
         id: GenerationId,
         notify: &NotifySocket,

@@ -5,11 +5,16 @@
 //! server or a connection. The one exception to "books first" is the steering word: it lives in
 //! the kernel, and whoever holds the lock may store it.
 
+mod adopt;
 mod books;
 mod candidate;
+mod claim;
 mod deploy;
 mod drain;
+mod exec;
+mod held;
 mod open;
+mod outside;
 mod park;
 mod promote;
 mod report;
@@ -25,7 +30,10 @@ pub use report::Reporter;
 
 use books::Books;
 
-use super::error::{CheckError, OpenError, VerbError};
+use super::{
+    adopt_error::AdoptError,
+    error::{CheckError, OpenError, VerbError},
+};
 use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},

@@ -1,6 +1,6 @@
 //! Opening a service: afresh, or as an earlier agent left it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 use tokio::sync::{Mutex, Notify, watch};
@@ -8,19 +8,15 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::{
     OpenError, Service,
     books::{Books, Generation},
+    held,
 };
 use crate::{
     config::{Places, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Ledger, Remembered},
-    sys::{
-        cgroup::Cgroup,
-        process,
-        sock_diag::{self, Protocol},
-        users,
-    },
+    store::{Ledger, Origin, Remembered},
+    sys::{cgroup::Cgroup, process},
 };
 
 impl Service {
@@ -37,9 +33,10 @@ impl Service {
             path: parking.path().to_owned(),
             source,
         })?;
-        for &address in &config.listen {
-            refuse_if_held(address, &cgroup)?;
-        }
+        let ledger = Ledger::read(&places.ledger(&config.name))?;
+        let has_parks =
+            Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
+        let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
         let declared = Declared {
             addresses: config.listen.clone(),
             uid: config.identity.uid,
@@ -52,14 +49,23 @@ impl Service {
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
         {
+            held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
         let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
-        let ledger = Ledger::read(&places.ledger(&config.name))?;
-        tracing::info!(service = config.name, found, kept, "service opened");
+        tracing::info!(
+            service = config.name,
+            found,
+            kept,
+            awaits_adopt,
+            "service opened"
+        );
         let service = Arc::new(Self {
-            books: Mutex::new(Books::default()),
+            books: Mutex::new(Books {
+                awaits_adopt,
+                ..Books::default()
+            }),
             changed: Notify::new(),
             config,
             places,
@@ -67,7 +73,10 @@ impl Service {
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
-        service.open_parks().await?;
+        if !awaits_adopt {
+            service.steer_adopted(&ledger);
+            service.open_parks().await?;
+        }
         service.recover(ledger).await;
         Ok(service)
     }
@@ -108,6 +117,7 @@ impl Service {
             let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
             let main = main.map_or(0, |(pid, _)| pid);
             self.watch_life(&mut books, id, Main::Found(main));
+            self.resume_outside(&mut books, id);
             if let Err(error) = self.register(&mut books, id) {
                 tracing::error!(%error, generation = books.name_of(id), "not registered");
             }
@@ -116,6 +126,7 @@ impl Service {
         for id in living {
             match books.get(id).map(|g| g.state) {
                 Some(GenerationState::Draining) => self.drain(&mut books, id),
+                Some(GenerationState::Starting) if self.prove_again(&books, id) => {}
                 Some(GenerationState::Stopping | GenerationState::Starting) => {
                     self.stop_in_background(&mut books, id);
                 }
@@ -133,8 +144,12 @@ impl Service {
         active: Option<GenerationId>,
     ) -> Option<Generation> {
         let id = GenerationId::new(remembered.id)?;
-        let cgroup = self.generation_cgroup(id, &remembered.name);
-        let runs = same_boot && cgroup.is_populated();
+        if !held::is_complete(&remembered) && active != Some(id) {
+            self.forget_adoption(id);
+            return None;
+        }
+        let cgroup = self.remembered_cgroup(id, &remembered);
+        let runs = same_boot && still_runs(&cgroup, remembered.main);
         let (state, reason) = match remembered.state {
             state if !state.is_live() => (state, remembered.reason),
             _ if !runs && !same_boot => (
@@ -152,6 +167,10 @@ impl Service {
             state => (state, remembered.reason),
         };
         let changed = state != remembered.state;
+        let mut outside = remembered.outside;
+        if changed && !state.is_live() {
+            outside.note_end(remembered.state);
+        }
         Some(Generation {
             id,
             name: remembered.name,
@@ -177,8 +196,28 @@ impl Service {
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
+            outside,
         })
     }
+
+    fn remembered_cgroup(&self, id: GenerationId, remembered: &Remembered) -> Cgroup {
+        match (remembered.outside.origin, &remembered.outside.cgroup) {
+            (Origin::Adopted, Some(path)) => Cgroup::foreign(path.clone()),
+            (_, Some(path)) => Cgroup::at(path.clone()),
+            (_, None) => self.generation_cgroup(id, &remembered.name),
+        }
+    }
+}
+
+/// Whether the generation in this cgroup lives. In somebody else's cgroup another server may run
+/// by now.
+fn still_runs(cgroup: &Cgroup, main: Option<(u32, u64)>) -> bool {
+    let main_runs = || main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+    cgroup.is_populated() && (!cgroup.is_foreign() || main_runs())
+}
+
+fn holds_any(keeper: &Keeper) -> bool {
+    keeper.list().is_ok_and(|held| !held.is_empty())
 }
 
 /// Whether the parking listeners belong to another user than the configured one.
@@ -210,38 +249,4 @@ fn give_up_groups(
     }
     pins.remove()?;
     Ok(())
-}
-
-/// Refuses an address somebody outside hotlb listens on: sharing it would take that server's
-/// clients.
-fn refuse_if_held(address: SocketAddr, own: &Cgroup) -> Result<(), OpenError> {
-    let ours = own.ids();
-    let foreign = sock_diag::waiting(Protocol::Tcp)?
-        .into_iter()
-        .find(|w| overlaps(w.address, address) && !w.cgroup.is_some_and(|id| ours.contains(&id)));
-    let Some(foreign) = foreign else {
-        return Ok(());
-    };
-    let holder = process::socket_holders(process::all_pids())
-        .remove(&foreign.inode)
-        .map_or_else(
-            || "a process that cannot be seen from here".to_owned(),
-            |holder| format!("{} (pid {})", process::name(holder.pid), holder.pid),
-        );
-    Err(OpenError::PortHeld {
-        address,
-        holder: format!(
-            "{holder}, listening on {} as user {} (uid {})",
-            foreign.address,
-            users::user_name(foreign.uid),
-            foreign.uid
-        ),
-    })
-}
-
-/// Whether a listener at `other` gets some of what is sent to `address`.
-fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
-    let same_family = other.is_ipv4() == address.is_ipv4();
-    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
-    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
 }

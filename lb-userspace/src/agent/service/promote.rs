@@ -32,6 +32,7 @@ impl Service {
         name: &str,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        self.refuse_while_held().await?;
         let began = clock::now();
         let id = self.find(name).await?;
         refuse_unpromotable(&*self.books.lock().await, id)?;
@@ -48,6 +49,7 @@ impl Service {
     /// [`VerbError::NothingBefore`] when there was none; else as [`Service::deploy`] when its
     /// command had to be started again.
     pub async fn rollback(self: &Arc<Self>, reporter: &Reporter) -> Result<Done, VerbError> {
+        self.refuse_while_held().await?;
         let began = clock::now();
         let (way, name) = self.rollback_target().await?;
         let id = match way {
@@ -123,6 +125,9 @@ impl Service {
         id: GenerationId,
         reporter: &Reporter,
     ) -> Result<GenerationId, VerbError> {
+        if let Some(id) = self.revive_outside(id, reporter).await? {
+            return Ok(id);
+        }
         let request = {
             let books = self.books.lock().await;
             let generation = books.get(id).ok_or_else(|| {

@@ -32,6 +32,7 @@ impl Service {
             previous: books.previous.map(name),
             epoch: word.epoch,
             parked: self.path.live(None),
+            awaits_adopt: books.awaits_adopt,
             warnings: self.warnings(&books),
             groups: group_status(&books),
             steering: self.steering_status(),
@@ -49,7 +50,9 @@ impl Service {
     fn warnings(&self, books: &Books) -> Vec<String> {
         let mut warnings = Vec::new();
         let parked = self.path.live(None);
-        if self.path.word().active.is_none() {
+        if books.awaits_adopt {
+            warnings.push(self.waiting_warning(books));
+        } else if self.path.word().active.is_none() {
             warnings.push(format!(
                 "no generation is active: clients wait ({parked} now); deploy and promote one"
             ));
@@ -126,6 +129,7 @@ impl Service {
             pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
             command: generation.command.clone(),
             reason: generation.reason.clone(),
+            origin: generation.outside.origin,
             for_seconds: clock::unix_seconds().saturating_sub(generation.since),
             connections: self.counts(generation),
             listeners: found

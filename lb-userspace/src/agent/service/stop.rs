@@ -173,13 +173,13 @@ impl Service {
                 Some((pid, _)) => send(pid, signal),
                 None => cgroup.signal(signal),
             }
-            let gone = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
+            let gone = tokio::time::timeout_at(deadline.instant(), self.gone(id, &cgroup)).await;
             if gone.is_err() {
                 cut = Some(self.path.live(Some(id)));
-                if let Err(error) = cgroup.kill() {
+                if let Err(error) = self.kill_rest(id, &cgroup).await {
                     tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
                 }
-                let gone = tokio::time::timeout(GONE, life::emptied(&cgroup)).await;
+                let gone = tokio::time::timeout(GONE, self.gone(id, &cgroup)).await;
                 if gone.is_err() {
                     tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
                 }

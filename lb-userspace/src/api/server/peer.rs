@@ -33,6 +33,16 @@ impl Peer {
         })
     }
 
+    /// Its process, if it is root's: one that becomes a server sets its user by itself.
+    pub(super) fn root_process(self) -> Option<u32> {
+        let is_root = self
+            .uid
+            .is_some_and(|uid| uid == 0 || uid == users::effective_uid());
+        self.pid
+            .filter(|_| is_root)
+            .and_then(|pid| u32::try_from(pid).ok())
+    }
+
     /// Its name for the log.
     pub(super) fn describe(self) -> String {
         let user = self.uid.map_or_else(|| "?".to_owned(), users::user_name);
