@@ -19,5 +19,6 @@ pub mod servers;
 pub mod stale;
 pub mod status;
 pub mod turn;
+pub mod units;
 pub mod wait;
 pub mod waiting;

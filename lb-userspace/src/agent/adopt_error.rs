@@ -70,32 +70,8 @@ pub enum AdoptError {
         others: String,
     },
     /// It does not share its port.
-    #[error(
-        "{who} does not share {address}: its listener was opened without SO_REUSEPORT, which \
-         cannot be changed while it runs. One restart is necessary, and ends the {connections} \
-         connections it has open now\n  \
-         either have it set SO_REUSEPORT (nginx: listen ... reuseport), restart it, and adopt it \
-         then\n  \
-         or hand its port to hotlb in one line; clients are refused from its end until hotlb has \
-         the port, and wait from there on:\n    \
-         {stop} && hotlb upgrade --service {service} --generation {generation} -- {command}"
-    )]
-    NotSharing {
-        /// The process.
-        who: String,
-        /// The address.
-        address: SocketAddr,
-        /// Its open connections.
-        connections: usize,
-        /// What ends it.
-        stop: String,
-        /// The service.
-        service: String,
-        /// What it was to be.
-        generation: String,
-        /// What starts it.
-        command: String,
-    },
+    #[error(transparent)]
+    NotSharing(Box<NotSharing>),
     /// It ended, or changed its listeners, while it was looked at.
     #[error("{0} ended or changed its listeners meanwhile; nothing was changed, try again")]
     Changed(String),
@@ -112,6 +88,35 @@ pub enum AdoptError {
     },
 }
 
+/// A server that does not share its port, and how that is changed.
+#[derive(Debug, Error)]
+#[error(
+    "{who} does not share {address}: its listener was opened without SO_REUSEPORT, which \
+     cannot be changed while it runs. One restart is necessary, and ends the {connections} \
+     connections it has open now\n  \
+     either have it set SO_REUSEPORT (nginx: listen ... reuseport), restart it, and adopt it \
+     then\n  \
+     or hand its port to hotlb in one line; clients are refused from its end until hotlb has \
+     the port, and wait from there on:\n    \
+     {stop} && hotlb upgrade --service {service} --generation {generation} -- {command}"
+)]
+pub struct NotSharing {
+    /// The process.
+    pub who: String,
+    /// The address.
+    pub address: SocketAddr,
+    /// Its open connections.
+    pub connections: usize,
+    /// What ends it.
+    pub stop: String,
+    /// The service.
+    pub service: String,
+    /// What it was to be.
+    pub generation: String,
+    /// What starts it.
+    pub command: String,
+}
+
 impl AdoptError {
     /// A short name for programs.
     pub(super) fn code(&self) -> &'static str {
@@ -120,7 +125,7 @@ impl AdoptError {
             Self::Unfit(Unfit::NoProcess(_)) | Self::Unit(UnitError::NotRunning(_)) => {
                 "unknown_process"
             }
-            Self::NotSharing { .. } => "not_sharing",
+            Self::NotSharing(_) => "not_sharing",
             Self::CommandUnknown { .. } => "command_unknown",
             Self::Unfit(_)
             | Self::Unit(_)

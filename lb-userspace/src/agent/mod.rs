@@ -5,7 +5,7 @@ mod error;
 mod service;
 mod start;
 
-pub use adopt_error::AdoptError;
+pub use adopt_error::{AdoptError, NotSharing};
 pub use error::{OpenError, StartError, VerbError};
 pub use service::{Reporter, Service};
 pub use start::{Agent, GROUP, Host, ONLY};

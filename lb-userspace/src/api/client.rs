@@ -119,7 +119,12 @@ impl Client {
         let body = serde_json::to_vec(request).map_err(broken)?;
         let response = self.request(Method::POST, path, body.into()).await?;
         let good = response.status().is_success();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broken)?
+            .to_bytes();
         if good {
             serde_json::from_slice(&body).map_err(broken)
         } else {

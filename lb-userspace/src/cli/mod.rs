@@ -6,7 +6,8 @@ mod status;
 mod verbs;
 
 pub use args::{
-    AdoptArgs, AgentArgs, Cli, Command, DeployArgs, ExecArgs, OutputFormat, RunArgs, ServiceArgs, StopArgs, TargetArgs,
+    AdoptArgs, AgentArgs, Cli, Command, DeployArgs, ExecArgs, OutputFormat, RunArgs, ServiceArgs,
+    StopArgs, TargetArgs,
 };
 pub use output::{Printer, failure, relay, script};
 pub use verbs::{deploy_and_promote, enter, execute};

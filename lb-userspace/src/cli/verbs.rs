@@ -12,8 +12,8 @@ use super::{
 use crate::api::{
     client::{Client, ClientError},
     wire::{
-        AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, GenerationRequest, Status,
-        StopRequest,
+        AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, GenerationRequest,
+        Status, StopRequest,
     },
 };
 

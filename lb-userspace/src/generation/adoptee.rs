@@ -189,7 +189,10 @@ mod tests {
     fn who_shares_its_cgroup_is_refused_by_name() {
         // The tests run beside the shell that started them.
         let error = examine(std::process::id(), false).unwrap_err().to_string();
-        assert!(error.contains("its sockets cannot be told from theirs"), "{error}");
+        assert!(
+            error.contains("its sockets cannot be told from theirs"),
+            "{error}"
+        );
         assert!(error.contains("hotlb exec"), "{error}");
     }
 

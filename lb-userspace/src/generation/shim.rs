@@ -65,7 +65,10 @@ pub struct ShimError {
 }
 
 /// Names the step that `result` is of.
-pub(super) fn step<T, E: Into<io::Error>>(step: &str, result: Result<T, E>) -> Result<T, ShimError> {
+pub(super) fn step<T, E: Into<io::Error>>(
+    step: &str,
+    result: Result<T, E>,
+) -> Result<T, ShimError> {
     result.map_err(|source| ShimError {
         step: step.to_owned(),
         source: source.into(),

@@ -63,7 +63,9 @@ pub async fn main_pid(unit: &str) -> Result<u32, UnitError> {
     let root = Cgroup::foreign(mounts::cgroup2()?);
     let is_its = |cgroup: &Cgroup| {
         let path = cgroup.path();
-        let of_a_user = path.iter().any(|part| part.to_string_lossy().starts_with("user@"));
+        let of_a_user = path
+            .iter()
+            .any(|part| part.to_string_lossy().starts_with("user@"));
         path.file_name().is_some_and(|name| name == unit) && !of_a_user
     };
     let tops: Vec<u32> = root
@@ -79,7 +81,11 @@ pub async fn main_pid(unit: &str) -> Result<u32, UnitError> {
             Some(main) if several.contains(&main) => Ok(main),
             _ => Err(UnitError::Ambiguous {
                 unit: unit.to_owned(),
-                found: several.iter().map(|&pid| describe(pid)).collect::<Vec<_>>().join(", "),
+                found: several
+                    .iter()
+                    .map(|&pid| describe(pid))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         },
     }
@@ -93,11 +99,13 @@ pub fn first_processes(cgroup: &Cgroup) -> Vec<u32> {
 }
 
 async fn asked(unit: &str) -> Option<u32> {
-    let said = systemctl("show", &["--property=MainPID", "--value"], unit).await.ok()?;
+    let said = systemctl("show", &["--property=MainPID", "--value"], unit)
+        .await
+        .ok()?;
     said.trim().parse().ok()
 }
 
-/// Whether systemd runs this host (sd_booted(3)).
+/// Whether systemd runs this host (`sd_booted`(3)).
 pub fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
@@ -111,11 +119,7 @@ pub async fn start(unit: &str) -> Result<(), UnitError> {
     systemctl("start", &[], unit).await.map(drop)
 }
 
-async fn systemctl(
-    verb: &'static str,
-    options: &[&str],
-    unit: &str,
-) -> Result<String, UnitError> {
+async fn systemctl(verb: &'static str, options: &[&str], unit: &str) -> Result<String, UnitError> {
     let failed = |said: String| UnitError::Systemctl {
         verb,
         unit: unit.to_owned(),
@@ -135,7 +139,9 @@ async fn systemctl(
         Ok(Ok(done)) if done.status.success() => {
             Ok(String::from_utf8_lossy(&done.stdout).into_owned())
         }
-        Ok(Ok(done)) => Err(failed(String::from_utf8_lossy(&done.stderr).trim().to_owned())),
+        Ok(Ok(done)) => Err(failed(
+            String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        )),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_elapsed) => Err(failed(format!("no end within {} s", PATIENCE.as_secs()))),
     }
@@ -150,6 +156,9 @@ mod tests {
         assert_eq!(whole_name("nginx"), "nginx.service");
         assert_eq!(whole_name("web@gen1.service"), "web@gen1.service");
         let error = main_pid("no-such-unit.service").await.unwrap_err();
-        assert!(error.to_string().contains("no-such-unit.service"), "{error}");
+        assert!(
+            error.to_string().contains("no-such-unit.service"),
+            "{error}"
+        );
     }
 }

@@ -75,7 +75,9 @@ fn cgroup(process: &Process) -> Result<PathBuf, ProcError> {
 fn netns(process: &Process) -> Result<u64, ProcError> {
     let all = process.namespaces()?;
     let net = all.0.get(std::ffi::OsStr::new("net"));
-    Ok(net.map(|namespace| namespace.identifier).unwrap_or_default())
+    Ok(net
+        .map(|namespace| namespace.identifier)
+        .unwrap_or_default())
 }
 
 /// The inode of this process's own network namespace.
@@ -122,17 +124,26 @@ impl Inspected {
 
     /// The system's systemd service it belongs to, by the name of its cgroup.
     pub fn unit(&self) -> Option<String> {
-        let names: Vec<&str> = self.cgroup.iter().filter_map(|part| part.to_str()).collect();
+        let names: Vec<&str> = self
+            .cgroup
+            .iter()
+            .filter_map(|part| part.to_str())
+            .collect();
         if names.iter().any(|name| name.starts_with("user@")) {
             return None; // a user's own systemd has it
         }
         names
             .into_iter()
             .rev()
-            .take_while(|name| !name.ends_with(".slice"))
-            .find(|name| name.ends_with(".service"))
+            .take_while(|name| kind(name) != "slice")
+            .find(|name| kind(name) == "service")
             .map(str::to_owned)
     }
+}
+
+/// What systemd calls the type of a unit.
+fn kind(unit: &str) -> &str {
+    unit.rsplit_once('.').map_or("", |(_, kind)| kind)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -91,10 +92,10 @@ impl Service {
 
     async fn take_in(self: &Arc<Self>, target: Target) -> Result<GenerationId, VerbError> {
         let mut books = self.books.lock().await;
-        let name = self.name_for(&books, target.name.clone())?;
+        let name = name_for(&books, target.name.clone())?;
         self.refuse_own(&books, target.pid)?;
-        let adoptee = adoptee::examine(target.pid, target.unit.is_some())
-            .map_err(AdoptError::from)?;
+        let adoptee =
+            adoptee::examine(target.pid, target.unit.is_some()).map_err(AdoptError::from)?;
         let claim = self.claim(&books, &adoptee, &name)?;
         let id = self.seat_for(&mut books)?;
         let counted = self.succeed(&mut books, &name, id);
@@ -124,25 +125,17 @@ impl Service {
         Ok(id)
     }
 
-    fn name_for(&self, books: &Books, asked: Option<String>) -> Result<String, VerbError> {
-        let name = asked.unwrap_or_else(|| books.next_name());
-        check_name(&name).map_err(VerbError::Name)?;
-        if books.ending {
-            return Err(VerbError::GoingDown);
-        }
-        match books.by_name(&name).map(|g| g.state) {
-            Some(state) if state.is_live() => Err(VerbError::NameTaken { name, state }),
-            _ => Ok(name),
-        }
-    }
-
     fn refuse_own(&self, books: &Books, pid: u32) -> Result<(), AdoptError> {
         let living = books.generations.iter().filter(|g| g.state.is_live());
         let generation = living
             .filter(|g| g.main.map(|(main, _)| main) == Some(pid) || g.cgroup.pids().contains(&pid))
             .map(|g| format!("generation {}", g.name))
             .next();
-        let agents = self.cgroup.path().parent().map(|path| Cgroup::at(path.to_owned()));
+        let agents = self
+            .cgroup
+            .path()
+            .parent()
+            .map(|path| Cgroup::at(path.to_owned()));
         let kept = || agents.is_some_and(|cgroup| cgroup.pids().contains(&pid));
         match generation.or_else(|| kept().then(|| "hotlb's own".to_owned())) {
             Some(what) => Err(AdoptError::Ours {
@@ -219,7 +212,7 @@ impl Service {
     /// ports.
     pub(super) fn open_connections(&self, cgroup: &Cgroup) -> Result<BTreeSet<u64>, VerbError> {
         let ids: HashSet<u64> = cgroup.ids().into_iter().collect();
-        let ports: HashSet<u16> = self.config.listen.iter().map(|a| a.port()).collect();
+        let ports: HashSet<u16> = self.config.listen.iter().map(SocketAddr::port).collect();
         let open = sock_diag::open()?.into_iter();
         Ok(open
             .filter(|socket| ports.contains(&socket.port))
@@ -333,6 +326,18 @@ impl Service {
             unit: former.outside.unit.clone(),
             command: Some((former.command.clone(), former.cwd.clone())),
         })
+    }
+}
+
+fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {
+    let name = asked.unwrap_or_else(|| books.next_name());
+    check_name(&name).map_err(VerbError::Name)?;
+    if books.ending {
+        return Err(VerbError::GoingDown);
+    }
+    match books.by_name(&name).map(|g| g.state) {
+        Some(state) if state.is_live() => Err(VerbError::NameTaken { name, state }),
+        _ => Ok(name),
     }
 }
 

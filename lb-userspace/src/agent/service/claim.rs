@@ -6,7 +6,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use super::{AdoptError, Service, VerbError, books::Books, held};
+use super::{AdoptError, NotSharing, Service, VerbError, books::Books, held};
 use crate::{
     generation::{adoptee::Adoptee, fit, listeners},
     rollout::recipe,
@@ -157,7 +157,7 @@ impl Service {
                 pid = process.pid
             ),
         };
-        Ok(AdoptError::NotSharing {
+        Ok(AdoptError::NotSharing(Box::new(NotSharing {
             who: adoptee.who.clone(),
             address: twin.address,
             connections: self.open_connections(&adoptee.cgroup)?.len(),
@@ -165,7 +165,7 @@ impl Service {
             service: self.name().to_owned(),
             generation: name.to_owned(),
             command: typed(&process.command),
-        })
+        })))
     }
 }
 
@@ -184,7 +184,8 @@ fn all_share(sockets: &BTreeMap<u64, OwnedFd>) -> Result<bool, VerbError> {
 
 /// A command line as it is typed; a placeholder where the server shows a title of its own.
 fn typed(command: &[String]) -> String {
-    let is_title = matches!(command, [] | [_] if command.concat().contains(' ') || command.is_empty());
+    let is_title =
+        matches!(command, [] | [_] if command.concat().contains(' ') || command.is_empty());
     if is_title {
         return "COMMAND".to_owned();
     }
@@ -200,7 +201,10 @@ mod tests {
     fn a_title_is_no_command() {
         let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         assert_eq!(typed(&words(&[])), "COMMAND");
-        assert_eq!(typed(&words(&["nginx: master process nginx -g daemon off;"])), "COMMAND");
+        assert_eq!(
+            typed(&words(&["nginx: master process nginx -g daemon off;"])),
+            "COMMAND"
+        );
         assert_eq!(
             typed(&words(&["nginx", "-g", "daemon off;"])),
             "nginx -g 'daemon off;'"

@@ -159,7 +159,12 @@ impl Service {
 
     /// A generation that ended makes room for the next of its name, which inherits its counts and
     /// its place as the one to roll back to.
-    pub(super) fn succeed(&self, books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
+    pub(super) fn succeed(
+        &self,
+        books: &mut Books,
+        name: &str,
+        id: GenerationId,
+    ) -> ConnectionCounts {
         let Some(earlier) = books.by_name(name) else {
             return ConnectionCounts::default();
         };

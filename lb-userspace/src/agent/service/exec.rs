@@ -174,10 +174,13 @@ impl Service {
             doing: "make the generation's cgroup",
             source,
         })?;
-        let attached = self.path.count(id, cgroup.path()).and_then(|()| match &nested {
-            Some(path) => self.path.join_outside(id, path),
-            None => Ok(()),
-        });
+        let attached = self
+            .path
+            .count(id, cgroup.path())
+            .and_then(|()| match &nested {
+                Some(path) => self.path.join_outside(id, path),
+                None => Ok(()),
+            });
         if let Err(error) = attached {
             self.path.stop_counting(id);
             if let Err(error) = cgroup.remove() {

@@ -43,7 +43,9 @@ impl Held {
 
     /// What is typed to adopt it.
     fn command(&self, service: &str) -> String {
-        let inspected = self.pid.and_then(|pid| inspect::inspect(pid).ok().flatten());
+        let inspected = self
+            .pid
+            .and_then(|pid| inspect::inspect(pid).ok().flatten());
         let whom = match (inspected.and_then(|process| process.unit()), self.pid) {
             (Some(unit), _) => format!("--unit {unit}"),
             (None, Some(pid)) => format!("--pid {pid}"),

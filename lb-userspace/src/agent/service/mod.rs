@@ -31,7 +31,7 @@ pub use report::Reporter;
 use books::Books;
 
 use super::{
-    adopt_error::AdoptError,
+    adopt_error::{AdoptError, NotSharing},
     error::{CheckError, OpenError, VerbError},
 };
 use crate::{

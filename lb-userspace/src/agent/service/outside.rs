@@ -6,10 +6,7 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 use lb_common::{GenerationId, Share, SteeringWord};
 
 use super::{
-    AdoptError, Pace, Service, VerbError,
-    books::Books,
-    candidate::still_alive,
-    report::Reporter,
+    AdoptError, Pace, Service, VerbError, books::Books, candidate::still_alive, report::Reporter,
 };
 use crate::{
     clock::Deadline,
@@ -96,7 +93,10 @@ impl Service {
                     return;
                 };
                 let before = generation.outside.earlier.len();
-                generation.outside.earlier.retain(|cookie| open.contains(cookie));
+                generation
+                    .outside
+                    .earlier
+                    .retain(|cookie| open.contains(cookie));
                 let left = generation.outside.earlier.len();
                 self.path.set_earlier(id, left as u64);
                 generation.counted.closed += (before - left) as u64;
@@ -187,7 +187,13 @@ impl Service {
             };
             let outside = &g.outside;
             let (name, command) = (g.name.clone(), g.command.clone());
-            (outside.origin, outside.unit.clone(), name, command, g.cwd.clone())
+            (
+                outside.origin,
+                outside.unit.clone(),
+                name,
+                command,
+                g.cwd.clone(),
+            )
         };
         match origin {
             Origin::Launched => Ok(None),
@@ -205,7 +211,9 @@ impl Service {
             }
             Origin::Exec => {
                 self.end(id).await;
-                self.restart_unit(unit, name, &command, reporter).await.map(Some)
+                self.restart_unit(unit, name, &command, reporter)
+                    .await
+                    .map(Some)
             }
         }
     }
@@ -227,7 +235,9 @@ impl Service {
             return Err(elsewhere(String::new()));
         };
         reporter.step(format!("systemctl start {unit}"));
-        unit::start(&unit).await.map_err(|error| elsewhere(format!(" ({error})")))?;
+        unit::start(&unit)
+            .await
+            .map_err(|error| elsewhere(format!(" ({error})")))?;
         let mut pace = Pace::until(Deadline::after(self.config.ready_timeout));
         loop {
             {
@@ -240,7 +250,9 @@ impl Service {
                 }
             }
             if !self.look_again(&mut pace).await {
-                return Err(elsewhere(format!(" ({unit} was started, but is not ready)")));
+                return Err(elsewhere(format!(
+                    " ({unit} was started, but is not ready)"
+                )));
             }
         }
     }

@@ -101,7 +101,10 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            if books.ending || books.awaits_adopt || self.keeper().is_alive() && books.keeper_error.is_none() {
+            if books.ending
+                || books.awaits_adopt
+                || self.keeper().is_alive() && books.keeper_error.is_none()
+            {
                 return;
             }
         }

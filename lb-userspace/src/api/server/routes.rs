@@ -21,8 +21,8 @@ use super::{
 use crate::{
     agent::{Reporter, Service, VerbError},
     api::wire::{
-        AdoptRequest, DeployRequest, Done, ExecRequest, Failure, GenerationRequest, Status, StopRequest, VERSION,
-        VERSION_HEADER,
+        AdoptRequest, DeployRequest, Done, ExecRequest, Failure, GenerationRequest, Status,
+        StopRequest, VERSION, VERSION_HEADER,
     },
 };
 
