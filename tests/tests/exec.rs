@@ -41,8 +41,8 @@ fn supervised(host: &Host, generation: &str, server: &[String]) -> Result<Proces
 /// `hotlb exec` from a shell, with its standard streams kept.
 fn exec(host: &Host, generation: &str, server: &[String]) -> Result<Running> {
     let line = exec_line(host, generation, server);
-    let (program, arguments) = line.split_first().unwrap_or((&line[0], &[]));
-    command::start(host.command(program).args(arguments))
+    let arguments = line.iter().skip(1);
+    command::start(host.command(host.binary()).args(arguments))
 }
 
 fn story(kind: Kind) -> Result<()> {
