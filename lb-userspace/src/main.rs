@@ -8,11 +8,11 @@ use hotlb::{
         client::{Client, ClientError},
         wire::Failure,
     },
-    cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
+    cli::{self, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
-    generation::{hook, keeper, shim},
+    generation::{exec, hook, keeper, launch, shim},
     relay,
     sys::users::Identity,
     telemetry::log,
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(output, "keeper", error.to_string(), 1),
             }
         }
-        Command::Exec => {
+        Command::Shim => {
             // Who reads the status pipe has been told why.
             let _told = shim::run();
             ExitCode::from(127)
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             let _told = hook::become_hook();
             ExitCode::from(127)
         }
+        Command::Exec(args) => exec(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut script);
@@ -95,6 +96,40 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
             cli::failure(output, &failure);
             ExitCode::from(failure.exit)
         }
+    }
+}
+
+/// Becomes a server; comes back only when that failed.
+fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
+    let path = std::env::var("PATH").ok();
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let program = args.command.first().map_or("", String::as_str);
+    let mut command = args.command.clone();
+    match launch::resolve(program, &cwd, path.as_deref()) {
+        Ok(whole) => command.splice(..1, [whole.to_string_lossy().into_owned()]),
+        Err(error) => return fail(output, "not_started", error.to_string(), 1),
+    };
+    let client = Client::new(&Places::from_env().socket());
+    let entered = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(output, "runtime", format!("cannot start: {error}"), 7))
+        .and_then(|runtime| {
+            let entered = runtime.block_on(cli::enter(args, &client));
+            entered.map_err(|error| {
+                let failure = error.to_failure();
+                cli::failure(output, &failure);
+                ExitCode::from(failure.exit)
+            })
+        });
+    match entered {
+        Ok(spec) => {
+            let own = args.env.iter().cloned().collect();
+            let error = exec::become_server(&spec, &command, &own);
+            let message = format!("{} is not started: {error}", spec.generation);
+            fail(output, "not_started", message, 1)
+        }
+        Err(code) => code,
     }
 }
 

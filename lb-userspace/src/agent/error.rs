@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
+use super::adopt_error::AdoptError;
 use crate::{
     config::ConfigError,
     datapath::DatapathError,
@@ -74,7 +75,10 @@ pub enum StartError {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Somebody else has the port.
-    #[error("{address} is held by {holder}; stop it first, or `hotlb` cannot take the port")]
+    #[error(
+        "{address} is held by {holder}; stop it first, or have hotlb take that server over: \
+         adopt = true for the service, then `hotlb adopt`"
+    )]
     PortHeld {
         /// The declared address.
         address: SocketAddr,
@@ -264,6 +268,25 @@ pub enum VerbError {
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]
     NothingBefore(String),
+    /// Somebody else has the ports.
+    #[error("{0}")]
+    AwaitsAdopt(String),
+    /// A running server is not adopted.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// Its supervisor must start it.
+    #[error(
+        "{generation} has ended, and its own supervisor starts it, not the agent{why}: start it \
+         there ({command}), then `hotlb promote {generation}`"
+    )]
+    StartedElsewhere {
+        /// The generation.
+        generation: String,
+        /// Its command.
+        command: String,
+        /// " (what failed)", or nothing.
+        why: String,
+    },
     /// The server was not started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -361,6 +384,9 @@ impl VerbError {
             Self::CalledOff { .. } => "called_off",
             Self::Unjournaled(_) => "journal",
             Self::NothingBefore(_) => "nothing_before",
+            Self::AwaitsAdopt(_) => "awaits_adopt",
+            Self::Adopt(error) => error.code(),
+            Self::StartedElsewhere { .. } => "started_elsewhere",
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
@@ -388,8 +414,11 @@ impl VerbError {
             | Self::ActiveStop(_)
             | Self::GoingDown
             | Self::RolloutRuns { .. }
+            | Self::AwaitsAdopt(_)
+            | Self::StartedElsewhere { .. }
             | Self::NothingBefore(_)
             | Self::Journal(JournalError::Over(_)) => 6,
+            Self::Adopt(error) => error.exit(),
             Self::Datapath(_)
             | Self::Keeper(_)
             | Self::Sockets(_)

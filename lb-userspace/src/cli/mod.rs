@@ -7,9 +7,9 @@ mod status;
 mod verbs;
 
 pub use args::{
-    AgentArgs, Cli, Command, DeployArgs, OutputFormat, PromoteArgs, RollbackArgs, RolloutArgs,
-    RunArgs, ServiceArgs, StopArgs, TargetArgs, UpgradeArgs,
+    AdoptArgs, AgentArgs, Cli, Command, DeployArgs, ExecArgs, OutputFormat, PromoteArgs,
+    RollbackArgs, RolloutArgs, RunArgs, ServiceArgs, StopArgs, TargetArgs, UpgradeArgs,
 };
 pub use history::{HistoryArgs, HistoryVerb};
 pub use output::{Printer, failure, relay, script};
-pub use verbs::{execute, upgrade};
+pub use verbs::{enter, execute, upgrade};

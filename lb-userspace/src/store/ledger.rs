@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use super::Outside;
 use crate::{datapath::ConnectionCounts, rollout::GenerationState};
 
 /// The ledger cannot be read or written.
@@ -76,6 +77,9 @@ pub struct Remembered {
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,
+    /// What it has outside hotlb.
+    #[serde(default)]
+    pub outside: Outside,
 }
 
 impl Ledger {

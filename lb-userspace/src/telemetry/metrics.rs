@@ -308,6 +308,7 @@ mod tests {
             previous: None,
             epoch: 0,
             parked: 3,
+            awaits_adopt: false,
             warnings: vec![],
             groups: vec![],
             steering: SteeringStatus {

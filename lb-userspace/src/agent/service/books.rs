@@ -15,7 +15,7 @@ use crate::{
     datapath::ConnectionCounts,
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
-    store::{Ledger, Remembered, journal::CutConnection},
+    store::{Ledger, Outside, Remembered, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -78,6 +78,8 @@ pub(super) struct Generation {
     pub(super) keep: Option<Duration>,
     /// The connections that were cut.
     pub(super) cut_list: Vec<CutConnection>,
+    /// What it has outside hotlb.
+    pub(super) outside: Outside,
 }
 
 impl Generation {
@@ -90,6 +92,9 @@ impl Generation {
             reason,
             "generation"
         );
+        if state == GenerationState::Failed {
+            self.outside.note_end(self.state);
+        }
         self.state = state;
         self.reason = reason;
         self.since = clock::since_boot().as_secs();
@@ -132,6 +137,9 @@ pub(super) struct Books {
     pub(super) ending: bool,
     /// `down` has ended the service: nothing is written any more.
     pub(super) over: bool,
+    /// Somebody outside had the ports when the service was opened: there are no parking listeners
+    /// and nothing is steered until a generation is adopted, or deployed on free ports.
+    pub(super) awaits_adopt: bool,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.
@@ -252,5 +260,6 @@ fn remember(generation: &Generation) -> Remembered {
         was_ready: generation.was_ready,
         keep: generation.keep,
         unseated: generation.unseated,
+        outside: generation.outside.clone(),
     }
 }

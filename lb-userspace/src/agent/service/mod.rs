@@ -5,14 +5,19 @@
 //! server or a connection. The one exception to "books first" is the steering word: it lives in
 //! the kernel, and whoever holds the lock may store it.
 
+mod adopt;
 mod books;
 mod candidate;
+mod claim;
 mod deploy;
 mod drain;
+mod exec;
 mod exec_check;
 mod find;
 mod freeze;
+mod held;
 mod open;
+mod outside;
 mod park;
 mod polite;
 mod report;
@@ -34,7 +39,10 @@ pub use report::Reporter;
 use books::Books;
 use polite::Politeness;
 
-use super::error::{CheckError, OpenError, VerbError};
+use super::{
+    adopt_error::{AdoptError, NotSharing},
+    error::{CheckError, OpenError, VerbError},
+};
 use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},

@@ -1,6 +1,6 @@
 //! Opening a service: afresh, or as an earlier agent left it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 use tokio::sync::{Mutex, Notify, watch};
@@ -9,19 +9,15 @@ use super::{
     OpenError, Service,
     books::{Books, Generation},
     exec_check::hooks_cgroup,
+    held,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Journal, Ledger, Remembered, journal::Told},
-    sys::{
-        cgroup::Cgroup,
-        process,
-        sock_diag::{self, Protocol},
-        users,
-    },
+    store::{Journal, Ledger, Origin, Remembered, journal::Told},
+    sys::{cgroup::Cgroup, process},
 };
 
 impl Service {
@@ -41,9 +37,10 @@ impl Service {
         })?;
         // What an agent that was killed left running of its own.
         hook::sweep(&hooks_cgroup(&cgroup)).await;
-        for &address in &config.listen {
-            refuse_if_held(address, &cgroup)?;
-        }
+        let ledger = Ledger::read(&places.ledger(&config.name))?;
+        let has_parks =
+            Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
+        let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
         let declared = Declared {
             addresses: config.listen.clone(),
             uid: config.identity.uid,
@@ -56,6 +53,7 @@ impl Service {
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
         {
+            held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
@@ -63,10 +61,18 @@ impl Service {
             return Err(OpenError::Impolite(reason.to_owned()));
         }
         let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
-        let ledger = Ledger::read(&places.ledger(&config.name))?;
-        tracing::info!(service = config.name, found, kept, "service opened");
+        tracing::info!(
+            service = config.name,
+            found,
+            kept,
+            awaits_adopt,
+            "service opened"
+        );
         let service = Arc::new(Self {
-            books: Mutex::new(Books::default()),
+            books: Mutex::new(Books {
+                awaits_adopt,
+                ..Books::default()
+            }),
             politeness: Arc::default(),
             changed: Notify::new(),
             config,
@@ -76,7 +82,10 @@ impl Service {
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
-        service.open_parks().await?;
+        if !awaits_adopt {
+            service.steer_adopted(&ledger);
+            service.open_parks().await?;
+        }
         let unfinished = service.unfinished().await;
         service.recover(ledger, unfinished).await;
         Ok(service)
@@ -120,6 +129,7 @@ impl Service {
             let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
             let main = main.map_or(0, |(pid, _)| pid);
             self.watch_life(&mut books, id, Main::Found(main));
+            self.resume_outside(&mut books, id);
             if let Err(error) = self.register(&mut books, id) {
                 tracing::error!(%error, generation = books.name_of(id), "not registered");
             }
@@ -138,6 +148,7 @@ impl Service {
                         self.thaw(&generation.cgroup);
                     }
                 }
+                Some(GenerationState::Starting) if self.prove_again(&books, id) => {}
                 Some(GenerationState::Stopping | GenerationState::Starting) => {
                     self.stop_in_background(&mut books, id);
                 }
@@ -156,8 +167,12 @@ impl Service {
         active: Option<GenerationId>,
     ) -> Option<Generation> {
         let id = GenerationId::new(remembered.id)?;
-        let cgroup = self.generation_cgroup(id, &remembered.name);
-        let runs = same_boot && cgroup.is_populated();
+        if !held::is_complete(&remembered) && active != Some(id) {
+            self.forget_adoption(id);
+            return None;
+        }
+        let cgroup = self.remembered_cgroup(id, &remembered);
+        let runs = same_boot && still_runs(&cgroup, remembered.main);
         let (state, reason) = match remembered.state {
             state if !state.is_live() => (state, remembered.reason),
             _ if !runs && !same_boot => (
@@ -175,6 +190,10 @@ impl Service {
             state => (state, remembered.reason),
         };
         let changed = state != remembered.state;
+        let mut outside = remembered.outside;
+        if changed && !state.is_live() {
+            outside.note_end(remembered.state);
+        }
         Some(Generation {
             id,
             name: remembered.name,
@@ -206,8 +225,28 @@ impl Service {
             not_frozen: None,
             keep: remembered.keep,
             cut_list: Vec::new(),
+            outside,
         })
     }
+
+    fn remembered_cgroup(&self, id: GenerationId, remembered: &Remembered) -> Cgroup {
+        match (remembered.outside.origin, &remembered.outside.cgroup) {
+            (Origin::Adopted, Some(path)) => Cgroup::foreign(path.clone()),
+            (_, Some(path)) => Cgroup::at(path.clone()),
+            (_, None) => self.generation_cgroup(id, &remembered.name),
+        }
+    }
+}
+
+/// Whether the generation in this cgroup lives. In somebody else's cgroup another server may run
+/// by now.
+fn still_runs(cgroup: &Cgroup, main: Option<(u32, u64)>) -> bool {
+    let main_runs = || main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+    cgroup.is_populated() && (!cgroup.is_foreign() || main_runs())
+}
+
+fn holds_any(keeper: &Keeper) -> bool {
+    keeper.list().is_ok_and(|held| !held.is_empty())
 }
 
 /// Whether the parking listeners belong to another user than the configured one.
@@ -239,38 +278,4 @@ fn give_up_groups(
     }
     pins.remove()?;
     Ok(())
-}
-
-/// Refuses an address somebody outside hotlb listens on: sharing it would take that server's
-/// clients.
-fn refuse_if_held(address: SocketAddr, own: &Cgroup) -> Result<(), OpenError> {
-    let ours = own.ids();
-    let foreign = sock_diag::waiting(Protocol::Tcp)?
-        .into_iter()
-        .find(|w| overlaps(w.address, address) && !w.cgroup.is_some_and(|id| ours.contains(&id)));
-    let Some(foreign) = foreign else {
-        return Ok(());
-    };
-    let holder = process::socket_holders(process::all_pids())
-        .remove(&foreign.inode)
-        .map_or_else(
-            || "a process that cannot be seen from here".to_owned(),
-            |holder| format!("{} (pid {})", process::name(holder.pid), holder.pid),
-        );
-    Err(OpenError::PortHeld {
-        address,
-        holder: format!(
-            "{holder}, listening on {} as user {} (uid {})",
-            foreign.address,
-            users::user_name(foreign.uid),
-            foreign.uid
-        ),
-    })
-}
-
-/// Whether a listener at `other` gets some of what is sent to `address`.
-fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
-    let same_family = other.is_ipv4() == address.is_ipv4();
-    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
-    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
 }

@@ -101,7 +101,10 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            if books.ending || self.keeper().is_alive() && books.keeper_error.is_none() {
+            if books.ending
+                || books.awaits_adopt
+                || self.keeper().is_alive() && books.keeper_error.is_none()
+            {
                 return;
             }
         }
@@ -142,6 +145,7 @@ impl Service {
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
         self.keep_again().await;
+        self.adopt_again().await;
         self.settle_politeness().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;

@@ -39,6 +39,13 @@ impl Peer {
             .is_some_and(|uid| uid == 0 || uid == users::effective_uid())
     }
 
+    /// Its process, if it is root's: one that becomes a server sets its user by itself.
+    pub(super) fn root_process(self) -> Option<u32> {
+        self.pid
+            .filter(|_| self.is_root())
+            .and_then(|pid| u32::try_from(pid).ok())
+    }
+
     /// Who asks, for the history.
     pub(super) fn who(self) -> Who {
         Who {

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     agent::{Reporter, Service, VerbError},
     api::wire::{
-        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, RolloutOptions, Status,
-        StopRequest, UpgradeRequest, VERSION, VERSION_HEADER,
+        AdoptRequest, DeployRequest, Done, ExecRequest, Failure, PromoteRequest, RollbackRequest,
+        RolloutOptions, Status, StopRequest, UpgradeRequest, VERSION, VERSION_HEADER,
     },
 };
 
@@ -32,6 +32,8 @@ type Shared = State<Arc<Control>>;
 pub(super) fn router(control: Arc<Control>) -> Router {
     let verbs = Router::new()
         .route("/v1/services/{service}/deploy", post(deploy))
+        .route("/v1/services/{service}/exec", post(exec))
+        .route("/v1/services/{service}/adopt", post(adopt))
         .route("/v1/services/{service}/promote", post(promote))
         .route("/v1/services/{service}/upgrade", post(upgrade))
         .route("/v1/services/{service}/rollback", post(rollback))
@@ -68,6 +70,47 @@ async fn deploy(
 ) -> Response {
     on_service(&control, &service, |service, reporter| async move {
         service.deploy(request, &reporter).await
+    })
+}
+
+async fn exec(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    Asked(request): Asked<ExecRequest>,
+) -> Response {
+    let Some(pid) = peer.root_process() else {
+        let failed = Failure {
+            code: "not_permitted".to_owned(),
+            message: format!(
+                "{} cannot become a generation: hotlb exec must be root, and sets the service's \
+                 user by itself (no User= in the unit)",
+                peer.describe()
+            ),
+            exit: 4,
+        };
+        return failure(StatusCode::FORBIDDEN, failed);
+    };
+    let service = match control.agent.service(&service) {
+        Ok(service) => service,
+        Err(error) => return failure(StatusCode::NOT_FOUND, verb_failure(&error)),
+    };
+    match service.exec(request, pid).await {
+        Ok(spec) => Json(spec).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, pid, "refused or failed");
+            failure(StatusCode::CONFLICT, verb_failure(&error))
+        }
+    }
+}
+
+async fn adopt(
+    State(control): Shared,
+    Path(service): Path<String>,
+    Asked(request): Asked<AdoptRequest>,
+) -> Response {
+    on_service(&control, &service, |service, reporter| async move {
+        service.adopt(request, &reporter).await
     })
 }
 

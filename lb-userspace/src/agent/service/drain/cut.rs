@@ -32,7 +32,7 @@ impl Service {
         let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
             return Vec::new();
         };
-        let ports: Vec<u16> = self.config.listen.iter().map(|a| a.port()).collect();
+        let ports = self.ports();
         let moved = self.path.connections(Some(id)).moved_in > 0;
         let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, moved));
         let found = match found.await {

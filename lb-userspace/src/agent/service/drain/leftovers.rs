@@ -8,7 +8,6 @@ use super::{super::Service, DrainStep};
 use crate::{
     clock::Deadline,
     config::Leftovers,
-    generation::life,
     rollout::recipe::{self, Recipe},
     sys::{cgroup::Cgroup, process},
 };
@@ -56,8 +55,8 @@ impl Service {
         cgroup: &Cgroup,
         deadline: Deadline,
     ) -> Option<u64> {
-        let emptied = life::emptied(cgroup);
-        if tokio::time::timeout_at(deadline.instant(), emptied)
+        let gone = self.gone(id, cgroup);
+        if tokio::time::timeout_at(deadline.instant(), gone)
             .await
             .is_ok()
         {
@@ -67,22 +66,19 @@ impl Service {
         if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.ending {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
-            let _unwatched = life::emptied(cgroup).await;
+            let _unwatched = self.gone(id, cgroup).await;
             return None;
         }
         if let Some(later) = self.long_lived_deadline(id).await {
             cut += self.cut(id, true).await;
             self.enter_step(id, DrainStep::LongLived).await;
-            let emptied = life::emptied(cgroup);
-            if tokio::time::timeout_at(later.instant(), emptied)
-                .await
-                .is_ok()
-            {
+            let gone = self.gone(id, cgroup);
+            if tokio::time::timeout_at(later.instant(), gone).await.is_ok() {
                 return Some(cut);
             }
         }
         cut += self.cut(id, false).await;
-        self.kill(cgroup).await;
+        self.kill(id, cgroup).await;
         Some(cut)
     }
 
@@ -102,18 +98,18 @@ impl Service {
     }
 
     /// Kills what is left, and waits until it is gone.
-    async fn kill(&self, cgroup: &Cgroup) {
+    async fn kill(&self, id: GenerationId, cgroup: &Cgroup) {
         // Servers that see their last connections end may end in order.
         if self.config.drain.leftovers == Leftovers::Close {
-            let ended = tokio::time::timeout(LAST, life::emptied(cgroup)).await;
+            let ended = tokio::time::timeout(LAST, self.gone(id, cgroup)).await;
             if ended.is_ok() {
                 return;
             }
         }
-        if let Err(error) = cgroup.kill() {
+        if let Err(error) = self.kill_rest(id, cgroup).await {
             tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
         }
-        let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;
+        let gone = tokio::time::timeout(GONE, self.gone(id, cgroup)).await;
         if gone.is_err() {
             tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
         }

@@ -33,6 +33,7 @@ impl Service {
         who: Who,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        self.refuse_while_held().await?;
         if let Some(done) = self.call_off(&request, &who).await? {
             return Ok(done);
         }

@@ -41,6 +41,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.refuse_while_held().await?;
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
@@ -65,6 +66,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.take_port().await?;
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
