@@ -8,13 +8,14 @@ use hotlb::{
         client::{Client, ClientError},
         wire::Failure,
     },
-    cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
+    cli::{self, AgentArgs, AgentCommand, Cli, Command, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{keeper, shim},
     relay,
     sys::users::Identity,
+    takeover::{self, NotTakenOver, Origin},
     telemetry::log,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -63,12 +64,17 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     let result = match command {
         Command::Agent(args) => {
             printer.clear();
+            if let Some(AgentCommand::Upgrade(args)) = &args.command {
+                let client = Client::new(&places.socket());
+                let upgraded = runtime.block_on(cli::upgrade_agent(args, &client, &printer));
+                return ended(upgraded.map_err(Failed::Client), output);
+            }
             log::start(args.log_json, "info");
             let mut places = places;
             if let Some(config) = &args.config {
                 places.config.clone_from(config);
             }
-            runtime.block_on(agent(places))
+            runtime.block_on(agent(args, places))
         }
         Command::Run(args) => {
             log::start(false, "warn");
@@ -83,6 +89,10 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     };
     printer.clear();
     // Tasks that wait for generations must not hold up the end.
+    ended(result, output)
+}
+
+fn ended(result: Result<(), Failed>, output: OutputFormat) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,10 +103,17 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     }
 }
 
-/// The agent, until a signal or `down`.
-async fn agent(places: Places) -> Result<(), Failed> {
-    let config = Config::read(&places.config).map_err(Failed::Config)?;
-    let mut daemon = Daemon::start(places, config.agent, config.services).await?;
+/// The agent, until a signal, `down` or a successor.
+async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
+    let origin = Origin::of_this_process(args.log_json);
+    let mut daemon = if args.take_over {
+        takeover::take_over(origin)
+            .await
+            .map_err(Failed::TakeOver)?
+    } else {
+        let config = Config::read(&places.config).map_err(Failed::Config)?;
+        Daemon::start(places, config.agent, config.services, Some(origin)).await?
+    };
     daemon.ended().await?;
     Ok(())
 }
@@ -109,7 +126,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         operators: Vec::new(),
     };
     let client = Client::new(&places.socket());
-    let mut daemon = Daemon::start(places, config, vec![service]).await?;
+    let mut daemon = Daemon::start(places, config, vec![service], None).await?;
     let agent = Arc::clone(daemon.agent());
     let first = cli::DeployArgs::of(args.command.clone());
     let serving = async {
@@ -151,6 +168,7 @@ fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
 enum Failed {
     Config(ConfigError),
     Daemon(DaemonError),
+    TakeOver(NotTakenOver),
     Client(ClientError),
 }
 
@@ -169,6 +187,11 @@ impl Failed {
                 exit: 78,
             },
             Self::Daemon(error) => Failure {
+                code: "agent".to_owned(),
+                message: error.to_string(),
+                exit: error.exit(),
+            },
+            Self::TakeOver(error) => Failure {
                 code: "agent".to_owned(),
                 message: error.to_string(),
                 exit: error.exit(),

@@ -11,6 +11,7 @@ use crate::{
     rollout::{GenerationState, Unpromotable},
     store::LedgerError,
     sys::{mounts::MountError, sock_diag::DumpError},
+    takeover::UpgradeError,
 };
 
 /// Why an agent did not start. Nothing was changed that was not there before.
@@ -81,6 +82,12 @@ pub enum OpenError {
          end them with the old configuration (hotlb down)"
     )]
     GroupsChanged,
+    /// The addresses, or their owner, changed under a running agent.
+    #[error(
+        "its addresses or its user changed, and what runs is handed over as it is; restore `listen` \
+         and `user`, or restart the agent once no generation runs"
+    )]
+    GroupsDiffer,
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -110,7 +117,10 @@ impl StartError {
             Self::NotPermitted(_) => 4,
             Self::Config(_)
             | Self::Service {
-                source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+                source:
+                    OpenError::GroupsChanged
+                    | OpenError::GroupsDiffer
+                    | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
             Self::Locked { .. }
@@ -216,6 +226,9 @@ pub enum VerbError {
     /// The list of sockets.
     #[error(transparent)]
     Sockets(#[from] DumpError),
+    /// The agent was not upgraded.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// Anything else the system said.
     #[error("{doing}: {source}")]
     System {
@@ -278,6 +291,7 @@ impl VerbError {
             Self::GoingDown => "going_down",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
+            Self::Upgrade(error) => error.code(),
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }
@@ -295,6 +309,7 @@ impl VerbError {
             | Self::ActiveStop(_)
             | Self::GoingDown
             | Self::NothingBefore(_) => 6,
+            Self::Upgrade(error) => error.exit(),
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => 7,
         }
     }

@@ -1,9 +1,11 @@
 //! The agent: owns the services, and does what the API asks of them.
 
+mod custody;
 mod error;
 mod service;
 mod start;
 
+pub use custody::Custody;
 pub use error::{OpenError, StartError, VerbError};
-pub use service::{Reporter, Service};
-pub use start::{Agent, GROUP, Host, ONLY};
+pub use service::{Fulfilled, Reporter, Service};
+pub use start::{Agent, GROUP, Host, LOCKS, ONLY};

@@ -13,6 +13,12 @@ use thiserror::Error;
 
 use crate::{datapath::ConnectionCounts, rollout::GenerationState};
 
+/// The version of the ledger's format. It grows when an earlier release would misread it.
+pub const LEDGER_VERSION: u32 = 1;
+
+/// The version of the journal's format; 0: there is none.
+pub const JOURNAL_VERSION: u32 = 0;
+
 /// The ledger cannot be read or written.
 #[derive(Debug, Error)]
 #[error("ledger {path}: {source}")]

@@ -2,4 +2,4 @@
 
 mod ledger;
 
-pub use ledger::{Ledger, LedgerError, Remembered};
+pub use ledger::{JOURNAL_VERSION, LEDGER_VERSION, Ledger, LedgerError, Remembered};

@@ -1,6 +1,6 @@
 //! Metrics in `OpenMetrics` text, computed at the scrape from the same values `status` shows.
 
-use std::{io, sync::Arc};
+use std::{future::Future, io, sync::Arc};
 
 use axum::{
     Router,
@@ -23,12 +23,18 @@ use crate::{
     rollout::GenerationState,
 };
 
-/// Serves `/metrics` on `socket` until the task is ended.
-pub async fn serve(agent: Arc<Agent>, socket: TcpListener) -> io::Result<()> {
+/// Serves `/metrics` on `socket` until `closing` returns and the last scrape is answered.
+pub async fn serve(
+    agent: Arc<Agent>,
+    socket: TcpListener,
+    closing: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(agent);
-    axum::serve(socket, router).await
+    axum::serve(socket, router)
+        .with_graceful_shutdown(closing)
+        .await
 }
 
 async fn metrics(State(agent): State<Arc<Agent>>) -> Response {

@@ -7,21 +7,27 @@
 
 mod books;
 mod candidate;
+mod custody;
 mod deploy;
 mod drain;
 mod open;
 mod park;
+mod preflight;
 mod promote;
 mod report;
 mod status;
 mod stop;
 mod watch;
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch as channel};
 
-pub use report::Reporter;
+pub use custody::Held;
+pub use report::{Fulfilled, Reporter};
 
 use books::Books;
 
@@ -42,7 +48,9 @@ pub struct Service {
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
-    books: Mutex<Books>,
+    books: Arc<Mutex<Books>>,
+    /// True while nobody may look after it; `look_after` waits for it and ends.
+    halted: channel::Sender<bool>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

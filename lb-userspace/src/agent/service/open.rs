@@ -3,12 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Notify, watch};
 
-use super::{
-    OpenError, Service,
-    books::{Books, Generation},
-};
+use super::{OpenError, Service, books::Generation};
 use crate::{
     config::{Places, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
@@ -40,14 +37,7 @@ impl Service {
         for &address in &config.listen {
             refuse_if_held(address, &cgroup)?;
         }
-        let declared = Declared {
-            addresses: config.listen.clone(),
-            uid: config.identity.uid,
-            undeclared: match config.undeclared {
-                Undeclared::Refuse => UNDECLARED_REFUSE,
-                Undeclared::Rewrite => UNDECLARED_REWRITE,
-            },
-        };
+        let declared = declared(&config);
         let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
@@ -59,7 +49,8 @@ impl Service {
         let ledger = Ledger::read(&places.ledger(&config.name))?;
         tracing::info!(service = config.name, found, kept, "service opened");
         let service = Arc::new(Self {
-            books: Mutex::new(Books::default()),
+            books: Arc::default(),
+            halted: watch::Sender::new(false),
             changed: Notify::new(),
             config,
             places,
@@ -181,8 +172,20 @@ impl Service {
     }
 }
 
+/// What `join` must know of the service.
+pub(super) fn declared(config: &ServiceConfig) -> Declared {
+    Declared {
+        addresses: config.listen.clone(),
+        uid: config.identity.uid,
+        undeclared: match config.undeclared {
+            Undeclared::Refuse => UNDECLARED_REFUSE,
+            Undeclared::Rewrite => UNDECLARED_REWRITE,
+        },
+    }
+}
+
 /// Whether the parking listeners belong to another user than the configured one.
-fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
+pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
     Keeper::find(&places.keeper(&config.name))
         .and_then(|keeper| keeper.list())
         .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))

@@ -234,6 +234,11 @@ impl Service {
         let limit = policy.signal_after + policy.deadline + SLACK;
         let mut pace = Pace::until(Deadline::after(limit));
         let former_name = self.books.lock().await.name_of(former);
+        reporter.only_waits(&Done {
+            message: format!("{name} is active, {former_name} is still draining"),
+            former: Some(former_name.clone()),
+            ..done.clone()
+        });
         let drained = loop {
             if let Some(outcome) = self.drain_outcome(former).await {
                 break Some(outcome);

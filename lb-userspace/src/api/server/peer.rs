@@ -28,9 +28,14 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 impl Peer {
     /// Whether it may operate.
     pub(super) fn may_operate(self, control: &Control) -> bool {
-        self.uid.is_some_and(|uid| {
-            uid == 0 || uid == users::effective_uid() || control.operators.contains(&uid)
-        })
+        let operators = &control.operators;
+        self.is_the_agents_own() || self.uid.is_some_and(|uid| operators.contains(&uid))
+    }
+
+    /// Whether it is root, or the agent's own user.
+    pub(super) fn is_the_agents_own(self) -> bool {
+        self.uid
+            .is_some_and(|uid| uid == 0 || uid == users::effective_uid())
     }
 
     /// Its name for the log.

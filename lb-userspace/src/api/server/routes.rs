@@ -15,14 +15,14 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Control,
-    answer::{failure, stream, verb_failure},
+    answer::{failure, stream, stream_ungated, verb_failure},
     peer::Peer,
 };
 use crate::{
     agent::{Reporter, Service, VerbError},
     api::wire::{
-        DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest, VERSION,
-        VERSION_HEADER,
+        DeployRequest, Done, Failure, GenerationRequest, Status, StopRequest, UpgradeRequest,
+        VERSION, VERSION_HEADER,
     },
 };
 
@@ -34,6 +34,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/services/{service}/promote", post(promote))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/stop", post(stop))
+        .route("/v1/agent/upgrade", post(upgrade))
         .route("/v1/down", post(down))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&control),
@@ -62,9 +63,10 @@ async fn deploy(
     Path(service): Path<String>,
     Asked(request): Asked<DeployRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.deploy(request, &reporter).await
-    })
+    };
+    on_service(&control, &service, "deploy", verb).await
 }
 
 async fn promote(
@@ -72,15 +74,17 @@ async fn promote(
     Path(service): Path<String>,
     Asked(request): Asked<GenerationRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.promote(&request.generation, &reporter).await
-    })
+    };
+    on_service(&control, &service, "promote", verb).await
 }
 
 async fn rollback(State(control): Shared, Path(service): Path<String>) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.rollback(&reporter).await
-    })
+    };
+    on_service(&control, &service, "rollback", verb).await
 }
 
 async fn stop(
@@ -88,15 +92,17 @@ async fn stop(
     Path(service): Path<String>,
     Asked(request): Asked<StopRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service
             .stop(&request.generation, request.park, &reporter)
             .await
-    })
+    };
+    on_service(&control, &service, "stop", verb).await
 }
 
 async fn down(State(control): Shared) -> Response {
-    stream(|reporter| async move {
+    let gate = Arc::clone(&control.gate);
+    stream(&gate, "down", |reporter| async move {
         reporter.step("ending all generations");
         control.agent.down().await?;
         control.ended.send_replace(true);
@@ -107,17 +113,42 @@ async fn down(State(control): Shared) -> Response {
     })
 }
 
+async fn upgrade(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(request): Asked<UpgradeRequest>,
+) -> Response {
+    if !peer.is_the_agents_own() && (request.binary.is_some() || request.config.is_some()) {
+        // An agent runs as root: whoever chooses its program or configuration is root.
+        return not_permitted(format!(
+            "{} may upgrade the agent to the program at its usual path, not name another program or \
+             configuration; use sudo",
+            peer.describe()
+        ));
+    }
+    stream_ungated(|reporter| async move {
+        Ok(control
+            .upgrades
+            .ask(&control.gate, request, reporter)
+            .await?)
+    })
+}
+
 /// Runs a verb on the service of this name.
-fn on_service<F>(
+async fn on_service<F>(
     control: &Control,
     name: &str,
+    what: &str,
     verb: impl FnOnce(Arc<Service>, Reporter) -> F,
 ) -> Response
 where
     F: Future<Output = Result<Done, VerbError>> + Send + 'static,
 {
-    match control.agent.service(name) {
-        Ok(service) => stream(|reporter| verb(Arc::clone(service), reporter)),
+    match control.agent.service(name).await {
+        Ok(service) => {
+            let what = format!("{what} on service {}", service.name());
+            stream(&control.gate, &what, |reporter| verb(service, reporter))
+        }
         Err(error) => failure(StatusCode::NOT_FOUND, verb_failure(&error)),
     }
 }
@@ -157,11 +188,15 @@ async fn may_operate(
         return next.run(request).await;
     }
     tracing::warn!(who, what, "not permitted");
+    not_permitted(format!(
+        "{who} may look but not operate; use sudo, or add the user to [agent] operators"
+    ))
+}
+
+fn not_permitted(message: String) -> Response {
     let failed = Failure {
         code: "not_permitted".to_owned(),
-        message: format!(
-            "{who} may look but not operate; use sudo, or add the user to [agent] operators"
-        ),
+        message,
         exit: 4,
     };
     failure(StatusCode::FORBIDDEN, failed)
