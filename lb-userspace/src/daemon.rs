@@ -190,6 +190,10 @@ impl Daemon {
             // Whoever asked for it is told before the process ends.
             self.api.close();
             self.api.finish(LAST_WORDS).await;
+            if let Some((_, metrics)) = &mut self.metrics {
+                metrics.close();
+                metrics.finish(LAST_WORDS).await;
+            }
         }
         tracing::info!(?end, "agent ends");
         Ok(end)
@@ -204,8 +208,8 @@ impl Daemon {
             let former = Former {
                 agent: &self.agent,
                 origin,
-                api: &mut self.api,
-                metrics: self.metrics.as_mut().map(|(at, door)| (*at, door)),
+                api: &self.api,
+                metrics: self.metrics.as_ref().map(|(at, door)| (*at, door)),
             };
             let outcome = former.hand_over(&order).await;
             let is_replaced = outcome.is_ok();
@@ -241,31 +245,21 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<OwnedFd, StartError> {
 }
 
 fn api_door(control: &Arc<Control>, socket: OwnedFd) -> io::Result<Door> {
-    let control = Arc::clone(control);
-    Door::new(socket, move |socket, closing| {
-        let socket = StdUnixListener::from(socket);
-        socket.set_nonblocking(true)?;
-        let socket = UnixListener::from_std(socket)?;
-        Ok(Box::pin(server::serve(
-            Arc::clone(&control),
-            socket,
-            closing,
-        )))
-    })
+    let listener = StdUnixListener::from(socket.try_clone()?);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    Ok(Door::new(socket, listener, |doorway, closing| {
+        server::serve(Arc::clone(control), doorway, closing)
+    }))
 }
 
 fn metrics_door(agent: &Arc<Agent>, socket: OwnedFd) -> io::Result<Door> {
-    let agent = Arc::clone(agent);
-    Door::new(socket, move |socket, closing| {
-        let socket = std::net::TcpListener::from(socket);
-        socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(socket)?;
-        Ok(Box::pin(metrics::serve(
-            Arc::clone(&agent),
-            socket,
-            closing,
-        )))
-    })
+    let listener = std::net::TcpListener::from(socket.try_clone()?);
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    Ok(Door::new(socket, listener, |doorway, closing| {
+        metrics::serve(Arc::clone(agent), doorway, closing)
+    }))
 }
 
 /// The users of these names.

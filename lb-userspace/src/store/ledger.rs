@@ -75,6 +75,9 @@ pub struct Remembered {
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,
+    /// Whether it was sent the signal to end.
+    #[serde(default)]
+    pub told: bool,
 }
 
 impl Ledger {

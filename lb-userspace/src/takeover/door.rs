@@ -1,8 +1,7 @@
-//! A listening socket that can stop taking connections without refusing any: they wait in its
-//! queue for whoever takes them next, in this process or in another one.
+//! A listening socket that can stop taking connections without refusing or ending any: they wait
+//! in its queue for whoever takes them next, in this process or in another one.
 
 use std::{
-    fmt,
     future::Future,
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -10,46 +9,58 @@ use std::{
     time::Duration,
 };
 
+use axum::serve::Listener;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Serve = Box<dyn Fn(OwnedFd, Closing) -> io::Result<Serving> + Send + Sync>;
+/// Returns when idle connections are to be ended.
+pub(crate) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A listening socket and who serves it.
+#[derive(Debug)]
 pub(crate) struct Door {
     socket: OwnedFd,
-    serve: Serve,
-    /// Closes it; nobody is there while it is closed.
-    open: Option<watch::Sender<bool>>,
-    /// Those who take connections, or answer their last ones.
-    serving: Vec<JoinHandle<io::Result<()>>>,
+    /// Whether connections are taken; the doorway waits for it.
+    is_open: watch::Sender<bool>,
+    /// Whether idle connections are to be ended; who serves waits for it.
+    is_over: watch::Sender<bool>,
+    serving: JoinHandle<io::Result<()>>,
 }
 
-impl fmt::Debug for Door {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door")
-            .field("socket", &self.socket)
-            .field("open", &self.open.is_some())
-            .finish_non_exhaustive()
-    }
+/// A listener whose connections come while the door is open.
+#[derive(Debug)]
+pub struct Doorway<L> {
+    listener: L,
+    is_open: watch::Receiver<bool>,
 }
 
 impl Door {
-    /// Opens the door: `serve` gets a copy of `socket`, and ends once the second argument returns
-    /// and the last connection is answered.
-    pub(crate) fn new(
+    /// Opens the door: `serve` has the connections of `listener`, of which `socket` is a copy,
+    /// until the second argument returns and the last one is answered.
+    pub(crate) fn new<L, F>(
         socket: OwnedFd,
-        serve: impl Fn(OwnedFd, Closing) -> io::Result<Serving> + Send + Sync + 'static,
-    ) -> io::Result<Self> {
-        let mut door = Self {
-            socket,
-            serve: Box::new(serve),
-            open: None,
-            serving: Vec::new(),
+        listener: L,
+        serve: impl FnOnce(Doorway<L>, Closing) -> F,
+    ) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let is_open = watch::Sender::new(true);
+        let is_over = watch::Sender::new(false);
+        let doorway = Doorway {
+            listener,
+            is_open: is_open.subscribe(),
         };
-        door.open()?;
-        Ok(door)
+        let mut over = is_over.subscribe();
+        let closing = async move {
+            // Also when the door itself is gone.
+            drop(over.wait_for(|over| *over).await);
+        };
+        Self {
+            socket,
+            is_open,
+            is_over,
+            serving: tokio::spawn(serve(doorway, Box::pin(closing))),
+        }
     }
 
     /// The listening socket.
@@ -57,35 +68,44 @@ impl Door {
         self.socket.as_fd()
     }
 
-    /// Takes connections (again).
-    pub(crate) fn open(&mut self) -> io::Result<()> {
-        if self.open.is_some() {
-            return Ok(());
-        }
-        let (close, mut closed) = watch::channel(false);
-        let closing = async move {
-            // Also when the door itself is gone.
-            let _closed = closed.wait_for(|closed| *closed).await;
-        };
-        let serving = (self.serve)(self.socket.try_clone()?, Box::pin(closing))?;
-        self.serving.retain(|serving| !serving.is_finished());
-        self.serving.push(tokio::spawn(serving));
-        self.open = Some(close);
-        Ok(())
+    /// Takes connections again.
+    pub(crate) fn open(&self) {
+        self.is_open.send_replace(true);
     }
 
-    /// Takes no more connections; those it has are answered.
-    pub(crate) fn close(&mut self) {
-        if let Some(close) = self.open.take() {
-            close.send_replace(true);
-        }
+    /// Takes no more connections. Those it has are served as before.
+    pub(crate) fn close(&self) {
+        self.is_open.send_replace(false);
     }
 
-    /// Waits until every connection is answered, or `limit` is over.
+    /// Ends idle connections and waits until the others are answered, or `limit` is over.
     pub(crate) async fn finish(&mut self, limit: Duration) {
-        let serving = futures_util::future::join_all(self.serving.drain(..));
-        if timeout(limit, serving).await.is_err() {
+        self.is_over.send_replace(true);
+        if timeout(limit, &mut self.serving).await.is_err() {
             tracing::warn!("somebody does not read their answer");
         }
+    }
+}
+
+impl<L: Listener> Listener for Doorway<L> {
+    type Io = L::Io;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            if self.is_open.wait_for(|open| *open).await.is_err() {
+                return std::future::pending().await; // the door is gone
+            }
+            tokio::select! {
+                biased;
+                // Closed, or gone: the loop finds out.
+                _closed = self.is_open.wait_for(|open| !*open) => {}
+                accepted = self.listener.accept() => return accepted,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }

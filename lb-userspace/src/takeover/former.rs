@@ -26,15 +26,15 @@ pub(crate) struct Former<'a> {
     /// How it was started.
     pub(crate) origin: &'a Origin,
     /// Where its API is served.
-    pub(crate) api: &'a mut Door,
+    pub(crate) api: &'a Door,
     /// Where its metrics are.
-    pub(crate) metrics: Option<(SocketAddr, &'a mut Door)>,
+    pub(crate) metrics: Option<(SocketAddr, &'a Door)>,
 }
 
 impl Former<'_> {
     /// Hands everything over to a successor. On success this process has nothing left to do; on
     /// failure it is in charge as before.
-    pub(crate) async fn hand_over(mut self, order: &Order) -> Result<Done, UpgradeError> {
+    pub(crate) async fn hand_over(self, order: &Order) -> Result<Done, UpgradeError> {
         let program = order.request.binary.clone();
         let program = program.unwrap_or_else(|| self.origin.program.clone());
         order
@@ -56,11 +56,7 @@ impl Former<'_> {
         result
     }
 
-    async fn with(
-        &mut self,
-        successor: &mut Successor,
-        order: &Order,
-    ) -> Result<Done, UpgradeError> {
+    async fn with(&self, successor: &mut Successor, order: &Order) -> Result<Done, UpgradeError> {
         let hello = self.greet(successor, order).await?;
         fits(successor, &hello)?;
         Step::FormerCompared.done();
@@ -151,19 +147,17 @@ impl Former<'_> {
         supervisor::ready();
     }
 
-    fn close_doors(&mut self) {
+    fn close_doors(&self) {
         self.api.close();
-        if let Some((_, door)) = &mut self.metrics {
+        if let Some((_, door)) = &self.metrics {
             door.close();
         }
     }
 
-    fn open_doors(&mut self) {
-        let metrics = self.metrics.as_mut().map(|(_, door)| &mut **door);
-        for door in std::iter::once(&mut *self.api).chain(metrics) {
-            if let Err(error) = door.open() {
-                tracing::error!(%error, "a listening socket cannot be served again");
-            }
+    fn open_doors(&self) {
+        self.api.open();
+        if let Some((_, door)) = &self.metrics {
+            door.open();
         }
     }
 }
@@ -201,7 +195,7 @@ async fn taken(successor: &Successor, reporter: &Reporter) -> Result<(), Upgrade
 
 /// Compares what there is with what the successor can take over.
 fn fits(successor: &Successor, hello: &Hello) -> Result<(), UpgradeError> {
-    let messages = (hello.protocol != PROTOCOL).then(|| Unfit {
+    let messages = (hello.protocol != PROTOCOL).then_some(Unfit {
         what: "the hand-over itself",
         found: PROTOCOL,
         takes: Span(hello.protocol, hello.protocol),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The version of these messages.
-pub const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 1;
 
 /// What the agent in charge says.
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,13 +17,18 @@ mod successor;
 
 use std::time::Duration;
 
-pub(crate) use self::{door::Door, former::Former, order::Order};
 pub use self::{
+    door::Doorway,
     drill::{DRILL, Step},
     error::UpgradeError,
     order::Upgrades,
     program::Origin,
     successor::{NotTakenOver, take_over},
+};
+pub(crate) use self::{
+    door::{Closing, Door},
+    former::Former,
+    order::Order,
 };
 
 /// Longest time for one step of the other side.

@@ -19,7 +19,7 @@ pub struct Upgrades(Option<mpsc::Sender<Order>>);
 
 /// An upgrade that was asked for.
 #[derive(Debug)]
-pub struct Order {
+pub(crate) struct Order {
     pub(super) request: UpgradeRequest,
     pub(super) reporter: Reporter,
     pub(super) upgrading: Upgrading,

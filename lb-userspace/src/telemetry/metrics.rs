@@ -1,6 +1,6 @@
 //! Metrics in `OpenMetrics` text, computed at the scrape from the same values `status` shows.
 
-use std::{future::Future, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     Router,
@@ -21,18 +21,19 @@ use crate::{
     agent::Agent,
     api::wire::{GenerationStatus, ServiceStatus, Status},
     rollout::GenerationState,
+    takeover::{Closing, Doorway},
 };
 
-/// Serves `/metrics` on `socket` until `closing` returns and the last scrape is answered.
-pub async fn serve(
+/// Serves `/metrics` through `doorway` until `closing` returns and the last scrape is answered.
+pub(crate) async fn serve(
     agent: Arc<Agent>,
-    socket: TcpListener,
-    closing: impl Future<Output = ()> + Send + 'static,
+    doorway: Doorway<TcpListener>,
+    closing: Closing,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(agent);
-    axum::serve(socket, router)
+    axum::serve(doorway, router)
         .with_graceful_shutdown(closing)
         .await
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use lb_common::GenerationId;
@@ -54,6 +55,8 @@ pub(super) struct Generation {
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
     pub(super) being_ended: bool,
+    /// Whether it was sent its signal: a second one would have many servers quit at once.
+    pub(super) told: bool,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
@@ -79,6 +82,11 @@ impl Generation {
         self.state = state;
         self.reason = reason;
         self.since = clock::unix_seconds();
+    }
+
+    /// How long it has been in its state.
+    pub(super) fn in_state_for(&self) -> Duration {
+        Duration::from_secs(clock::unix_seconds().saturating_sub(self.since))
     }
 
     /// Stops draining it.
@@ -225,5 +233,6 @@ fn remember(generation: &Generation) -> Remembered {
         counted: generation.counted,
         was_ready: generation.was_ready,
         unseated: generation.unseated,
+        told: generation.told,
     }
 }

@@ -9,23 +9,23 @@ use super::{Service, books::Books};
 /// The books of a service, locked. Whatever any task of this process would do to the service
 /// waits until this is dropped.
 #[derive(Debug)]
-pub struct Held(OwnedMutexGuard<Books>);
+pub(in crate::agent) struct Held(OwnedMutexGuard<Books>);
 
 impl Held {
     /// Locks the books until this process ends.
-    pub fn for_ever(self) {
+    pub(in crate::agent) fn for_ever(self) {
         Box::leak(Box::new(self.0));
     }
 }
 
 impl Service {
     /// Has whoever looks after the service come to an end.
-    pub fn halt(&self) {
+    pub(in crate::agent) fn halt(&self) {
         self.halted.send_replace(true);
     }
 
     /// Lets somebody look after the service again.
-    pub fn resume(&self) {
+    pub(in crate::agent) fn resume(&self) {
         self.halted.send_replace(false);
     }
 
@@ -41,7 +41,7 @@ impl Service {
     /// # Errors
     ///
     /// When they cannot be written: nobody else would know what they say.
-    pub async fn hold(&self) -> Result<Held, String> {
+    pub(in crate::agent) async fn hold(&self) -> Result<Held, String> {
         let mut books = Arc::clone(&self.books).lock_owned().await;
         self.settle(&mut books);
         match &books.ledger_error {

@@ -1,6 +1,6 @@
 //! Drain: from "gets no new connection" to "has none left".
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
@@ -19,14 +19,20 @@ impl Service {
         if !generation.state.can_serve() {
             return; // it ended, or is being ended
         }
-        generation.enter(GenerationState::Draining, None);
+        // One that an earlier agent began to drain goes on where it was.
+        let mut limit = self.config.drain.signal_after;
+        if generation.state == GenerationState::Draining {
+            limit = limit.saturating_sub(generation.in_state_for());
+        } else {
+            generation.enter(GenerationState::Draining, None);
+        }
         let service = Arc::clone(self);
-        let task = tokio::spawn(async move { service.drained(id).await });
+        let task = tokio::spawn(async move { service.drained(id, limit).await });
         generation.drain = Some(task.abort_handle());
     }
 
-    async fn drained(self: &Arc<Self>, id: GenerationId) {
-        let mut quiet = Pace::until(Deadline::after(self.config.drain.signal_after));
+    async fn drained(self: &Arc<Self>, id: GenerationId, limit: Duration) {
+        let mut quiet = Pace::until(Deadline::after(limit));
         let is_empty = || self.path.live(Some(id)) == 0;
         while !is_empty() && self.look_again(&mut quiet).await {}
         let mut books = self.books.lock().await;

@@ -26,7 +26,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, watch as channel};
 
-pub use custody::Held;
+pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
 use books::Books;

@@ -164,6 +164,7 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
+            told: remembered.told,
             cut: None,
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),

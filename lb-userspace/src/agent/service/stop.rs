@@ -143,7 +143,7 @@ impl Service {
     /// Ends a generation and waits until it is gone: its signal to its first process, then
     /// SIGKILL to all of it at the deadline.
     pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
-        let (cgroup, main, signal) = {
+        let (cgroup, main, signal, told) = {
             let mut books = self.books.lock().await;
             let ending = self.begin_stop(&mut books, id);
             self.settle(&mut books);
@@ -164,15 +164,20 @@ impl Service {
                 generation.cgroup.clone(),
                 generation.main,
                 signal.unwrap_or_else(|| recipe::graceful_signal(program)),
+                generation.told.then(|| generation.in_state_for()),
             )
         };
-        let deadline = Deadline::after(self.config.drain.deadline);
+        let limit = self.config.drain.deadline;
+        // An earlier agent may have told it already.
+        let deadline = Deadline::after(limit.saturating_sub(told.unwrap_or_default()));
         let mut cut = None;
         if cgroup.is_populated() {
             match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
+                _ if told.is_some() => {}
                 Some((pid, _)) => send(pid, signal),
                 None => cgroup.signal(signal),
             }
+            self.was_told(id).await;
             let gone = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
             if gone.is_err() {
                 cut = Some(self.path.live(Some(id)));
@@ -198,6 +203,15 @@ impl Service {
             generation.enter(GenerationState::Stopped, reason);
         }
         self.settle(&mut books);
+    }
+
+    /// Writes down that a generation was sent its signal.
+    async fn was_told(&self, id: GenerationId) {
+        let mut books = self.books.lock().await;
+        if let Some(generation) = books.get_mut(id) {
+            generation.told = true;
+            self.settle(&mut books);
+        }
     }
 
     /// Ends everything the service has, and removes what it left on the host.

@@ -11,7 +11,7 @@ mod peer;
 mod routes;
 mod socket;
 
-use std::{collections::BTreeSet, future::Future, io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use tokio::{net::UnixListener, sync::watch};
 
@@ -19,7 +19,10 @@ pub use self::{
     gate::{Gate, Upgrading},
     socket::listen,
 };
-use crate::{agent::Agent, takeover::Upgrades};
+use crate::{
+    agent::Agent,
+    takeover::{Closing, Doorway, Upgrades},
+};
 
 /// What requests are answered from.
 #[derive(Debug)]
@@ -53,16 +56,16 @@ impl Control {
     }
 }
 
-/// Answers requests on `socket` until `closing` returns or `down` has ended everything, and the
+/// Answers requests that come through `doorway` until `closing` returns or `down` has ended everything, and the
 /// last answer is given.
-pub async fn serve(
+pub(crate) async fn serve(
     control: Arc<Control>,
-    socket: UnixListener,
-    closing: impl Future<Output = ()> + Send + 'static,
+    doorway: Doorway<UnixListener>,
+    closing: Closing,
 ) -> io::Result<()> {
     let router = routes::router(Arc::clone(&control));
     let service = router.into_make_service_with_connect_info::<peer::Peer>();
-    axum::serve(socket, service)
+    axum::serve(doorway, service)
         .with_graceful_shutdown(async move {
             tokio::select! {
                 () = control.ended() => {}

@@ -4,7 +4,7 @@ use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use tokio::net::UnixListener;
 
 use super::Control;
-use crate::sys::users;
+use crate::{sys::users, takeover::Doorway};
 
 /// The credentials the kernel gives for a connection (`SO_PEERCRED`): those of the process when
 /// it connected.
@@ -15,8 +15,8 @@ pub(super) struct Peer {
     pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Connected<IncomingStream<'_, Doorway<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Doorway<UnixListener>>) -> Self {
         let credentials = stream.io().peer_cred().ok();
         Self {
             uid: credentials.map(|peer| peer.uid()),
