@@ -171,14 +171,15 @@ enum Left {
 
 fn left(step: Step) -> Left {
     match step {
-        Step::FormerStarted | Step::FormerCompared | Step::FormerHeld => Left::Nobody,
+        Step::FormerStarted | Step::FormerCompared | Step::FormerHeld | Step::SuccessorAlone => {
+            Left::Nobody
+        }
         Step::FormerGave | Step::FormerHeard | Step::FormerLeft => Left::Successor,
         Step::SuccessorChecked
         | Step::SuccessorGreeted
         | Step::SuccessorReceived
         | Step::SuccessorOpened => Left::Former,
         Step::SuccessorReady => Left::FormerOrNobody,
-        Step::SuccessorAlone => Left::Nobody,
     }
 }
 

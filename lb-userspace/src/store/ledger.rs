@@ -75,9 +75,9 @@ pub struct Remembered {
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,
-    /// Whether it was sent the signal to end.
+    /// When it was sent the signal to end, in seconds since 1970.
     #[serde(default)]
-    pub told: bool,
+    pub told: Option<u64>,
 }
 
 impl Ledger {

@@ -55,8 +55,9 @@ pub(super) struct Generation {
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
     pub(super) being_ended: bool,
-    /// Whether it was sent its signal: a second one would have many servers quit at once.
-    pub(super) told: bool,
+    /// When it was sent its signal, in seconds since 1970: a second one would have many servers
+    /// quit at once.
+    pub(super) told: Option<u64>,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.

@@ -133,7 +133,7 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
-            told: false,
+            told: None,
             cut: None,
             was_ready: false,
             unseated: false,

@@ -11,7 +11,7 @@ use nix::{
 use super::{Pace, Service, VerbError, books::Books, report::Reporter};
 use crate::{
     api::wire::Done,
-    clock::Deadline,
+    clock::{self, Deadline},
     generation::life,
     rollout::{self, GenerationState, recipe},
     store::Ledger,
@@ -164,12 +164,13 @@ impl Service {
                 generation.cgroup.clone(),
                 generation.main,
                 signal.unwrap_or_else(|| recipe::graceful_signal(program)),
-                generation.told.then(|| generation.in_state_for()),
+                generation.told,
             )
         };
         let limit = self.config.drain.deadline;
         // An earlier agent may have told it already.
-        let deadline = Deadline::after(limit.saturating_sub(told.unwrap_or_default()));
+        let passed = told.map_or(0, |told| clock::unix_seconds().saturating_sub(told));
+        let deadline = Deadline::after(limit.saturating_sub(Duration::from_secs(passed)));
         let mut cut = None;
         if cgroup.is_populated() {
             match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
@@ -209,7 +210,7 @@ impl Service {
     async fn was_told(&self, id: GenerationId) {
         let mut books = self.books.lock().await;
         if let Some(generation) = books.get_mut(id) {
-            generation.told = true;
+            generation.told.get_or_insert_with(clock::unix_seconds);
             self.settle(&mut books);
         }
     }

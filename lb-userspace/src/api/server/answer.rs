@@ -53,7 +53,7 @@ where
     answer(said, verb)
 }
 
-/// As [`stream`], for the verb that closes the gate.
+/// As [`stream()`], for the verb that closes the gate.
 pub(super) fn stream_ungated<F>(verb: impl FnOnce(Reporter) -> F) -> Response
 where
     F: Future<Output = Result<Done, VerbError>> + Send + 'static,
