@@ -27,6 +27,7 @@ use hotlb_tests::{
     waiting::Waiting,
 };
 use nix::{
+    fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -203,9 +204,7 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
     for agent in host.agents()? {
         kill(agent, Signal::SIGKILL)?;
     }
-    wait::until_true("no agent runs", LIMIT, || {
-        host.agents().is_ok_and(|agents| agents.is_empty())
-    })?;
+    nobody_is_left(host)?;
     host.start_agent_with(&[(DRILL, step.name())])?;
     let former = one_agent(host)?;
     let before = host.web()?;
@@ -235,7 +234,10 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
                 died.expect_stderr(&["died", &agent.to_string(), "in charge now"])?;
             }
         }
-        _ => host.start_agent()?,
+        _ => {
+            nobody_is_left(host)?;
+            host.start_agent()?;
+        }
     }
     let agent = one_agent(host)?;
     let after = host.web()?;
@@ -246,6 +248,16 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
     host.promote(&next)?;
     load.wait_for("answers of the next", LIMIT, |outcome| {
         outcome.by(&next) > 50
+    })
+}
+
+/// Waits until the lock is free: a killed process is out of its namespace before its last thread has let go of its
+/// files.
+fn nobody_is_left(host: &Host) -> Result<()> {
+    let lock = host.socket().with_file_name("agent.lock");
+    wait::until_true("the lock is free", LIMIT, || {
+        fs::File::open(&lock)
+            .is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
     })
 }
 
