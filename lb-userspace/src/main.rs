@@ -8,13 +8,14 @@ use hotlb::{
         client::{Client, ClientError},
         wire::Failure,
     },
-    cli::{self, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
+    cli::{self, AgentArgs, AgentCommand, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{exec, hook, keeper, launch, shim},
     relay,
     sys::users::Identity,
+    takeover::{self, NotTakenOver, Origin},
     telemetry::log,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -69,12 +70,17 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     let result = match command {
         Command::Agent(args) => {
             printer.clear();
+            if let Some(AgentCommand::Upgrade(args)) = &args.command {
+                let client = Client::new(&places.socket());
+                let upgraded = runtime.block_on(cli::upgrade_agent(args, &client, &printer));
+                return ended(upgraded.map_err(Failed::Client), output);
+            }
             log::start(args.log_json, "info");
             let mut places = places;
             if let Some(config) = &args.config {
                 places.config.clone_from(config);
             }
-            runtime.block_on(agent(places))
+            runtime.block_on(agent(args, places))
         }
         Command::Run(args) => {
             log::start(false, "warn");
@@ -89,6 +95,10 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     };
     printer.clear();
     // Tasks that wait for generations must not hold up the end.
+    ended(result, output)
+}
+
+fn ended(result: Result<(), Failed>, output: OutputFormat) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -133,10 +143,17 @@ fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
     }
 }
 
-/// The agent, until a signal or `down`.
-async fn agent(places: Places) -> Result<(), Failed> {
-    let config = Config::read(&places.config).map_err(Failed::Config)?;
-    let mut daemon = Daemon::start(places, config.agent, config.services).await?;
+/// The agent, until a signal, `down` or a successor.
+async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
+    let origin = Origin::of_this_process(args.log_json);
+    let mut daemon = if args.take_over {
+        takeover::take_over(origin)
+            .await
+            .map_err(Failed::TakeOver)?
+    } else {
+        let config = Config::read(&places.config).map_err(Failed::Config)?;
+        Daemon::start(places, config.agent, config.services, Some(origin)).await?
+    };
     daemon.ended().await?;
     Ok(())
 }
@@ -149,7 +166,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         ..AgentConfig::default()
     };
     let client = Client::new(&places.socket());
-    let mut daemon = Daemon::start(places, config, vec![service]).await?;
+    let mut daemon = Daemon::start(places, config, vec![service], None).await?;
     let agent = Arc::clone(daemon.agent());
     let first = cli::UpgradeArgs::of(args.command.clone());
     let serving = async {
@@ -191,6 +208,7 @@ fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
 enum Failed {
     Config(ConfigError),
     Daemon(DaemonError),
+    TakeOver(NotTakenOver),
     Client(ClientError),
 }
 
@@ -209,6 +227,11 @@ impl Failed {
                 exit: 78,
             },
             Self::Daemon(error) => Failure {
+                code: "agent".to_owned(),
+                message: error.to_string(),
+                exit: error.exit(),
+            },
+            Self::TakeOver(error) => Failure {
                 code: "agent".to_owned(),
                 message: error.to_string(),
                 exit: error.exit(),

@@ -15,6 +15,7 @@ use crate::{
         journal::{DrillError, JournalError},
     },
     sys::{mounts::MountError, sock_diag::DumpError},
+    takeover::UpgradeError,
 };
 
 /// Why an agent did not start. Nothing was changed that was not there before.
@@ -91,6 +92,12 @@ pub enum OpenError {
          end them with the old configuration (hotlb down)"
     )]
     GroupsChanged,
+    /// The addresses, or their owner, changed under a running agent.
+    #[error(
+        "its addresses or its user changed, and what runs is handed over as it is; restore `listen` \
+         and `user`, or restart the agent once no generation runs"
+    )]
+    GroupsDiffer,
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -127,7 +134,10 @@ impl StartError {
             Self::Config(_)
             | Self::Drill(_)
             | Self::Service {
-                source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+                source:
+                    OpenError::GroupsChanged
+                    | OpenError::GroupsDiffer
+                    | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
             Self::Locked { .. }
@@ -302,6 +312,9 @@ pub enum VerbError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The agent was not upgraded.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// Anything else the system said.
     #[error("{doing}: {source}")]
     System {
@@ -391,6 +404,7 @@ impl VerbError {
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
             Self::Journal(JournalError::Unusable { .. }) => "journal",
+            Self::Upgrade(error) => error.code(),
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }
@@ -419,6 +433,7 @@ impl VerbError {
             | Self::NothingBefore(_)
             | Self::Journal(JournalError::Over(_)) => 6,
             Self::Adopt(error) => error.exit(),
+            Self::Upgrade(error) => error.exit(),
             Self::Datapath(_)
             | Self::Keeper(_)
             | Self::Sockets(_)

@@ -338,6 +338,18 @@ pub struct AdoptRequest {
     pub cwd: PathBuf,
 }
 
+/// POST `/v1/agent/upgrade`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentUpgradeRequest {
+    /// The whole path of the program that takes over; `null` for the one at the path the agent
+    /// was started by. Only for root.
+    pub binary: Option<PathBuf>,
+    /// The configuration of the successor; `null` for the one the agent has. Only for root.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
+}
+
 /// One line of a verb's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

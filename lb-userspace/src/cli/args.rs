@@ -132,13 +132,41 @@ Examples: hotlb history --service web
 
 /// `hotlb agent`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AgentArgs {
+    /// What is asked of an agent that runs.
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
     /// The configuration [default: `HOTLB_CONFIG`, else /etc/hotlb/hotlb.toml].
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Log one JSON value a line.
     #[arg(long)]
     pub log_json: bool,
+    /// Take over from the agent whose socket is stdin (started by that agent).
+    #[arg(long, hide = true)]
+    pub take_over: bool,
+}
+
+/// Verbs for the agent itself.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Replace the running agent by another hotlb. Generations, connections and counts go on;
+    /// whatever fails on the way leaves the running agent in charge.
+    #[command(after_help = "\
+Examples: hotlb agent upgrade                       after a package upgrade, or to read a changed configuration
+          hotlb agent upgrade ./target/release/hotlb")]
+    Upgrade(UpgradeAgentArgs),
+}
+
+/// `hotlb agent upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeAgentArgs {
+    /// The program that takes over [default: the one at the path the agent was started by].
+    pub binary: Option<PathBuf>,
+    /// Its configuration [default: the agent's own].
+    #[arg(long)]
+    pub config: Option<PathBuf>,
 }
 
 /// `hotlb run`.

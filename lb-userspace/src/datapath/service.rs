@@ -112,6 +112,14 @@ impl ServicePath {
         Ok((path, found))
     }
 
+    /// The layout version of the pins; `None` if there are none.
+    pub fn layout(pins: &Pins) -> Result<Option<u64>, DatapathError> {
+        if !pins.exist() {
+            return Ok(None);
+        }
+        Ok(Some(steering_row(pins)?.load(steering::ABI)))
+    }
+
     fn open(pins: Pins, declared: &Declared) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))

@@ -6,5 +6,5 @@ mod outside;
 pub mod journal;
 
 pub use journal::Journal;
-pub use ledger::{Ledger, LedgerError, Remembered};
+pub use ledger::{LEDGER_VERSION, Ledger, LedgerError, Remembered};
 pub use outside::{Origin, Outside};

@@ -56,6 +56,9 @@ pub(super) struct Generation {
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
     pub(super) being_ended: bool,
+    /// When it was sent its signal, in seconds since the host was started: a second one would have
+    /// many servers quit at once.
+    pub(super) told: Option<u64>,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
@@ -261,5 +264,11 @@ fn remember(generation: &Generation) -> Remembered {
         keep: generation.keep,
         unseated: generation.unseated,
         outside: generation.outside.clone(),
+        drain_since: generation.drain.as_ref().map(|drain| drain.since),
+        told: generation.told,
+        cut_list: match generation.state {
+            GenerationState::Stopping => generation.cut_list.clone(),
+            _ => Vec::new(),
+        },
     }
 }

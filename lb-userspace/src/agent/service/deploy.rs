@@ -157,6 +157,7 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
+            told: None,
             cut: None,
             was_ready: false,
             unseated: false,

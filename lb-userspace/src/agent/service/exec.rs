@@ -116,6 +116,7 @@ impl Service {
             steered: std::collections::BTreeSet::new(),
             unsteered: 0,
             being_ended: false,
+            told: None,
             cut: None,
             binds: Vec::new(),
             was_ready: false,

@@ -9,6 +9,7 @@ mod adopt;
 mod books;
 mod candidate;
 mod claim;
+mod custody;
 mod deploy;
 mod drain;
 mod exec;
@@ -20,6 +21,7 @@ mod open;
 mod outside;
 mod park;
 mod polite;
+mod preflight;
 mod report;
 mod rollout;
 mod status;
@@ -32,9 +34,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch as channel};
 
-pub use report::Reporter;
+pub(super) use custody::Held;
+pub use report::{Fulfilled, Reporter};
 
 use books::Books;
 use polite::Politeness;
@@ -62,9 +65,12 @@ pub struct Service {
     path: ServicePath,
     /// What rollouts are about to do.
     journal: Journal,
-    books: Mutex<Books>,
-    /// Who was asked to leave. Taken before the books, never after.
+    books: Arc<Mutex<Books>>,
+    /// Who was asked to leave. Held while connections are touched without the books. Taken before
+    /// the books, never after.
     politeness: Arc<Mutex<Politeness>>,
+    /// True while nobody may look after it; `look_after` waits for it and ends.
+    halted: channel::Sender<bool>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::{
     OpenError, Service,
     books::{Books, Generation},
+    drain::Drain,
     exec_check::hooks_cgroup,
     held,
 };
@@ -26,7 +27,7 @@ impl Service {
     pub async fn open(
         config: ServiceConfig,
         places: Places,
-        journal: Journal,
+        journal: &Journal,
         root: &Cgroup,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
@@ -41,14 +42,7 @@ impl Service {
         let has_parks =
             Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
         let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
-        let declared = Declared {
-            addresses: config.listen.clone(),
-            uid: config.identity.uid,
-            undeclared: match config.undeclared {
-                Undeclared::Refuse => UNDECLARED_REFUSE,
-                Undeclared::Rewrite => UNDECLARED_REWRITE,
-            },
-        };
+        let declared = declared(&config);
         let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
@@ -69,15 +63,16 @@ impl Service {
             "service opened"
         );
         let service = Arc::new(Self {
-            books: Mutex::new(Books {
+            books: Arc::new(Mutex::new(Books {
                 awaits_adopt,
                 ..Books::default()
-            }),
+            })),
             politeness: Arc::default(),
+            halted: watch::Sender::new(false),
             changed: Notify::new(),
             config,
             places,
-            journal,
+            journal: journal.fenced(),
             cgroup,
             keeper: std::sync::Mutex::new(keeper),
             path,
@@ -189,6 +184,14 @@ impl Service {
             GenerationState::Active => (GenerationState::Draining, None),
             state => (state, remembered.reason),
         };
+        let drain = match state {
+            GenerationState::Draining | GenerationState::Stopping => {
+                remembered.drain_since.filter(|_| same_boot).map(|since| {
+                    Drain::found(since, self.path.live(Some(id)), self.config.drain.deadline)
+                })
+            }
+            _ => None,
+        };
         let changed = state != remembered.state;
         let mut outside = remembered.outside;
         if changed && !state.is_live() {
@@ -215,16 +218,17 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
+            told: remembered.told,
             cut: None,
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
-            drain: None,
+            drain,
             held: false,
             failed: None,
             unwanted: false,
             not_frozen: None,
             keep: remembered.keep,
-            cut_list: Vec::new(),
+            cut_list: remembered.cut_list,
             outside,
         })
     }
@@ -249,8 +253,20 @@ fn holds_any(keeper: &Keeper) -> bool {
     keeper.list().is_ok_and(|held| !held.is_empty())
 }
 
+/// What `join` must know of the service.
+pub(super) fn declared(config: &ServiceConfig) -> Declared {
+    Declared {
+        addresses: config.listen.clone(),
+        uid: config.identity.uid,
+        undeclared: match config.undeclared {
+            Undeclared::Refuse => UNDECLARED_REFUSE,
+            Undeclared::Rewrite => UNDECLARED_REWRITE,
+        },
+    }
+}
+
 /// Whether the parking listeners belong to another user than the configured one.
-fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
+pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
     Keeper::find(&places.keeper(&config.name))
         .and_then(|keeper| keeper.list())
         .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))

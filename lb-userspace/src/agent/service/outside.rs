@@ -178,7 +178,9 @@ impl Service {
     /// Kills what is left of a generation at its deadline. In somebody else's cgroup only while its
     /// first process lives: later all there may be its supervisor's next server.
     pub(super) async fn kill_rest(&self, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
-        let main = self.books.lock().await.get(id).and_then(|g| g.main);
+        // Under the lock, for it is for the agent in charge to do.
+        let books = self.books.lock().await;
+        let main = books.get(id).and_then(|g| g.main);
         let runs = main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
         if cgroup.is_foreign() && !runs {
             return Ok(());

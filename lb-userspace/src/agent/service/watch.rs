@@ -32,7 +32,7 @@ const OUTPUT: u64 = 16 * 1024 * 1024;
 const BINDS: usize = 8;
 
 impl Service {
-    /// Looks after the service until the task is ended.
+    /// Looks after the service until it is halted.
     pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
         let mut events = Events::open(self.path.pins())?;
         let mut tend = tokio::time::interval(TEND);
@@ -46,6 +46,7 @@ impl Service {
                     }
                 },
                 _ = tend.tick() => self.tend().await,
+                () = self.is_halted() => return Ok(()),
             }
         }
     }

@@ -59,6 +59,8 @@ impl Service {
     /// Ends connections as the operator wants it, and writes each down; with `spare_long` not
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
+        // Nobody takes the service into custody meanwhile.
+        let _touching = self.politeness.lock().await;
         let long = self.config.drain.long_lived.filter(|_| spare_long);
         let is_due =
             |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
@@ -79,8 +81,10 @@ impl Service {
                 "a connection was cut at the deadline"
             );
         }
-        if let Some(generation) = self.books.lock().await.get_mut(id) {
+        let mut books = self.books.lock().await;
+        if let Some(generation) = books.get_mut(id) {
             generation.cut_list.extend(cut);
+            self.settle(&mut books);
         }
         count
     }

@@ -178,6 +178,11 @@ impl Service {
     async fn await_former(&self, done: &mut Done, away: GenerationId, reporter: &Reporter) {
         let name = done.generation.clone().unwrap_or_default();
         let former = self.books.lock().await.name_of(away);
+        reporter.only_waits(&Done {
+            message: format!("{name} is active, {former} is still draining"),
+            former: Some(former.clone()),
+            ..done.clone()
+        });
         let limit = self.config.drain.deadline + super::start::SLACK;
         let mut pace = super::super::Pace::until(clock::Deadline::after(limit));
         loop {
