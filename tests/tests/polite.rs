@@ -207,13 +207,23 @@ impl Kept {
             self.stream.read_exact(&mut body)?;
             return Ok(body);
         }
-        while !body.ends_with(b"\r\n0\r\n\r\n") {
-            let mut line = Vec::new();
+        // Chunked: where the chunks end is the server's to choose, each time anew.
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim(), 16)?;
+            let start = body.len();
+            body.resize(start + length + 2, 0);
+            let chunk = body.get_mut(start..).context("a chunk")?;
+            self.stream.read_exact(chunk)?;
             ensure!(
-                self.stream.read_until(b'\n', &mut line)? > 0,
-                "it ended in the body"
+                body.ends_with(b"\r\n"),
+                "the chunk does not end where it says"
             );
-            body.extend(line);
+            body.truncate(start + length);
+            if length == 0 {
+                break;
+            }
         }
         Ok(body)
     }
@@ -275,17 +285,14 @@ fn whole_files() -> Result<()> {
     })?;
     let (head, body) = references.get(2).context("the big file")?;
     ensure!(head_under_way == *head, "{head_under_way} is not {head}");
-    ensure!(
-        under_way.body(head)? == *body,
-        "the file under way is another"
-    );
+    expect_same("under way", &under_way.body(head)?, body)?;
     for ((path, client), (head, body)) in idle.iter_mut().zip(&references) {
         let (closing, same) = client.get(path)?;
         ensure!(
             closing == head.replace("keep-alive", "close     "),
             "{closing} from {head}"
         );
-        ensure!(same == *body, "{path} is another");
+        expect_same(path, &same, body)?;
     }
     by_head.ask("HEAD", "/files/big.bin")?;
     let closing = by_head.head()?;
@@ -296,6 +303,32 @@ fn whole_files() -> Result<()> {
     drop((idle, by_head, under_way));
     promote.finish(LIMIT)?.expect_success()?;
     Ok(())
+}
+
+/// Fails with where they differ.
+fn expect_same(what: &str, got: &[u8], expected: &[u8]) -> Result<()> {
+    let differs = got
+        .iter()
+        .zip(expected)
+        .position(|(got, expected)| got != expected);
+    let Some(at) = differs.or((got.len() != expected.len()).then(|| got.len().min(expected.len())))
+    else {
+        return Ok(());
+    };
+    let piece = got.get(at..(at + 32).min(got.len())).unwrap_or_default();
+    let elsewhere = expected
+        .windows(piece.len().max(1))
+        .position(|window| window == piece);
+    let wrong = got
+        .iter()
+        .zip(expected)
+        .filter(|(got, expected)| got != expected)
+        .count();
+    anyhow::bail!(
+        "{what}: {} bytes for {}, differ from byte {at} on ({wrong} bytes in all); what came there stands at {elsewhere:?}: {piece:?}",
+        got.len(),
+        expected.len()
+    )
 }
 
 /// Bytes that do not repeat soon, or for a text, lines that do.
