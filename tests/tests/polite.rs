@@ -12,7 +12,7 @@ use hotlb_tests::{
     host::Host,
     locate, polite, report,
     script::{self, Scene},
-    servers::{Nginx, Plain, nginx},
+    servers::{Kind, Nginx, Plain, nginx},
     wait, wrk,
 };
 
@@ -25,12 +25,13 @@ fn show(name: &str, outcome: &polite::Upgrades) {
     report::figure(
         name,
         format!(
-            "{} upgrades, {} requests, {} socket errors, {} non-2xx, longest promote {} ms",
-            outcome.upgrades,
+            "{} upgrades, {} requests, {} socket errors, {} non-2xx, longest promote {} ms, {:?}",
+            outcome.promotes.len(),
             outcome.clients.requests,
             outcome.clients.socket_errors,
             outcome.clients.bad_status,
-            longest.as_millis()
+            longest.as_millis(),
+            outcome.responses,
         ),
     );
 }
@@ -40,8 +41,8 @@ fn kept_connections_of_nginx() -> Result<()> {
     if let Some(reason) = wrk::missing().or(nginx::binary().is_none().then_some("no nginx")) {
         return report::skip("polite: nginx under wrk", reason);
     }
-    let polite = polite::upgrades(5, "auto")?;
-    let blunt = polite::upgrades(5, "off")?;
+    let polite = polite::upgrades(Kind::Nginx, "auto", 5, Duration::ZERO)?;
+    let blunt = polite::upgrades(Kind::Nginx, "off", 5, Duration::ZERO)?;
     show("polite: nginx, 64 kept connections, polite drain", &polite);
     show("polite: nginx, 64 kept connections, signal alone", &blunt);
     ensure!(polite.clients.requests > 10_000, "{polite:?}");
