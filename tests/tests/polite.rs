@@ -12,7 +12,7 @@ use hotlb_tests::{
     host::Host,
     locate, polite, report,
     script::{self, Scene},
-    servers::{Nginx, Plain, nginx},
+    servers::{Kind, Nginx, Plain, nginx},
     wait, wrk,
 };
 
@@ -25,12 +25,13 @@ fn show(name: &str, outcome: &polite::Upgrades) {
     report::figure(
         name,
         format!(
-            "{} upgrades, {} requests, {} socket errors, {} non-2xx, longest promote {} ms",
-            outcome.upgrades,
+            "{} upgrades, {} requests, {} socket errors, {} non-2xx, longest promote {} ms, {:?}",
+            outcome.promotes.len(),
             outcome.clients.requests,
             outcome.clients.socket_errors,
             outcome.clients.bad_status,
-            longest.as_millis()
+            longest.as_millis(),
+            outcome.responses,
         ),
     );
 }
@@ -40,8 +41,8 @@ fn kept_connections_of_nginx() -> Result<()> {
     if let Some(reason) = wrk::missing().or(nginx::binary().is_none().then_some("no nginx")) {
         return report::skip("polite: nginx under wrk", reason);
     }
-    let polite = polite::upgrades(5, "auto")?;
-    let blunt = polite::upgrades(5, "off")?;
+    let polite = polite::upgrades(Kind::Nginx, "auto", 5, Duration::ZERO)?;
+    let blunt = polite::upgrades(Kind::Nginx, "off", 5, Duration::ZERO)?;
     show("polite: nginx, 64 kept connections, polite drain", &polite);
     show("polite: nginx, 64 kept connections, signal alone", &blunt);
     ensure!(polite.clients.requests > 10_000, "{polite:?}");
@@ -207,13 +208,23 @@ impl Kept {
             self.stream.read_exact(&mut body)?;
             return Ok(body);
         }
-        while !body.ends_with(b"\r\n0\r\n\r\n") {
-            let mut line = Vec::new();
+        // Chunked: where the chunks end is the server's to choose, each time anew.
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim(), 16)?;
+            let start = body.len();
+            body.resize(start + length + 2, 0);
+            let chunk = body.get_mut(start..).context("a chunk")?;
+            self.stream.read_exact(chunk)?;
             ensure!(
-                self.stream.read_until(b'\n', &mut line)? > 0,
-                "it ended in the body"
+                body.ends_with(b"\r\n"),
+                "the chunk does not end where it says"
             );
-            body.extend(line);
+            body.truncate(start + length);
+            if length == 0 {
+                break;
+            }
         }
         Ok(body)
     }
@@ -275,17 +286,14 @@ fn whole_files() -> Result<()> {
     })?;
     let (head, body) = references.get(2).context("the big file")?;
     ensure!(head_under_way == *head, "{head_under_way} is not {head}");
-    ensure!(
-        under_way.body(head)? == *body,
-        "the file under way is another"
-    );
+    expect_same("under way", &under_way.body(head)?, body)?;
     for ((path, client), (head, body)) in idle.iter_mut().zip(&references) {
         let (closing, same) = client.get(path)?;
         ensure!(
             closing == head.replace("keep-alive", "close     "),
             "{closing} from {head}"
         );
-        ensure!(same == *body, "{path} is another");
+        expect_same(path, &same, body)?;
     }
     by_head.ask("HEAD", "/files/big.bin")?;
     let closing = by_head.head()?;
@@ -296,6 +304,32 @@ fn whole_files() -> Result<()> {
     drop((idle, by_head, under_way));
     promote.finish(LIMIT)?.expect_success()?;
     Ok(())
+}
+
+/// Fails with where they differ.
+fn expect_same(what: &str, got: &[u8], expected: &[u8]) -> Result<()> {
+    let differs = got
+        .iter()
+        .zip(expected)
+        .position(|(got, expected)| got != expected);
+    let Some(at) = differs.or((got.len() != expected.len()).then(|| got.len().min(expected.len())))
+    else {
+        return Ok(());
+    };
+    let piece = got.get(at..(at + 32).min(got.len())).unwrap_or_default();
+    let elsewhere = expected
+        .windows(piece.len().max(1))
+        .position(|window| window == piece);
+    let wrong = got
+        .iter()
+        .zip(expected)
+        .filter(|(got, expected)| got != expected)
+        .count();
+    anyhow::bail!(
+        "{what}: {} bytes for {}, differ from byte {at} on ({wrong} bytes in all); what came there stands at {elsewhere:?}: {piece:?}",
+        got.len(),
+        expected.len()
+    )
 }
 
 /// Bytes that do not repeat soon, or for a text, lines that do.
