@@ -26,6 +26,9 @@ use crate::{
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
+/// Longest wait of `down` for a deploy or a rollout, its hooks included, to have ended.
+const CALLED_OFF: Duration = Duration::from_secs(30);
+
 /// Whose it is to end a generation.
 enum Ending {
     /// The caller's.
@@ -242,7 +245,7 @@ impl Service {
             books.previous = None;
             self.path.steer(SteeringWord::default());
         }
-        // A deploy that began before finds out when it is done, and ends what it started.
+        self.call_everything_off().await;
         loop {
             let living: Vec<GenerationId> = {
                 let books = self.books.lock().await;
@@ -273,6 +276,35 @@ impl Service {
             tracing::warn!(%error, "the ledger stays");
         }
         Ok(())
+    }
+
+    /// Has a deploy or a rollout that goes on end, so that nothing is started any more.
+    async fn call_everything_off(self: &Arc<Self>) {
+        let starting = {
+            let books = self.books.lock().await;
+            if let Some(rollout) = &books.rollout {
+                rollout.undo("the service is going down");
+            }
+            let starting = books
+                .generations
+                .iter()
+                .filter(|g| g.state == GenerationState::Starting);
+            starting.map(|g| g.id).collect::<Vec<_>>()
+        };
+        futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
+        let mut pace = Pace::until(Deadline::after(CALLED_OFF));
+        loop {
+            {
+                let books = self.books.lock().await;
+                if books.deploying.is_none() && books.rollout.is_none() {
+                    return;
+                }
+            }
+            if !self.look_again(&mut pace).await {
+                tracing::error!(service = self.name(), "a rollout does not end");
+                return;
+            }
+        }
     }
 
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last

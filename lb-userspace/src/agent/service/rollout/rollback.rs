@@ -6,13 +6,13 @@ use lb_common::GenerationId;
 
 use super::{
     super::{Reporter, Service, VerbError, books::Books, switch::Purpose},
-    plan::{Interrupt, Plan},
+    plan::Plan,
     trace,
 };
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
-    rollout::{self, Event, GenerationState, Phase, RollbackWay},
+    rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
 };
 
@@ -90,10 +90,6 @@ impl Service {
             {
                 return Ok(None);
             }
-            let interrupt = Interrupt {
-                event: Event::Undo,
-                reason: format!("{} asked for a rollback", who.name),
-            };
             let (id, name) = (rollout.id, rollout.name());
             let seen = rollout.seen.clone();
             let to = rollout.plan.to();
@@ -106,7 +102,7 @@ impl Service {
                 self.switch_in(&mut books, from, Purpose::Rollback)?;
             }
             if let Some(rollout) = &books.rollout {
-                rollout.interrupt.send_replace(Some(interrupt));
+                rollout.undo(format!("{} asked for a rollback", who.name));
             }
             (id, name, seen)
         };
