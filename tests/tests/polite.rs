@@ -8,9 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::{
+    clock,
+    datapath::{Declared, Pins, ServicePath},
+    sys::established,
+};
 use hotlb_tests::{
     host::Host,
-    locate, polite, report,
+    http, locate, polite, report,
     script::{self, Scene},
     servers::{Kind, Nginx, Plain, nginx},
     wait, wrk,
@@ -53,6 +58,31 @@ fn kept_connections_of_nginx() -> Result<()> {
     ensure!(
         blunt.clients.socket_errors > 0,
         "without it nothing fails here, so that this test shows nothing: {blunt:?}"
+    );
+    Ok(())
+}
+
+/// The header is put in where a server leaves it out; the kernel's books of socket memory stay in order.
+#[test]
+fn kept_connections_without_the_header() -> Result<()> {
+    if let Some(reason) = wrk::missing() {
+        return report::skip("polite: a server without Connection headers", reason);
+    }
+    let outcome = polite::upgrades(Kind::PlainBare, "auto", 3, Duration::ZERO)?;
+    show(
+        "polite: no Connection header, 64 kept connections",
+        &outcome,
+    );
+    ensure!(
+        outcome.clients.socket_errors == 0 && outcome.clients.bad_status == 0,
+        "{outcome:?}"
+    );
+    ensure!(
+        outcome
+            .responses
+            .get("inserted")
+            .is_some_and(|&count| count >= 3 * 64),
+        "{outcome:?}"
     );
     Ok(())
 }
@@ -156,6 +186,54 @@ fn listen(wanted: usize, client: &mut TcpStream, got: &mut Vec<u8>) {
             Ok(count) => got.extend(buffer.iter().take(count)),
         }
     }
+}
+
+/// How long a connection has been open is known while it is; one can be ended by itself.
+#[test]
+fn ages_and_ends() -> Result<()> {
+    let host = Host::with_service("listen = [\"127.0.0.1:8080\"]")?;
+    host.upgrade("gen1", &Plain::new("gen1").listen(TARGET).command()?)?;
+    let target: SocketAddr = TARGET.parse()?;
+    let before = clock::since_boot();
+    let clients = host
+        .netns()
+        .run(|| [TcpStream::connect(target), TcpStream::connect(target)])?;
+    let [mut first, mut second] = clients;
+    let (first, second) = (
+        first.as_mut().ok().context("first")?,
+        second.as_mut().ok().context("second")?,
+    );
+    let connections = host.netns().run(|| established::at_port(target.port()))??;
+    let of = |client: &TcpStream| {
+        let peer = client.local_addr().ok();
+        connections
+            .iter()
+            .find(|connection| Some(connection.peer) == peer)
+            .context("not listed")
+    };
+    let (ended, kept) = (of(first)?, of(second)?);
+    let declared = Declared {
+        addresses: vec![target],
+        uid: 0,
+        undeclared: 0,
+    };
+    let pins = Pins::new(host.bpffs(), "web");
+    let (path, found) = ServicePath::open_or_create(pins, &host.cgroup()?, &declared)?;
+    ensure!(found, "the agent's pins");
+    for connection in [ended, kept] {
+        let age = path.opened(connection.cookie).context("no age")?;
+        ensure!(age <= clock::since_boot().saturating_sub(before), "{age:?}");
+    }
+    host.netns().run(|| established::destroy(ended))??;
+    ensure!(first.read(&mut [0]).is_err(), "it was not reset");
+    wait::until_true("its age is forgotten", LIMIT, || {
+        path.opened(ended.cookie).is_none()
+    })?;
+    second.write_all(&http::request(target, "/", false))?;
+    let mut answer = String::new();
+    second.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(())
 }
 
 /// A kept connection of a client that reads whole responses.

@@ -359,12 +359,11 @@ impl VerbError {
             Self::HookFailed { .. } => "hook_failed",
             Self::BakeFailed { .. } => "bake_failed",
             Self::CalledOff { .. } => "called_off",
-            Self::Unjournaled(_) => "journal",
             Self::NothingBefore(_) => "nothing_before",
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
-            Self::Journal(JournalError::Unusable { .. }) => "journal",
+            Self::Unjournaled(_) | Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }

@@ -66,12 +66,8 @@ pub(super) struct Generation {
     pub(super) ended: watch::Sender<Option<String>>,
     /// How far its drain is, while it drains or ends.
     pub(super) drain: Option<Drain>,
-    /// A rollout that may still go back to it keeps it as it is.
-    pub(super) held: bool,
-    /// Why a rollout got rid of it: it ends as failed.
+    /// Why a rollout got rid of it: it is ended once it is drained, and has failed then.
     pub(super) failed: Option<String>,
-    /// It is ended once it is drained, not kept.
-    pub(super) unwanted: bool,
     /// Why it could not be frozen, if it should have been.
     pub(super) not_frozen: Option<String>,
     /// How long it is kept once it is drained, if other than configured.

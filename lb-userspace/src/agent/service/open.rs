@@ -127,11 +127,8 @@ impl Service {
         self.word_follows(&mut books);
         for id in living {
             match books.get(id).map(|g| g.state) {
-                Some(GenerationState::Draining) if held.contains(&id) => {
-                    if let Some(generation) = books.get_mut(id) {
-                        generation.held = true;
-                    }
-                }
+                // A rollout on probation may go back to it.
+                Some(GenerationState::Draining) if held.contains(&id) => {}
                 Some(GenerationState::Draining) => self.drain(&mut books, id),
                 Some(GenerationState::Active) => {
                     if let Some(generation) = books.get(id) {
@@ -200,9 +197,7 @@ impl Service {
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
-            held: false,
             failed: None,
-            unwanted: false,
             not_frozen: None,
             keep: remembered.keep,
             cut_list: Vec::new(),

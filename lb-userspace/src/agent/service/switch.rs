@@ -85,8 +85,6 @@ impl Service {
     fn became_active(&self, books: &mut Books, id: GenerationId, reason: Option<String>) {
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
-            generation.held = false;
-            generation.unwanted = false;
             generation.failed = None;
             self.thaw(&generation.cgroup);
             generation.enter(GenerationState::Active, reason);
@@ -187,7 +185,6 @@ pub(super) fn hold(books: &mut Books, id: GenerationId) {
         && generation.state.can_serve()
     {
         generation.undrain();
-        generation.held = true;
         generation.enter(GenerationState::Draining, None);
     }
 }

@@ -38,11 +38,11 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         ("node, polite drain", Kind::Node, "auto"),
         ("node, its signal alone", Kind::Node, "off"),
         (
-            "plain-server (no Connection header), polite drain",
-            Kind::Plain,
+            "a server without Connection headers, polite drain",
+            Kind::PlainBare,
             "auto",
         ),
-        ("plain-server, its signal alone", Kind::Plain, "off"),
+        ("the same, its signal alone", Kind::PlainBare, "off"),
     ] {
         match kind.missing() {
             Some(reason) => report::skip(name, reason)?,

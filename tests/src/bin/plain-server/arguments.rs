@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Milliseconds each answer takes.
     #[arg(long, default_value_t = 0)]
     pub(crate) delay_ms: u64,
+    /// Say nothing of connections that are kept, as HTTP/1.1 allows.
+    #[arg(long)]
+    pub(crate) bare: bool,
     /// Run, but never listen.
     #[arg(long)]
     pub(crate) never_listen: bool,

@@ -20,6 +20,7 @@ pub(crate) struct Answers {
     name: String,
     delay: Duration,
     health: u16,
+    bare: bool,
 }
 
 impl Answers {
@@ -28,20 +29,24 @@ impl Answers {
             name: arguments.name.clone(),
             delay: Duration::from_millis(arguments.delay_ms),
             health: arguments.health_status,
+            bare: arguments.bare,
         }
     }
 
     fn response(&self, path: &str, closes: bool) -> Vec<u8> {
         let status = if path == "/healthz" { self.health } else { 200 };
         let reason = if status == 200 { "OK" } else { "Told So" };
-        let connection = if closes { "close" } else { "keep-alive" };
+        let connection = match (closes, self.bare) {
+            (true, _) => "Connection: close\r\n",
+            (false, false) => "Connection: keep-alive\r\n",
+            (false, true) => "",
+        };
         let Self { name, .. } = self;
         let length = name.len() + 1;
         let head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n"
         );
-        format!("{head}Connection: {connection}\r\nX-Generation: {name}\r\n\r\n{name}\n")
-            .into_bytes()
+        format!("{head}{connection}X-Generation: {name}\r\n\r\n{name}\n").into_bytes()
     }
 }
 

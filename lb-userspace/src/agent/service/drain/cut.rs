@@ -1,6 +1,10 @@
 //! What is left of a generation's connections, and ending them.
 
-use std::{net::Shutdown, sync::Arc, time::Duration};
+use std::{
+    net::{Shutdown, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use lb_common::GenerationId;
 
@@ -32,7 +36,7 @@ impl Service {
         let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
             return Vec::new();
         };
-        let ports: Vec<u16> = self.config.listen.iter().map(|a| a.port()).collect();
+        let ports: Vec<u16> = self.config.listen.iter().map(SocketAddr::port).collect();
         let moved = self.path.connections(Some(id)).moved_in > 0;
         let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, moved));
         let found = match found.await {

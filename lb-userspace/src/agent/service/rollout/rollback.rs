@@ -7,6 +7,7 @@ use lb_common::GenerationId;
 use super::{
     super::{Reporter, Service, VerbError, books::Books, switch::Purpose},
     plan::Plan,
+    start::Asked,
     trace,
 };
 use crate::{
@@ -40,7 +41,7 @@ impl Service {
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
-            self.make_room(&books)?;
+            Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
             let plan = Plan {
                 kind: RolloutKind::Rollback,
@@ -55,7 +56,12 @@ impl Service {
                 trace: trace::id(),
                 reason: Some(format!("asked for by {}", who.name)),
             };
-            self.register_rollout(&mut books, plan, Phase::RollingBack, reporter, began, who)
+            self.register_rollout(
+                &mut books,
+                plan,
+                Phase::RollingBack,
+                Asked::by(who, reporter, began),
+            )
         };
         let away = executor.plan.away();
         let task = tokio::spawn(executor.run());
