@@ -327,9 +327,9 @@ impl Executor {
                 self.service.discard(&mut books, to, why);
                 books.deploying = None;
             }
-            Some(
-                GenerationState::Ready | GenerationState::Draining | GenerationState::Standby,
-            ) => self.service.stop_in_background(&mut books, to),
+            Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
+                self.service.stop_in_background(&mut books, to);
+            }
             _ => {}
         }
         Ok(())
