@@ -84,7 +84,15 @@ fn going_down_during_a_deploy_leaves_no_server() -> Result<()> {
         "a deploy into nothing succeeded"
     );
     let left = host.netns().pids()?;
-    ensure!(left.is_empty(), "processes are left: {left:?}");
+    let lines: Vec<_> = left
+        .iter()
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")))
+        .collect();
+    ensure!(
+        left.is_empty(),
+        "processes are left: {left:?} {lines:?} {}",
+        host.agent_log()
+    );
     ensure!(!host.cgroup()?.exists(), "the cgroup is left");
     Ok(())
 }
