@@ -347,6 +347,8 @@ impl Executor {
             Some(GenerationState::Ready) => self.service.stop_in_background(&mut books, to),
             _ => {}
         }
+        // The journal goes on from here: an agent after this one does not discard it again.
+        self.service.settle(&mut books);
         Ok(())
     }
 }
