@@ -252,5 +252,7 @@ fn remember(generation: &Generation) -> Remembered {
         was_ready: generation.was_ready,
         keep: generation.keep,
         unseated: generation.unseated,
+        failed: generation.failed.clone(),
+        unwanted: generation.unwanted,
     }
 }

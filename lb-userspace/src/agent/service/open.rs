@@ -164,7 +164,10 @@ impl Service {
                 GenerationState::Stopped,
                 Some("the host was restarted".to_owned()),
             ),
-            GenerationState::Stopping if !runs => (GenerationState::Stopped, None),
+            GenerationState::Stopping if !runs => match &remembered.failed {
+                Some(why) => (GenerationState::Failed, Some(why.clone())),
+                None => (GenerationState::Stopped, None),
+            },
             _ if !runs => (
                 GenerationState::Failed,
                 Some("it ended while no agent ran".to_owned()),
@@ -201,8 +204,8 @@ impl Service {
             ended: watch::Sender::new(None),
             drain: None,
             held: false,
-            failed: None,
-            unwanted: false,
+            failed: remembered.failed,
+            unwanted: remembered.unwanted,
             not_frozen: None,
             keep: remembered.keep,
             cut_list: Vec::new(),
