@@ -4,9 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use hotlb_tests::{
-    command::Run, history, host::Host, load::Plan, report, servers::Kind, wait,
-};
+use hotlb_tests::{command::Run, history, host::Host, load::Plan, report, servers::Kind, wait};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(15);
@@ -57,7 +55,9 @@ impl Scene {
         let status: serde_json::Value = serde_json::from_str(&run.stdout)?;
         let warnings = status["warnings"].as_array().context("no warnings")?;
         let mut warnings = warnings.iter().filter_map(serde_json::Value::as_str);
-        Ok(warnings.find(|w| w.contains("journal")).map(ToOwned::to_owned))
+        Ok(warnings
+            .find(|w| w.contains("journal"))
+            .map(ToOwned::to_owned))
     }
 
     fn wait_no_warning(&self) -> Result<()> {
@@ -85,7 +85,9 @@ fn a_full_disk_at_each_write_of_a_promote() -> Result<()> {
             0 => scene.expect_active(&to)?,
             7 => {
                 scene.expect_active(&from)?;
-                run.clone().expect_one_line_error()?.expect_stderr(&["journal", "rollback", "full"])?;
+                run.clone()
+                    .expect_one_line_error()?
+                    .expect_stderr(&["journal", "rollback", "full"])?;
             }
             code => anyhow::bail!("exit code {code}, {active} is active\n{}", run.describe()),
         }
