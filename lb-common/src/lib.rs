@@ -48,8 +48,9 @@ pub use word::{Share, SteeringWord};
 /// agent refuses to take over maps of another version.
 pub const ABI_VERSION: u32 = 2;
 
-/// Connections whose age is known at most; beyond, the age of a connection is unknown.
-pub const AGES: usize = 1 << 20;
+/// Connections whose age is known at most; beyond, the age of a connection is unknown. The table
+/// takes 16 bytes for each of them when it is made: 2 MiB a service.
+pub const AGES: usize = 1 << 17;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;

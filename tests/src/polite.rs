@@ -1,12 +1,15 @@
-//! Upgrades of stock nginx under kept connections: the story that polite drain is about.
+//! Upgrades under kept connections: the story that polite drain is about.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
 use crate::{
     host::Host,
-    servers::Nginx,
+    servers::Kind,
     wait,
     wrk::{Wrk, WrkOutcome},
 };
@@ -19,34 +22,31 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Upgrades {
-    /// Former generations that were drained and ended.
-    pub upgrades: usize,
     /// What the clients saw.
     pub clients: WrkOutcome,
     /// How long each promote took, to the end of the former generation.
     pub promotes: Vec<Duration>,
+    /// What was done with the responses that were looked at; those of no kind left out.
+    pub responses: BTreeMap<String, u64>,
 }
 
-/// Whole upgrades, one after the other (deploy, promote, the former ends by its signal), with
-/// `drain.polite` set to `polite`.
-pub fn upgrades(upgrades: usize, polite: &str) -> Result<Upgrades> {
+/// Whole upgrades of a server, one after the other (deploy, promote, the former ends by its
+/// signal), with `drain.polite` set to `mode`: `count` of them, and on for at least `least`.
+pub fn upgrades(kind: Kind, mode: &str, count: usize, least: Duration) -> Result<Upgrades> {
     let host = Host::with_service(&format!(
         "listen = [\"0.0.0.0:8080\"]\nkeep = \"0s\"\n\
-         drain = {{ polite = \"{polite}\", signal_after = \"500ms\", deadline = \"10s\" }}"
+         drain = {{ polite = \"{mode}\", signal_after = \"500ms\", deadline = \"10s\" }}"
     ))?;
-    let nginx = |number: usize| {
-        Nginx::new(&format!("gen{number}"))
-            .listen("0.0.0.0:8080")
-            .command(host.directory())
-    };
-    host.upgrade("gen0", &nginx(0)?)?;
+    let server = |name: &str| kind.command(host.directory(), name, 8080);
+    host.upgrade("gen0", &server("gen0")?)?;
     let wrk = Wrk::start(host.netns(), TARGET.parse()?, CONNECTIONS)?;
+    let began = Instant::now();
     let mut promotes = Vec::new();
-    for number in 1..=upgrades {
-        let generation = format!("gen{number}");
-        host.deploy(&generation, &nginx(number)?)?;
+    while promotes.len() < count || began.elapsed() < least {
+        let former = format!("gen{}", promotes.len());
+        let generation = format!("gen{}", promotes.len() + 1);
+        host.deploy(&generation, &server(&generation)?)?;
         // Everybody has come over from the generation before.
-        let former = format!("gen{}", number - 1);
         wait::until_true("all clients are connected", LIMIT, || {
             let live = host.generation(&former).map(|found| found.connections.live);
             live.is_ok_and(|live| live >= i64::from(CONNECTIONS))
@@ -54,9 +54,11 @@ pub fn upgrades(upgrades: usize, polite: &str) -> Result<Upgrades> {
         promotes.push(host.promote(&generation)?.took);
         host.wait_state(&former, &["stopped"])?;
     }
+    let mut responses = host.web()?.polite.responses;
+    responses.retain(|_, count| *count > 0);
     Ok(Upgrades {
-        upgrades,
         clients: wrk.stop()?,
         promotes,
+        responses,
     })
 }

@@ -47,18 +47,16 @@ impl Scene {
     fn history(&self) -> Result<Vec<Value>> {
         let run = self.host.ok(&["history", "--output", "json"])?;
         let all: Value = serde_json::from_str(&run.stdout)?;
-        Ok(all["rollouts"].as_array().context("no rollouts")?.clone())
+        let rollouts = all.get("rollouts").and_then(Value::as_array);
+        Ok(rollouts.context("no rollouts")?.clone())
     }
 
     /// The newest rollout, in full.
     fn last(&self) -> Result<Value> {
-        let id = self.history()?[0]["id"].clone();
-        let id = id
-            .as_str()
-            .map_or_else(|| id.to_string(), ToOwned::to_owned);
-        let run = self
-            .host
-            .ok(&["history", "show", &id, "--output", "json"])?;
+        let all = self.history()?;
+        let newest = all.first().context("an empty history")?;
+        let show = ["history", "show", text(newest, "/id"), "--output", "json"];
+        let run = self.host.ok(&show)?;
         Ok(serde_json::from_str(&run.stdout)?)
     }
 
@@ -71,16 +69,26 @@ impl Scene {
     /// The phases a rollout went through.
     fn phases(told: &Value) -> Vec<String> {
         entries(told)
-            .filter(|record| record["kind"] == "phase")
-            .filter_map(|record| record["phase"].as_str().map(ToOwned::to_owned))
+            .filter(|record| text(record, "/kind") == "phase")
+            .map(|record| text(record, "/phase").to_owned())
             .collect()
     }
 }
 
 fn entries(told: &Value) -> impl Iterator<Item = &Value> {
-    let none: &[Value] = &[];
-    let entries = told["entries"].as_array().map_or(none, Vec::as_slice);
-    entries.iter().map(|entry| &entry["record"])
+    let entries = told.get("entries").and_then(Value::as_array);
+    entries
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .filter_map(|entry| entry.get("record"))
+}
+
+/// The text at this place; empty where there is none.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 #[test]
@@ -104,8 +112,8 @@ fn a_rollout_goes_through_its_phases_and_its_hooks_know_where_they_are() -> Resu
         phases == ["pre_load", "validate", "swap", "bake", "drain"],
         "{phases:?}"
     );
-    ensure!(told["outcome"] == "done", "{told}");
-    let text = fs::read_to_string(&file)?;
+    ensure!(text(&told, "/outcome") == "done", "{told}");
+    let said = fs::read_to_string(&file)?;
     for expected in [
         "HOTLB_SERVICE=web",
         "HOTLB_FROM=gen1",
@@ -116,14 +124,13 @@ fn a_rollout_goes_through_its_phases_and_its_hooks_know_where_they_are() -> Resu
         "HOTLB_PHASE=swap",
         "TRACEPARENT=00-",
     ] {
-        ensure!(text.contains(expected), "{expected} is missing:\n{text}");
+        ensure!(said.contains(expected), "{expected} is missing:\n{said}");
     }
     ensure!(
-        !text.contains("post_rollback"),
-        "nothing was rolled back:\n{text}"
+        !said.contains("post_rollback"),
+        "nothing was rolled back:\n{said}"
     );
-    let said =
-        entries(&told).filter(|r| r["output"].as_str().is_some_and(|o| o.contains("said by")));
+    let said = entries(&told).filter(|r| text(r, "/output").contains("said by"));
     ensure!(said.count() == 3, "{told}");
     Ok(())
 }
@@ -150,7 +157,7 @@ fn a_hook_that_fails_in_any_phase_leads_back() -> Result<()> {
             Scene::phases(&told).contains(&expected.to_owned()),
             "{told}"
         );
-        ensure!(told["outcome"] == "rolled_back", "{told}");
+        ensure!(text(&told, "/outcome") == "rolled_back", "{told}");
         scene.host.wait_state("gen2", &["failed", "stopped"])?;
     }
     load.stop()?.expect_none_lost()
@@ -182,10 +189,10 @@ fn a_candidate_that_dies_in_the_bake_is_rolled_back() -> Result<()> {
     run.expect_last_error(&["gen2", "bake"])?;
     scene.expect_active("gen1")?;
     let told = scene.last()?;
-    ensure!(told["outcome"] == "rolled_back", "{told}");
+    ensure!(text(&told, "/outcome") == "rolled_back", "{told}");
     // What it was answering when it was killed nobody can answer twice.
     let outcome = load.stop()?;
-    report::remark(&format!(
+    report::remark(format!(
         "killed in the bake: {} of {} requests failed",
         outcome.failed,
         outcome.requests()
@@ -222,7 +229,7 @@ impl Scene {
             Duration::from_secs(20),
             || {
                 self.status_json()
-                    .is_ok_and(|status| status["services"][0]["rollout"]["phase"] == phase)
+                    .is_ok_and(|status| text(&status, "/services/0/rollout/phase") == phase)
             },
         )
     }

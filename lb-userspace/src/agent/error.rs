@@ -340,9 +340,6 @@ pub(super) enum CheckError {
     /// It did not answer as it should.
     #[error("probe: {0}")]
     Probe(String),
-    /// It listens but takes no connection.
-    #[error("it listens on {0} but accepts no connection")]
-    NotAccepting(SocketAddr),
     /// A bind was refused; its own error came from that.
     #[error("{0}")]
     Bind(String),
@@ -395,7 +392,6 @@ impl VerbError {
             Self::HookFailed { .. } => "hook_failed",
             Self::BakeFailed { .. } => "bake_failed",
             Self::CalledOff { .. } => "called_off",
-            Self::Unjournaled(_) => "journal",
             Self::NothingBefore(_) => "nothing_before",
             Self::AwaitsAdopt(_) => "awaits_adopt",
             Self::Adopt(error) => error.code(),
@@ -403,7 +399,7 @@ impl VerbError {
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
-            Self::Journal(JournalError::Unusable { .. }) => "journal",
+            Self::Unjournaled(_) | Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Upgrade(error) => error.code(),
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }

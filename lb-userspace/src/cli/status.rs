@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::api::wire::{GenerationStatus, ServiceStatus, Status};
+use crate::api::wire::{DrainStatus, GenerationStatus, RolloutStatus, ServiceStatus, Status};
 
 /// The status for people.
 pub(super) fn table(status: &Status) -> String {
@@ -36,6 +36,9 @@ fn service_table(service: &ServiceStatus) -> String {
     text.push('\n');
     for warning in &service.warnings {
         let _infallible = writeln!(text, "  ! {warning}");
+    }
+    if let Some(rollout) = &service.rollout {
+        let _infallible = writeln!(text, "  {}", rollout_line(rollout));
     }
     if service.generations.is_empty() {
         text.push_str("  no generation yet: hotlb deploy -- COMMAND\n");
@@ -71,6 +74,10 @@ fn service_table(service: &ServiceStatus) -> String {
             let state = generation.state.name();
             let _infallible = writeln!(text, "  {} {state}: {reason}", generation.name);
         }
+        if let Some(drain) = &generation.drain {
+            let name = &generation.name;
+            let _infallible = writeln!(text, "  {name} {}", drain_line(drain));
+        }
     }
     text
 }
@@ -80,7 +87,11 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
     let queue: u32 = generation.listeners.iter().map(|l| l.queue).sum();
     vec![
         generation.name.clone(),
-        generation.state.name().to_owned(),
+        if generation.frozen {
+            format!("{} (frozen)", generation.state.name())
+        } else {
+            generation.state.name().to_owned()
+        },
         age(generation.for_seconds),
         generation
             .pid
@@ -92,6 +103,36 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
         queue.to_string(),
         shorten(&generation.command.join(" ")),
     ]
+}
+
+/// "r7 upgrade gen1 -> gen2: bake, 24s left".
+fn rollout_line(rollout: &RolloutStatus) -> String {
+    let id = rollout.id.as_deref().unwrap_or("a rollout");
+    let from = rollout.from.as_deref().unwrap_or("nobody");
+    let to = rollout.to.as_deref().unwrap_or("?");
+    let phase = rollout.phase.name();
+    let left = rollout
+        .bake_left_ms
+        .map(|left| format!(", {} left", age(left / 1000)))
+        .unwrap_or_default();
+    format!("{id} {} {from} -> {to}: {phase}{left}", rollout.kind)
+}
+
+/// "drains (leaving): 12 of 64 left after 3s, expected to end in 2s, ended in 27s at the latest".
+fn drain_line(drain: &DrainStatus) -> String {
+    let seconds = |ms: u64| age(ms.div_ceil(1000));
+    let expected = drain
+        .predicted_ms
+        .map(|ms| format!(", expected to end in {}", seconds(ms)))
+        .unwrap_or_default();
+    format!(
+        "drains ({}): {} of {} left after {}{expected}, ended in {} at the latest",
+        drain.step,
+        drain.left,
+        drain.initially,
+        age(drain.elapsed_ms / 1000),
+        seconds(drain.deadline_in_ms)
+    )
 }
 
 /// The two greatest units: "3h 12m", not "3h 12m 7s".

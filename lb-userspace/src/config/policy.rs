@@ -41,7 +41,7 @@ pub enum PoliteMode {
     Off,
 }
 
-/// Connections that are old when the deadline comes: WebSockets, event streams.
+/// Connections that are old when the deadline comes: `WebSockets`, event streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongLived {
     /// From which age on a connection is one.

@@ -80,6 +80,9 @@ pub struct Remembered {
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,
+    /// Why a rollout got rid of it, if one did.
+    #[serde(default)]
+    pub failed: Option<String>,
     /// What it has outside hotlb.
     #[serde(default)]
     pub outside: Outside,

@@ -27,6 +27,8 @@ pub enum Kind {
     Node,
     /// The server of the tests, which sets no `SO_REUSEPORT`.
     Plain,
+    /// The same, which says nothing of connections it keeps.
+    PlainBare,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Python => "python3 http.server",
             Self::Node => "node",
             Self::Plain => "plain-server",
+            Self::PlainBare => "plain-server without Connection headers",
         }
     }
 
@@ -51,7 +54,7 @@ impl Kind {
                 .is_none()
                 .then_some("python3 is not installed"),
             Self::Node => node::binary().is_none().then_some("node is not installed"),
-            Self::Plain => None,
+            Self::Plain | Self::PlainBare => None,
         }
     }
 
@@ -69,6 +72,10 @@ impl Kind {
             Self::Node => node::command(generation, Some("0.0.0.0"), port),
             Self::Plain => Plain::new(generation)
                 .listen(&format!("0.0.0.0:{port}"))
+                .command(),
+            Self::PlainBare => Plain::new(generation)
+                .listen(&format!("0.0.0.0:{port}"))
+                .flag("--bare")
                 .command(),
         }
     }

@@ -115,7 +115,7 @@ impl Nginx {
         let files = files.as_ref().map_or_else(String::new, |files| {
             format!(
                 "        sendfile on;\n        tcp_nopush on;\n        gzip on;\n        gzip_types text/plain;\n        \
-                 location /files/ {{ types {{ text/plain txt; }} alias {}/; }}\n",
+                 location /files/ {{ types {{ text/plain txt; }} default_type application/octet-stream; alias {}/; }}\n",
                 files.display()
             )
         });

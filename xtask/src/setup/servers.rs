@@ -14,7 +14,7 @@ struct Program {
     cost: &'static str,
 }
 
-const PROGRAMS: [Program; 6] = [
+const PROGRAMS: [Program; 7] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -32,6 +32,12 @@ const PROGRAMS: [Program; 6] = [
         package: None,
         needed: false,
         cost: "the tests with node are skipped",
+    },
+    Program {
+        name: "wrk",
+        package: Some("wrk"),
+        needed: false,
+        cost: "polite drain is not shown under kept connections",
     },
     Program {
         name: "ip",

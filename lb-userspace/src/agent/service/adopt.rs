@@ -309,7 +309,7 @@ impl Service {
 
     async fn to_adopt_again(&self) -> Option<Target> {
         let books = self.books.lock().await;
-        if self.path.word().active.is_some() || books.ending {
+        if self.path.word().active.is_some() || books.is_ending() {
             return None;
         }
         let former = books.generations.iter().rev().find(|g| {
@@ -329,7 +329,7 @@ impl Service {
 fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {
     let name = asked.unwrap_or_else(|| books.next_name());
     check_name(&name).map_err(VerbError::Name)?;
-    if books.ending {
+    if books.is_ending() {
         return Err(VerbError::GoingDown);
     }
     match books.by_name(&name).map(|g| g.state) {

@@ -69,12 +69,8 @@ pub(super) struct Generation {
     pub(super) ended: watch::Sender<Option<String>>,
     /// How far its drain is, while it drains or ends.
     pub(super) drain: Option<Drain>,
-    /// A rollout that may still go back to it keeps it as it is.
-    pub(super) held: bool,
-    /// Why a rollout got rid of it: it ends as failed.
+    /// Why a rollout got rid of it: it is ended once it is drained, and has failed then.
     pub(super) failed: Option<String>,
-    /// It is ended once it is drained, not kept.
-    pub(super) unwanted: bool,
     /// Why it could not be frozen, if it should have been.
     pub(super) not_frozen: Option<String>,
     /// How long it is kept once it is drained, if other than configured.
@@ -111,6 +107,18 @@ impl Generation {
     }
 }
 
+/// Whether `down` ends the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Going {
+    /// No.
+    #[default]
+    Up,
+    /// It does.
+    Down,
+    /// It has: nothing is written any more.
+    Gone,
+}
+
 /// What changes about a service.
 #[derive(Debug, Default)]
 pub(super) struct Books {
@@ -136,10 +144,8 @@ pub(super) struct Books {
     pub(super) rollbacks: u64,
     /// Fail-overs so far.
     pub(super) failovers: u64,
-    /// `down` is ending the service.
-    pub(super) ending: bool,
-    /// `down` has ended the service: nothing is written any more.
-    pub(super) over: bool,
+    /// Whether `down` ends the service.
+    pub(super) going: Going,
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
     /// and nothing is steered until a generation is adopted, or deployed on free ports.
     pub(super) awaits_adopt: bool,
@@ -150,6 +156,11 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// Whether `down` is ending the service, or has.
+    pub(super) fn is_ending(&self) -> bool {
+        self.going != Going::Up
+    }
+
     /// The generation with this name.
     pub(super) fn by_name(&self, name: &str) -> Option<&Generation> {
         self.generations.iter().rev().find(|g| g.name == name)
@@ -263,6 +274,7 @@ fn remember(generation: &Generation) -> Remembered {
         was_ready: generation.was_ready,
         keep: generation.keep,
         unseated: generation.unseated,
+        failed: generation.failed.clone(),
         outside: generation.outside.clone(),
         drain_since: generation.drain.as_ref().map(|drain| drain.since),
         told: generation.told,

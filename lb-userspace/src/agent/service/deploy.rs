@@ -121,7 +121,7 @@ impl Service {
             None => books.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
-        if books.ending {
+        if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
         if let Some(other) = &books.deploying {
@@ -163,9 +163,7 @@ impl Service {
             unseated: false,
             ended: watch::Sender::new(None),
             drain: None,
-            held: false,
             failed: None,
-            unwanted: false,
             not_frozen: None,
             keep: None,
             cut_list: Vec::new(),
@@ -406,7 +404,7 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
 fn still_starting(books: &Books, id: GenerationId) -> Result<(), CheckError> {
     still_alive(books, id)?;
     match books.get(id).map(|g| g.state) {
-        Some(GenerationState::Starting) if !books.ending => Ok(()),
+        Some(GenerationState::Starting) if !books.is_ending() => Ok(()),
         _ => Err(CheckError::Ended("was stopped meanwhile".to_owned())),
     }
 }

@@ -53,7 +53,7 @@ impl Service {
             None => books.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
-        if books.ending {
+        if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
         refuse_running(&books, &name)?;
@@ -122,9 +122,7 @@ impl Service {
             was_ready: false,
             ended: watch::Sender::new(None),
             drain: None,
-            held: false,
             failed: None,
-            unwanted: false,
             not_frozen: None,
             keep: None,
             cut_list: Vec::new(),
@@ -277,7 +275,7 @@ impl Service {
         let proved = self.proved(id, notify, deadline).await;
         let mut books = self.books.lock().await;
         let proved = proved.and_then(|()| still_alive(&books, id));
-        let going = !books.ending;
+        let going = !books.is_ending();
         let Some(generation) = books.get_mut(id) else {
             return; // its supervisor has started the next one of its name
         };

@@ -39,7 +39,7 @@ use tokio::sync::{Mutex, Notify, watch as channel};
 pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
-use books::Books;
+use books::{Books, Going};
 use polite::Politeness;
 
 use super::{
@@ -100,7 +100,7 @@ impl Service {
 
     /// Writes the books down and wakes everybody who waits for a change.
     fn settle(&self, books: &mut Books) {
-        if books.over {
+        if books.going == Going::Gone {
             return;
         }
         let ledger = books.to_ledger();

@@ -132,9 +132,10 @@ impl Service {
         self.word_follows(&mut books);
         for id in living {
             match books.get(id).map(|g| g.state) {
+                // A rollout on probation may go back to it.
                 Some(GenerationState::Draining) if held.contains(&id) => {
                     if let Some(generation) = books.get_mut(id) {
-                        generation.held = true;
+                        generation.undrain();
                     }
                 }
                 Some(GenerationState::Draining) => self.drain(&mut books, id),
@@ -174,7 +175,10 @@ impl Service {
                 GenerationState::Stopped,
                 Some("the host was restarted".to_owned()),
             ),
-            GenerationState::Stopping if !runs => (GenerationState::Stopped, None),
+            GenerationState::Stopping if !runs => match &remembered.failed {
+                Some(why) => (GenerationState::Failed, Some(why.clone())),
+                None => (GenerationState::Stopped, None),
+            },
             _ if !runs => (
                 GenerationState::Failed,
                 Some("it ended while no agent ran".to_owned()),
@@ -223,9 +227,7 @@ impl Service {
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain,
-            held: false,
-            failed: None,
-            unwanted: false,
+            failed: remembered.failed,
             not_frozen: None,
             keep: remembered.keep,
             cut_list: remembered.cut_list,

@@ -10,7 +10,7 @@ use nix::{
 
 use super::{
     Pace, Service, VerbError,
-    books::Books,
+    books::{Books, Going},
     drain::{Drain, DrainStep},
     report::Reporter,
 };
@@ -25,6 +25,9 @@ use crate::{
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
+
+/// Longest wait of `down` for a deploy or a rollout, its hooks included, to have ended.
+const CALLED_OFF: Duration = Duration::from_secs(30);
 
 /// Whose it is to end a generation.
 enum Ending {
@@ -127,7 +130,7 @@ impl Service {
     fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let deadline = self.config.drain.deadline;
         let live = self.path.live(Some(id));
-        let going_down = books.ending;
+        let going_down = books.is_ending();
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -262,11 +265,11 @@ impl Service {
         {
             let mut books = self.books.lock().await;
             // Nobody takes over: the active one is ended too, and the keeper is not started again.
-            books.ending = true;
+            books.going = Going::Down;
             books.previous = None;
             self.path.steer(SteeringWord::default());
         }
-        // A deploy that began before finds out when it is done, and ends what it started.
+        self.call_everything_off().await;
         loop {
             let living: Vec<GenerationId> = {
                 let books = self.books.lock().await;
@@ -292,11 +295,40 @@ impl Service {
         if let Err(error) = removed {
             tracing::warn!(%error, cgroup = %cgroup.path().display(), "the cgroup stays");
         }
-        self.books.lock().await.over = true;
+        self.books.lock().await.going = Going::Gone;
         if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
             tracing::warn!(%error, "the ledger stays");
         }
         Ok(())
+    }
+
+    /// Has a deploy or a rollout that goes on end, so that nothing is started any more.
+    async fn call_everything_off(self: &Arc<Self>) {
+        let starting = {
+            let books = self.books.lock().await;
+            if let Some(rollout) = &books.rollout {
+                rollout.undo("the service is going down");
+            }
+            let starting = books
+                .generations
+                .iter()
+                .filter(|g| g.state == GenerationState::Starting);
+            starting.map(|g| g.id).collect::<Vec<_>>()
+        };
+        futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
+        let mut pace = Pace::until(Deadline::after(CALLED_OFF));
+        loop {
+            {
+                let books = self.books.lock().await;
+                if books.deploying.is_none() && books.rollout.is_none() {
+                    return;
+                }
+            }
+            if !self.look_again(&mut pace).await {
+                tracing::error!(service = self.name(), "a rollout does not end");
+                return;
+            }
+        }
     }
 
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last

@@ -90,8 +90,6 @@ impl Service {
     ) {
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
-            generation.held = false;
-            generation.unwanted = false;
             generation.failed = None;
             self.thaw(&generation.cgroup);
             generation.enter(GenerationState::Active, reason);
@@ -197,7 +195,6 @@ pub(super) fn hold(books: &mut Books, id: GenerationId) {
         && generation.state.can_serve()
     {
         generation.undrain();
-        generation.held = true;
         generation.enter(GenerationState::Draining, None);
     }
 }

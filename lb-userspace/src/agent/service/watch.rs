@@ -102,7 +102,7 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            if books.ending
+            if books.is_ending()
                 || books.awaits_adopt
                 || self.keeper().is_alive() && books.keeper_error.is_none()
             {

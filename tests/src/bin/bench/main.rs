@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks through its output")]
 
 mod overlap;
+mod polite;
 mod promote;
 mod sample;
 mod steer;
@@ -35,6 +36,8 @@ enum Part {
     Throughput,
     /// Upgrades under load, beside bare overlap.
     Overlap,
+    /// Upgrades under kept connections, with polite drain and without.
+    Polite,
 }
 
 impl Scale {
@@ -58,7 +61,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 4] = [
+const PARTS: [(Part, &str, Measure); 5] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -78,5 +81,10 @@ const PARTS: [(Part, &str, Measure); 4] = [
         Part::Overlap,
         "upgrades of nginx under 32 new connections at a time",
         overlap::measure,
+    ),
+    (
+        Part::Polite,
+        "upgrades under 64 kept connections (wrk), with polite drain and by the signal alone",
+        polite::measure,
     ),
 ];

@@ -20,6 +20,7 @@ pub(crate) struct Answers {
     name: String,
     delay: Duration,
     health: u16,
+    bare: bool,
 }
 
 impl Answers {
@@ -28,20 +29,24 @@ impl Answers {
             name: arguments.name.clone(),
             delay: Duration::from_millis(arguments.delay_ms),
             health: arguments.health_status,
+            bare: arguments.bare,
         }
     }
 
     fn response(&self, path: &str, closes: bool) -> Vec<u8> {
         let status = if path == "/healthz" { self.health } else { 200 };
         let reason = if status == 200 { "OK" } else { "Told So" };
-        let connection = if closes { "close" } else { "keep-alive" };
+        let connection = match (closes, self.bare) {
+            (true, _) => "Connection: close\r\n",
+            (false, false) => "Connection: keep-alive\r\n",
+            (false, true) => "",
+        };
         let Self { name, .. } = self;
         let length = name.len() + 1;
         let head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n"
         );
-        format!("{head}Connection: {connection}\r\nX-Generation: {name}\r\n\r\n{name}\n")
-            .into_bytes()
+        format!("{head}{connection}X-Generation: {name}\r\n\r\n{name}\n").into_bytes()
     }
 }
 
@@ -70,8 +75,9 @@ async fn converse(
         let Some(request) = request else {
             return Ok(());
         };
-        if !answers.delay.is_zero() {
-            sleep(answers.delay).await;
+        let delay = held(&request.path).unwrap_or(answers.delay);
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
         let closes = request.closes || *ending.borrow();
         let response = answers.response(&request.path, closes);
@@ -84,6 +90,12 @@ async fn converse(
         }
         answered = true;
     }
+}
+
+/// How long the answer to `/hold?ms=N` takes.
+fn held(path: &str) -> Option<Duration> {
+    let millis = path.strip_prefix("/hold?ms=")?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// The next whole request; none when the client has ended the connection. Nothing is lost when it is dropped half way.

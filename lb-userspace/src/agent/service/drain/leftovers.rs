@@ -63,7 +63,7 @@ impl Service {
             return None;
         }
         let mut cut = 0;
-        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.ending {
+        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.is_ending() {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
             let _unwatched = self.gone(id, cgroup).await;
@@ -85,7 +85,7 @@ impl Service {
     /// When long-lived connections are ended, if they may stay longer and there are any.
     async fn long_lived_deadline(self: &Arc<Self>, id: GenerationId) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.books.lock().await.ending {
+        if self.books.lock().await.is_ending() {
             return None;
         }
         let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;

@@ -34,7 +34,6 @@ impl Service {
         if !generation.state.can_serve() {
             return; // it ended, or is being ended
         }
-        generation.held = false;
         if generation.state != GenerationState::Draining {
             generation.enter(GenerationState::Draining, None);
         }
@@ -62,7 +61,7 @@ impl Service {
         if let Some(hung) = &hung {
             generation.reason = Some(hung.clone());
         }
-        let kept = self.config.keep.keeps() && hung.is_none() && !generation.unwanted;
+        let kept = self.config.keep.keeps() && hung.is_none() && generation.failed.is_none();
         if self.path.live(Some(id)) == 0 && kept {
             generation.undrain();
             generation.enter(GenerationState::Standby, None);

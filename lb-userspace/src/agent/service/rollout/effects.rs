@@ -280,7 +280,7 @@ impl Executor {
         if word.active == Some(back)
             || self.plan.kind != RolloutKind::Rollback && word.active != away
         {
-            return self.let_go(back).await;
+            return Ok(());
         }
         let back = if self.service.can_take_over(back).await {
             back
@@ -292,15 +292,6 @@ impl Executor {
         };
         self.service.switch(back, Purpose::Rollback).await?;
         self.stored();
-        Ok(())
-    }
-
-    /// The former generation is active, or was never asked to leave.
-    async fn let_go(&self, back: GenerationId) -> Result<(), VerbError> {
-        let mut books = self.service.books.lock().await;
-        if let Some(generation) = books.get_mut(back) {
-            generation.held = false;
-        }
         Ok(())
     }
 
@@ -335,22 +326,24 @@ impl Executor {
             generation.failed = Some(why.clone());
         }
         match state {
-            Some(GenerationState::Draining) if undone => {}
-            Some(GenerationState::Draining | GenerationState::Standby) => {
-                if let Some(generation) = books.get_mut(to) {
-                    generation.unwanted = true;
-                }
-                if !drains {
-                    self.service.stop_in_background(&mut books, to);
-                }
-            }
+            Some(GenerationState::Draining) if undone || drains => {}
             Some(GenerationState::Starting) => {
                 self.service.discard(&mut books, to, why);
                 books.deploying = None;
             }
-            Some(GenerationState::Ready) => self.service.stop_in_background(&mut books, to),
+            Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
+                self.service.stop_in_background(&mut books, to);
+            }
+            // Somebody else ended it; its name is free all the same.
+            Some(GenerationState::Stopped) if !undone => {
+                if let Some(generation) = books.get_mut(to) {
+                    generation.enter(GenerationState::Failed, Some(why));
+                }
+            }
             _ => {}
         }
+        // The journal goes on from here: an agent after this one does not discard it again.
+        self.service.settle(&mut books);
         Ok(())
     }
 }

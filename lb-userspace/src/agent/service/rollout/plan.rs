@@ -106,6 +106,14 @@ impl InFlight {
         self.token == token
     }
 
+    /// Has it undone, for `reason`; from the drain on that changes nothing.
+    pub(in crate::agent::service) fn undo(&self, reason: impl Into<String>) {
+        self.interrupt.send_replace(Some(Interrupt {
+            event: Event::Undo,
+            reason: reason.into(),
+        }));
+    }
+
     /// As `status` shows it; `name` names generations.
     pub(in crate::agent::service) fn status(
         &self,

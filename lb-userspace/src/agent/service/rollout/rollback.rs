@@ -6,13 +6,14 @@ use lb_common::GenerationId;
 
 use super::{
     super::{Reporter, Service, VerbError, books::Books, switch::Purpose},
-    plan::{Interrupt, Plan},
+    plan::Plan,
+    start::Asked,
     trace,
 };
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
-    rollout::{self, Event, GenerationState, Phase, RollbackWay},
+    rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
 };
 
@@ -41,7 +42,7 @@ impl Service {
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
-            self.make_room(&books)?;
+            Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
             let plan = Plan {
                 kind: RolloutKind::Rollback,
@@ -56,7 +57,12 @@ impl Service {
                 trace: trace::id(),
                 reason: Some(format!("asked for by {}", who.name)),
             };
-            self.register_rollout(&mut books, plan, Phase::RollingBack, reporter, began, who)
+            self.register_rollout(
+                &mut books,
+                plan,
+                Phase::RollingBack,
+                Asked::by(who, reporter, began),
+            )
         };
         let away = executor.plan.away();
         let task = tokio::spawn(executor.run());
@@ -91,10 +97,6 @@ impl Service {
             {
                 return Ok(None);
             }
-            let interrupt = Interrupt {
-                event: Event::Undo,
-                reason: format!("{} asked for a rollback", who.name),
-            };
             let (id, name) = (rollout.id, rollout.name());
             let seen = rollout.seen.clone();
             let to = rollout.plan.to();
@@ -107,7 +109,7 @@ impl Service {
                 self.switch_in(&mut books, from, Purpose::Rollback)?;
             }
             if let Some(rollout) = &books.rollout {
-                rollout.interrupt.send_replace(Some(interrupt));
+                rollout.undo(format!("{} asked for a rollback", who.name));
             }
             (id, name, seen)
         };

@@ -28,6 +28,23 @@ pub(super) const SLACK: Duration = Duration::from_secs(10);
 /// How long a verb waits for the one before it to have moved the word.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// Who asked for a rollout, when, and where they are told how it goes.
+pub(super) struct Asked<'a> {
+    who: Who,
+    reporter: &'a Reporter,
+    began: Instant,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn by(who: Who, reporter: &'a Reporter, began: Instant) -> Self {
+        Self {
+            who,
+            reporter,
+            began,
+        }
+    }
+}
+
 impl Service {
     /// Makes a generation active; returns when the bake is over and the former one is drained.
     ///
@@ -47,9 +64,14 @@ impl Service {
             let mut books = self.books.lock().await;
             let id = self.find_in(&books, &request.generation)?;
             refuse_unpromotable(&books, id)?;
-            self.make_room(&books)?;
+            Self::make_room(&books)?;
             let plan = self.plan(RolloutKind::Promote, id, &request.options);
-            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began, who)
+            self.register_rollout(
+                &mut books,
+                plan,
+                Phase::PreLoad,
+                Asked::by(who, reporter, began),
+            )
         };
         self.carry_out(executor, request.options.no_wait).await
     }
@@ -70,12 +92,17 @@ impl Service {
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
-            self.make_room(&books)?;
+            Self::make_room(&books)?;
             let id = self.enrol_in(&mut books, &request.deploy)?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options);
             plan.parked = self.is_parked(&books);
             plan.start = Some(request.deploy);
-            self.register_rollout(&mut books, plan, Phase::PreLoad, reporter, began, who)
+            self.register_rollout(
+                &mut books,
+                plan,
+                Phase::PreLoad,
+                Asked::by(who, reporter, began),
+            )
         };
         self.carry_out(executor, request.options.no_wait).await
     }
@@ -133,8 +160,8 @@ impl Service {
     }
 
     /// One rollout at a time, up to its drain; one that bakes gives way to the next.
-    pub(super) fn make_room(&self, books: &Books) -> Result<(), VerbError> {
-        if books.ending {
+    pub(super) fn make_room(books: &Books) -> Result<(), VerbError> {
+        if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
         let Some(other) = &books.rollout else {
@@ -155,9 +182,7 @@ impl Service {
         books: &mut Books,
         plan: Plan,
         phase: Phase,
-        reporter: &Reporter,
-        began: Instant,
-        who: Who,
+        asked: Asked<'_>,
     ) -> Executor {
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
@@ -181,7 +206,7 @@ impl Service {
         Executor {
             service: Arc::clone(self),
             id: None,
-            new: Some(self.first_record(books, &plan, who)),
+            new: Some(self.first_record(books, &plan, asked.who)),
             pending: Vec::new(),
             token: books.last_token,
             done: Done {
@@ -194,10 +219,10 @@ impl Service {
             },
             plan,
             course: Course::begin(phase),
-            reporter: reporter.clone(),
+            reporter: asked.reporter.clone(),
             interrupt: interrupted,
             seen: saw,
-            began,
+            began: asked.began,
             past: Vec::new(),
             failure: None,
         }
