@@ -8,6 +8,8 @@ pub mod api;
 pub mod cgroups;
 pub mod command;
 pub mod failure;
+pub mod held;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod load;

@@ -125,6 +125,12 @@ pub struct Generation {
     pub reason: Option<String>,
     /// Connections counted.
     pub connections: Connections,
+    /// How a rollback to it goes: hot, warm or cold.
+    pub tier: Option<String>,
+    /// Its processes are frozen.
+    pub frozen: bool,
+    /// How far its drain is.
+    pub drain: Option<Drain>,
     /// Its listening sockets.
     pub listeners: Vec<Listener>,
 }
@@ -136,6 +142,23 @@ impl Generation {
             format!("{} has no process: {self:?}", self.name)
         })?))
     }
+}
+
+/// How far a drain is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Drain {
+    /// queues, leaving, finishing or `long_lived`.
+    pub step: String,
+    /// Connections when it began.
+    pub initially: u64,
+    /// Connections left.
+    pub left: u64,
+    /// How long it has taken.
+    pub elapsed_ms: u64,
+    /// When what is left is ended.
+    pub deadline_in_ms: u64,
+    /// When it will be over, as far as can be told.
+    pub predicted_ms: Option<u64>,
 }
 
 /// Connections of a generation.

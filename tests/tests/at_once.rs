@@ -8,6 +8,7 @@ use hotlb_tests::{
     host::Host,
     load::Plan,
     servers::{Kind, Plain},
+    wait,
     waiting::Waiting,
 };
 
@@ -83,8 +84,10 @@ fn going_down_during_a_deploy_leaves_no_server() -> Result<()> {
         deploy.finish(LIMIT)?.code != 0,
         "a deploy into nothing succeeded"
     );
-    let left = host.netns().pids()?;
-    ensure!(left.is_empty(), "processes are left: {left:?}");
+    // The agent ends after it has answered.
+    wait::until_true("no process is left", LIMIT, || {
+        host.netns().pids().is_ok_and(|left| left.is_empty())
+    })?;
     ensure!(!host.cgroup()?.exists(), "the cgroup is left");
     Ok(())
 }

@@ -324,7 +324,7 @@ fn whole_files() -> Result<()> {
     }
     let host = Host::with_service(
         "listen = [\"127.0.0.1:8080\"]\n\
-         drain = { polite = \"on\", signal_after = \"60s\", deadline = \"1s\" }",
+         drain = { polite = \"on\", deadline = \"60s\", signal_after = \"60s\" }",
     )?;
     let files = [
         ("small.bin", 10),

@@ -304,9 +304,6 @@ pub(super) enum CheckError {
     /// It did not answer as it should.
     #[error("probe: {0}")]
     Probe(String),
-    /// It listens but takes no connection.
-    #[error("it listens on {0} but accepts no connection")]
-    NotAccepting(SocketAddr),
     /// A bind was refused; its own error came from that.
     #[error("{0}")]
     Bind(String),

@@ -76,6 +76,9 @@ pub struct Remembered {
     /// Whether another generation has its seat in the kernel's tables.
     #[serde(default)]
     pub unseated: bool,
+    /// Why a rollout got rid of it, if one did.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 impl Ledger {

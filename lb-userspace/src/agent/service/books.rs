@@ -248,5 +248,6 @@ fn remember(generation: &Generation) -> Remembered {
         was_ready: generation.was_ready,
         keep: generation.keep,
         unseated: generation.unseated,
+        failed: generation.failed.clone(),
     }
 }

@@ -10,8 +10,7 @@ use crate::{
     config::Health,
     generation::{
         fit::{self, Misfit},
-        listeners,
-        probe::{self, ProbeError},
+        listeners, probe,
     },
     sys::{
         listener::{self, Twin},
@@ -121,19 +120,20 @@ impl Service {
     ) -> Result<(), CheckError> {
         let mut pace = Pace::until(deadline);
         for &address in &self.config.listen {
+            let mut before = None;
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
                 let health = &self.config.health;
                 let asked = probe::probe(&self.path, id, address, health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
-                    Err(ProbeError::NotAccepted(address)) => CheckError::NotAccepting(address),
-                    Err(error) => CheckError::Probe(error.to_string()),
+                    Err(error) => probe::telling(before, &error, patience < PROBE),
                 };
                 still_alive(&*self.books.lock().await, id)?;
                 if !self.look_again(&mut pace).await {
-                    return Err(self.explained(id, error).await);
+                    return Err(self.explained(id, CheckError::Probe(error)).await);
                 }
+                before = Some(error);
             }
         }
         match &self.config.health {

@@ -13,7 +13,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{CheckError, Service, candidate::still_alive};
 use crate::{
     clock::Deadline,
-    generation::probe::exec::{self, ExecCheck},
+    generation::probe::{
+        self,
+        exec::{self, ExecCheck},
+    },
     sys::cgroup::Cgroup,
 };
 
@@ -53,27 +56,30 @@ impl Service {
     ) -> Result<(), CheckError> {
         let (cwd, env) = self.exec_place(id).await?;
         let mut turns = interval(PACE);
+        let mut before = None;
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             turns.tick().await;
             let run = RUNS.fetch_add(1, Ordering::Relaxed);
             let cgroup = hooks_cgroup(&self.cgroup).child(&format!("check-{}-{run}", id.raw()));
-            let left = deadline.left().unwrap_or(PACE);
+            let patience = deadline.left().unwrap_or(PACE).min(PATIENCE);
             let asked = exec::check(ExecCheck {
                 command,
                 cgroup,
                 cwd: &cwd,
                 env: env.clone(),
-                patience: left.min(PATIENCE),
+                patience,
             });
             let Err(error) = asked.await else {
                 return Ok(());
             };
             still_alive(&*self.books.lock().await, id)?;
             let final_word = error.is_final() || deadline.left().is_none_or(|left| left < PACE);
+            let error = probe::telling(before, &error, patience < PATIENCE);
             if final_word {
-                return Err(CheckError::Probe(error.to_string()));
+                return Err(CheckError::Probe(error));
             }
+            before = Some(error);
         }
     }
 

@@ -161,7 +161,10 @@ impl Service {
                 GenerationState::Stopped,
                 Some("the host was restarted".to_owned()),
             ),
-            GenerationState::Stopping if !runs => (GenerationState::Stopped, None),
+            GenerationState::Stopping if !runs => match &remembered.failed {
+                Some(why) => (GenerationState::Failed, Some(why.clone())),
+                None => (GenerationState::Stopped, None),
+            },
             _ if !runs => (
                 GenerationState::Failed,
                 Some("it ended while no agent ran".to_owned()),
@@ -197,7 +200,7 @@ impl Service {
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
             drain: None,
-            failed: None,
+            failed: remembered.failed,
             not_frozen: None,
             keep: remembered.keep,
             cut_list: Vec::new(),

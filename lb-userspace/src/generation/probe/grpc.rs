@@ -38,6 +38,10 @@ pub(super) async fn check(
         .path_and_query("/")
         .build()
         .map_err(|error| refused(error.to_string()))?;
+    // HTTP/2 begins with several small writes: they shall not wait for each other's ACK.
+    stream
+        .set_nodelay(true)
+        .map_err(|source| ProbeError::Connection { address, source })?;
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|error| refused(chain(&error)))?;

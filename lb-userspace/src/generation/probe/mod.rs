@@ -105,6 +105,25 @@ impl ProbeError {
     }
 }
 
+/// What to tell of repeated asking: the latest error, unless that is only silence because the
+/// deadline left less time than usual; then the one `before` it says more.
+pub fn telling(before: Option<String>, error: &ProbeError, cut_short: bool) -> String {
+    let silence = match error {
+        ProbeError::Silent { .. } => true,
+        ProbeError::Exec { outcome, .. } => matches!(outcome, HookOutcome::TimedOut(_)),
+        ProbeError::Connection { .. }
+        | ProbeError::Http { .. }
+        | ProbeError::Status { .. }
+        | ProbeError::Grpc { .. }
+        | ProbeError::NotAccepted(_)
+        | ProbeError::Connections(_)
+        | ProbeError::Ticket(_) => false,
+    };
+    before
+        .filter(|_| silence && cut_short)
+        .unwrap_or_else(|| error.to_string())
+}
+
 fn said(output: &str) -> String {
     if output.is_empty() {
         String::new()
@@ -173,4 +192,28 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_cut_short_does_not_hide_the_one_before() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let silent = ProbeError::Silent {
+            asked: "it".to_owned(),
+            waited: Duration::from_millis(42),
+        };
+        let status = ProbeError::Status {
+            address,
+            path: "/".to_owned(),
+            status: 503,
+        };
+        let before = || Some("before".to_owned());
+        assert_eq!(telling(before(), &silent, true), "before");
+        assert_eq!(telling(before(), &silent, false), silent.to_string());
+        assert_eq!(telling(None, &silent, true), silent.to_string());
+        assert_eq!(telling(before(), &status, true), status.to_string());
+    }
 }

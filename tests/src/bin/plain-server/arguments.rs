@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Threads that serve.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Milliseconds each answer takes.
+    /// Milliseconds each answer takes; the one to `/hold?ms=N` takes N.
     #[arg(long, default_value_t = 0)]
     pub(crate) delay_ms: u64,
     /// Say nothing of connections that are kept, as HTTP/1.1 allows.

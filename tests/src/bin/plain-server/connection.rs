@@ -75,8 +75,9 @@ async fn converse(
         let Some(request) = request else {
             return Ok(());
         };
-        if !answers.delay.is_zero() {
-            sleep(answers.delay).await;
+        let delay = held(&request.path).unwrap_or(answers.delay);
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
         let closes = request.closes || *ending.borrow();
         let response = answers.response(&request.path, closes);
@@ -89,6 +90,12 @@ async fn converse(
         }
         answered = true;
     }
+}
+
+/// How long the answer to `/hold?ms=N` takes.
+fn held(path: &str) -> Option<Duration> {
+    let millis = path.strip_prefix("/hold?ms=")?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// The next whole request; none when the client has ended the connection. Nothing is lost when it is dropped half way.

@@ -330,8 +330,16 @@ impl Executor {
             Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
                 self.service.stop_in_background(&mut books, to);
             }
+            // Somebody else ended it; its name is free all the same.
+            Some(GenerationState::Stopped) if !undone => {
+                if let Some(generation) = books.get_mut(to) {
+                    generation.enter(GenerationState::Failed, Some(why));
+                }
+            }
             _ => {}
         }
+        // The journal goes on from here: an agent after this one does not discard it again.
+        self.service.settle(&mut books);
         Ok(())
     }
 }

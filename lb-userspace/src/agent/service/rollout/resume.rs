@@ -14,7 +14,7 @@ use crate::{
     api::wire::Done,
     clock,
     rollout::Phase,
-    store::journal::{End, Outcome, Record, Told},
+    store::journal::{End, Entry, GenerationRef, Outcome, Record, RolloutKind, Told},
     sys::process,
 };
 
@@ -31,12 +31,17 @@ impl Service {
         }
     }
 
-    /// The generations that a rollout on probation may go back to: nothing is to happen to them.
+    /// The generations that a rollout may go back to, or is about to: nothing is to happen to
+    /// them.
     pub(in crate::agent::service) fn held_by(unfinished: &[Told]) -> BTreeSet<GenerationId> {
         let held = unfinished.iter().filter_map(last_intent);
-        held.filter(|(intent, _)| intent.course.phase <= Phase::Bake)
-            .filter_map(|(intent, _)| intent.plan.from())
-            .collect()
+        held.filter(|(intent, _)| match intent.course.phase {
+            Phase::PreLoad | Phase::Validate | Phase::Swap | Phase::Bake => true,
+            Phase::RollingBack => intent.plan.kind != RolloutKind::Rollback,
+            Phase::Drain | Phase::Done | Phase::PostRollback | Phase::RolledBack => false,
+        })
+        .filter_map(|(intent, _)| intent.plan.from())
+        .collect()
     }
 
     /// Finishes or undoes each of them, in the background.
@@ -47,11 +52,16 @@ impl Service {
     ) {
         for told in unfinished {
             let id = told.summary.id;
-            let Some((intent, at)) = last_intent(&told).filter(|_| told.boot == process::boot_id())
+            let Some((mut intent, at)) =
+                last_intent(&told).filter(|_| told.boot == process::boot_id())
             else {
                 self.give_up(told);
                 continue;
             };
+            intent.plan.to = known_as(books, &told.summary.to).unwrap_or(intent.plan.to);
+            if let Some(from) = &told.summary.from {
+                intent.plan.from = known_as(books, from).or(intent.plan.from);
+            }
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resumed");
             books.last_token += 1;
             let (interrupt, interrupted) = watch::channel(None);
@@ -112,12 +122,25 @@ impl Service {
     }
 }
 
-/// The last phase that a rollout entered, and where the journal has it.
+/// The id of a generation that was begun again under its name, and with that under another id:
+/// a rollback starts one that has ended, and was killed before it could write that down.
+fn known_as(books: &Books, generation: &GenerationRef) -> Option<u32> {
+    let lives_on = |id| books.get(id).is_some();
+    if GenerationId::new(generation.id).is_some_and(lives_on) {
+        return None;
+    }
+    Some(books.by_name(&generation.name)?.id.raw())
+}
+
+/// The last phase that a rollout entered, and where the journal has the first of its attempts.
 fn last_intent(told: &Told) -> Option<(Intent, usize)> {
-    let found = told.entries.iter().enumerate().rev();
-    let mut states = found.filter_map(|(at, entry)| match &entry.record {
-        Record::Phase { state, .. } => Some((serde_json::from_value(state.clone()).ok()?, at)),
+    let states = told.entries.iter().rev();
+    let mut states = states.filter_map(|entry| match &entry.record {
+        Record::Phase { state, .. } => serde_json::from_value::<Intent>(state.clone()).ok(),
         _ => None,
     });
-    states.next()
+    let intent = states.next()?;
+    let begins = |entry: &Entry| matches!(&entry.record, Record::Phase { phase, .. } if *phase == intent.course.phase);
+    let at = told.entries.iter().position(begins)?;
+    Some((intent, at))
 }
