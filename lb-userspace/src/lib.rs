@@ -18,4 +18,5 @@ pub mod relay;
 pub mod rollout;
 pub mod store;
 pub mod sys;
+pub mod takeover;
 pub mod telemetry;

@@ -8,13 +8,14 @@ use hotlb::{
         client::{Client, ClientError},
         wire::Failure,
     },
-    cli::{self, Cli, Command, OutputFormat, Printer, RunArgs},
+    cli::{self, AgentArgs, AgentCommand, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
-    generation::{hook, keeper, shim},
+    generation::{exec, hook, keeper, launch, shim},
     relay,
     sys::users::Identity,
+    takeover::{self, NotTakenOver, Origin},
     telemetry::log,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(output, "keeper", error.to_string(), 1),
             }
         }
-        Command::Exec => {
+        Command::Shim => {
             // Who reads the status pipe has been told why.
             let _told = shim::run();
             ExitCode::from(127)
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             let _told = hook::become_hook();
             ExitCode::from(127)
         }
+        Command::Exec(args) => exec(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut script);
@@ -68,12 +70,17 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     let result = match command {
         Command::Agent(args) => {
             printer.clear();
+            if let Some(AgentCommand::Upgrade(args)) = &args.command {
+                let client = Client::new(&places.socket());
+                let upgraded = runtime.block_on(cli::upgrade_agent(args, &client, &printer));
+                return ended(upgraded.map_err(Failed::Client), output);
+            }
             log::start(args.log_json, "info");
             let mut places = places;
             if let Some(config) = &args.config {
                 places.config.clone_from(config);
             }
-            runtime.block_on(agent(places))
+            runtime.block_on(agent(args, places))
         }
         Command::Run(args) => {
             log::start(false, "warn");
@@ -88,6 +95,10 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     };
     printer.clear();
     // Tasks that wait for generations must not hold up the end.
+    ended(result, output)
+}
+
+fn ended(result: Result<(), Failed>, output: OutputFormat) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,10 +109,51 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
     }
 }
 
-/// The agent, until a signal or `down`.
-async fn agent(places: Places) -> Result<(), Failed> {
-    let config = Config::read(&places.config).map_err(Failed::Config)?;
-    let mut daemon = Daemon::start(places, config.agent, config.services).await?;
+/// Becomes a server; comes back only when that failed.
+fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
+    let path = std::env::var("PATH").ok();
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let program = args.command.first().map_or("", String::as_str);
+    let mut command = args.command.clone();
+    match launch::resolve(program, &cwd, path.as_deref()) {
+        Ok(whole) => command.splice(..1, [whole.to_string_lossy().into_owned()]),
+        Err(error) => return fail(output, "not_started", error.to_string(), 1),
+    };
+    let client = Client::new(&Places::from_env().socket());
+    let entered = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(output, "runtime", format!("cannot start: {error}"), 7))
+        .and_then(|runtime| {
+            let entered = runtime.block_on(cli::enter(args, &client));
+            entered.map_err(|error| {
+                let failure = error.to_failure();
+                cli::failure(output, &failure);
+                ExitCode::from(failure.exit)
+            })
+        });
+    match entered {
+        Ok(spec) => {
+            let own = args.env.iter().cloned().collect();
+            let error = exec::become_server(&spec, &command, &own);
+            let message = format!("{} is not started: {error}", spec.generation);
+            fail(output, "not_started", message, 1)
+        }
+        Err(code) => code,
+    }
+}
+
+/// The agent, until a signal, `down` or a successor.
+async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
+    let origin = Origin::of_this_process(args.log_json);
+    let mut daemon = if args.take_over {
+        takeover::take_over(origin)
+            .await
+            .map_err(Failed::TakeOver)?
+    } else {
+        let config = Config::read(&places.config).map_err(Failed::Config)?;
+        Daemon::start(places, config.agent, config.services, Some(origin)).await?
+    };
     daemon.ended().await?;
     Ok(())
 }
@@ -114,7 +166,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         ..AgentConfig::default()
     };
     let client = Client::new(&places.socket());
-    let mut daemon = Daemon::start(places, config, vec![service]).await?;
+    let mut daemon = Daemon::start(places, config, vec![service], None).await?;
     let agent = Arc::clone(daemon.agent());
     let first = cli::UpgradeArgs::of(args.command.clone());
     let serving = async {
@@ -156,6 +208,7 @@ fn run_service(args: &RunArgs) -> Result<ServiceConfig, ConfigError> {
 enum Failed {
     Config(ConfigError),
     Daemon(DaemonError),
+    TakeOver(NotTakenOver),
     Client(ClientError),
 }
 
@@ -174,6 +227,11 @@ impl Failed {
                 exit: 78,
             },
             Self::Daemon(error) => Failure {
+                code: "agent".to_owned(),
+                message: error.to_string(),
+                exit: error.exit(),
+            },
+            Self::TakeOver(error) => Failure {
                 code: "agent".to_owned(),
                 message: error.to_string(),
                 exit: error.exit(),

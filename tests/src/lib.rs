@@ -4,6 +4,7 @@
 //! [`netns::Netns`], starts servers through [`servers`], and looks at them through [`load`] and [`waiting`].
 //! Everything made here is removed again on drop, after a panic too.
 
+pub mod adoption;
 pub mod api;
 pub mod cgroups;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod servers;
 pub mod stale;
 pub mod status;
 pub mod turn;
+pub mod units;
 pub mod wait;
 pub mod waiting;
 pub mod wrk;

@@ -6,7 +6,7 @@ use std::{
     sync::Once,
 };
 
-use crate::{cgroups, netns, report};
+use crate::{cgroups, netns, report, units};
 
 static SWEEP: Once = Once::new();
 
@@ -43,8 +43,9 @@ fn orphans(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The pid in `hotlb-test-PID-NUMBER`.
+/// The pid in `hotlb-test-PID-NUMBER`, with or without the ending of a test's units.
 fn owner(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(units::ENDING).unwrap_or(name);
     let (pid, number) = name.strip_prefix(netns::PREFIX)?.split_once('-')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     (digits(pid) && digits(number)).then_some(pid)
@@ -64,6 +65,7 @@ mod tests {
     #[test]
     fn only_names_of_the_tests_have_an_owner() {
         assert_eq!(owner("hotlb-test-12-3"), Some("12"));
+        assert_eq!(owner("hotlb-test-12-3.units"), Some("12"));
         assert_eq!(owner("hotlb-test-abcd"), None);
         assert_eq!(owner("hotlb-test-x-3"), None);
         assert_eq!(owner("hotlb-12-3"), None);

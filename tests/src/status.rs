@@ -36,6 +36,8 @@ pub struct Service {
     pub epoch: u64,
     /// Connections waiting in the parking listeners.
     pub parked: u64,
+    /// Somebody outside has the ports.
+    pub awaits_adopt: bool,
     /// What is degraded.
     pub warnings: Vec<String>,
     /// One per listen address.
@@ -117,6 +119,8 @@ pub struct Generation {
     pub id: u64,
     /// starting, ready, active, draining, standby, stopping, stopped or failed.
     pub state: String,
+    /// launched, exec or adopted.
+    pub origin: String,
     /// The first process.
     pub pid: Option<i32>,
     /// The recorded command.

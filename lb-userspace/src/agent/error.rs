@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
+use super::adopt_error::AdoptError;
 use crate::{
     config::ConfigError,
     datapath::DatapathError,
@@ -14,6 +15,7 @@ use crate::{
         journal::{DrillError, JournalError},
     },
     sys::{mounts::MountError, sock_diag::DumpError},
+    takeover::UpgradeError,
 };
 
 /// Why an agent did not start. Nothing was changed that was not there before.
@@ -74,7 +76,10 @@ pub enum StartError {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Somebody else has the port.
-    #[error("{address} is held by {holder}; stop it first, or `hotlb` cannot take the port")]
+    #[error(
+        "{address} is held by {holder}; stop it first, or have hotlb take that server over: \
+         adopt = true for the service, then `hotlb adopt`"
+    )]
     PortHeld {
         /// The declared address.
         address: SocketAddr,
@@ -87,6 +92,12 @@ pub enum OpenError {
          end them with the old configuration (hotlb down)"
     )]
     GroupsChanged,
+    /// The addresses, or their owner, changed under a running agent.
+    #[error(
+        "its addresses or its user changed, and what runs is handed over as it is; restore `listen` \
+         and `user`, or restart the agent once no generation runs"
+    )]
+    GroupsDiffer,
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -123,7 +134,10 @@ impl StartError {
             Self::Config(_)
             | Self::Drill(_)
             | Self::Service {
-                source: OpenError::GroupsChanged | OpenError::Datapath(DatapathError::Layout { .. }),
+                source:
+                    OpenError::GroupsChanged
+                    | OpenError::GroupsDiffer
+                    | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
             Self::Locked { .. }
@@ -264,6 +278,25 @@ pub enum VerbError {
     /// There is nothing to roll back to.
     #[error("nothing to roll back to: {0}")]
     NothingBefore(String),
+    /// Somebody else has the ports.
+    #[error("{0}")]
+    AwaitsAdopt(String),
+    /// A running server is not adopted.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// Its supervisor must start it.
+    #[error(
+        "{generation} has ended, and its own supervisor starts it, not the agent{why}: start it \
+         there ({command}), then `hotlb promote {generation}`"
+    )]
+    StartedElsewhere {
+        /// The generation.
+        generation: String,
+        /// Its command.
+        command: String,
+        /// " (what failed)", or nothing.
+        why: String,
+    },
     /// The server was not started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -279,6 +312,9 @@ pub enum VerbError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The agent was not upgraded.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// Anything else the system said.
     #[error("{doing}: {source}")]
     System {
@@ -357,10 +393,14 @@ impl VerbError {
             Self::BakeFailed { .. } => "bake_failed",
             Self::CalledOff { .. } => "called_off",
             Self::NothingBefore(_) => "nothing_before",
+            Self::AwaitsAdopt(_) => "awaits_adopt",
+            Self::Adopt(error) => error.code(),
+            Self::StartedElsewhere { .. } => "started_elsewhere",
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
             Self::Unjournaled(_) | Self::Journal(JournalError::Unusable { .. }) => "journal",
+            Self::Upgrade(error) => error.code(),
             Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
         }
     }
@@ -384,8 +424,12 @@ impl VerbError {
             | Self::ActiveStop(_)
             | Self::GoingDown
             | Self::RolloutRuns { .. }
+            | Self::AwaitsAdopt(_)
+            | Self::StartedElsewhere { .. }
             | Self::NothingBefore(_)
             | Self::Journal(JournalError::Over(_)) => 6,
+            Self::Adopt(error) => error.exit(),
+            Self::Upgrade(error) => error.exit(),
             Self::Datapath(_)
             | Self::Keeper(_)
             | Self::Sockets(_)

@@ -1,10 +1,14 @@
 //! The agent: owns the services, and does what the API asks of them.
 
+mod adopt_error;
+mod custody;
 mod error;
 mod history;
 mod service;
 mod start;
 
+pub use adopt_error::{AdoptError, NotSharing};
+pub use custody::Custody;
 pub use error::{OpenError, StartError, VerbError};
-pub use service::{Reporter, Service};
-pub use start::{Agent, GROUP, Host, ONLY};
+pub use service::{Fulfilled, Reporter, Service};
+pub use start::{Agent, GROUP, Host, LOCKS, ONLY};

@@ -3,41 +3,63 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::{
+            FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+        },
+    },
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::RwLock;
 
 use super::{
+    custody::{Services, tend},
     error::{StartError, VerbError},
     service::Service,
 };
 use crate::{
-    api::wire::{Status, VERSION},
+    api::{
+        client::Client,
+        wire::{Status, VERSION},
+    },
     config::{Places, ServiceConfig},
     datapath::STAGING,
     store::Journal,
-    sys::{cgroup::Cgroup, mounts, privilege, users},
+    sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
 };
 
-/// What an agent holds while it runs: the lock of its runtime directory, and its cgroup.
+/// What an agent holds while it runs: the locks of its directories, and its cgroup.
 #[derive(Debug)]
 pub struct Host {
     places: Places,
-    cgroup: Cgroup,
-    _locks: [Flock<File>; 3],
+    pub(super) cgroup: Cgroup,
+    /// Of the runtime directory (in a file that says whose it is), the state directory and the
+    /// pins. A lock belongs to the open file, and so to everybody who has a copy of its
+    /// descriptor; it ends with the last copy. None is ever unlocked.
+    locks: [File; LOCKS],
 }
+
+/// How many locks an agent holds.
+pub const LOCKS: usize = 3;
 
 /// An agent.
 #[derive(Debug)]
 pub struct Agent {
-    host: Host,
-    journal: Journal,
-    services: BTreeMap<String, Arc<Service>>,
+    pub(super) host: Host,
+    pub(super) journal: Journal,
+    /// What it was configured with.
+    pub(super) configs: Vec<ServiceConfig>,
+    pub(super) services: RwLock<Services>,
 }
+
+/// Longest time to open one service.
+const OPENING: Duration = Duration::from_secs(15);
 
 /// The group whose members may read.
 pub const GROUP: &str = "hotlb";
@@ -55,7 +77,7 @@ impl Host {
         if let Some(gid) = users::gid_of(GROUP) {
             chown(&places.runtime, None, Some(gid)).map_err(place(&places.runtime))?;
         }
-        let lock = lock(&places.lock())?;
+        let lock = lock_file(&places.lock())?;
         make_dir(&places.state, 0o750)?;
         let state = lock_dir(&places.state)?;
         let root = mounts::cgroup2()?;
@@ -66,8 +88,52 @@ impl Host {
         Ok(Self {
             places,
             cgroup,
-            _locks: [lock, state, pins],
+            locks: [lock, state, pins],
         })
+    }
+
+    /// The host of an agent that gives its `locks` to this one.
+    ///
+    /// # Errors
+    ///
+    /// When they are not the locks of these places.
+    pub fn inherit(places: Places, locks: [OwnedFd; LOCKS]) -> Result<Self, StartError> {
+        check_capabilities()?;
+        let locks = locks.map(File::from);
+        let held = [&places.lock(), &places.state, &places.bpffs];
+        for (lock, path) in locks.iter().zip(held) {
+            let there = fs::metadata(path).map_err(place(path))?;
+            let given = lock.metadata().map_err(place(path))?;
+            if (there.dev(), there.ino()) != (given.dev(), given.ino()) {
+                let other = io::Error::other("the lock handed over is of another file");
+                return Err(place(path)(other));
+            }
+        }
+        let path = mounts::cgroup2()?.join(&places.cgroup);
+        let cgroup = Cgroup::create(path.clone()).map_err(place(&path))?;
+        Ok(Self {
+            places,
+            cgroup,
+            locks,
+        })
+    }
+
+    /// The locks, to be handed over.
+    pub fn locks(&self) -> [BorrowedFd<'_>; LOCKS] {
+        self.locks.each_ref().map(|lock| lock.as_fd())
+    }
+
+    /// Writes into the lock file whose the locks are: this process's.
+    pub fn sign(&self) {
+        let [lock, ..] = &self.locks;
+        let text = format!("{}\n", std::process::id());
+        let signed = lock
+            .write_all_at(text.as_bytes(), 0)
+            .and_then(|()| lock.set_len(text.len() as u64));
+        if let Err(error) = signed {
+            // Only messages suffer.
+            tracing::warn!(%error, "the lock file does not say whose it is");
+        }
     }
 
     /// The places.
@@ -83,30 +149,29 @@ impl Agent {
         journal: Journal,
         configs: Vec<ServiceConfig>,
     ) -> Result<Self, StartError> {
-        let mut services = BTreeMap::new();
-        for config in configs {
-            let name = config.name.clone();
-            let opened =
-                Service::open(config, host.places.clone(), journal.clone(), &host.cgroup).await;
-            let service = opened.map_err(|source| StartError::Service {
-                service: name.clone(),
-                source,
-            })?;
-            tokio::spawn({
-                let service = Arc::clone(&service);
-                async move {
-                    let name = service.name().to_owned();
-                    if let Err(error) = service.look_after().await {
-                        tracing::error!(service = name, %error, "nobody looks after the service");
-                    }
-                }
-            });
-            services.insert(name, service);
+        Self::start_telling(host, journal, configs, |_service| {}).await
+    }
+
+    /// As [`Agent::start`], and tells of each service before it is opened.
+    pub async fn start_telling(
+        host: Host,
+        journal: Journal,
+        configs: Vec<ServiceConfig>,
+        mut opening: impl FnMut(&str) + Send,
+    ) -> Result<Self, StartError> {
+        let mut services = Services::default();
+        for config in &configs {
+            opening(&config.name);
+            supervisor::still_starting(OPENING);
+            let opened = open(&host, &journal, config.clone()).await?;
+            services.insert(Arc::clone(&opened), tend(opened));
         }
+        host.sign();
         Ok(Self {
             host,
             journal,
-            services,
+            configs,
+            services: RwLock::new(services),
         })
     }
 
@@ -116,45 +181,50 @@ impl Agent {
     }
 
     /// The rollouts.
-    pub fn journal(&self) -> &Journal {
+    pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// The service of this name; with an empty name the only one there is.
-    pub fn service(&self, name: &str) -> Result<&Arc<Service>, VerbError> {
-        let known = || self.services.keys().cloned().collect::<Vec<_>>();
-        if name.is_empty() || name == ONLY {
-            let mut all = self.services.values();
-            return match (all.next(), all.next()) {
-                (Some(only), None) => Ok(only),
-                _ => Err(VerbError::WhichService(known())),
-            };
-        }
-        self.services
-            .get(name)
-            .ok_or_else(|| VerbError::UnknownService {
-                name: name.escape_debug().to_string(),
-                known: known(),
-            })
+    /// Its locks, to be handed over.
+    pub fn locks(&self) -> [BorrowedFd<'_>; LOCKS] {
+        self.host.locks()
     }
 
-    /// Everything it knows.
+    /// The service of this name; with an empty name the only one there is.
+    pub async fn service(&self, name: &str) -> Result<Arc<Service>, VerbError> {
+        named(&self.services.read().await.all(), name)
+    }
+
+    /// Everything it knows. While the services are handed over this waits for the outcome; once
+    /// they are a successor's, that one is asked.
     pub async fn status(&self) -> Status {
+        // Held to the end: a hand-over waits for whoever looks.
+        let services = self.services.read().await;
+        if services.is_a_successors()
+            && let Ok(status) = Client::new(&self.places().socket()).status().await
+        {
+            return status;
+        }
+        self.own_status(services.all()).await
+    }
+
+    async fn own_status(&self, all: BTreeMap<String, Arc<Service>>) -> Status {
+        let warnings = self.warnings(&all).await;
         let mut services = Vec::new();
-        for service in self.services.values() {
+        for service in all.values() {
             services.push(service.status().await);
         }
         Status {
             api: VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            warnings: self.warnings().await,
+            warnings,
             services,
         }
     }
 
-    async fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.unmanaged();
+    async fn warnings(&self, services: &BTreeMap<String, Arc<Service>>) -> Vec<String> {
+        let mut warnings = self.unmanaged(services);
         warnings.extend(self.journal.check().await.map(|trouble| {
             format!(
                 "the journal cannot be written: {trouble}; new rollouts are refused, traffic stays \
@@ -165,13 +235,13 @@ impl Agent {
     }
 
     /// Services an earlier agent ran that are not configured any more: they serve on, unmanaged.
-    fn unmanaged(&self) -> Vec<String> {
+    fn unmanaged(&self, services: &BTreeMap<String, Arc<Service>>) -> Vec<String> {
         let Ok(pinned) = fs::read_dir(&self.host.places.bpffs) else {
             return Vec::new();
         };
         pinned
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !self.services.contains_key(name) && !name.starts_with(STAGING))
+            .filter(|name| !services.contains_key(name) && !name.starts_with(STAGING))
             .map(|name| {
                 format!(
                     "service {name} is not configured any more, but runs on, unmanaged; configure \
@@ -183,7 +253,8 @@ impl Agent {
 
     /// Ends every generation, closes the parking listeners, removes pins, ledgers and cgroups.
     pub async fn down(&self) -> Result<(), VerbError> {
-        for service in self.services.values() {
+        let all = self.services.read().await.all();
+        for service in all.values() {
             service.down().await?;
         }
         if let Err(error) = self.host.cgroup.remove() {
@@ -193,6 +264,41 @@ impl Agent {
         let _shared = fs::remove_dir(&self.host.places.bpffs);
         Ok(())
     }
+}
+
+/// The service of this name among `all`; with an empty name the only one there is.
+pub(super) fn named(
+    all: &BTreeMap<String, Arc<Service>>,
+    name: &str,
+) -> Result<Arc<Service>, VerbError> {
+    let known = || all.keys().cloned().collect::<Vec<_>>();
+    if name.is_empty() || name == ONLY {
+        let mut services = all.values();
+        return match (services.next(), services.next()) {
+            (Some(only), None) => Ok(Arc::clone(only)),
+            _ => Err(VerbError::WhichService(known())),
+        };
+    }
+    all.get(name)
+        .map(Arc::clone)
+        .ok_or_else(|| VerbError::UnknownService {
+            name: name.escape_debug().to_string(),
+            known: known(),
+        })
+}
+
+/// Opens one service.
+pub(super) async fn open(
+    host: &Host,
+    journal: &Journal,
+    config: ServiceConfig,
+) -> Result<Arc<Service>, StartError> {
+    let name = config.name.clone();
+    let opened = Service::open(config, host.places.clone(), journal, &host.cgroup).await;
+    opened.map_err(|source| StartError::Service {
+        service: name,
+        source,
+    })
 }
 
 /// The name in the API that means "the only service there is".
@@ -218,7 +324,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), StartError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(place(path))
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, StartError> {
+fn lock_file(path: &Path) -> Result<File, StartError> {
     let mut file = File::options()
         .create(true)
         .mode(0o600)
@@ -230,28 +336,27 @@ fn lock(path: &Path) -> Result<Flock<File>, StartError> {
     let mut holder = String::new();
     // Only for the message.
     let _unreadable = file.read_to_string(&mut holder);
-    let mut lock =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_held| StartError::Locked {
-            path: path.parent().unwrap_or(path).to_owned(),
-            holder: match holder.trim().parse::<u32>() {
-                Ok(pid) => format!(" (pid {pid})"),
-                Err(_) => String::new(),
-            },
-        })?;
-    lock.set_len(0)
-        .and_then(|()| io::Seek::rewind(&mut *lock))
-        .and_then(|()| writeln!(lock, "{}", std::process::id()))
-        .map_err(place(path))?;
-    Ok(lock)
+    let holder = match holder.trim().parse::<u32>() {
+        Ok(pid) => format!(" (pid {pid})"),
+        Err(_) => String::new(),
+    };
+    lock(file, path.parent().unwrap_or(path), holder)
 }
 
 /// A directory that a second agent must not share: its records or pins would be overwritten.
-fn lock_dir(path: &Path) -> Result<Flock<File>, StartError> {
+fn lock_dir(path: &Path) -> Result<File, StartError> {
     let dir = File::open(path).map_err(place(path))?;
-    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|_held| StartError::Locked {
-        path: path.to_owned(),
-        holder: String::new(),
-    })
+    lock(dir, path, String::new())
+}
+
+fn lock(file: File, path: &Path, holder: String) -> Result<File, StartError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_held) => Err(StartError::Locked {
+            path: path.to_owned(),
+            holder,
+        }),
+    }
 }
 
 fn place(path: &Path) -> impl FnOnce(io::Error) -> StartError {

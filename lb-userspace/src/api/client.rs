@@ -127,6 +127,28 @@ impl Client {
         }
     }
 
+    /// Asks something that is answered at once.
+    pub async fn ask<T: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &T,
+    ) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(request).map_err(broken)?;
+        let response = self.request(Method::POST, path, body.into()).await?;
+        let good = response.status().is_success();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broken)?
+            .to_bytes();
+        if good {
+            serde_json::from_slice(&body).map_err(broken)
+        } else {
+            Err(refused(&body))
+        }
+    }
+
     /// Has the agent do something, and tells what it says on the way.
     pub async fn verb<T: Serialize + Sync>(
         &self,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{HandOver, Hook},
     rollout::GenerationState,
+    store::Origin,
 };
 
 pub use crate::{
@@ -58,6 +59,9 @@ pub struct ServiceStatus {
     pub epoch: u16,
     /// Connections that wait for a generation.
     pub parked: u64,
+    /// Whether somebody outside has the ports, so that nothing is steered yet.
+    #[serde(default)]
+    pub awaits_adopt: bool,
     /// What is not as it should be.
     pub warnings: Vec<String>,
     /// The reuseport groups.
@@ -128,6 +132,9 @@ pub struct GenerationStatus {
     pub command: Vec<String>,
     /// Why it is in this state.
     pub reason: Option<String>,
+    /// How it came to be.
+    #[serde(default)]
+    pub origin: Origin,
     /// Seconds in this state.
     pub for_seconds: u64,
     /// Its connections.
@@ -296,6 +303,51 @@ pub struct RollbackRequest {
     /// Where to; `null`: to whom was active before the last promote.
     #[serde(default)]
     pub to: Option<String>,
+}
+
+/// POST `/v1/services/{service}/exec`, by root: the process that asks becomes the generation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The name; `null` to have one given.
+    pub generation: Option<String>,
+    /// Program and arguments, for the records.
+    pub command: Vec<String>,
+    /// Whether its supervisor waits for its READY=1.
+    #[serde(default)]
+    pub has_notify_socket: bool,
+}
+
+/// The answer to an [`ExecRequest`].
+pub type ExecAnswer = crate::generation::exec::ExecSpec;
+
+/// POST `/v1/services/{service}/adopt`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptRequest {
+    /// The name; `null` to have one given.
+    pub generation: Option<String>,
+    /// The server's first process; or
+    pub pid: Option<u32>,
+    /// its systemd service.
+    pub unit: Option<String>,
+    /// What starts it again, if its own command line does not say; may be empty.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The directory the command is started in.
+    pub cwd: PathBuf,
+}
+
+/// POST `/v1/agent/upgrade`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentUpgradeRequest {
+    /// The whole path of the program that takes over; `null` for the one at the path the agent
+    /// was started by. Only for root.
+    pub binary: Option<PathBuf>,
+    /// The configuration of the successor; `null` for the one the agent has. Only for root.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
 }
 
 /// One line of a verb's answer.

@@ -73,6 +73,20 @@ Example: hotlb deploy --generation gen2 -- nginx -c /srv/v2/nginx.conf -g 'daemo
 Ready means: its process lives, it listens on every declared address, and it answered a probe that
 went through the real port.")]
     Deploy(DeployArgs),
+    /// Become a generation under another supervisor (systemd, runit, a container runtime), as root.
+    #[command(after_help = "\
+Example, in a unit: ExecStart=/usr/local/bin/hotlb exec -s web -g %i -- /usr/sbin/nginx -g 'daemon off;'
+
+The process becomes the server: same pid, same standard streams, same environment. Ready, or failed, is
+found out in the background (hotlb status); `hotlb promote` gives it clients.")]
+    Exec(ExecArgs),
+    /// Make a server that runs already a generation, without a restart, if it shares its port.
+    #[command(after_help = "\
+Example: hotlb adopt --generation gen1 --unit nginx.service
+
+The service must say adopt = true. The server must listen on every declared address with SO_REUSEPORT,
+and have its cgroup for itself, as a systemd service has.")]
+    Adopt(AdoptArgs),
     /// Make a generation active. Returns when it serves, its bake is over, and the former one is
     /// drained.
     Promote(PromoteArgs),
@@ -110,7 +124,7 @@ Examples: hotlb history --service web
     },
     /// The child that becomes a server (started by the agent).
     #[command(name = "__exec", hide = true)]
-    Exec,
+    Shim,
     /// The child that becomes a hook (started by the agent).
     #[command(name = "__hook", hide = true)]
     Hook,
@@ -118,13 +132,41 @@ Examples: hotlb history --service web
 
 /// `hotlb agent`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AgentArgs {
+    /// What is asked of an agent that runs.
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
     /// The configuration [default: `HOTLB_CONFIG`, else /etc/hotlb/hotlb.toml].
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Log one JSON value a line.
     #[arg(long)]
     pub log_json: bool,
+    /// Take over from the agent whose socket is stdin (started by that agent).
+    #[arg(long, hide = true)]
+    pub take_over: bool,
+}
+
+/// Verbs for the agent itself.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Replace the running agent by another hotlb. Generations, connections and counts go on;
+    /// whatever fails on the way leaves the running agent in charge.
+    #[command(after_help = "\
+Examples: hotlb agent upgrade                       after a package upgrade, or to read a changed configuration
+          hotlb agent upgrade ./target/release/hotlb")]
+    Upgrade(UpgradeAgentArgs),
+}
+
+/// `hotlb agent upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeAgentArgs {
+    /// The program that takes over [default: the one at the path the agent was started by].
+    pub binary: Option<PathBuf>,
+    /// Its configuration [default: the agent's own].
+    #[arg(long)]
+    pub config: Option<PathBuf>,
 }
 
 /// `hotlb run`.
@@ -274,6 +316,42 @@ impl DeployArgs {
     pub(super) fn service(&self) -> &ServiceArgs {
         &self.service
     }
+}
+
+/// `hotlb exec`.
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// A name for the generation [default: genN]. One that ended may be used again.
+    #[arg(long, short)]
+    pub generation: Option<String>,
+    /// Added to the server's environment; may be repeated.
+    #[arg(long, value_parser = key_value, value_name = "NAME=VALUE")]
+    pub env: Vec<(String, String)>,
+    /// The server and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `hotlb adopt`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("server").required(true))]
+pub struct AdoptArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// A name for the generation [default: genN].
+    #[arg(long, short)]
+    pub generation: Option<String>,
+    /// The server's first process.
+    #[arg(long, group = "server")]
+    pub pid: Option<u32>,
+    /// The systemd service it is.
+    #[arg(long, group = "server")]
+    pub unit: Option<String>,
+    /// What starts it again, for a rollback to it after it has ended [default: its own command line].
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,15 +1,18 @@
 //! The command line. Knows the API and nothing behind it.
 
+mod agent;
 mod args;
 mod history;
 mod output;
 mod status;
 mod verbs;
 
+pub use agent::upgrade_agent;
 pub use args::{
-    AgentArgs, Cli, Command, DeployArgs, OutputFormat, PromoteArgs, RollbackArgs, RolloutArgs,
-    RunArgs, ServiceArgs, StopArgs, TargetArgs, UpgradeArgs,
+    AdoptArgs, AgentArgs, AgentCommand, Cli, Command, DeployArgs, ExecArgs, OutputFormat,
+    PromoteArgs, RollbackArgs, RolloutArgs, RunArgs, ServiceArgs, StopArgs, TargetArgs,
+    UpgradeAgentArgs, UpgradeArgs,
 };
 pub use history::{HistoryArgs, HistoryVerb};
 pub use output::{Printer, failure, relay, script};
-pub use verbs::{execute, upgrade};
+pub use verbs::{enter, execute, upgrade};

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use super::{
-    args::{Command, DeployArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
+    args::{AdoptArgs, Command, DeployArgs, ExecArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
     history,
     output::Printer,
     status,
@@ -13,8 +13,8 @@ use super::{
 use crate::api::{
     client::{Client, ClientError},
     wire::{
-        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, RolloutOptions, Status,
-        StopRequest, UpgradeRequest,
+        AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, PromoteRequest,
+        RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
     },
 };
 
@@ -47,6 +47,7 @@ pub async fn execute(
                 .verb(&path, &request, |step| printer.progress(step))
                 .await?
         }
+        Command::Adopt(args) => adopt(args, client, printer).await?,
         Command::Rollback(args) => {
             let request = RollbackRequest {
                 to: args.to.clone(),
@@ -68,7 +69,8 @@ pub async fn execute(
         | Command::Doctor
         | Command::Completions { .. }
         | Command::Keep { .. }
-        | Command::Exec
+        | Command::Exec(_)
+        | Command::Shim
         | Command::Hook => return Ok(()),
     };
     printer.done(&done).map_err(cannot_print)
@@ -122,6 +124,31 @@ fn options(args: &RolloutArgs) -> RolloutOptions {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn adopt(args: &AdoptArgs, client: &Client, printer: &Printer) -> Result<Done, ClientError> {
+    let request = AdoptRequest {
+        generation: args.generation.clone(),
+        pid: args.pid,
+        unit: args.unit.clone(),
+        command: args.command.clone(),
+        cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
+    };
+    let path = path(&args.service, "adopt")?;
+    client
+        .verb(&path, &request, |step| printer.progress(step))
+        .await
+}
+
+/// Has the agent enter this process as a generation; what it says is still to be done.
+pub async fn enter(args: &ExecArgs, client: &Client) -> Result<ExecAnswer, ClientError> {
+    let request = ExecRequest {
+        generation: args.generation.clone(),
+        command: args.command.clone(),
+        has_notify_socket: std::env::var_os("NOTIFY_SOCKET").is_some(),
+    };
+    let path = path(&args.service, "exec")?;
+    client.ask(&path, &request).await
 }
 
 async fn show(args: &ServiceArgs, client: &Client, printer: &Printer) -> Result<(), ClientError> {

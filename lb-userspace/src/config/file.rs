@@ -99,6 +99,8 @@ struct ServiceTable {
     bake: Option<Span>,
     keep: Option<Keep>,
     #[serde(default)]
+    adopt: bool,
+    #[serde(default)]
     hooks: HookTables,
 }
 
@@ -226,6 +228,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.hand_over = table.mode;
     service.notify = table.notify;
     service.undeclared = table.bind;
+    service.adopt = table.adopt;
     Ok(service)
 }
 
@@ -291,6 +294,7 @@ mod tests {
             drain = { signal = "quit", signal_after = "0s", deadline = "1m 30s", polite = "off" }
             bake = "30s"
             keep = { generations = 2, for = "1h", freeze = true }
+            adopt = true
             [service.web.hooks]
             validate = "check"
             "#,
@@ -318,6 +322,7 @@ mod tests {
             freeze: true,
         };
         assert_eq!(web.keep, kept);
+        assert!(web.adopt);
         assert_eq!(web.hooks.len(), 1);
     }
 

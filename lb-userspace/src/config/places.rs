@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// The directories and names of one agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {
     /// Socket, lock, keepers' sockets. `HOTLB_RUNTIME_DIR`, else `/run/hotlb`.
     pub runtime: PathBuf,

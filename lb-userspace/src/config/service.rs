@@ -35,6 +35,8 @@ pub struct ServiceConfig {
     pub bake: Duration,
     /// What becomes of drained generations.
     pub keep: KeepPolicy,
+    /// Whether the agent may start while somebody else has the ports, to adopt them.
+    pub adopt: bool,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -103,6 +105,7 @@ impl ServiceConfig {
             drain: DrainPolicy::default(),
             bake: Duration::ZERO,
             keep: KeepPolicy::default(),
+            adopt: false,
             hooks: Vec::new(),
         })
     }

@@ -69,6 +69,11 @@ impl Group {
             .map_err(DatapathError::program(names::STEER))
     }
 
+    /// Leaves the group `socket` is in to the kernel's hash again.
+    pub fn detach(&self, socket: impl std::os::fd::AsFd) -> Result<(), DatapathError> {
+        SkReuseport::detach(socket.as_fd()).map_err(DatapathError::program(names::STEER))
+    }
+
     /// Makes `socket` the parking listener.
     pub fn park(&self, socket: &OwnedFd, cookie: u64) -> Result<(), DatapathError> {
         self.insert(PARKING_SLOT, socket.as_fd(), cookie)

@@ -7,7 +7,10 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, SkReuseport, SockOps, links::FdLink},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, SkReuseport, SockOps,
+        links::FdLink,
+    },
 };
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
@@ -62,16 +65,39 @@ fn join(
     let program_pin = pins.link(name);
     join.pin(&program_pin)
         .map_err(DatapathError::pin(program_pin.clone()))?;
+    attach_join(join, name, cgroup, pins.link(&format!("{name}-link")))
+}
+
+/// Has the service's `join` see the binds of `cgroup` too, which lies outside the service's.
+pub(super) fn join_outside(
+    pins: &Pins,
+    cgroup: &Path,
+    generation: GenerationId,
+) -> Result<(), DatapathError> {
+    let cgroup = open(cgroup)?;
+    for (name, kind) in [
+        (names::JOIN4, CgroupSockAddrAttachType::Bind4),
+        (names::JOIN6, CgroupSockAddrAttachType::Bind6),
+    ] {
+        let mut join = CgroupSockAddr::from_pin(pins.link(name), kind)
+            .map_err(DatapathError::program(name))?;
+        attach_join(&mut join, name, &cgroup, pins.joined(name, generation))?;
+    }
+    Ok(())
+}
+
+fn attach_join(
+    join: &mut CgroupSockAddr,
+    name: &'static str,
+    cgroup: &File,
+    pin: PathBuf,
+) -> Result<(), DatapathError> {
     // A link with flags 0: aya's AllowMultiple gives EINVAL, and links are multi anyway.
     let link = join
         .attach(cgroup, CgroupAttachMode::Single)
         .and_then(|id| join.take_link(id))
         .map_err(DatapathError::program(name))?;
-    pin_link(
-        FdLink::try_from(link),
-        name,
-        pins.link(&format!("{name}-link")),
-    )
+    pin_link(FdLink::try_from(link), name, pin)
 }
 
 /// Has the connections of `cgroup` counted for `generation`, from the next one on.

@@ -94,6 +94,11 @@ impl Pins {
         self.link(&format!("track-{id}"))
     }
 
+    /// The link of `join` (by its name) to the cgroup of a generation outside the service's.
+    pub(super) fn joined(&self, name: &str, generation: GenerationId) -> PathBuf {
+        self.link(&format!("{name}-{}", generation.raw()))
+    }
+
     /// The directory of a group; bpffs allows no dots in names.
     pub(super) fn group(&self, address: SocketAddr) -> PathBuf {
         let name: String = address

@@ -5,7 +5,10 @@ use std::{
     fmt,
     net::SocketAddr,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub struct ServicePath {
     opened: HashMap<MapData, u64, u64>,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
+    /// By seat: open connections that are older than their generation's `track`.
+    earlier: [AtomicU64; SEATS as usize],
 }
 
 impl fmt::Debug for ServicePath {
@@ -107,6 +112,14 @@ impl ServicePath {
         Ok((path, found))
     }
 
+    /// The layout version of the pins; `None` if there are none.
+    pub fn layout(pins: &Pins) -> Result<Option<u64>, DatapathError> {
+        if !pins.exist() {
+            return Ok(None);
+        }
+        Ok(Some(steering_row(pins)?.load(steering::ABI)))
+    }
+
     fn open(pins: Pins, declared: &Declared) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
@@ -135,6 +148,7 @@ impl ServicePath {
                 .map_err(DatapathError::map(names::OPENED))?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
+            earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
             pins,
         })
     }
@@ -176,14 +190,28 @@ impl ServicePath {
         make::count(&self.pins, &group, cgroup, generation)
     }
 
+    /// Lets the processes of `cgroup`, which lies outside the service's, share the service's ports
+    /// as those inside do.
+    pub fn join_outside(
+        &self,
+        generation: GenerationId,
+        cgroup: &Path,
+    ) -> Result<(), DatapathError> {
+        make::join_outside(&self.pins, cgroup, generation)
+    }
+
+    /// Undoes [`ServicePath::join_outside`], if it was done.
+    pub fn part(&self, generation: GenerationId) {
+        for name in [names::JOIN4, names::JOIN6] {
+            unpin(&self.pins.joined(name, generation));
+        }
+    }
+
     /// Gives the generation's counting program up, once its last connection has closed.
     pub fn stop_counting(&self, generation: GenerationId) {
-        let pin = self.pins.track(Some(generation));
-        if self.live(Some(generation)) == 0 && pin.exists() {
-            let removed = std::fs::remove_file(&pin);
-            if let Err(error) = removed {
-                tracing::warn!(%error, pin = %pin.display(), "the pin stays");
-            }
+        self.part(generation);
+        if self.live(Some(generation)) == 0 {
+            unpin(&self.pins.track(Some(generation)));
         }
     }
 
@@ -268,7 +296,21 @@ impl ServicePath {
             .connections
             .get(&seat, 0)
             .map_or([0; CONNECTION_CELLS], |cpus| sum(&cpus));
-        ConnectionCounts::from_cells(&cells, self.live.load(seat as usize))
+        let mut counts = ConnectionCounts::from_cells(&cells, self.live.load(seat as usize));
+        counts.live += self.earlier_at(seat);
+        counts
+    }
+
+    /// Sets how many open connections of the generation `track` has not seen the beginning of.
+    pub fn set_earlier(&self, generation: GenerationId, connections: u64) {
+        if let Some(earlier) = self.earlier.get(generation.seat() as usize) {
+            earlier.store(connections, Ordering::Release);
+        }
+    }
+
+    fn earlier_at(&self, seat: u32) -> u64 {
+        let earlier = self.earlier.get(seat as usize);
+        earlier.map_or(0, |earlier| earlier.load(Ordering::Acquire))
     }
 
     /// How long ago a connection was opened; `None` when that is not known: it is over, or came
@@ -289,7 +331,7 @@ impl ServicePath {
 
     /// Whether connections are still open that were counted at this seat.
     pub fn seat_in_use(&self, seat: u32) -> bool {
-        self.live.load(seat as usize) != 0
+        self.live.load(seat as usize) != 0 || self.earlier_at(seat) != 0
     }
 
     /// Sets the counts of a generation's seat to zero; for a generation that begins.
@@ -303,6 +345,7 @@ impl ServicePath {
             .set(generation.seat(), zeros, 0)
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
+        self.set_earlier(generation, 0);
         Ok(())
     }
 
@@ -378,6 +421,15 @@ fn rule(declared: &Declared, port: u16) -> BindRule {
         }
     }
     BindRule::new(declared.undeclared, declared.uid, v4, v6)
+}
+
+fn unpin(pin: &Path) {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, pin = %pin.display(), "the pin stays");
+        }
+        _ => {}
+    }
 }
 
 /// A row summed over the CPUs.

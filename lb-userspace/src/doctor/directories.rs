@@ -71,12 +71,18 @@ impl Directory {
 impl Agent {
     fn gather(places: &Places) -> Self {
         match locks::holder(&places.lock()) {
-            Ok(Some(pid)) => Self::Runs(pid),
+            // The kernel names who took the lock first; the file, whose it is after an upgrade.
+            Ok(Some(pid)) => Self::Runs(signed(&places.lock()).unwrap_or(pid)),
             Ok(None) if places.socket().exists() => Self::Left,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Hidden,
             Ok(None) | Err(_) => Self::Nobody,
         }
     }
+}
+
+/// The pid in the lock file.
+fn signed(lock: &Path) -> Option<i32> {
+    std::fs::read_to_string(lock).ok()?.trim().parse().ok()
 }
 
 /// The verdicts.

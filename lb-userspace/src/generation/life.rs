@@ -27,10 +27,24 @@ pub async fn ended(main: Main, cgroup: &Cgroup) -> String {
         },
     };
     let how = how.unwrap_or_else(|error| format!("cannot be watched: {error}"));
-    if let Err(error) = emptied(cgroup).await {
+    if cgroup.is_foreign() {
+        leftovers_ended(cgroup).await;
+    } else if let Err(error) = emptied(cgroup).await {
         tracing::warn!(%error, cgroup = %cgroup.path().display(), "cannot watch the cgroup");
     }
     how
+}
+
+/// Waits for those that are in somebody else's cgroup now. Who comes later is not of this
+/// generation: its supervisor may start the next server in the same place.
+async fn leftovers_ended(cgroup: &Cgroup) {
+    for pid in cgroup.pids() {
+        if let Ok(pidfd) = Pidfd::open(pid)
+            && let Err(error) = pidfd.ended().await
+        {
+            tracing::warn!(%error, pid, "cannot be watched");
+        }
+    }
 }
 
 /// Waits until no process is left in the cgroup.

@@ -3,7 +3,9 @@
 //! Effects on processes and sockets, one each; what to do when is decided in `rollout` and
 //! `agent`. Knows the datapath's tickets (probes), nothing of the API.
 
+pub mod adoptee;
 pub mod established;
+pub mod exec;
 pub mod fit;
 pub mod hook;
 pub mod keeper;
@@ -14,3 +16,4 @@ pub mod loadable;
 pub mod notify;
 pub mod probe;
 pub mod shim;
+pub mod unit;

@@ -60,12 +60,15 @@ pub struct LaunchSpec {
 #[derive(Debug, Error)]
 #[error("{step}: {source}")]
 pub struct ShimError {
-    step: String,
-    source: io::Error,
+    pub(super) step: String,
+    pub(super) source: io::Error,
 }
 
 /// Names the step that `result` is of.
-fn step<T, E: Into<io::Error>>(step: &str, result: Result<T, E>) -> Result<T, ShimError> {
+pub(super) fn step<T, E: Into<io::Error>>(
+    step: &str,
+    result: Result<T, E>,
+) -> Result<T, ShimError> {
     result.map_err(|source| ShimError {
         step: step.to_owned(),
         source: source.into(),
@@ -113,12 +116,12 @@ fn prepare() -> Result<Command, ShimError> {
     redirect(&spec)?;
     // Only a group leader cannot, and a child just spawned is none.
     step("start a session", setsid())?;
-    let listeners = open_listeners(&spec)?;
+    let listeners = open_listeners(&spec.inherit)?;
     let enter = format!("enter {}", spec.cwd.display());
     step(&enter, std::env::set_current_dir(&spec.cwd))?;
-    drop_privileges(&spec)?;
+    drop_privileges(spec.uid, spec.gid, spec.user.as_deref())?;
     let mut env = spec.env.clone();
-    pass_listeners(&spec, &listeners, &mut env)?;
+    pass_listeners(&spec.inherit, &listeners, &mut env)?;
     let empty = || io::Error::other("the command is empty");
     let (program, arguments) = step("start", spec.command.split_first().ok_or_else(empty))?;
     let mut command = Command::new(program);
@@ -137,8 +140,9 @@ fn redirect(spec: &LaunchSpec) -> Result<(), ShimError> {
     step("redirect stderr", dup2_stderr(&output))
 }
 
-fn open_listeners(spec: &LaunchSpec) -> Result<Vec<OwnedFd>, ShimError> {
-    spec.inherit
+/// Opens the listeners a server is to inherit, above the numbers they will get.
+pub(super) fn open_listeners(inherit: &[(String, Twin)]) -> Result<Vec<OwnedFd>, ShimError> {
+    inherit
         .iter()
         .map(|(_, twin)| {
             let listen = format!("listen on {}", twin.address);
@@ -149,22 +153,23 @@ fn open_listeners(spec: &LaunchSpec) -> Result<Vec<OwnedFd>, ShimError> {
         .collect()
 }
 
-fn drop_privileges(spec: &LaunchSpec) -> Result<(), ShimError> {
-    if spec.uid == 0 && spec.gid == 0 {
+/// Becomes the service's user and group.
+pub(super) fn drop_privileges(uid: u32, gid: u32, user: Option<&str>) -> Result<(), ShimError> {
+    if uid == 0 && gid == 0 {
         return Ok(());
     }
-    let gid = users::gid(spec.gid);
-    match spec.user.as_deref().map(CString::new) {
+    let gid = users::gid(gid);
+    match user.map(CString::new) {
         Some(Ok(user)) => step("set the groups", initgroups(&user, gid))?,
         _ => step("set the groups", setgroups(&[gid]))?,
     }
     step("set the group", setgid(gid))?;
-    step("set the user", setuid(Uid::from_raw(spec.uid)))
+    step("set the user", setuid(Uid::from_raw(uid)))
 }
 
 /// Gives the listeners the numbers from 3 on, in order, and says so in the environment.
-fn pass_listeners(
-    spec: &LaunchSpec,
+pub(super) fn pass_listeners(
+    inherit: &[(String, Twin)],
     listeners: &[OwnedFd],
     env: &mut BTreeMap<String, String>,
 ) -> Result<(), ShimError> {
@@ -179,7 +184,7 @@ fn pass_listeners(
             return step("pass the listeners on", Err(taken));
         }
     }
-    let names: Vec<&str> = spec.inherit.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = inherit.iter().map(|(name, _)| name.as_str()).collect();
     env.insert("LISTEN_FDS".to_owned(), listeners.len().to_string());
     env.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
     env.insert("LISTEN_FDNAMES".to_owned(), names.join(":"));

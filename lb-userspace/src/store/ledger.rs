@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use super::{Outside, journal::CutConnection};
 use crate::{datapath::ConnectionCounts, rollout::GenerationState};
+
+/// The version of the ledger's format. It grows when an earlier release would misread it.
+pub const LEDGER_VERSION: u32 = 1;
 
 /// The ledger cannot be read or written.
 #[derive(Debug, Error)]
@@ -79,6 +83,18 @@ pub struct Remembered {
     /// Why a rollout got rid of it, if one did.
     #[serde(default)]
     pub failed: Option<String>,
+    /// What it has outside hotlb.
+    #[serde(default)]
+    pub outside: Outside,
+    /// When its drain began, in time since the host was started, while it drains or ends.
+    #[serde(default)]
+    pub drain_since: Option<Duration>,
+    /// When it was sent the signal to end, in seconds since the host was started.
+    #[serde(default)]
+    pub told: Option<u64>,
+    /// Its connections that were cut so far, while it ends.
+    #[serde(default)]
+    pub cut_list: Vec<CutConnection>,
 }
 
 impl Ledger {

@@ -1,8 +1,10 @@
 //! What outlives the agent in user space. (What outlives it in the kernel is pinned: `datapath`.)
 
 mod ledger;
+mod outside;
 
 pub mod journal;
 
 pub use journal::Journal;
-pub use ledger::{Ledger, LedgerError, Remembered};
+pub use ledger::{LEDGER_VERSION, Ledger, LedgerError, Remembered};
+pub use outside::{Origin, Outside};

@@ -8,8 +8,8 @@ use std::{
 
 use nix::{
     sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt,
-        socket, sockopt,
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt, listen,
+        setsockopt, socket, sockopt,
     },
     unistd::{Gid, Uid, fchown},
 };
@@ -58,6 +58,12 @@ pub fn open(twin: &Twin) -> io::Result<OwnedFd> {
 /// after a second.
 pub fn deepen(listener: impl AsFd) -> io::Result<()> {
     Ok(listen(&listener, Backlog::MAXALLOWABLE)?)
+}
+
+/// Whether others may listen beside it: `SO_REUSEPORT`. Set after the bind it has no effect, and
+/// is shown all the same.
+pub fn shares_port(listener: impl AsFd) -> io::Result<bool> {
+    Ok(getsockopt(&listener, sockopt::ReusePort)?)
 }
 
 /// The kernel's name for a socket: unique while the host runs.

@@ -79,6 +79,11 @@ pub fn effective_uid() -> u32 {
     Uid::effective().as_raw()
 }
 
+/// The number of the group this process runs as.
+pub fn effective_gid() -> u32 {
+    Gid::effective().as_raw()
+}
+
 /// The number of group `gid` as nix spells it.
 pub fn gid(gid: u32) -> Gid {
     Gid::from_raw(gid)

@@ -21,14 +21,21 @@ use crate::{
     agent::Agent,
     api::wire::{GenerationStatus, ServiceStatus, Status},
     rollout::GenerationState,
+    takeover::{Closing, Doorway},
 };
 
-/// Serves `/metrics` on `socket` until the task is ended.
-pub async fn serve(agent: Arc<Agent>, socket: TcpListener) -> io::Result<()> {
+/// Serves `/metrics` through `doorway` until `closing` returns and the last scrape is answered.
+pub(crate) async fn serve(
+    agent: Arc<Agent>,
+    doorway: Doorway<TcpListener>,
+    closing: Closing,
+) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(agent);
-    axum::serve(socket, router).await
+    axum::serve(doorway, router)
+        .with_graceful_shutdown(closing)
+        .await
 }
 
 async fn metrics(State(agent): State<Arc<Agent>>) -> Response {
@@ -308,6 +315,7 @@ mod tests {
             previous: None,
             epoch: 0,
             parked: 3,
+            awaits_adopt: false,
             warnings: vec![],
             groups: vec![],
             steering: SteeringStatus {

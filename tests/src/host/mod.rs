@@ -136,10 +136,10 @@ impl Host {
         self.start_agent_with(&[])
     }
 
-    /// Starts the agent with these environment variables, and waits until it answers.
-    pub fn start_agent_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
+    /// Starts the agent with these variables beside its own, and waits until it answers.
+    pub fn start_agent_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command(&self.hotlb);
-        command.arg("agent").envs(env.iter().copied());
+        command.arg("agent").envs(variables.iter().copied());
         let mut agent = Process::start(&mut command, &self.directory.path().join("agent.log"))?;
         let socket = self.socket();
         let answers = wait::until_true("the agent answers", START_LIMIT, || {
@@ -170,12 +170,14 @@ impl Host {
         self.agent.take().context("no agent runs")?.kill()
     }
 
+    /// Whether an agent answers: the one that was started, or a successor of it.
+    fn agent_answers(&self) -> bool {
+        let answer = api::request(&self.socket(), "GET", "/v1/status", "1", "");
+        answer.is_ok_and(|answer| answer.code == 200)
+    }
+
     fn end(&mut self) -> Result<()> {
-        let runs = self
-            .agent
-            .as_mut()
-            .is_some_and(|agent| matches!(agent.ended(), Ok(None)));
-        if runs {
+        if self.agent_answers() {
             let down = self.hotlb(&["down"])?;
             if down.code != 0 {
                 report::remark(format!(

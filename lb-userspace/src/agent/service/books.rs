@@ -15,7 +15,7 @@ use crate::{
     datapath::ConnectionCounts,
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
-    store::{Ledger, Remembered, journal::CutConnection},
+    store::{Ledger, Outside, Remembered, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -56,6 +56,9 @@ pub(super) struct Generation {
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
     pub(super) being_ended: bool,
+    /// When it was sent its signal, in seconds since the host was started: a second one would have
+    /// many servers quit at once.
+    pub(super) told: Option<u64>,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
@@ -74,6 +77,8 @@ pub(super) struct Generation {
     pub(super) keep: Option<Duration>,
     /// The connections that were cut.
     pub(super) cut_list: Vec<CutConnection>,
+    /// What it has outside hotlb.
+    pub(super) outside: Outside,
 }
 
 impl Generation {
@@ -86,6 +91,9 @@ impl Generation {
             reason,
             "generation"
         );
+        if state == GenerationState::Failed {
+            self.outside.note_end(self.state);
+        }
         self.state = state;
         self.reason = reason;
         self.since = clock::since_boot().as_secs();
@@ -97,6 +105,18 @@ impl Generation {
             drain.abort();
         }
     }
+}
+
+/// Whether `down` ends the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Going {
+    /// No.
+    #[default]
+    Up,
+    /// It does.
+    Down,
+    /// It has: nothing is written any more.
+    Gone,
 }
 
 /// What changes about a service.
@@ -124,10 +144,11 @@ pub(super) struct Books {
     pub(super) rollbacks: u64,
     /// Fail-overs so far.
     pub(super) failovers: u64,
-    /// `down` is ending the service.
-    pub(super) ending: bool,
-    /// `down` has ended the service: nothing is written any more.
-    pub(super) over: bool,
+    /// Whether `down` ends the service.
+    pub(super) going: Going,
+    /// Somebody outside had the ports when the service was opened: there are no parking listeners
+    /// and nothing is steered until a generation is adopted, or deployed on free ports.
+    pub(super) awaits_adopt: bool,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.
@@ -135,6 +156,11 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// Whether `down` is ending the service, or has.
+    pub(super) fn is_ending(&self) -> bool {
+        self.going != Going::Up
+    }
+
     /// The generation with this name.
     pub(super) fn by_name(&self, name: &str) -> Option<&Generation> {
         self.generations.iter().rev().find(|g| g.name == name)
@@ -249,5 +275,12 @@ fn remember(generation: &Generation) -> Remembered {
         keep: generation.keep,
         unseated: generation.unseated,
         failed: generation.failed.clone(),
+        outside: generation.outside.clone(),
+        drain_since: generation.drain.as_ref().map(|drain| drain.since),
+        told: generation.told,
+        cut_list: match generation.state {
+            GenerationState::Stopping => generation.cut_list.clone(),
+            _ => Vec::new(),
+        },
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         shim::LaunchSpec,
     },
     rollout::GenerationState,
+    store::Outside,
     sys::{cgroup::Cgroup, process, reader},
 };
 
@@ -103,6 +104,7 @@ impl Service {
 
     /// Enters a new generation into the books.
     pub(super) async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+        self.take_port().await?;
         self.check_program(request).await?;
         let mut books = self.books.lock().await;
         self.enrol_in(&mut books, request)
@@ -119,7 +121,7 @@ impl Service {
             None => books.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
-        if books.ending {
+        if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
         if let Some(other) = &books.deploying {
@@ -155,6 +157,7 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
+            told: None,
             cut: None,
             was_ready: false,
             unseated: false,
@@ -164,6 +167,7 @@ impl Service {
             not_frozen: None,
             keep: None,
             cut_list: Vec::new(),
+            outside: Outside::default(),
         });
         books.forget_old();
         self.settle(books);
@@ -190,7 +194,7 @@ impl Service {
     }
 
     /// Writes down the counts of whoever had the seat before.
-    fn vacate(&self, books: &mut Books, id: GenerationId) {
+    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) {
         for generation in &mut books.generations {
             if generation.id.seat() == id.seat() && !generation.unseated {
                 generation.counted = self.counts(generation);
@@ -201,7 +205,12 @@ impl Service {
 
     /// A generation that ended makes room for the next of its name, which inherits its counts and
     /// its place as the one to roll back to.
-    fn succeed(&self, books: &mut Books, name: &str, id: GenerationId) -> ConnectionCounts {
+    pub(super) fn succeed(
+        &self,
+        books: &mut Books,
+        name: &str,
+        id: GenerationId,
+    ) -> ConnectionCounts {
         let Some(earlier) = books.by_name(name) else {
             return ConnectionCounts::default();
         };
@@ -266,7 +275,7 @@ impl Service {
         Ok(Some(socket.map_err(LaunchError::Spawn)?))
     }
 
-    async fn await_notice(
+    pub(super) async fn await_notice(
         &self,
         id: GenerationId,
         notify: &NotifySocket,
@@ -395,7 +404,7 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
 fn still_starting(books: &Books, id: GenerationId) -> Result<(), CheckError> {
     still_alive(books, id)?;
     match books.get(id).map(|g| g.state) {
-        Some(GenerationState::Starting) if !books.ending => Ok(()),
+        Some(GenerationState::Starting) if !books.is_ending() => Ok(()),
         _ => Err(CheckError::Ended("was stopped meanwhile".to_owned())),
     }
 }

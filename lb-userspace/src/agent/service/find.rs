@@ -58,6 +58,9 @@ impl Service {
         id: GenerationId,
         reporter: &Reporter,
     ) -> Result<GenerationId, VerbError> {
+        if let Some(id) = self.revive_outside(id, reporter).await? {
+            return Ok(id);
+        }
         let request = {
             let books = self.books.lock().await;
             let generation = books.get(id).ok_or_else(|| {

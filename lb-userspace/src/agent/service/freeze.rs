@@ -3,7 +3,11 @@
 use lb_common::GenerationId;
 
 use super::{Service, books::Books};
-use crate::sys::cgroup::Cgroup;
+use crate::{store::Origin, sys::cgroup::Cgroup};
+
+/// Why a generation is not frozen that the agent did not start: while frozen it would answer
+/// neither its supervisor's signals nor its watchdog, and in somebody else's cgroup others may run.
+const SUPERVISED: &str = "is not frozen, for its own supervisor could not end it then";
 
 impl Service {
     /// Freezes a generation on standby, if the operator wants that, and offers its memory to
@@ -15,6 +19,10 @@ impl Service {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
+        if generation.outside.origin != Origin::Launched {
+            generation.not_frozen = Some(SUPERVISED.to_owned());
+            return;
+        }
         generation.not_frozen = match generation.cgroup.freeze() {
             Ok(()) => None,
             Err(error) => {
@@ -32,8 +40,11 @@ impl Service {
         }
     }
 
-    /// Has the processes of `cgroup` run on.
+    /// Has the processes of `cgroup` run on. What is somebody else's was not frozen here.
     pub(super) fn thaw(&self, cgroup: &Cgroup) {
+        if cgroup.is_foreign() {
+            return;
+        }
         if let Err(error) = cgroup.thaw() {
             tracing::error!(service = self.name(), %error, "cannot be thawed");
         }

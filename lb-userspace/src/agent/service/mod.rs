@@ -5,16 +5,23 @@
 //! server or a connection. The one exception to "books first" is the steering word: it lives in
 //! the kernel, and whoever holds the lock may store it.
 
+mod adopt;
 mod books;
 mod candidate;
+mod claim;
+mod custody;
 mod deploy;
 mod drain;
+mod exec;
 mod exec_check;
 mod find;
 mod freeze;
+mod held;
 mod open;
+mod outside;
 mod park;
 mod polite;
+mod preflight;
 mod report;
 mod rollout;
 mod status;
@@ -27,14 +34,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch as channel};
 
-pub use report::Reporter;
+pub(super) use custody::Held;
+pub use report::{Fulfilled, Reporter};
 
-use books::Books;
+use books::{Books, Going};
 use polite::Politeness;
 
-use super::error::{CheckError, OpenError, VerbError};
+use super::{
+    adopt_error::{AdoptError, NotSharing},
+    error::{CheckError, OpenError, VerbError},
+};
 use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},
@@ -54,9 +65,12 @@ pub struct Service {
     path: ServicePath,
     /// What rollouts are about to do.
     journal: Journal,
-    books: Mutex<Books>,
-    /// Who was asked to leave. Taken before the books, never after.
+    books: Arc<Mutex<Books>>,
+    /// Who was asked to leave. Held while connections are touched without the books. Taken before
+    /// the books, never after.
     politeness: Arc<Mutex<Politeness>>,
+    /// True while nobody may look after it; `look_after` waits for it and ends.
+    halted: channel::Sender<bool>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,
@@ -86,7 +100,7 @@ impl Service {
 
     /// Writes the books down and wakes everybody who waits for a change.
     fn settle(&self, books: &mut Books) {
-        if books.over {
+        if books.going == Going::Gone {
             return;
         }
         let ledger = books.to_ledger();

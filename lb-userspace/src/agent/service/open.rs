@@ -1,6 +1,6 @@
 //! Opening a service: afresh, or as an earlier agent left it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 use tokio::sync::{Mutex, Notify, watch};
@@ -8,20 +8,17 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::{
     OpenError, Service,
     books::{Books, Generation},
+    drain::Drain,
     exec_check::hooks_cgroup,
+    held,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
     datapath::{Declared, PARKING, Pins, ServicePath},
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Journal, Ledger, Remembered, journal::Told},
-    sys::{
-        cgroup::Cgroup,
-        process,
-        sock_diag::{self, Protocol},
-        users,
-    },
+    store::{Journal, Ledger, Origin, Remembered, journal::Told},
+    sys::{cgroup::Cgroup, process},
 };
 
 impl Service {
@@ -30,7 +27,7 @@ impl Service {
     pub async fn open(
         config: ServiceConfig,
         places: Places,
-        journal: Journal,
+        journal: &Journal,
         root: &Cgroup,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
@@ -41,21 +38,16 @@ impl Service {
         })?;
         // What an agent that was killed left running of its own.
         hook::sweep(&hooks_cgroup(&cgroup)).await;
-        for &address in &config.listen {
-            refuse_if_held(address, &cgroup)?;
-        }
-        let declared = Declared {
-            addresses: config.listen.clone(),
-            uid: config.identity.uid,
-            undeclared: match config.undeclared {
-                Undeclared::Refuse => UNDECLARED_REFUSE,
-                Undeclared::Rewrite => UNDECLARED_REWRITE,
-            },
-        };
+        let ledger = Ledger::read(&places.ledger(&config.name))?;
+        let has_parks =
+            Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
+        let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
+        let declared = declared(&config);
         let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
         {
+            held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
         let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
@@ -63,20 +55,32 @@ impl Service {
             return Err(OpenError::Impolite(reason.to_owned()));
         }
         let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
-        let ledger = Ledger::read(&places.ledger(&config.name))?;
-        tracing::info!(service = config.name, found, kept, "service opened");
+        tracing::info!(
+            service = config.name,
+            found,
+            kept,
+            awaits_adopt,
+            "service opened"
+        );
         let service = Arc::new(Self {
-            books: Mutex::new(Books::default()),
+            books: Arc::new(Mutex::new(Books {
+                awaits_adopt,
+                ..Books::default()
+            })),
             politeness: Arc::default(),
+            halted: watch::Sender::new(false),
             changed: Notify::new(),
             config,
             places,
-            journal,
+            journal: journal.fenced(),
             cgroup,
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
-        service.open_parks().await?;
+        if !awaits_adopt {
+            service.steer_adopted(&ledger);
+            service.open_parks().await?;
+        }
         let unfinished = service.unfinished().await;
         service.recover(ledger, unfinished).await;
         Ok(service)
@@ -120,6 +124,7 @@ impl Service {
             let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
             let main = main.map_or(0, |(pid, _)| pid);
             self.watch_life(&mut books, id, Main::Found(main));
+            self.resume_outside(&mut books, id);
             if let Err(error) = self.register(&mut books, id) {
                 tracing::error!(%error, generation = books.name_of(id), "not registered");
             }
@@ -128,13 +133,18 @@ impl Service {
         for id in living {
             match books.get(id).map(|g| g.state) {
                 // A rollout on probation may go back to it.
-                Some(GenerationState::Draining) if held.contains(&id) => {}
+                Some(GenerationState::Draining) if held.contains(&id) => {
+                    if let Some(generation) = books.get_mut(id) {
+                        generation.undrain();
+                    }
+                }
                 Some(GenerationState::Draining) => self.drain(&mut books, id),
                 Some(GenerationState::Active) => {
                     if let Some(generation) = books.get(id) {
                         self.thaw(&generation.cgroup);
                     }
                 }
+                Some(GenerationState::Starting) if self.prove_again(&books, id) => {}
                 Some(GenerationState::Stopping | GenerationState::Starting) => {
                     self.stop_in_background(&mut books, id);
                 }
@@ -153,8 +163,12 @@ impl Service {
         active: Option<GenerationId>,
     ) -> Option<Generation> {
         let id = GenerationId::new(remembered.id)?;
-        let cgroup = self.generation_cgroup(id, &remembered.name);
-        let runs = same_boot && cgroup.is_populated();
+        if !held::is_complete(&remembered) && active != Some(id) {
+            self.forget_adoption(id);
+            return None;
+        }
+        let cgroup = self.remembered_cgroup(id, &remembered);
+        let runs = same_boot && still_runs(&cgroup, remembered.main);
         let (state, reason) = match remembered.state {
             state if !state.is_live() => (state, remembered.reason),
             _ if !runs && !same_boot => (
@@ -174,7 +188,19 @@ impl Service {
             GenerationState::Active => (GenerationState::Draining, None),
             state => (state, remembered.reason),
         };
+        let drain = match state {
+            GenerationState::Draining | GenerationState::Stopping => {
+                remembered.drain_since.filter(|_| same_boot).map(|since| {
+                    Drain::found(since, self.path.live(Some(id)), self.config.drain.deadline)
+                })
+            }
+            _ => None,
+        };
         let changed = state != remembered.state;
+        let mut outside = remembered.outside;
+        if changed && !state.is_live() {
+            outside.note_end(remembered.state);
+        }
         Some(Generation {
             id,
             name: remembered.name,
@@ -196,20 +222,53 @@ impl Service {
             unsteered: 0,
             binds: Vec::new(),
             being_ended: false,
+            told: remembered.told,
             cut: None,
             was_ready: remembered.was_ready,
             ended: watch::Sender::new(None),
-            drain: None,
+            drain,
             failed: remembered.failed,
             not_frozen: None,
             keep: remembered.keep,
-            cut_list: Vec::new(),
+            cut_list: remembered.cut_list,
+            outside,
         })
+    }
+
+    fn remembered_cgroup(&self, id: GenerationId, remembered: &Remembered) -> Cgroup {
+        match (remembered.outside.origin, &remembered.outside.cgroup) {
+            (Origin::Adopted, Some(path)) => Cgroup::foreign(path.clone()),
+            (_, Some(path)) => Cgroup::at(path.clone()),
+            (_, None) => self.generation_cgroup(id, &remembered.name),
+        }
+    }
+}
+
+/// Whether the generation in this cgroup lives. In somebody else's cgroup another server may run
+/// by now.
+fn still_runs(cgroup: &Cgroup, main: Option<(u32, u64)>) -> bool {
+    let main_runs = || main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+    cgroup.is_populated() && (!cgroup.is_foreign() || main_runs())
+}
+
+fn holds_any(keeper: &Keeper) -> bool {
+    keeper.list().is_ok_and(|held| !held.is_empty())
+}
+
+/// What `join` must know of the service.
+pub(super) fn declared(config: &ServiceConfig) -> Declared {
+    Declared {
+        addresses: config.listen.clone(),
+        uid: config.identity.uid,
+        undeclared: match config.undeclared {
+            Undeclared::Refuse => UNDECLARED_REFUSE,
+            Undeclared::Rewrite => UNDECLARED_REWRITE,
+        },
     }
 }
 
 /// Whether the parking listeners belong to another user than the configured one.
-fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
+pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
     Keeper::find(&places.keeper(&config.name))
         .and_then(|keeper| keeper.list())
         .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
@@ -237,38 +296,4 @@ fn give_up_groups(
     }
     pins.remove()?;
     Ok(())
-}
-
-/// Refuses an address somebody outside hotlb listens on: sharing it would take that server's
-/// clients.
-fn refuse_if_held(address: SocketAddr, own: &Cgroup) -> Result<(), OpenError> {
-    let ours = own.ids();
-    let foreign = sock_diag::waiting(Protocol::Tcp)?
-        .into_iter()
-        .find(|w| overlaps(w.address, address) && !w.cgroup.is_some_and(|id| ours.contains(&id)));
-    let Some(foreign) = foreign else {
-        return Ok(());
-    };
-    let holder = process::socket_holders(process::all_pids())
-        .remove(&foreign.inode)
-        .map_or_else(
-            || "a process that cannot be seen from here".to_owned(),
-            |holder| format!("{} (pid {})", process::name(holder.pid), holder.pid),
-        );
-    Err(OpenError::PortHeld {
-        address,
-        holder: format!(
-            "{holder}, listening on {} as user {} (uid {})",
-            foreign.address,
-            users::user_name(foreign.uid),
-            foreign.uid
-        ),
-    })
-}
-
-/// Whether a listener at `other` gets some of what is sent to `address`.
-fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
-    let same_family = other.is_ipv4() == address.is_ipv4();
-    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
-    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
 }

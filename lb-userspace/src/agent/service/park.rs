@@ -29,6 +29,15 @@ impl From<ParkError> for OpenError {
     }
 }
 
+impl From<ParkError> for super::VerbError {
+    fn from(error: ParkError) -> Self {
+        match error {
+            ParkError::Keeper(error) => error.into(),
+            ParkError::Datapath(error) => error.into(),
+        }
+    }
+}
+
 impl From<ParkError> for super::CheckError {
     fn from(error: ParkError) -> Self {
         match error {
@@ -68,6 +77,25 @@ impl Service {
         }
         books.parks = parks;
         Ok(())
+    }
+
+    /// One parking listener a group, of these shapes, where there are none yet.
+    pub(super) fn open_parks_as(&self, books: &mut Books, twins: &[Twin]) -> Result<(), ParkError> {
+        for (index, &twin) in twins.iter().enumerate() {
+            let parked = self.keeper().open(twin)?;
+            books.parks.push(parked);
+            self.put_in_place(index, &parked)?;
+        }
+        Ok(())
+    }
+
+    /// Closes all parking listeners.
+    pub(super) fn close_parks(&self, books: &mut Books) {
+        for parked in books.parks.drain(..) {
+            if let Err(error) = self.keeper().close(parked.cookie) {
+                tracing::error!(%error, "a parking listener stays open");
+            }
+        }
     }
 
     /// Makes `parked` the parking listener of its group.

@@ -1,7 +1,7 @@
 //! Polite drain: asking the clients of a generation that drains to leave by themselves.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     sync::Arc,
 };
@@ -108,7 +108,7 @@ impl Service {
         if seen.complete_at == Some(came) {
             return report;
         }
-        let ports: Vec<u16> = self.ports().into_iter().collect();
+        let ports = self.ports();
         let found = match established::find(cgroup, &ports, counts.moved_in > 0) {
             Ok(found) => found,
             Err(error) => {
@@ -136,12 +136,10 @@ impl Service {
     }
 
     /// The ports of the service.
-    fn ports(&self) -> HashSet<u16> {
-        self.config
-            .listen
-            .iter()
-            .map(std::net::SocketAddr::port)
-            .collect()
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let listen = self.config.listen.iter();
+        let ports: BTreeSet<u16> = listen.map(std::net::SocketAddr::port).collect();
+        ports.into_iter().collect()
     }
 }
 

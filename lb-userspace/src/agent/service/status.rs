@@ -36,6 +36,7 @@ impl Service {
             previous: books.previous.map(name),
             epoch: word.epoch,
             parked: self.path.live(None),
+            awaits_adopt: books.awaits_adopt,
             warnings: self.warnings(&books),
             groups: group_status(&books),
             steering: self.steering_status(),
@@ -55,7 +56,9 @@ impl Service {
     fn warnings(&self, books: &Books) -> Vec<String> {
         let mut warnings = Vec::new();
         let parked = self.path.live(None);
-        if self.path.word().active.is_none() {
+        if books.awaits_adopt {
+            warnings.push(self.waiting_warning(books));
+        } else if self.path.word().active.is_none() {
             warnings.push(format!(
                 "no generation is active: clients wait ({parked} now); deploy and promote one"
             ));
@@ -160,6 +163,7 @@ impl Service {
             pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
             command: generation.command.clone(),
             reason: generation.reason.clone(),
+            origin: generation.outside.origin,
             for_seconds: clock::since_boot()
                 .as_secs()
                 .saturating_sub(generation.since),
@@ -185,6 +189,11 @@ fn tier(generation: &Generation) -> Option<Tier> {
         GenerationState::Standby if generation.cgroup.is_frozen() => Some(Tier::Hot),
         GenerationState::Standby | GenerationState::Draining | GenerationState::Ready => {
             Some(Tier::Warm)
+        }
+        GenerationState::Stopped | GenerationState::Stopping
+            if generation.outside.is_started_elsewhere() =>
+        {
+            None
         }
         GenerationState::Stopped | GenerationState::Stopping => Some(Tier::Cold),
         GenerationState::Starting | GenerationState::Active | GenerationState::Failed => None,

@@ -10,13 +10,13 @@ use nix::{
 
 use super::{
     Pace, Service, VerbError,
-    books::Books,
+    books::{Books, Going},
     drain::{Drain, DrainStep},
     report::Reporter,
 };
 use crate::{
     api::wire::Done,
-    clock::Deadline,
+    clock::{self, Deadline},
     generation::life,
     rollout::{self, GenerationState},
     store::Ledger,
@@ -130,7 +130,7 @@ impl Service {
     fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let deadline = self.config.drain.deadline;
         let live = self.path.live(Some(id));
-        let going_down = books.ending;
+        let going_down = books.is_ending();
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -189,24 +189,20 @@ impl Service {
 
     async fn end_ours(self: &Arc<Self>, id: GenerationId) {
         let recipe = self.recipe(id).await;
-        let (cgroup, main, deadline) = {
+        let (cgroup, deadline) = {
             let books = self.books.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
             let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
-            (generation.cgroup.clone(), generation.main, deadline)
+            (generation.cgroup.clone(), deadline)
         };
         let deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
         if cgroup.is_populated() {
             let signal = recipe.map_or(Signal::SIGTERM, |recipe| recipe.signal);
             if deadline.left().is_some() {
-                self.thaw(&cgroup);
-                match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
-                    Some((pid, _)) => send(pid, signal),
-                    None => cgroup.signal(signal),
-                }
+                self.tell_to_end(id, signal).await;
             }
             cut = self.gone_by(id, &cgroup, deadline).await;
         }
@@ -216,6 +212,12 @@ impl Service {
             && generation.state == GenerationState::Stopping
         {
             let limit = humantime::format_duration(self.config.drain.deadline);
+            // Some by an earlier agent, perhaps.
+            let listed = generation.cut_list.len() as u64;
+            let cut = match listed {
+                0 => cut,
+                listed => Some(cut.unwrap_or_default().max(listed)),
+            };
             let reason = match cut {
                 Some(cut) => Some(format!("killed after {limit}, {cut} connections cut")),
                 None => generation.reason.take(),
@@ -232,6 +234,28 @@ impl Service {
         self.settle(&mut books);
     }
 
+    /// Sends a generation its signal, and writes down that it was sent: under the lock of the
+    /// books, so that no other agent sends a second one.
+    async fn tell_to_end(&self, id: GenerationId, signal: Signal) {
+        let mut books = self.books.lock().await;
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        self.thaw(&generation.cgroup);
+        if generation.told.is_some() {
+            return; // by an earlier agent
+        }
+        generation.told = Some(clock::since_boot().as_secs());
+        let main = generation.main;
+        match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
+            Some((pid, _)) => send(pid, signal),
+            // Who is left may be its supervisor's next server.
+            None if generation.cgroup.is_foreign() => {}
+            None => generation.cgroup.signal(signal),
+        }
+        self.settle(&mut books);
+    }
+
     /// Ends everything the service has, and removes what it left on the host.
     ///
     /// # Errors
@@ -241,7 +265,7 @@ impl Service {
         {
             let mut books = self.books.lock().await;
             // Nobody takes over: the active one is ended too, and the keeper is not started again.
-            books.ending = true;
+            books.going = Going::Down;
             books.previous = None;
             self.path.steer(SteeringWord::default());
         }
@@ -271,7 +295,7 @@ impl Service {
         if let Err(error) = removed {
             tracing::warn!(%error, cgroup = %cgroup.path().display(), "the cgroup stays");
         }
-        self.books.lock().await.over = true;
+        self.books.lock().await.going = Going::Gone;
         if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
             tracing::warn!(%error, "the ledger stays");
         }

@@ -82,7 +82,12 @@ impl Service {
         Ok(former)
     }
 
-    fn became_active(&self, books: &mut Books, id: GenerationId, reason: Option<String>) {
+    pub(super) fn became_active(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        reason: Option<String>,
+    ) {
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
             generation.failed = None;
@@ -174,7 +179,12 @@ impl Service {
         }
         self.became_active(books, id, Some("the active generation ended".to_owned()));
         self.release_parked(books);
-        self.note_failover(books, former, id);
+        let how = former
+            .and_then(|former| books.get(former))
+            .and_then(|former| former.reason.as_deref())
+            .unwrap_or("ended");
+        let why = format!("the active generation {how}");
+        self.note_failover(books, former, id, why);
     }
 }
 

@@ -32,7 +32,7 @@ const OUTPUT: u64 = 16 * 1024 * 1024;
 const BINDS: usize = 8;
 
 impl Service {
-    /// Looks after the service until the task is ended.
+    /// Looks after the service until it is halted.
     pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
         let mut events = Events::open(self.path.pins())?;
         let mut tend = tokio::time::interval(TEND);
@@ -46,6 +46,7 @@ impl Service {
                     }
                 },
                 _ = tend.tick() => self.tend().await,
+                () = self.is_halted() => return Ok(()),
             }
         }
     }
@@ -101,7 +102,10 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            if books.ending || self.keeper().is_alive() && books.keeper_error.is_none() {
+            if books.is_ending()
+                || books.awaits_adopt
+                || self.keeper().is_alive() && books.keeper_error.is_none()
+            {
                 return;
             }
         }
@@ -142,6 +146,7 @@ impl Service {
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
         self.keep_again().await;
+        self.adopt_again().await;
         self.settle_politeness().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;

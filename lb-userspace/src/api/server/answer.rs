@@ -1,6 +1,6 @@
 //! Answers: one JSON value, or a line for each step and one for the end.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use axum::{
     Json,
@@ -11,6 +11,7 @@ use axum::{
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::gate::Gate;
 use crate::{
     agent::{Reporter, VerbError},
     api::wire::{Done, Failure, Line, Progress},
@@ -32,13 +33,40 @@ pub(super) fn verb_failure(error: &VerbError) -> Failure {
 
 /// Runs a verb and streams what it says. The verb runs on even when nobody listens any more: a
 /// promote is not half done because somebody pressed Ctrl-C.
-pub(super) fn stream<F>(verb: impl FnOnce(Reporter) -> F) -> Response
+pub(super) fn stream<F>(gate: &Arc<Gate>, what: &str, verb: impl FnOnce(Reporter) -> F) -> Response
 where
     F: Future<Output = Result<Done, VerbError>> + Send + 'static,
 {
-    let (steps, mut said) = mpsc::unbounded_channel();
+    let (steps, said) = mpsc::unbounded_channel();
+    let reporter = Reporter::to(steps);
+    let pass = match gate.enter(what.to_owned(), reporter.fulfilled()) {
+        Ok(pass) => pass,
+        Err(error) => return failure(StatusCode::CONFLICT, verb_failure(&error.into())),
+    };
+    let running = verb(reporter);
+    let verb = async move {
+        tokio::select! {
+            result = running => result,
+            done = pass.outlived() => Ok(done),
+        }
+    };
+    answer(said, verb)
+}
+
+/// As [`stream()`], for the verb that closes the gate.
+pub(super) fn stream_ungated<F>(verb: impl FnOnce(Reporter) -> F) -> Response
+where
+    F: Future<Output = Result<Done, VerbError>> + Send + 'static,
+{
+    let (steps, said) = mpsc::unbounded_channel();
+    answer(said, verb(Reporter::to(steps)))
+}
+
+fn answer(
+    mut said: mpsc::UnboundedReceiver<Progress>,
+    running: impl Future<Output = Result<Done, VerbError>> + Send + 'static,
+) -> Response {
     let (lines, written) = mpsc::unbounded_channel::<Line>();
-    let running = verb(Reporter::to(steps));
     tokio::spawn(async move {
         let mut last = None;
         let mut forward = |step: Progress| {

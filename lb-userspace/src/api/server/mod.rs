@@ -6,6 +6,7 @@
 //! service's user, so an operator is as good as that user.
 
 mod answer;
+mod gate;
 mod history;
 mod peer;
 mod routes;
@@ -15,24 +16,35 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use tokio::{net::UnixListener, sync::watch};
 
-pub use self::socket::listen;
-use crate::agent::Agent;
+pub use self::{
+    gate::{Gate, Upgrading},
+    socket::listen,
+};
+use crate::{
+    agent::Agent,
+    takeover::{Closing, Doorway, Upgrades},
+};
 
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Control {
     agent: Arc<Agent>,
     operators: BTreeSet<u32>,
+    gate: Arc<Gate>,
+    upgrades: Upgrades,
     /// True when `down` has ended everything: the agent ends too.
     ended: watch::Sender<bool>,
 }
 
 impl Control {
-    /// The API of `agent`, which the users `operators` may operate.
-    pub fn new(agent: Arc<Agent>, operators: BTreeSet<u32>) -> Arc<Self> {
+    /// The API of `agent`, which the users `operators` may operate; what is asked of `upgrades`
+    /// somebody else does.
+    pub fn new(agent: Arc<Agent>, operators: BTreeSet<u32>, upgrades: Upgrades) -> Arc<Self> {
         Arc::new(Self {
             agent,
             operators,
+            gate: Arc::default(),
+            upgrades,
             ended: watch::Sender::new(false),
         })
     }
@@ -45,11 +57,21 @@ impl Control {
     }
 }
 
-/// Answers requests on `socket` until `down` has ended everything and said so.
-pub async fn serve(control: Arc<Control>, socket: UnixListener) -> io::Result<()> {
+/// Answers requests that come through `doorway` until `closing` returns or `down` has ended everything, and the
+/// last answer is given.
+pub(crate) async fn serve(
+    control: Arc<Control>,
+    doorway: Doorway<UnixListener>,
+    closing: Closing,
+) -> io::Result<()> {
     let router = routes::router(Arc::clone(&control));
     let service = router.into_make_service_with_connect_info::<peer::Peer>();
-    axum::serve(socket, service)
-        .with_graceful_shutdown(async move { control.ended().await })
+    axum::serve(doorway, service)
+        .with_graceful_shutdown(async move {
+            tokio::select! {
+                () = control.ended() => {}
+                () = closing => {}
+            }
+        })
         .await
 }

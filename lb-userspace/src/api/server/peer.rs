@@ -4,7 +4,7 @@ use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use tokio::net::UnixListener;
 
 use super::Control;
-use crate::{store::journal::Who, sys::users};
+use crate::{store::journal::Who, sys::users, takeover::Doorway};
 
 /// The credentials the kernel gives for a connection (`SO_PEERCRED`): those of the process when
 /// it connected.
@@ -15,8 +15,8 @@ pub(super) struct Peer {
     pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Connected<IncomingStream<'_, Doorway<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Doorway<UnixListener>>) -> Self {
         let credentials = stream.io().peer_cred().ok();
         Self {
             uid: credentials.map(|peer| peer.uid()),
@@ -28,15 +28,21 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 impl Peer {
     /// Whether it may operate.
     pub(super) fn may_operate(self, control: &Control) -> bool {
-        self.uid.is_some_and(|uid| {
-            uid == 0 || uid == users::effective_uid() || control.operators.contains(&uid)
-        })
+        let operators = &control.operators;
+        self.is_the_agents_own() || self.uid.is_some_and(|uid| operators.contains(&uid))
     }
 
     /// Whether it is root, or the agent's own user.
-    pub(super) fn is_root(self) -> bool {
+    pub(super) fn is_the_agents_own(self) -> bool {
         self.uid
             .is_some_and(|uid| uid == 0 || uid == users::effective_uid())
+    }
+
+    /// Its process, if it is root's: one that becomes a server sets its user by itself.
+    pub(super) fn root_process(self) -> Option<u32> {
+        self.pid
+            .filter(|_| self.is_the_agents_own())
+            .and_then(|pid| u32::try_from(pid).ok())
     }
 
     /// Who asks, for the history.

@@ -15,15 +15,16 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Control,
-    answer::{failure, stream, verb_failure},
+    answer::{failure, stream, stream_ungated, verb_failure},
     history,
     peer::Peer,
 };
 use crate::{
-    agent::{Reporter, Service, VerbError},
+    agent::{Fulfilled, Reporter, Service, VerbError},
     api::wire::{
-        DeployRequest, Done, Failure, PromoteRequest, RollbackRequest, RolloutOptions, Status,
-        StopRequest, UpgradeRequest, VERSION, VERSION_HEADER,
+        AdoptRequest, AgentUpgradeRequest, DeployRequest, Done, ExecRequest, Failure,
+        PromoteRequest, RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
+        VERSION, VERSION_HEADER,
     },
 };
 
@@ -32,10 +33,13 @@ type Shared = State<Arc<Control>>;
 pub(super) fn router(control: Arc<Control>) -> Router {
     let verbs = Router::new()
         .route("/v1/services/{service}/deploy", post(deploy))
+        .route("/v1/services/{service}/exec", post(exec))
+        .route("/v1/services/{service}/adopt", post(adopt))
         .route("/v1/services/{service}/promote", post(promote))
         .route("/v1/services/{service}/upgrade", post(upgrade))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/stop", post(stop))
+        .route("/v1/agent/upgrade", post(upgrade_agent))
         .route("/v1/down", post(down))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&control),
@@ -66,9 +70,53 @@ async fn deploy(
     Path(service): Path<String>,
     Asked(request): Asked<DeployRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.deploy(request, &reporter).await
-    })
+    };
+    on_service(&control, &service, "deploy", verb).await
+}
+
+async fn exec(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    Asked(request): Asked<ExecRequest>,
+) -> Response {
+    let Some(pid) = peer.root_process() else {
+        return not_permitted(format!(
+            "{} cannot become a generation: hotlb exec must be root, and sets the service's user \
+             by itself (no User= in the unit)",
+            peer.describe()
+        ));
+    };
+    let service = match control.agent.service(&service).await {
+        Ok(service) => service,
+        Err(error) => return failure(StatusCode::NOT_FOUND, verb_failure(&error)),
+    };
+    let what = format!("exec on service {}", service.name());
+    // Until the answer is known, for a successor could not give it.
+    let _pass = match control.gate.enter(what, Fulfilled::default()) {
+        Ok(pass) => pass,
+        Err(error) => return failure(StatusCode::CONFLICT, verb_failure(&error.into())),
+    };
+    match service.exec(request, pid).await {
+        Ok(spec) => Json(spec).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, pid, "refused or failed");
+            failure(StatusCode::CONFLICT, verb_failure(&error))
+        }
+    }
+}
+
+async fn adopt(
+    State(control): Shared,
+    Path(service): Path<String>,
+    Asked(request): Asked<AdoptRequest>,
+) -> Response {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
+        service.adopt(request, &reporter).await
+    };
+    on_service(&control, &service, "adopt", verb).await
 }
 
 async fn promote(
@@ -80,9 +128,10 @@ async fn promote(
     if let Some(refused) = refuse_hooks(peer, &request.options) {
         return refused;
     }
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.promote(request, peer.who(), &reporter).await
-    })
+    };
+    on_service(&control, &service, "promote", verb).await
 }
 
 async fn upgrade(
@@ -94,9 +143,10 @@ async fn upgrade(
     if let Some(refused) = refuse_hooks(peer, &request.options) {
         return refused;
     }
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.upgrade(request, peer.who(), &reporter).await
-    })
+    };
+    on_service(&control, &service, "upgrade", verb).await
 }
 
 async fn rollback(
@@ -105,9 +155,10 @@ async fn rollback(
     Path(service): Path<String>,
     Asked(request): Asked<RollbackRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service.rollback(request, peer.who(), &reporter).await
-    })
+    };
+    on_service(&control, &service, "rollback", verb).await
 }
 
 async fn stop(
@@ -115,15 +166,17 @@ async fn stop(
     Path(service): Path<String>,
     Asked(request): Asked<StopRequest>,
 ) -> Response {
-    on_service(&control, &service, |service, reporter| async move {
+    let verb = |service: Arc<Service>, reporter: Reporter| async move {
         service
             .stop(&request.generation, request.park, &reporter)
             .await
-    })
+    };
+    on_service(&control, &service, "stop", verb).await
 }
 
 async fn down(State(control): Shared) -> Response {
-    stream(|reporter| async move {
+    let gate = Arc::clone(&control.gate);
+    stream(&gate, "down", |reporter| async move {
         reporter.step("ending all generations");
         control.agent.down().await?;
         control.ended.send_replace(true);
@@ -136,30 +189,52 @@ async fn down(State(control): Shared) -> Response {
 
 /// Hooks run as root: whoever may only operate cannot name new ones.
 fn refuse_hooks(peer: Peer, options: &RolloutOptions) -> Option<Response> {
-    if options.hooks.is_empty() || peer.is_root() {
+    if options.hooks.is_empty() || peer.is_the_agents_own() {
         return None;
     }
-    let failed = Failure {
-        code: "not_permitted".to_owned(),
-        message: "hooks run as root, so only root may add some with --hook; others use those of \
-                  the configuration"
+    Some(not_permitted(
+        "hooks run as root, so only root may add some with --hook; others use those of the \
+         configuration"
             .to_owned(),
-        exit: 4,
-    };
-    Some(failure(StatusCode::FORBIDDEN, failed))
+    ))
+}
+
+async fn upgrade_agent(
+    State(control): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(request): Asked<AgentUpgradeRequest>,
+) -> Response {
+    if !peer.is_the_agents_own() && (request.binary.is_some() || request.config.is_some()) {
+        // An agent runs as root: whoever chooses its program or configuration is root.
+        return not_permitted(format!(
+            "{} may upgrade the agent to the program at its usual path, not name another program or \
+             configuration; use sudo",
+            peer.describe()
+        ));
+    }
+    stream_ungated(|reporter| async move {
+        Ok(control
+            .upgrades
+            .ask(&control.gate, request, reporter)
+            .await?)
+    })
 }
 
 /// Runs a verb on the service of this name.
-fn on_service<F>(
+async fn on_service<F>(
     control: &Control,
     name: &str,
+    what: &str,
     verb: impl FnOnce(Arc<Service>, Reporter) -> F,
 ) -> Response
 where
     F: Future<Output = Result<Done, VerbError>> + Send + 'static,
 {
-    match control.agent.service(name) {
-        Ok(service) => stream(|reporter| verb(Arc::clone(service), reporter)),
+    match control.agent.service(name).await {
+        Ok(service) => {
+            let what = format!("{what} on service {}", service.name());
+            stream(&control.gate, &what, |reporter| verb(service, reporter))
+        }
         Err(error) => failure(StatusCode::NOT_FOUND, verb_failure(&error)),
     }
 }
@@ -199,11 +274,15 @@ async fn may_operate(
         return next.run(request).await;
     }
     tracing::warn!(who, what, "not permitted");
+    not_permitted(format!(
+        "{who} may look but not operate; use sudo, or add the user to [agent] operators"
+    ))
+}
+
+fn not_permitted(message: String) -> Response {
     let failed = Failure {
         code: "not_permitted".to_owned(),
-        message: format!(
-            "{who} may look but not operate; use sudo, or add the user to [agent] operators"
-        ),
+        message,
         exit: 4,
     };
     failure(StatusCode::FORBIDDEN, failed)

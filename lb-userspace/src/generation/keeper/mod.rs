@@ -10,5 +10,5 @@ mod protocol;
 mod server;
 
 pub use client::{Keeper, KeeperError};
-pub use protocol::Parked;
+pub use protocol::{PROTOCOL, Parked};
 pub use server::{KeepArgs, keep};

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::listener::Twin;
 
+/// The version of what follows. Keepers outlive their agents: it grows when an agent would not
+/// be understood by a keeper that an earlier one started.
+pub const PROTOCOL: u32 = 1;
+
 /// What the agent asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {

@@ -62,6 +62,11 @@ impl Database {
         }
     }
 
+    /// Closes the file until it is needed again.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Writes something that drills count: one transaction, durable when this returns.
     pub(super) fn write<T>(
         &mut self,

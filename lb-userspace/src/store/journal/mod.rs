@@ -8,6 +8,7 @@
 mod database;
 mod drill;
 mod error;
+mod fence;
 mod health;
 mod read;
 mod reading;
@@ -31,7 +32,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use self::{database::Database, drill::Drilling, health::Health};
+use self::{database::Database, drill::Drilling, fence::Fence, health::Health};
 use crate::config::Retention;
 
 pub use self::{
@@ -62,6 +63,8 @@ pub struct Journal {
     /// How many [`TICK`]s a request may wait for the disk. Counted, not measured, so that an
     /// agent that was stopped for a minute does not find its time used up.
     patience: u32,
+    /// Holds back what is asked for through this handle.
+    fence: Arc<Fence>,
 }
 
 type Work = Box<dyn FnOnce(&mut Database) + Send>;
@@ -97,6 +100,7 @@ impl Journal {
             health,
             retention,
             patience: PATIENCE,
+            fence: Arc::default(),
         };
         journal.prune_later();
         journal
@@ -200,11 +204,14 @@ impl Journal {
                 let _gone = tell.send(work(database));
             }
         });
-        for _ in 0..self.patience {
+        let mut ticks = 0;
+        while ticks < self.patience {
             match timeout(TICK, &mut told).await {
                 Ok(Ok(result)) => return result,
                 Ok(Err(_gone)) => return Err(self.unusable(Trouble::Gone)),
-                Err(_tick) => {}
+                // It has not begun.
+                Err(_tick) if self.fence.is_held() => {}
+                Err(_tick) => ticks += 1,
             }
         }
         self.health.stuck();
@@ -219,6 +226,8 @@ impl Journal {
 
     /// Has the thread do something some time.
     fn later(&self, work: impl FnOnce(&mut Database) + Send + 'static) {
+        let fence = Arc::clone(&self.fence);
+        let work = move |database: &mut Database| fence.pass(database, Box::new(work));
         // If the thread is gone, so is whoever would answer, and that is noticed.
         let _gone = self.work.send(Box::new(work));
     }

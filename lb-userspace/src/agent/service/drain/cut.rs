@@ -1,10 +1,6 @@
 //! What is left of a generation's connections, and ending them.
 
-use std::{
-    net::{Shutdown, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::Shutdown, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
@@ -36,7 +32,7 @@ impl Service {
         let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
             return Vec::new();
         };
-        let ports: Vec<u16> = self.config.listen.iter().map(SocketAddr::port).collect();
+        let ports = self.ports();
         let moved = self.path.connections(Some(id)).moved_in > 0;
         let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, moved));
         let found = match found.await {
@@ -63,6 +59,8 @@ impl Service {
     /// Ends connections as the operator wants it, and writes each down; with `spare_long` not
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
+        // Nobody takes the service into custody meanwhile.
+        let _touching = self.politeness.lock().await;
         let long = self.config.drain.long_lived.filter(|_| spare_long);
         let is_due =
             |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
@@ -83,8 +81,10 @@ impl Service {
                 "a connection was cut at the deadline"
             );
         }
-        if let Some(generation) = self.books.lock().await.get_mut(id) {
+        let mut books = self.books.lock().await;
+        if let Some(generation) = books.get_mut(id) {
             generation.cut_list.extend(cut);
+            self.settle(&mut books);
         }
         count
     }

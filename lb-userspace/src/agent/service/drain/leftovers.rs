@@ -8,7 +8,6 @@ use super::{super::Service, DrainStep};
 use crate::{
     clock::Deadline,
     config::Leftovers,
-    generation::life,
     rollout::recipe::{self, Recipe},
     sys::{cgroup::Cgroup, process},
 };
@@ -56,40 +55,37 @@ impl Service {
         cgroup: &Cgroup,
         deadline: Deadline,
     ) -> Option<u64> {
-        let emptied = life::emptied(cgroup);
-        if tokio::time::timeout_at(deadline.instant(), emptied)
+        let gone = self.gone(id, cgroup);
+        if tokio::time::timeout_at(deadline.instant(), gone)
             .await
             .is_ok()
         {
             return None;
         }
         let mut cut = 0;
-        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.ending {
+        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.is_ending() {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
-            let _unwatched = life::emptied(cgroup).await;
+            let _unwatched = self.gone(id, cgroup).await;
             return None;
         }
         if let Some(later) = self.long_lived_deadline(id).await {
             cut += self.cut(id, true).await;
             self.enter_step(id, DrainStep::LongLived).await;
-            let emptied = life::emptied(cgroup);
-            if tokio::time::timeout_at(later.instant(), emptied)
-                .await
-                .is_ok()
-            {
+            let gone = self.gone(id, cgroup);
+            if tokio::time::timeout_at(later.instant(), gone).await.is_ok() {
                 return Some(cut);
             }
         }
         cut += self.cut(id, false).await;
-        self.kill(cgroup).await;
+        self.kill(id, cgroup).await;
         Some(cut)
     }
 
     /// When long-lived connections are ended, if they may stay longer and there are any.
     async fn long_lived_deadline(self: &Arc<Self>, id: GenerationId) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.books.lock().await.ending {
+        if self.books.lock().await.is_ending() {
             return None;
         }
         let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;
@@ -102,18 +98,18 @@ impl Service {
     }
 
     /// Kills what is left, and waits until it is gone.
-    async fn kill(&self, cgroup: &Cgroup) {
+    async fn kill(&self, id: GenerationId, cgroup: &Cgroup) {
         // Servers that see their last connections end may end in order.
         if self.config.drain.leftovers == Leftovers::Close {
-            let ended = tokio::time::timeout(LAST, life::emptied(cgroup)).await;
+            let ended = tokio::time::timeout(LAST, self.gone(id, cgroup)).await;
             if ended.is_ok() {
                 return;
             }
         }
-        if let Err(error) = cgroup.kill() {
+        if let Err(error) = self.kill_rest(id, cgroup).await {
             tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
         }
-        let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;
+        let gone = tokio::time::timeout(GONE, self.gone(id, cgroup)).await;
         if gone.is_err() {
             tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
         }

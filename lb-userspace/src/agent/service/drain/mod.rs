@@ -16,7 +16,7 @@ use lb_common::GenerationId;
 pub(super) use progress::{Drain, DrainStep};
 
 use super::{Pace, Service, books::Books};
-use crate::rollout::GenerationState;
+use crate::{clock, rollout::GenerationState};
 
 impl Service {
     /// Drains a generation in the background. Its connections, those in its accept queues
@@ -27,6 +27,9 @@ impl Service {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
+        // One that drains already goes on where it was.
+        let since = generation.drain.as_ref().map(|drain| drain.since);
+        let since = since.filter(|_| generation.state == GenerationState::Draining);
         generation.undrain();
         if !generation.state.can_serve() {
             return; // it ended, or is being ended
@@ -37,7 +40,12 @@ impl Service {
         let service = Arc::clone(self);
         let task = tokio::spawn(async move { service.drained(id).await });
         let deadline = self.config.drain.deadline;
-        generation.drain = Some(Drain::begin(live, deadline, task.abort_handle()));
+        generation.drain = Some(Drain::begin(
+            since.unwrap_or_else(clock::since_boot),
+            live,
+            deadline,
+            task.abort_handle(),
+        ));
     }
 
     async fn drained(self: &Arc<Self>, id: GenerationId) {

@@ -39,6 +39,8 @@ impl DrainStep {
 pub(in crate::agent::service) struct Drain {
     /// When it began.
     pub(in crate::agent::service) began: Instant,
+    /// The same, in time since the host was started: another agent goes by it too.
+    pub(in crate::agent::service) since: Duration,
     /// Connections there were then.
     initially: u64,
     /// What it waits for.
@@ -50,26 +52,42 @@ pub(in crate::agent::service) struct Drain {
 }
 
 impl Drain {
-    /// A drain that begins now, with `initially` connections.
-    pub(super) fn begin(initially: u64, deadline: Duration, task: AbortHandle) -> Self {
+    /// A drain that began at `since` (time since boot), with `initially` connections.
+    pub(super) fn begin(
+        since: Duration,
+        initially: u64,
+        deadline: Duration,
+        task: AbortHandle,
+    ) -> Self {
         Self {
-            began: clock::now(),
-            initially,
             step: DrainStep::Queues,
-            deadline: Deadline::after(deadline),
             task: Some(task),
+            ..Self::found(since, initially, deadline)
+        }
+    }
+
+    /// One that an earlier agent began at `since` (time since boot), and that nobody does now.
+    pub(in crate::agent::service) fn found(
+        since: Duration,
+        initially: u64,
+        deadline: Duration,
+    ) -> Self {
+        let now = clock::now();
+        let passed = clock::since_boot().saturating_sub(since);
+        let began = now.checked_sub(passed).unwrap_or(now);
+        Self {
+            began,
+            since,
+            initially,
+            step: DrainStep::Finishing,
+            deadline: Deadline::at(began + deadline),
+            task: None,
         }
     }
 
     /// An end that was asked for, without a drain before it.
     pub(in crate::agent::service) fn end_now(initially: u64, deadline: Duration) -> Self {
-        Self {
-            began: clock::now(),
-            initially,
-            step: DrainStep::Finishing,
-            deadline: Deadline::after(deadline),
-            task: None,
-        }
+        Self::found(clock::since_boot(), initially, deadline)
     }
 
     /// Ends the task; what it has begun stays.

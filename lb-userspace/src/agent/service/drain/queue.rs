@@ -39,7 +39,13 @@ impl Service {
             }
             let over = hung.left().is_none();
             if (over || !self.look_again(&mut pace).await) && self.active_is_not(id) {
+                // Under the lock, for it is for the agent in charge to do.
+                let books = self.books.lock().await;
+                if !self.active_is_not(id) {
+                    return None;
+                }
                 shut_down(&cgroup, &listeners);
+                drop(books);
                 return Some(format!(
                     "it took nobody from its queue for {}: {waiting} connections were moved",
                     humantime::format_duration(self.config.drain.hung_after)

@@ -113,7 +113,11 @@ impl Executor {
             self.service.settle(&mut books);
             return Ok(());
         }
-        self.service.switch(to, Purpose::Promote).await?;
+        let former = self.service.switch(to, Purpose::Promote).await?;
+        if let Some(former) = former {
+            // Another one, if the active generation ended since the rollout began.
+            self.plan.from = Some(former.raw());
+        }
         self.stored();
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Executor {
         self.service
             .rollout_enters(self.token, phase, &self.plan)
             .await;
+        self.only_waits().await;
         // Nobody may wait for it.
         self.seen.send_replace(phase);
         let intent = Intent {

@@ -21,6 +21,7 @@ impl Service {
         books: &Books,
         former: Option<GenerationId>,
         id: GenerationId,
+        why: String,
     ) {
         if books.rollout.is_some() {
             return;
@@ -42,17 +43,11 @@ impl Service {
             trace: trace::id(),
             boot: process::boot_id(),
         };
-        let how = former
-            .and_then(|former| books.get(former))
-            .and_then(|former| former.reason.clone());
         let service = Arc::clone(self);
         tokio::spawn(async move {
             let end = End {
                 outcome: Outcome::Done,
-                reason: Some(match how {
-                    Some(how) => format!("the active generation {how}"),
-                    None => "the active generation ended".to_owned(),
-                }),
+                reason: Some(why),
             };
             let written = match service.journal.begin(new).await {
                 Ok(rollout) => service.journal.finish(rollout, end).await,

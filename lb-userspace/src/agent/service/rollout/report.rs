@@ -7,8 +7,9 @@ use super::{
     execute::Executor,
 };
 use crate::{
+    api::wire::Done,
     clock::Deadline,
-    rollout::GenerationState,
+    rollout::{GenerationState, Phase},
     store::journal::{CutConnection, Record},
 };
 
@@ -16,6 +17,28 @@ use crate::{
 const LOOK: std::time::Duration = std::time::Duration::from_hours(24);
 
 impl Executor {
+    /// From the bake on any agent goes on with it: says what to answer if that happens.
+    pub(super) async fn only_waits(&self) {
+        let bakes = self.course.phase == Phase::Bake && !self.plan.bake.is_zero();
+        if !bakes && self.course.phase != Phase::Drain {
+            return;
+        }
+        let former = match self.plan.from().filter(|_| !bakes) {
+            Some(former) => Some(self.service.books.lock().await.name_of(former)),
+            None => None,
+        };
+        let message = &self.done.message;
+        self.reporter.only_waits(&Done {
+            message: match &former {
+                Some(former) => format!("{message}, {former} is still draining"),
+                None => format!("{message}; the rollout goes on: `hotlb status`"),
+            },
+            rollout: self.id.map(|id| id.to_string()),
+            former,
+            ..self.done.clone()
+        });
+    }
+
     /// Waits until the former generation is drained, saying how far it is, and writes down what
     /// was cut.
     pub(super) async fn await_drain(&mut self, former: GenerationId) {

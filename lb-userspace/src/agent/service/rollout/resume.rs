@@ -106,13 +106,16 @@ impl Service {
     fn give_up(self: &Arc<Self>, told: Told) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
-            let reason = if told.boot == process::boot_id() {
-                "the agent ended before it began"
+            let (outcome, reason) = if told.summary.kind == RolloutKind::FailOver {
+                // The kernel had done it before it was written down.
+                (Outcome::Done, "the active generation ended")
+            } else if told.boot == process::boot_id() {
+                (Outcome::RolledBack, "the agent ended before it began")
             } else {
-                "the host was restarted"
+                (Outcome::RolledBack, "the host was restarted")
             };
             let end = End {
-                outcome: Outcome::RolledBack,
+                outcome,
                 reason: Some(reason.to_owned()),
             };
             if let Err(error) = service.journal.finish(told.summary.id, end).await {

@@ -34,6 +34,7 @@ impl Service {
         who: Who,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        self.refuse_while_held().await?;
         if let Some(done) = self.call_off(&request, &who).await? {
             return Ok(done);
         }
@@ -179,6 +180,11 @@ impl Service {
     async fn await_former(&self, done: &mut Done, away: GenerationId, reporter: &Reporter) {
         let name = done.generation.clone().unwrap_or_default();
         let former = self.books.lock().await.name_of(away);
+        reporter.only_waits(&Done {
+            message: format!("{name} is active, {former} is still draining"),
+            former: Some(former.clone()),
+            ..done.clone()
+        });
         let limit = self.config.drain.deadline + super::start::SLACK;
         let mut pace = super::super::Pace::until(clock::Deadline::after(limit));
         loop {

@@ -58,6 +58,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.refuse_while_held().await?;
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
@@ -87,6 +88,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        self.take_port().await?;
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
@@ -159,7 +161,7 @@ impl Service {
 
     /// One rollout at a time, up to its drain; one that bakes gives way to the next.
     pub(super) fn make_room(books: &Books) -> Result<(), VerbError> {
-        if books.ending {
+        if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
         let Some(other) = &books.rollout else {

@@ -1,5 +1,6 @@
 //! What goes in comes out: in order, whole, and after a restart.
 
+mod fence;
 mod retention;
 mod trouble;
 

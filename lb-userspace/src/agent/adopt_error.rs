@@ -1,0 +1,149 @@
+//! Why a running server is not adopted. Nothing was changed; its clients are served by it as
+//! before.
+
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::generation::{adoptee::Unfit, fit::Misfit, unit::UnitError};
+
+/// Why a running server is not adopted, or not started again.
+#[derive(Debug, Error)]
+pub enum AdoptError {
+    /// Neither or both of pid and unit.
+    #[error("name the server by --pid or by --unit, one of them")]
+    WhichProcess,
+    /// It cannot be a generation.
+    #[error("{}{}", .0, if matches!(.0, Unfit::NoProcess(_)) { "" } else { "; nothing was changed" })]
+    Unfit(#[from] Unfit),
+    /// There is no such service of systemd's.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// It is hotlb's already.
+    #[error("{who} is {what} already; `hotlb status` shows it")]
+    Ours {
+        /// The process.
+        who: String,
+        /// What it is.
+        what: String,
+    },
+    /// Its listeners are not those that are declared.
+    #[error("{who} is no server of this service: {misfit}; nothing was changed")]
+    Misfit {
+        /// The process.
+        who: String,
+        /// What is different.
+        misfit: Misfit,
+    },
+    /// It listens on more than is declared.
+    #[error(
+        "{who} listens on {found} too, which is not declared and takes clients whatever hotlb \
+         decides: add it to `listen`, or have the server listen on the declared addresses alone"
+    )]
+    Undeclared {
+        /// The process.
+        who: String,
+        /// Where.
+        found: SocketAddr,
+    },
+    /// Its listener was made by somebody else.
+    #[error(
+        "{who} did not make its listener on {address} in its own cgroup (systemd made it for a \
+         .socket unit, or the server was moved since), and a socket belongs to the cgroup that \
+         made it: start the server under `hotlb exec`, without the .socket unit"
+    )]
+    MadeElsewhere {
+        /// The process.
+        who: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Others listen there too.
+    #[error(
+        "{address} is shared with {others}, who would get no client any more; end that one first, \
+         or adopt it instead"
+    )]
+    Others {
+        /// The address.
+        address: SocketAddr,
+        /// Who.
+        others: String,
+    },
+    /// It does not share its port.
+    #[error(transparent)]
+    NotSharing(Box<NotSharing>),
+    /// It ended, or changed its listeners, while it was looked at.
+    #[error("{0} ended or changed its listeners meanwhile; nothing was changed, try again")]
+    Changed(String),
+    /// Its command line is not known.
+    #[error(
+        "{generation} has ended, and what it showed as its command line cannot be started \
+         ({shown}): deploy its command again (hotlb adopt takes it after --)"
+    )]
+    CommandUnknown {
+        /// The generation.
+        generation: String,
+        /// What it showed.
+        shown: String,
+    },
+}
+
+/// A server that does not share its port, and how that is changed.
+#[derive(Debug, Error)]
+#[error(
+    "{who} does not share {address}: its listener was opened without SO_REUSEPORT, which \
+     cannot be changed while it runs. One restart is necessary, and ends the {connections} \
+     connections it has open now\n  \
+     either have it set SO_REUSEPORT (nginx: listen ... reuseport), restart it, and adopt it \
+     then\n  \
+     or hand its port to hotlb in one line; clients are refused from its end until hotlb has \
+     the port, and wait from there on:\n    \
+     {stop} && hotlb upgrade --service {service} --generation {generation} -- {command}"
+)]
+pub struct NotSharing {
+    /// The process.
+    pub who: String,
+    /// The address.
+    pub address: SocketAddr,
+    /// Its open connections.
+    pub connections: usize,
+    /// What ends it.
+    pub stop: String,
+    /// The service.
+    pub service: String,
+    /// What it was to be.
+    pub generation: String,
+    /// What starts it.
+    pub command: String,
+}
+
+impl AdoptError {
+    /// A short name for programs.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::WhichProcess => "which_process",
+            Self::Unfit(Unfit::NoProcess(_)) | Self::Unit(UnitError::NotRunning(_)) => {
+                "unknown_process"
+            }
+            Self::NotSharing(_) => "not_sharing",
+            Self::CommandUnknown { .. } => "command_unknown",
+            Self::Unfit(_)
+            | Self::Unit(_)
+            | Self::Ours { .. }
+            | Self::Misfit { .. }
+            | Self::Undeclared { .. }
+            | Self::MadeElsewhere { .. }
+            | Self::Others { .. }
+            | Self::Changed(_) => "not_adoptable",
+        }
+    }
+
+    /// The exit code: see `docs/cli.md`.
+    pub(super) fn exit(&self) -> u8 {
+        match self {
+            Self::WhichProcess => 2,
+            Self::Unfit(Unfit::NoProcess(_)) | Self::Unit(UnitError::NotRunning(_)) => 5,
+            _ => 6,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Who acts on the services: this agent, nobody for a moment, or a successor.
+//!
+//! Everything an agent does to a service happens under the lock of the service's books, but for
+//! what looks after it, which can be halted. Whoever has both has the service in custody: no task
+//! of this process acts on it, whatever it waits for.
+
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+
+use tokio::{sync::RwLockWriteGuard, task::JoinHandle, time::timeout};
+
+use super::{
+    service::{Held, Service},
+    start::{self, Agent},
+};
+use crate::{
+    datapath::{Pins, STAGING},
+    generation::keeper::Keeper,
+    store::Ledger,
+    takeover::UpgradeError,
+};
+
+/// The services of an agent.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    open: BTreeMap<String, Open>,
+    is_a_successors: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    service: Arc<Service>,
+    /// The task that looks after it; it ends when the service is halted.
+    tending: JoinHandle<()>,
+}
+
+impl Services {
+    /// Adds a service that `tending` looks after.
+    pub(super) fn insert(&mut self, service: Arc<Service>, tending: JoinHandle<()>) {
+        let name = service.name().to_owned();
+        self.open.insert(name, Open { service, tending });
+    }
+
+    /// All of them, by name.
+    pub(super) fn all(&self) -> BTreeMap<String, Arc<Service>> {
+        let open = self.open.iter();
+        open.map(|(name, open)| (name.clone(), Arc::clone(&open.service)))
+            .collect()
+    }
+
+    /// Whether another process has them.
+    pub(super) fn is_a_successors(&self) -> bool {
+        self.is_a_successors
+    }
+}
+
+/// Looks after a service until it is halted.
+pub(super) fn tend(service: Arc<Service>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let name = service.name().to_owned();
+        if let Err(error) = service.look_after().await {
+            tracing::error!(service = name, %error, "nobody looks after the service");
+        }
+    })
+}
+
+/// The services while nobody in this process acts on them, and nobody looks at them.
+#[derive(Debug)]
+pub struct Custody<'a> {
+    agent: &'a Agent,
+    services: RwLockWriteGuard<'a, Services>,
+    held: Vec<Held>,
+    /// The services that had pins.
+    pinned: Vec<String>,
+}
+
+/// How long whoever looks, or does something that takes moments, may take to finish.
+const MOMENTS: Duration = Duration::from_secs(10);
+
+impl Agent {
+    /// Takes the services into custody. What is known of them is written down then.
+    ///
+    /// # Errors
+    ///
+    /// When a rollout is under way that a successor cannot go on with, something cannot be written,
+    /// or somebody does not let go: everything is as before then.
+    pub async fn take_into_custody(&self) -> Result<Custody<'_>, UpgradeError> {
+        let looked = timeout(MOMENTS, self.services.write()).await;
+        let services = looked
+            .map_err(|_elapsed| UpgradeError::NotHeld("status is being asked for".to_owned()))?;
+        let mut custody = Custody {
+            agent: self,
+            services,
+            held: Vec::new(),
+            pinned: self.pinned(),
+        };
+        match timeout(MOMENTS, custody.hold()).await {
+            Ok(Ok(())) => Ok(custody),
+            Ok(Err(error)) => {
+                custody.release();
+                Err(error)
+            }
+            Err(_elapsed) => {
+                custody.release();
+                Err(UpgradeError::NotHeld("a service is busy".to_owned()))
+            }
+        }
+    }
+
+    /// Refuses while a rollout is under way that a successor cannot go on with.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Busy`].
+    pub async fn refuse_busy(&self) -> Result<(), UpgradeError> {
+        let all = self.services.read().await.all();
+        for service in all.values() {
+            service.refuse_busy().await?;
+        }
+        Ok(())
+    }
+
+    /// Services that have pins, configured or not.
+    fn pinned(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.places().bpffs) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !name.starts_with(STAGING))
+            .collect()
+    }
+}
+
+impl Custody<'_> {
+    async fn hold(&mut self) -> Result<(), UpgradeError> {
+        for open in self.services.open.values_mut() {
+            open.service.halt();
+            // It ends by itself, or has ended: it does not matter how.
+            let _ended = (&mut open.tending).await;
+            self.held.push(open.service.hold().await?);
+        }
+        // Nobody writes any more; the successor opens the file for itself.
+        let closed = self.agent.journal.close().await;
+        closed.map_err(|error| UpgradeError::NotHeld(error.to_string()))
+    }
+
+    /// Nothing was changed meanwhile: this agent goes on.
+    pub fn release(mut self) {
+        self.held.clear();
+        for open in self.services.open.values_mut() {
+            open.service.resume();
+            if open.tending.is_finished() {
+                open.tending = tend(Arc::clone(&open.service));
+            }
+        }
+    }
+
+    /// The services are a successor's, for good.
+    pub fn give_up(mut self) {
+        self.services.is_a_successors = true;
+        for held in self.held.drain(..) {
+            held.for_ever();
+        }
+    }
+
+    /// A successor had the services, and is dead: opens them again as after any dead agent, and
+    /// removes what it made beside them.
+    pub async fn take_up(mut self) {
+        self.agent.host.sign();
+        for name in self.agent.pinned() {
+            let is_known = self.pinned.contains(&name) || self.services.open.contains_key(&name);
+            if !is_known {
+                self.remove(&name);
+            }
+        }
+        // In the order of the names, as they were held.
+        let held = std::mem::take(&mut self.held);
+        let names: Vec<String> = self.services.open.keys().cloned().collect();
+        for (name, held) in names.into_iter().zip(held) {
+            self.open_again(&name, held).await;
+        }
+    }
+
+    async fn open_again(&mut self, name: &str, held: Held) {
+        let config = self.agent.configs.iter().find(|c| c.name == name);
+        let Some(config) = config else {
+            return;
+        };
+        match start::open(&self.agent.host, &self.agent.journal, config.clone()).await {
+            Ok(opened) => {
+                // Its tasks wait for what they will never get.
+                held.for_ever();
+                self.services.insert(Arc::clone(&opened), tend(opened));
+            }
+            Err(error) => {
+                tracing::error!(service = name, %error, "it goes on as it was before");
+                drop(held);
+                if let Some(open) = self.services.open.get_mut(name) {
+                    open.service.resume();
+                    open.tending = tend(Arc::clone(&open.service));
+                }
+            }
+        }
+    }
+
+    /// Removes a service that a successor opened and nobody used yet.
+    fn remove(&self, name: &str) {
+        tracing::warn!(service = name, "removing what a dead successor made");
+        let places = self.agent.places();
+        if let Ok(keeper) = Keeper::find(&places.keeper(name)) {
+            // It ends without an answer too.
+            let _gone = keeper.quit();
+        }
+        if let Err(error) = Pins::new(&places.bpffs, name).remove() {
+            tracing::warn!(service = name, %error, "its pins stay");
+        }
+        if let Err(error) = Ledger::remove(&places.ledger(name)) {
+            tracing::warn!(service = name, %error, "its ledger stays");
+        }
+        if let Err(error) = self.agent.host.cgroup.child(name).remove() {
+            tracing::warn!(service = name, %error, "its cgroup stays");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Adopt: a server that runs already becomes a generation, and its clients notice nothing.
+//!
+//! The order is the promise. The server's own listeners get their slots and the word names it
+//! before `steer` is attached, through one of those listeners: from then on `steer` selects what
+//! the kernel's hash could select before. Only then are the parking listeners opened, which no
+//! client can reach while the server listens. An agent that dies on the way leaves either a server
+//! that was never steered, or one that the next agent finds active.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use lb_common::{GenerationId, SteeringWord};
+
+use super::{
+    AdoptError, CheckError, Service, VerbError, books::Books, claim::Claim, report::Reporter,
+};
+use crate::{
+    api::wire::{AdoptRequest, Done},
+    clock,
+    config::check_name,
+    generation::{
+        adoptee::{self, Adoptee},
+        established,
+        life::Main,
+        unit,
+    },
+    rollout::GenerationState,
+    store::{Origin, Outside},
+    sys::{cgroup::Cgroup, listener, process},
+};
+
+/// What the books say of a generation that was adopted again.
+const AGAIN: &str = "started again by its supervisor and adopted again; it was active before";
+
+/// Which process, and what is known of it.
+struct Target {
+    name: Option<String>,
+    pid: u32,
+    unit: Option<String>,
+    /// The command that starts it again, and where.
+    command: Option<(Vec<String>, std::path::PathBuf)>,
+}
+
+impl Service {
+    /// Makes a running server a generation; the active one, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was changed then.
+    pub async fn adopt(
+        self: &Arc<Self>,
+        request: AdoptRequest,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        let began = clock::now();
+        let (pid, unit) = match (request.pid, request.unit) {
+            (Some(pid), None) => (pid, None),
+            (None, Some(unit)) => {
+                let unit = unit::whole_name(&unit);
+                let pid = unit::main_pid(&unit).await.map_err(AdoptError::from)?;
+                (pid, Some(unit))
+            }
+            (None, None) | (Some(_), Some(_)) => return Err(AdoptError::WhichProcess.into()),
+        };
+        reporter.step(format!("looking at {}", adoptee::describe(pid)));
+        let target = Target {
+            name: request.generation,
+            pid,
+            unit,
+            command: (!request.command.is_empty()).then_some((request.command, request.cwd)),
+        };
+        let id = self.take_in(target).await?;
+        let books = self.books.lock().await;
+        let name = books.name_of(id);
+        let generation = books.get(id);
+        let state = generation.map_or(GenerationState::Failed, |g| g.state);
+        let open = self.path.live(Some(id));
+        Ok(Done {
+            message: format!(
+                "{name} is adopted and {} ({}, {open} connections open)",
+                state.name(),
+                adoptee::describe(pid)
+            ),
+            generation: Some(name),
+            steered_us: u64::try_from(began.elapsed().as_micros()).ok(),
+            ..Done::default()
+        })
+    }
+
+    async fn take_in(self: &Arc<Self>, target: Target) -> Result<GenerationId, VerbError> {
+        let mut books = self.books.lock().await;
+        let name = name_for(&books, target.name.clone())?;
+        self.refuse_own(&books, target.pid)?;
+        let adoptee =
+            adoptee::examine(target.pid, target.unit.is_some()).map_err(AdoptError::from)?;
+        let claim = self.claim(&books, &adoptee, &name)?;
+        let id = self.seat_for(&mut books)?;
+        let counted = self.succeed(&mut books, &name, id);
+        let process = &adoptee.process;
+        let (command, cwd) = target
+            .command
+            .unwrap_or_else(|| (process.command.clone(), process.cwd.clone()));
+        let mut generation =
+            Self::begun(id, name, adoptee.cgroup.clone(), process, counted, command);
+        generation.cwd = cwd;
+        generation.outside = Outside {
+            origin: Origin::Adopted,
+            cgroup: Some(adoptee.cgroup.path().to_owned()),
+            unit: target.unit.or_else(|| process.unit()),
+            ..Outside::default()
+        };
+        books.generations.push(generation);
+        books.forget_old();
+        let taken = self.take_clients(&mut books, id, &adoptee, &claim);
+        if let Err(error) = taken {
+            self.give_back(&mut books, id, &claim, &error);
+            return Err(error);
+        }
+        self.settle(&mut books);
+        self.watch_life(&mut books, id, Main::Found(target.pid));
+        tokio::spawn(Arc::clone(self).follow_earlier(id));
+        Ok(id)
+    }
+
+    fn refuse_own(&self, books: &Books, pid: u32) -> Result<(), AdoptError> {
+        let living = books.generations.iter().filter(|g| g.state.is_live());
+        let generation = living
+            .filter(|g| g.main.map(|(main, _)| main) == Some(pid) || g.cgroup.pids().contains(&pid))
+            .map(|g| format!("generation {}", g.name))
+            .next();
+        let agents = self
+            .cgroup
+            .path()
+            .parent()
+            .map(|path| Cgroup::at(path.to_owned()));
+        let kept = || agents.is_some_and(|cgroup| cgroup.pids().contains(&pid));
+        match generation.or_else(|| kept().then(|| "hotlb's own".to_owned())) {
+            Some(what) => Err(AdoptError::Ours {
+                who: adoptee::describe(pid),
+                what,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts, registers, steers, in this order.
+    fn take_clients(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+        adoptee: &Adoptee,
+        claim: &Claim,
+    ) -> Result<(), VerbError> {
+        self.path.count(id, adoptee.cgroup.path())?;
+        self.path.join_outside(id, adoptee.cgroup.path())?;
+        self.note_earlier(books, id, &adoptee.cgroup)?;
+        // From here on the ledger knows it, so that a next agent takes back what is half done.
+        self.settle(books);
+        self.register_claimed(books, id, claim)?;
+        if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
+            return Err(AdoptError::Changed(adoptee.who.clone()).into());
+        }
+        let waited = books.awaits_adopt;
+        let nobody = self.path.word().active.is_none();
+        if let Some(generation) = books.get_mut(id) {
+            generation.was_ready = true;
+            generation.enter(GenerationState::Ready, None);
+        }
+        if !nobody {
+            self.word_follows(books);
+            return Ok(());
+        }
+        if !waited {
+            self.take_over_again(books, id, AGAIN);
+            return Ok(());
+        }
+        if let Some(generation) = books.get_mut(id) {
+            generation.enter(GenerationState::Active, None);
+        }
+        self.settle(books);
+        self.path.steer(SteeringWord {
+            active: Some(id),
+            ..SteeringWord::default()
+        });
+        self.attach_through(claim)?;
+        self.open_parks_as(books, &claim.twins())?;
+        books.awaits_adopt = false;
+        Ok(())
+    }
+
+    /// Remembers the connections that `track` will not count: those that were open before it.
+    /// A few that were opened just now are counted twice, for as long as they last.
+    fn note_earlier(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        cgroup: &Cgroup,
+    ) -> Result<(), VerbError> {
+        let earlier: BTreeSet<u64> = self.open_connections(cgroup)?;
+        self.path.set_earlier(id, earlier.len() as u64);
+        if let Some(generation) = books.get_mut(id) {
+            generation.counted.opened += earlier.len() as u64;
+            generation.outside.earlier = earlier;
+        }
+        Ok(())
+    }
+
+    /// Cookies of the open connections that came through the cgroup's listeners on the service's
+    /// ports.
+    pub(super) fn open_connections(&self, cgroup: &Cgroup) -> Result<BTreeSet<u64>, VerbError> {
+        let found = established::find(cgroup, &self.ports(), false)?;
+        Ok(found
+            .into_iter()
+            .map(|connection| connection.cookie)
+            .collect())
+    }
+
+    fn register_claimed(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        claim: &Claim,
+    ) -> Result<(), VerbError> {
+        let mut steered = BTreeSet::new();
+        for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+            steered.extend(self.register_sockets(group, id, sockets)?);
+        }
+        if let Some(generation) = books.get_mut(id) {
+            generation.steered = steered;
+        }
+        Ok(())
+    }
+
+    fn register_sockets(
+        &self,
+        group: &crate::datapath::Group,
+        id: GenerationId,
+        sockets: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Vec<u64>, VerbError> {
+        for (&cookie, socket) in sockets {
+            if let Err(error) = listener::deepen(socket) {
+                tracing::warn!(%error, "a listener keeps its short queue");
+            }
+            self.path.note_listener(cookie, Some(id))?;
+        }
+        let registered = group.register(id, sockets)?;
+        if !registered.left_out.is_empty() {
+            return Err(VerbError::System {
+                doing: "give each of its listeners a slot",
+                source: std::io::Error::other("there is no room for all"),
+            });
+        }
+        Ok(registered.steered.into_keys().collect())
+    }
+
+    fn attach_through(&self, claim: &Claim) -> Result<(), VerbError> {
+        for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+            if let Some(socket) = sockets.values().next() {
+                group.attach(socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the server as it was.
+    fn give_back(&self, books: &mut Books, id: GenerationId, claim: &Claim, error: &VerbError) {
+        if books.awaits_adopt {
+            self.close_parks(books);
+            self.path.steer(SteeringWord::default());
+            for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+                // Without a program the kernel's hash decides, among the server's own sockets. It
+                // fails where none had been attached yet.
+                let _none = sockets.values().next().map(|socket| group.detach(socket));
+            }
+        }
+        for group in self.path.groups() {
+            group.unregister(id);
+        }
+        self.path.set_earlier(id, 0);
+        if let Some(generation) = books.get_mut(id) {
+            generation.enter(GenerationState::Failed, Some(error.to_string()));
+            generation.was_ready = false;
+            generation.outside.ended_from = None;
+            generation.outside.earlier.clear();
+            generation.steered.clear();
+        }
+        self.settle(books);
+    }
+
+    /// Once a second: an adopted server that its supervisor started again in its cgroup, when
+    /// nobody else has taken its clients over.
+    pub(super) async fn adopt_again(self: &Arc<Self>) {
+        let Some(target) = self.to_adopt_again().await else {
+            return;
+        };
+        let pid = target.pid;
+        match self.take_in(target).await {
+            Ok(id) => {
+                let books = self.books.lock().await;
+                tracing::warn!(generation = books.name_of(id), pid, "adopted again");
+            }
+            // It may not listen yet; or it never will as it should, and then it is shown as Failed.
+            Err(error) => tracing::debug!(%error, pid, "not adopted again"),
+        }
+    }
+
+    async fn to_adopt_again(&self) -> Option<Target> {
+        let books = self.books.lock().await;
+        if self.path.word().active.is_some() || books.is_ending() {
+            return None;
+        }
+        let former = books.generations.iter().rev().find(|g| {
+            let outside = &g.outside;
+            outside.origin == Origin::Adopted && outside.is_awaited() && !g.state.is_live()
+        })?;
+        let cgroup = Cgroup::foreign(former.outside.cgroup.clone()?);
+        Some(Target {
+            name: Some(former.name.clone()),
+            pid: *unit::first_processes(&cgroup).first()?,
+            unit: former.outside.unit.clone(),
+            command: Some((former.command.clone(), former.cwd.clone())),
+        })
+    }
+}
+
+fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {
+    let name = asked.unwrap_or_else(|| books.next_name());
+    check_name(&name).map_err(VerbError::Name)?;
+    if books.is_ending() {
+        return Err(VerbError::GoingDown);
+    }
+    match books.by_name(&name).map(|g| g.state) {
+        Some(state) if state.is_live() => Err(VerbError::NameTaken { name, state }),
+        _ => Ok(name),
+    }
+}
+
+impl From<CheckError> for VerbError {
+    fn from(error: CheckError) -> Self {
+        Self::System {
+            doing: "take its listeners over",
+            source: std::io::Error::other(error.to_string()),
+        }
+    }
+}

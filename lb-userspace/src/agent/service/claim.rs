@@ -1,0 +1,219 @@
+//! What a running server must be like to be adopted: its listeners are the service's, all of
+//! them, they share their ports, and nobody else listens there.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::fd::OwnedFd,
+};
+
+use super::{AdoptError, NotSharing, Service, VerbError, books::Books, held};
+use crate::{
+    generation::{adoptee::Adoptee, fit, listeners},
+    rollout::recipe,
+    sys::{
+        listener::{self, Twin},
+        process,
+        sock_diag::{self, Protocol, Waiting},
+    },
+};
+
+/// Duplicates of a server's listeners, by group. Give them up soon: a duplicate keeps a dead
+/// server's queue alive.
+#[derive(Debug)]
+pub(super) struct Claim(Vec<(Twin, BTreeMap<u64, OwnedFd>)>);
+
+impl Claim {
+    /// What a parking listener beside them must be like, by group.
+    pub(super) fn twins(&self) -> Vec<Twin> {
+        self.0.iter().map(|(twin, _)| *twin).collect()
+    }
+
+    /// The listeners by cookie, by group.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &BTreeMap<u64, OwnedFd>> {
+        self.0.iter().map(|(_, sockets)| sockets)
+    }
+}
+
+impl Service {
+    /// The listeners of a server that is to be adopted.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`] with what does not fit.
+    pub(super) fn claim(
+        &self,
+        books: &Books,
+        adoptee: &Adoptee,
+        name: &str,
+    ) -> Result<Claim, VerbError> {
+        let found = listeners::find(&adoptee.cgroup, Protocol::Tcp)?;
+        self.refuse_made_elsewhere(adoptee)?;
+        let twins = if books.awaits_adopt {
+            self.twins_of(&found)
+        } else {
+            Self::twins(books)
+        };
+        let members = fit::fit(&twins, &found).map_err(|misfit| AdoptError::Misfit {
+            who: adoptee.who.clone(),
+            misfit,
+        })?;
+        self.refuse_undeclared(adoptee, &found)?;
+        let mut claimed = Vec::new();
+        for (twin, members) in twins.into_iter().zip(members) {
+            let sockets = listeners::take(&adoptee.cgroup, &members);
+            if sockets.len() != members.len() {
+                return Err(AdoptError::Changed(adoptee.who.clone()).into());
+            }
+            if !all_share(&sockets)? {
+                return Err(self.not_sharing(adoptee, &twin, name)?.into());
+            }
+            claimed.push((twin, sockets));
+        }
+        self.refuse_others(books, adoptee)?;
+        Ok(Claim(claimed))
+    }
+
+    /// The groups as the server has made them. Which kind of IPv6 socket is its own choice.
+    fn twins_of(&self, found: &[Waiting]) -> Vec<Twin> {
+        let addresses = self.config.listen.iter();
+        addresses
+            .map(|&address| {
+                let usual = self.config.twin(address);
+                let here = found.iter().find(|w| w.address == address);
+                Twin {
+                    v6only: here.map_or(usual.v6only, |w| w.v6only),
+                    ..usual
+                }
+            })
+            .collect()
+    }
+
+    fn refuse_made_elsewhere(&self, adoptee: &Adoptee) -> Result<(), VerbError> {
+        let ids: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
+        let holders = process::socket_holders(adoptee.cgroup.pids());
+        let elsewhere = sock_diag::waiting(Protocol::Tcp)?.into_iter().find(|w| {
+            let made_here = w.cgroup.is_some_and(|id| ids.contains(&id));
+            !made_here && holders.contains_key(&w.inode) && self.takes_clients(w)
+        });
+        match elsewhere {
+            Some(socket) => Err(AdoptError::MadeElsewhere {
+                who: adoptee.who.clone(),
+                address: socket.address,
+            }
+            .into()),
+            None => Ok(()),
+        }
+    }
+
+    fn takes_clients(&self, socket: &Waiting) -> bool {
+        let mut listen = self.config.listen.iter();
+        listen.any(|&address| held::overlaps(socket.address, address))
+    }
+
+    /// A listener on a more specific address gets its clients whatever `steer` says.
+    fn refuse_undeclared(&self, adoptee: &Adoptee, found: &[Waiting]) -> Result<(), AdoptError> {
+        let undeclared = found
+            .iter()
+            .find(|w| self.takes_clients(w) && !self.config.listen.contains(&w.address));
+        match undeclared {
+            Some(socket) => Err(AdoptError::Undeclared {
+                who: adoptee.who.clone(),
+                found: socket.address,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_others(&self, books: &Books, adoptee: &Adoptee) -> Result<(), VerbError> {
+        let own: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
+        let held = self.held(books)?;
+        let other = held
+            .iter()
+            .find(|held| !held.socket.cgroup.is_some_and(|id| own.contains(&id)));
+        match other {
+            Some(other) => Err(AdoptError::Others {
+                address: other.declared,
+                others: other.describe(),
+            }
+            .into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the one necessary restart costs, and how it is done.
+    fn not_sharing(
+        &self,
+        adoptee: &Adoptee,
+        twin: &Twin,
+        name: &str,
+    ) -> Result<AdoptError, VerbError> {
+        let process = &adoptee.process;
+        let program = process.command.first().map_or("", String::as_str);
+        let stop = match process.unit() {
+            Some(unit) => format!("systemctl stop {unit}"),
+            None => format!(
+                "kill -s {signal} {pid} && tail --pid={pid} -f /dev/null",
+                signal = recipe::ending(
+                    program.split(':').next().unwrap_or_default(),
+                    self.config.drain.signal,
+                    |_| true
+                )
+                .signal,
+                pid = process.pid
+            ),
+        };
+        Ok(AdoptError::NotSharing(Box::new(NotSharing {
+            who: adoptee.who.clone(),
+            address: twin.address,
+            connections: self.open_connections(&adoptee.cgroup)?.len(),
+            stop,
+            service: self.name().to_owned(),
+            generation: name.to_owned(),
+            command: typed(&process.command),
+        })))
+    }
+}
+
+fn all_share(sockets: &BTreeMap<u64, OwnedFd>) -> Result<bool, VerbError> {
+    for socket in sockets.values() {
+        let shares = listener::shares_port(socket).map_err(|source| VerbError::System {
+            doing: "look at its listeners",
+            source,
+        })?;
+        if !shares {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A command line as it is typed; a placeholder where the server shows a title of its own.
+fn typed(command: &[String]) -> String {
+    let is_title =
+        matches!(command, [] | [_] if command.concat().contains(' ') || command.is_empty());
+    if is_title {
+        return "COMMAND".to_owned();
+    }
+    let words = command.iter().map(String::as_str);
+    shlex::try_join(words).unwrap_or_else(|_nul| "COMMAND".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_no_command() {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        assert_eq!(typed(&words(&[])), "COMMAND");
+        assert_eq!(
+            typed(&words(&["nginx: master process nginx -g daemon off;"])),
+            "COMMAND"
+        );
+        assert_eq!(
+            typed(&words(&["nginx", "-g", "daemon off;"])),
+            "nginx -g 'daemon off;'"
+        );
+        assert_eq!(typed(&words(&["server"])), "server");
+    }
+}

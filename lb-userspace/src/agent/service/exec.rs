@@ -1,0 +1,364 @@
+//! `hotlb exec`: a process that somebody else supervises becomes a generation.
+//!
+//! The agent makes room and says what is to be done; the process does it and becomes the server
+//! (`generation::exec`). Whether it serves is found out in the background, as for a deploy. One
+//! that does not is Failed and gets no client, but it is not killed: its supervisor started it,
+//! and its supervisor ends it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lb_common::GenerationId;
+use tokio::sync::watch;
+
+use super::{
+    CheckError, Service, VerbError,
+    books::{Books, Generation},
+    candidate::still_alive,
+};
+use crate::{
+    api::wire::ExecRequest,
+    clock::{self, Deadline},
+    config::{HandOver, check_name},
+    datapath::ConnectionCounts,
+    generation::{
+        adoptee::{self, Unfit},
+        exec::ExecSpec,
+        life::{self, Main},
+        notify::NotifySocket,
+    },
+    rollout::{GenerationState, recipe},
+    store::{Origin, Outside},
+    sys::{cgroup::Cgroup, inspect::Inspected, process},
+};
+
+/// What the books say of a generation that its supervisor started again.
+const AGAIN: &str = "started again by its supervisor; it was active before and nobody else is";
+
+impl Service {
+    /// Enters process `pid` as a generation and says how it becomes one.
+    ///
+    /// # Errors
+    ///
+    /// Before anything changed.
+    pub async fn exec(
+        self: &Arc<Self>,
+        request: ExecRequest,
+        pid: u32,
+    ) -> Result<ExecSpec, VerbError> {
+        self.take_port().await?;
+        let caller = adoptee::caller(pid).map_err(VerbError::from)?;
+        let mut books = self.books.lock().await;
+        let name = match &request.generation {
+            Some(name) => name.clone(),
+            None => books.next_name(),
+        };
+        check_name(&name).map_err(VerbError::Name)?;
+        if books.is_ending() {
+            return Err(VerbError::GoingDown);
+        }
+        refuse_running(&books, &name)?;
+        let id = self.seat_for(&mut books)?;
+        let awaited = self.free_name(&mut books, &name);
+        let counted = self.succeed(&mut books, &name, id);
+        let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
+        let notify = self.own_notify(id, &request)?;
+        let spec = self.exec_spec(&books, &name, &cgroup, notify.as_ref());
+        books.generations.push(Generation {
+            outside: Outside {
+                ended_from: awaited.then_some(GenerationState::Active),
+                ..outside
+            },
+            ..Self::begun(id, name, cgroup, &caller, counted, request.command)
+        });
+        self.word_follows(&mut books);
+        books.forget_old();
+        self.settle(&mut books);
+        self.watch_life(&mut books, id, Main::Found(pid));
+        tokio::spawn(Arc::clone(self).prove(id, notify));
+        Ok(spec)
+    }
+
+    /// A seat in the kernel's tables, empty.
+    pub(super) fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
+        let id = books
+            .next_id(|seat| self.path.seat_in_use(seat))
+            .ok_or_else(|| VerbError::System {
+                doing: "find a free seat",
+                source: std::io::Error::other("63 generations exist at once; stop some"),
+            })?;
+        self.vacate(books, id);
+        self.path.clear_seat(id)?;
+        Ok(id)
+    }
+
+    /// An entry of the books for a process that runs already.
+    pub(super) fn begun(
+        id: GenerationId,
+        name: String,
+        cgroup: Cgroup,
+        process: &Inspected,
+        counted: ConnectionCounts,
+        command: Vec<String>,
+    ) -> Generation {
+        Generation {
+            id,
+            name,
+            state: GenerationState::Starting,
+            command,
+            cwd: process.cwd.clone(),
+            env: BTreeMap::new(),
+            cgroup,
+            main: Some((process.pid, process.started)),
+            reason: None,
+            since: clock::since_boot().as_secs(),
+            counted,
+            unseated: false,
+            steered: std::collections::BTreeSet::new(),
+            unsteered: 0,
+            being_ended: false,
+            told: None,
+            cut: None,
+            binds: Vec::new(),
+            was_ready: false,
+            ended: watch::Sender::new(None),
+            drain: None,
+            failed: None,
+            not_frozen: None,
+            keep: None,
+            cut_list: Vec::new(),
+            outside: Outside::default(),
+        }
+    }
+
+    /// Takes what is left of an earlier life of this name out of the way. Says whether that one
+    /// was active when it ended.
+    fn free_name(self: &Arc<Self>, books: &mut Books, name: &str) -> bool {
+        let Some(earlier) = books.by_name(name) else {
+            return false;
+        };
+        let (id, state) = (earlier.id, earlier.state);
+        let awaited = earlier.outside.is_awaited() && !state.is_live();
+        if !state.is_live() || state == GenerationState::Stopping {
+            return awaited;
+        }
+        // Its first process has ended, which nobody has noticed yet, or others of it live on.
+        let was_active = self.path.word().active == Some(id);
+        for group in self.path.groups() {
+            group.unregister(id);
+        }
+        if let Some(earlier) = books.get_mut(id) {
+            earlier.undrain();
+            let program = earlier.command.first().map_or("", String::as_str);
+            let signal = recipe::ending(program, self.config.drain.signal, |_| true).signal;
+            tokio::spawn(dismiss(
+                earlier.cgroup.clone(),
+                signal,
+                Deadline::after(self.config.drain.deadline),
+            ));
+        }
+        was_active
+    }
+
+    /// Where the generation will live, with its programs attached. In the cgroup of its
+    /// supervisor's making, if the process has that for itself: a systemd service stays within its
+    /// limits, its accounting and its end. Else in one of hotlb's.
+    fn settle_in(
+        &self,
+        id: GenerationId,
+        name: &str,
+        caller: &Inspected,
+    ) -> Result<(Cgroup, Outside), VerbError> {
+        let room = adoptee::own_room(caller);
+        let nested = room.map(|room| room.path().join(adoptee::nested(id.raw(), name)));
+        let path = match &nested {
+            Some(path) => path.clone(),
+            None => self.generation_cgroup(id, name).path().to_owned(),
+        };
+        let cgroup = Cgroup::create(path).map_err(|source| VerbError::System {
+            doing: "make the generation's cgroup",
+            source,
+        })?;
+        let attached = self
+            .path
+            .count(id, cgroup.path())
+            .and_then(|()| match &nested {
+                Some(path) => self.path.join_outside(id, path),
+                None => Ok(()),
+            });
+        if let Err(error) = attached {
+            self.path.stop_counting(id);
+            if let Err(error) = cgroup.remove() {
+                tracing::warn!(%error, "a cgroup stays");
+            }
+            return Err(error.into());
+        }
+        let outside = Outside {
+            origin: Origin::Exec,
+            cgroup: nested,
+            unit: caller.unit(),
+            ..Outside::default()
+        };
+        Ok((cgroup, outside))
+    }
+
+    /// The agent's own notify socket: only if readiness waits for it and the supervisor, whose own
+    /// is kept, gave none.
+    fn own_notify(
+        &self,
+        id: GenerationId,
+        request: &ExecRequest,
+    ) -> Result<Option<NotifySocket>, VerbError> {
+        if !self.config.notify || request.has_notify_socket {
+            return Ok(None);
+        }
+        let path = self.places.notify(self.name(), id.raw());
+        NotifySocket::bind(path, self.config.identity.uid)
+            .map(Some)
+            .map_err(|source| VerbError::System {
+                doing: "open the notify socket",
+                source,
+            })
+    }
+
+    fn exec_spec(
+        &self,
+        books: &Books,
+        name: &str,
+        cgroup: &Cgroup,
+        notify: Option<&NotifySocket>,
+    ) -> ExecSpec {
+        let identity = &self.config.identity;
+        let mut env = BTreeMap::from([
+            ("HOTLB_SERVICE".to_owned(), self.name().to_owned()),
+            ("HOTLB_GENERATION".to_owned(), name.to_owned()),
+        ]);
+        if let Some(user) = &identity.name {
+            env.insert("USER".to_owned(), user.clone());
+            env.insert("LOGNAME".to_owned(), user.clone());
+        }
+        if let Some(notify) = notify {
+            let path = notify.path().to_string_lossy().into_owned();
+            env.insert("NOTIFY_SOCKET".to_owned(), path);
+        }
+        let inherit = match self.config.hand_over {
+            HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
+            HandOver::Inherit => Self::twins(books)
+                .into_iter()
+                .map(|twin| (self.name().to_owned(), twin))
+                .collect(),
+        };
+        ExecSpec {
+            generation: name.to_owned(),
+            cgroup: cgroup.path().to_owned(),
+            env,
+            uid: identity.uid,
+            gid: identity.gid,
+            user: identity.name.clone(),
+            inherit,
+        }
+    }
+
+    /// After an agent's restart: goes on finding out whether an exec'd generation serves.
+    pub(super) fn prove_again(self: &Arc<Self>, books: &Books, id: GenerationId) -> bool {
+        let is_exec = books
+            .get(id)
+            .is_some_and(|g| g.outside.origin == Origin::Exec);
+        if is_exec {
+            tokio::spawn(Arc::clone(self).prove(id, None));
+        }
+        is_exec
+    }
+
+    /// Finds out whether the generation serves, and writes it down.
+    async fn prove(self: Arc<Self>, id: GenerationId, notify: Option<NotifySocket>) {
+        let deadline = Deadline::after(self.config.ready_timeout);
+        let proved = self.proved(id, notify, deadline).await;
+        let mut books = self.books.lock().await;
+        let proved = proved.and_then(|()| still_alive(&books, id));
+        let going = !books.is_ending();
+        let Some(generation) = books.get_mut(id) else {
+            return; // its supervisor has started the next one of its name
+        };
+        if generation.state != GenerationState::Starting {
+            return; // it was stopped meanwhile
+        }
+        match proved {
+            Ok(()) => {
+                generation.was_ready = true;
+                let awaited = generation.outside.is_awaited();
+                generation.outside.ended_from = None;
+                generation.enter(GenerationState::Ready, None);
+                self.word_follows(&mut books);
+                if awaited && going && self.path.word().active.is_none() {
+                    self.take_over_again(&mut books, id, AGAIN);
+                }
+            }
+            Err(check) => {
+                let ended = generation.ended.borrow().is_some();
+                let after = if ended {
+                    ""
+                } else {
+                    "; it runs on without clients until its supervisor, or `hotlb stop`, ends it"
+                };
+                generation.enter(GenerationState::Failed, Some(format!("{check}{after}")));
+                self.retire_from_kernel(&mut books, id);
+            }
+        }
+        self.settle(&mut books);
+    }
+
+    async fn proved(
+        &self,
+        id: GenerationId,
+        notify: Option<NotifySocket>,
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        if let Some(notify) = notify {
+            self.await_notice(id, &notify, deadline).await?;
+        }
+        self.await_listeners(id, deadline).await?;
+        self.await_answers(id, deadline).await
+    }
+}
+
+/// A name is free when the first process of whoever had it has ended, whether or not that was
+/// noticed; but an agent's own server may live on without its first process.
+fn refuse_running(books: &Books, name: &str) -> Result<(), VerbError> {
+    let Some(earlier) = books.by_name(name) else {
+        return Ok(());
+    };
+    let main_runs = earlier
+        .main
+        .is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+    let is_exec = earlier.outside.origin == Origin::Exec;
+    if main_runs || earlier.state.is_live() && !is_exec {
+        return Err(VerbError::NameTaken {
+            name: name.to_owned(),
+            state: earlier.state,
+        });
+    }
+    Ok(())
+}
+
+/// Has the processes that outlived a server finish, and removes their cgroup.
+async fn dismiss(cgroup: Cgroup, signal: nix::sys::signal::Signal, deadline: Deadline) {
+    cgroup.signal(signal);
+    let emptied = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
+    let ended = match emptied {
+        Ok(ended) => ended,
+        Err(_elapsed) => cgroup.kill(),
+    };
+    let removed = match ended {
+        Ok(()) => life::emptied(&cgroup).await.and_then(|()| cgroup.remove()),
+        error => error,
+    };
+    if let Err(error) = removed {
+        tracing::warn!(%error, cgroup = %cgroup.path().display(), "what a server left stays");
+    }
+}
+
+impl From<Unfit> for VerbError {
+    fn from(error: Unfit) -> Self {
+        super::AdoptError::from(error).into()
+    }
+}

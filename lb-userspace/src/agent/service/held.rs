@@ -1,0 +1,198 @@
+//! Ports that somebody outside hotlb has: refused, or waited for until that server is adopted.
+
+use std::{collections::HashSet, net::SocketAddr};
+
+use super::{OpenError, Service, VerbError, books::Books};
+use crate::{
+    config::ServiceConfig,
+    generation::adoptee::describe,
+    store::{Ledger, Origin, Remembered},
+    sys::{
+        cgroup::Cgroup,
+        inspect, process,
+        sock_diag::{self, DumpError, Protocol, Waiting},
+        users,
+    },
+};
+
+/// A listener outside hotlb that gets clients of the service.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The declared address that it takes clients of.
+    pub(super) declared: SocketAddr,
+    /// The listener.
+    pub(super) socket: Waiting,
+    /// A process that holds it, if it can be seen.
+    pub(super) pid: Option<u32>,
+}
+
+impl Held {
+    /// Process and user.
+    pub(super) fn describe(&self) -> String {
+        let holder = self.pid.map_or_else(
+            || "a process that cannot be seen from here".to_owned(),
+            describe,
+        );
+        format!(
+            "{holder}, listening on {} as user {} (uid {})",
+            self.socket.address,
+            users::user_name(self.socket.uid),
+            self.socket.uid
+        )
+    }
+
+    /// What is typed to adopt it.
+    fn command(&self, service: &str) -> String {
+        let inspected = self
+            .pid
+            .and_then(|pid| inspect::inspect(pid).ok().flatten());
+        let whom = match (inspected.and_then(|process| process.unit()), self.pid) {
+            (Some(unit), _) => format!("--unit {unit}"),
+            (None, Some(pid)) => format!("--pid {pid}"),
+            (None, None) => "--pid PID".to_owned(),
+        };
+        format!("hotlb adopt --service {service} --generation gen1 {whom}")
+    }
+}
+
+/// The listeners outside `ours` (ids of cgroups) that get clients of `addresses`.
+pub(super) fn strangers(
+    addresses: &[SocketAddr],
+    ours: &HashSet<u64>,
+) -> Result<Vec<Held>, DumpError> {
+    let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(Protocol::Tcp)?
+        .into_iter()
+        .filter(|socket| !socket.cgroup.is_some_and(|id| ours.contains(&id)))
+        .filter_map(|socket| {
+            let declared = addresses.iter().find(|&&a| overlaps(socket.address, a))?;
+            Some((*declared, socket))
+        })
+        .collect();
+    if foreign.is_empty() {
+        return Ok(Vec::new());
+    }
+    let holders = process::socket_holders(process::all_pids());
+    let held = foreign.into_iter().map(|(declared, socket)| Held {
+        declared,
+        pid: holders.get(&socket.inode).map(|holder| holder.pid),
+        socket,
+    });
+    Ok(held.collect())
+}
+
+/// Whether the service must wait for its ports: somebody outside has them, which is an error
+/// unless the service may adopt and has nothing of its own there yet.
+pub(super) fn must_wait(
+    config: &ServiceConfig,
+    cgroup: &Cgroup,
+    ledger: &Ledger,
+    has_parks: bool,
+) -> Result<bool, OpenError> {
+    let living = living_outside(ledger);
+    let mut ours: HashSet<u64> = cgroup.ids().into_iter().collect();
+    ours.extend(living.iter().flat_map(Cgroup::ids));
+    let held = strangers(&config.listen, &ours)?;
+    let Some(first) = held.first() else {
+        return Ok(false);
+    };
+    if config.adopt && !has_parks && living.is_empty() {
+        return Ok(true);
+    }
+    Err(OpenError::PortHeld {
+        address: first.declared,
+        holder: first.describe(),
+    })
+}
+
+/// The cgroups outside the service's in which generations of an earlier agent live.
+fn living_outside(ledger: &Ledger) -> Vec<Cgroup> {
+    if ledger.boot != process::boot_id() {
+        return Vec::new();
+    }
+    let remembered = ledger.generations.iter().filter(|g| g.state.is_live());
+    remembered
+        .filter(|g| is_complete(g))
+        .filter_map(|g| g.outside.cgroup.clone().map(Cgroup::foreign))
+        .filter(Cgroup::is_populated)
+        .collect()
+}
+
+/// The groups cannot be made anew under generations that live outside the service's cgroup.
+pub(super) fn refuse_living_outside(ledger: &Ledger) -> Result<(), OpenError> {
+    if living_outside(ledger).is_empty() {
+        Ok(())
+    } else {
+        Err(OpenError::GroupsChanged)
+    }
+}
+
+/// An adoption that an agent died in the middle of never was one: nobody was steered yet.
+pub(super) fn is_complete(remembered: &Remembered) -> bool {
+    remembered.outside.origin != Origin::Adopted || remembered.was_ready
+}
+
+impl Service {
+    /// Who has its ports, of those outside hotlb.
+    pub(super) fn held(&self, books: &Books) -> Result<Vec<Held>, DumpError> {
+        let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
+        ours.extend(books.generations.iter().flat_map(|g| g.cgroup.ids()));
+        strangers(&self.config.listen, &ours)
+    }
+
+    /// Refuses what cannot be done while somebody else has the ports.
+    pub(super) async fn refuse_while_held(&self) -> Result<(), VerbError> {
+        let books = self.books.lock().await;
+        match self.why_waiting(&books)? {
+            Some(why) => Err(VerbError::AwaitsAdopt(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the ports if they are free by now; refuses while somebody else has them.
+    pub(super) async fn take_port(&self) -> Result<(), VerbError> {
+        self.refuse_while_held().await?;
+        if !self.books.lock().await.awaits_adopt {
+            return Ok(());
+        }
+        self.open_parks().await.map_err(|error| VerbError::System {
+            doing: "open the parking listeners",
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        self.books.lock().await.awaits_adopt = false;
+        Ok(())
+    }
+
+    fn why_waiting(&self, books: &Books) -> Result<Option<String>, DumpError> {
+        if !books.awaits_adopt {
+            return Ok(None);
+        }
+        let held = self.held(books)?;
+        let why = held.first().map(|held| {
+            format!(
+                "{} is held by {}: nothing is steered before `{}`, or before that server ends",
+                held.declared,
+                held.describe(),
+                held.command(self.name())
+            )
+        });
+        Ok(why)
+    }
+
+    /// What `status` says while the service waits.
+    pub(super) fn waiting_warning(&self, books: &Books) -> String {
+        match self.why_waiting(books) {
+            Ok(Some(why)) => why,
+            Ok(None) => "it waits for a server to adopt, but nobody has its ports: deploy a \
+                         generation, or start the server and adopt it"
+                .to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// Whether a listener at `other` gets some of what is sent to `address`.
+pub(super) fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
+    let same_family = other.is_ipv4() == address.is_ipv4();
+    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
+    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
+}

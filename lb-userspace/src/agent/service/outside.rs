@@ -1,0 +1,289 @@
+//! Generations that the agent did not start: what is done about them when an agent starts, and
+//! what a rollback can do when one has ended.
+
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
+
+use lb_common::{GenerationId, Share, SteeringWord};
+
+use super::{
+    AdoptError, Pace, Service, VerbError, books::Books, candidate::still_alive, report::Reporter,
+};
+use crate::{
+    clock::Deadline,
+    generation::{launch, life, listeners, unit},
+    rollout::{self, GenerationState},
+    store::{Ledger, Origin, Remembered},
+    sys::{
+        cgroup::Cgroup,
+        established, process,
+        sock_diag::{DumpError, Protocol},
+    },
+};
+
+/// How often the connections are looked at that were open before an adoption, while nobody waits
+/// for their end.
+const SELDOM: Duration = Duration::from_secs(1);
+/// The same while their generation is drained.
+const OFTEN: Duration = Duration::from_millis(20);
+
+impl Service {
+    /// Before the parking listeners are opened again: has the groups of an adopted generation
+    /// steered, through its own listeners, so that no client is hashed to the parking ones.
+    pub(super) fn steer_adopted(&self, ledger: &Ledger) {
+        if ledger.boot != process::boot_id() {
+            return;
+        }
+        for remembered in &ledger.generations {
+            if let Some(cgroup) = adopted_cgroup(remembered) {
+                self.steer_through(remembered, &cgroup);
+            }
+        }
+    }
+
+    fn steer_through(&self, remembered: &Remembered, cgroup: &Cgroup) {
+        let id = GenerationId::new(remembered.id);
+        if self.path.word().active.is_none() && remembered.state == GenerationState::Active {
+            self.path.steer(SteeringWord {
+                active: id,
+                ..SteeringWord::default()
+            });
+        }
+        let found = listeners::find(cgroup, Protocol::Tcp).unwrap_or_default();
+        for group in self.path.groups() {
+            let here = found.iter().filter(|w| w.address == group.address());
+            let here: Vec<_> = here.cloned().collect();
+            let attached = listeners::take(cgroup, &here)
+                .into_values()
+                .next()
+                .map(|socket| group.attach(socket));
+            if let Some(Err(error)) = attached {
+                tracing::error!(%error, address = %group.address(), "not steered");
+            }
+        }
+    }
+
+    /// Takes back what an adoption did that an agent died in the middle of.
+    pub(super) fn forget_adoption(&self, id: GenerationId) {
+        for group in self.path.groups() {
+            group.unregister(id);
+        }
+        self.path.stop_counting(id);
+    }
+
+    /// Goes on with what an earlier agent followed.
+    pub(super) fn resume_outside(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+        let earlier = books.get(id).map_or(0, |g| g.outside.earlier.len());
+        if earlier > 0 {
+            self.path.set_earlier(id, earlier as u64);
+            tokio::spawn(Arc::clone(self).follow_earlier(id));
+        }
+    }
+
+    /// Counts down the connections that were open before the generation was adopted, for `track`
+    /// does not know them.
+    pub(super) async fn follow_earlier(self: Arc<Self>, id: GenerationId) {
+        loop {
+            let Ok(open) = self.open_cookies() else {
+                return;
+            };
+            let hurried = {
+                let mut books = self.books.lock().await;
+                let Some(generation) = books.get_mut(id) else {
+                    return;
+                };
+                let before = generation.outside.earlier.len();
+                generation
+                    .outside
+                    .earlier
+                    .retain(|cookie| open.contains(cookie));
+                let left = generation.outside.earlier.len();
+                self.path.set_earlier(id, left as u64);
+                generation.counted.closed += (before - left) as u64;
+                let hurried = is_hurried(generation.state);
+                if left == 0 {
+                    self.settle(&mut books);
+                    return;
+                }
+                if left < before {
+                    self.changed.notify_waiters();
+                }
+                hurried
+            };
+            if hurried {
+                let _woken = tokio::time::timeout(OFTEN, self.changed.notified()).await;
+            } else {
+                let _woken = tokio::time::timeout(SELDOM, self.hurried(id)).await;
+            }
+        }
+    }
+
+    /// All open connections at the service's ports.
+    fn open_cookies(&self) -> Result<HashSet<u64>, DumpError> {
+        let mut open = HashSet::new();
+        for port in self.ports() {
+            let here = established::at_port(port)?;
+            open.extend(here.into_iter().map(|connection| connection.cookie));
+        }
+        Ok(open)
+    }
+
+    async fn hurried(&self, id: GenerationId) {
+        loop {
+            let changed = self.changed.notified();
+            let state = self.books.lock().await.get(id).map(|g| g.state);
+            if state.is_none_or(is_hurried) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Makes a generation active, at once, because it was so before it ended and nobody else is.
+    pub(super) fn take_over_again(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+        note: &str,
+    ) {
+        let candidate = books.decide(|standing| rollout::fallback(standing, Some(id)));
+        self.path.steer(SteeringWord {
+            active: Some(id),
+            candidate,
+            share: Share::NONE,
+            epoch: 0,
+        });
+        books.promotes += 1;
+        if books.previous == Some(id) {
+            books.previous = None;
+        }
+        self.became_active(books, id, Some(note.to_owned()));
+        self.release_parked(books);
+        self.note_failover(books, None, id, note.to_owned());
+    }
+
+    /// Waits until no process of the generation is left. In somebody else's cgroup the next server
+    /// may run by then; there, what the watch task says is what counts.
+    pub(super) async fn gone(&self, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
+        if !cgroup.is_foreign() {
+            return life::emptied(cgroup).await;
+        }
+        let ended = self.books.lock().await.get(id).map(|g| g.ended.subscribe());
+        if let Some(mut ended) = ended {
+            // It fails when the entry is gone, and with it the generation.
+            let _ended = ended.wait_for(Option::is_some).await;
+        }
+        Ok(())
+    }
+
+    /// Kills what is left of a generation at its deadline. In somebody else's cgroup only while its
+    /// first process lives: later all there may be its supervisor's next server.
+    pub(super) async fn kill_rest(&self, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
+        // Under the lock, for it is for the agent in charge to do.
+        let books = self.books.lock().await;
+        let main = books.get(id).and_then(|g| g.main);
+        let runs = main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+        if cgroup.is_foreign() && !runs {
+            return Ok(());
+        }
+        cgroup.kill()
+    }
+
+    /// A rollback to a generation that has ended and that the agent did not start: `None` if the
+    /// agent can start its command all the same.
+    pub(super) async fn revive_outside(
+        self: &Arc<Self>,
+        id: GenerationId,
+        reporter: &Reporter,
+    ) -> Result<Option<GenerationId>, VerbError> {
+        let (origin, unit, name, command, cwd) = {
+            let books = self.books.lock().await;
+            let Some(g) = books.get(id) else {
+                return Ok(None);
+            };
+            let outside = &g.outside;
+            let (name, command) = (g.name.clone(), g.command.clone());
+            (
+                outside.origin,
+                outside.unit.clone(),
+                name,
+                command,
+                g.cwd.clone(),
+            )
+        };
+        match origin {
+            Origin::Launched => Ok(None),
+            Origin::Adopted => {
+                let path = std::env::var("PATH").ok();
+                let program = command.first().map_or("", String::as_str);
+                match launch::resolve(program, &cwd, path.as_deref()) {
+                    Ok(_) => Ok(None),
+                    Err(_unknown) => Err(AdoptError::CommandUnknown {
+                        generation: name,
+                        shown: command.join(" "),
+                    }
+                    .into()),
+                }
+            }
+            Origin::Exec => {
+                self.end(id).await;
+                self.restart_unit(unit, name, &command, reporter)
+                    .await
+                    .map(Some)
+            }
+        }
+    }
+
+    /// Has systemd start the service again that the generation is, and waits until it is ready.
+    async fn restart_unit(
+        &self,
+        unit: Option<String>,
+        name: String,
+        command: &[String],
+        reporter: &Reporter,
+    ) -> Result<GenerationId, VerbError> {
+        let elsewhere = |why: String| VerbError::StartedElsewhere {
+            generation: name.clone(),
+            command: command.join(" "),
+            why,
+        };
+        let Some(unit) = unit.filter(|_| unit::systemd_runs()) else {
+            return Err(elsewhere(String::new()));
+        };
+        reporter.step(format!("systemctl start {unit}"));
+        unit::start(&unit)
+            .await
+            .map_err(|error| elsewhere(format!(" ({error})")))?;
+        let mut pace = Pace::until(Deadline::after(self.config.ready_timeout));
+        loop {
+            {
+                let books = self.books.lock().await;
+                if let Some(found) = books.by_name(&name)
+                    && found.state.can_serve()
+                    && still_alive(&books, found.id).is_ok()
+                {
+                    return Ok(found.id);
+                }
+            }
+            if !self.look_again(&mut pace).await {
+                return Err(elsewhere(format!(
+                    " ({unit} was started, but is not ready)"
+                )));
+            }
+        }
+    }
+}
+
+fn is_hurried(state: GenerationState) -> bool {
+    matches!(state, GenerationState::Draining | GenerationState::Stopping)
+}
+
+/// The cgroup of a remembered generation that was adopted and may still run.
+fn adopted_cgroup(remembered: &Remembered) -> Option<Cgroup> {
+    let outside = &remembered.outside;
+    let adopted = outside.origin == Origin::Adopted && remembered.was_ready;
+    let main_runs = remembered
+        .main
+        .is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+    let path = outside.cgroup.clone().filter(|_| adopted && main_runs)?;
+    remembered.state.is_live().then(|| Cgroup::foreign(path))
+}

@@ -1,0 +1,41 @@
+//! What can be known of a service before it is taken over from a running agent, without touching
+//! anything.
+
+use lb_common::ABI_VERSION;
+
+use super::{
+    OpenError, Service,
+    open::{declared, is_of_other_user},
+};
+use crate::{
+    config::{Places, ServiceConfig},
+    datapath::{DatapathError, Pins, ServicePath},
+};
+
+impl Service {
+    /// Whether what there is of the service fits this program and `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Layout`] with both versions; [`OpenError::GroupsDiffer`] when the groups
+    /// would have to be made anew.
+    pub fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
+        let pins = Pins::new(&places.bpffs, &config.name);
+        let Some(found) = ServicePath::layout(&pins)? else {
+            return Ok(());
+        };
+        if found != u64::from(ABI_VERSION) {
+            return Err(OpenError::Datapath(DatapathError::Layout {
+                path: pins.dir().to_owned(),
+                found,
+                own: ABI_VERSION,
+            }));
+        }
+        if ServicePath::is_of_other_addresses(&pins, &declared(config))
+            || is_of_other_user(places, config)
+        {
+            return Err(OpenError::GroupsDiffer);
+        }
+        Ok(())
+    }
+}

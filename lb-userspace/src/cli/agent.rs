@@ -1,0 +1,54 @@
+//! `hotlb agent upgrade`.
+
+use std::path::PathBuf;
+
+use super::{args::UpgradeAgentArgs, output::Printer};
+use crate::api::{
+    client::{Client, ClientError},
+    wire::{AgentUpgradeRequest, Failure},
+};
+
+/// Has the agent replaced by another one.
+pub async fn upgrade_agent(
+    args: &UpgradeAgentArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    let request = AgentUpgradeRequest {
+        binary: args.binary.clone().map(whole),
+        config: args.config.clone().map(whole),
+    };
+    let result = client
+        .verb("/v1/agent/upgrade", &request, |step| printer.progress(step))
+        .await;
+    let done = match result {
+        Err(ClientError::Broken(why)) => return Err(died(client, &why).await),
+        result => result?,
+    };
+    let printed = printer.done(&done);
+    printed.map_err(|error| ClientError::Broken(format!("cannot print: {error}")))
+}
+
+/// Relative paths are meant from here, not from where the agent is.
+fn whole(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The agent died while it was being upgraded. Says who is in charge now.
+async fn died(client: &Client, why: &str) -> ClientError {
+    let now = match client.status().await {
+        Ok(status) => format!(
+            "agent {} (pid {}) is in charge now",
+            status.version, status.pid
+        ),
+        Err(ClientError::NoAgent { .. }) => {
+            "no agent is in charge now, traffic goes on; start one: `hotlb agent`".to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    ClientError::Refused(Failure {
+        code: "agent_died".to_owned(),
+        message: format!("the agent died while it was upgraded ({why}); {now}"),
+        exit: 1,
+    })
+}

@@ -1,0 +1,98 @@
+//! Drills: an agent that kills itself at a step of the hand-over, to show that this harms nobody.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The variable that names the step.
+pub const DRILL: &str = "HOTLB_DRILL_TAKEOVER";
+
+/// The steps of a hand-over, in order; each is reached when it has been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The agent in charge has started its successor.
+    FormerStarted,
+    /// The successor has checked its configuration.
+    SuccessorChecked,
+    /// The successor has said what it can take over.
+    SuccessorGreeted,
+    /// The agent in charge has compared the layouts.
+    FormerCompared,
+    /// The agent in charge has stopped acting.
+    FormerHeld,
+    /// The agent in charge has given locks and listeners away.
+    FormerGave,
+    /// The successor has locks and listeners.
+    SuccessorReceived,
+    /// The successor has opened the services.
+    SuccessorOpened,
+    /// The successor has said that it serves.
+    SuccessorReady,
+    /// The agent in charge has heard that.
+    FormerHeard,
+    /// The agent in charge has said farewell.
+    FormerLeft,
+    /// The successor has heard that.
+    SuccessorAlone,
+}
+
+impl Step {
+    /// All steps.
+    pub const ALL: [Self; 12] = [
+        Self::FormerStarted,
+        Self::SuccessorChecked,
+        Self::SuccessorGreeted,
+        Self::FormerCompared,
+        Self::FormerHeld,
+        Self::FormerGave,
+        Self::SuccessorReceived,
+        Self::SuccessorOpened,
+        Self::SuccessorReady,
+        Self::FormerHeard,
+        Self::FormerLeft,
+        Self::SuccessorAlone,
+    ];
+
+    /// Its name in [`DRILL`]: who is killed, and where.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FormerStarted => "former@started",
+            Self::SuccessorChecked => "successor@checked",
+            Self::SuccessorGreeted => "successor@greeted",
+            Self::FormerCompared => "former@compared",
+            Self::FormerHeld => "former@held",
+            Self::FormerGave => "former@gave",
+            Self::SuccessorReceived => "successor@received",
+            Self::SuccessorOpened => "successor@opened",
+            Self::SuccessorReady => "successor@ready",
+            Self::FormerHeard => "former@heard",
+            Self::FormerLeft => "former@left",
+            Self::SuccessorAlone => "successor@alone",
+        }
+    }
+
+    /// This step has been done: kills this process (SIGKILL) if the drill is about it.
+    pub(super) fn done(self) {
+        if std::env::var(DRILL).is_ok_and(|step| step == self.name()) {
+            tracing::warn!(step = self.name(), "a drill: this agent is killed");
+            // It cannot fail for oneself, and there is nothing behind it.
+            let _killed = kill(Pid::this(), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_a_name_of_its_own() {
+        for (index, step) in Step::ALL.iter().enumerate() {
+            let (who, what) = step.name().split_once('@').unwrap();
+            assert!(matches!(who, "former" | "successor") && !what.is_empty());
+            let others = Step::ALL.iter().skip(index + 1);
+            assert!(others.clone().all(|other| other.name() != step.name()));
+        }
+    }
+}

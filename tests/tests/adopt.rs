@@ -1,0 +1,198 @@
+//! Promise: a server that runs already, and shares its port, is taken over without a restart and without a client that
+//! notices.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hotlb_tests::{
+    adoption::{Scene, TARGET, UNIT, sharing, target},
+    cgroups,
+    host::Host,
+    report,
+    servers::{Nginx, nginx},
+    wait,
+    waiting::Waiting,
+};
+use nix::sys::signal::Signal;
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+#[test]
+fn nginx_is_adopted_and_upgraded_under_load() -> Result<()> {
+    if nginx::binary().is_none() {
+        return report::skip("adopt", "nginx is not installed");
+    }
+    let mut scene = Scene::new()?;
+    let web = scene.host.web()?;
+    ensure!(web.awaits_adopt && web.groups.is_empty(), "{web:#?}");
+    let says = format!("hotlb adopt --service web --generation gen1 --unit {UNIT}");
+    ensure!(web.warnings.iter().any(|w| w.contains(&says)), "{web:#?}");
+
+    let silent = Waiting::silent(scene.host.netns(), target()?, 20)?;
+    scene.adopt()?;
+    // Connections that are older than the adoption are connections of the generation.
+    let live = scene.host.generation("gen1")?.connections.live;
+    ensure!(live >= 20, "{live} connections live");
+    scene.load.wait_more(1_000, LIMIT)?;
+    drop(silent);
+    scene.upgrade()?;
+    let counts = scene.host.generation("gen1")?.connections;
+    ensure!(
+        counts.live == 0 && counts.opened == counts.closed,
+        "{counts:?}"
+    );
+    scene.finish()
+}
+
+/// The drain waits for connections that are older than the adoption.
+#[test]
+fn connections_of_before_are_drained() -> Result<()> {
+    let scene = Scene::new()?;
+    let silent = Waiting::silent(scene.host.netns(), target()?, 5)?;
+    scene.adopt()?;
+    scene.host.deploy("gen2", &sharing(&scene.host, "gen2")?)?;
+    let promote = scene.host.start_hotlb(&["promote", "gen2"])?;
+    let gen1 = scene.host.wait_state("gen1", &["draining"])?;
+    ensure!(gen1.connections.live >= 5, "{gen1:#?}");
+    drop(silent);
+    promote.finish(LIMIT)?.expect_success()?;
+    let gen1 = scene.host.generation("gen1")?;
+    ensure!(gen1.state == "standby", "{gen1:#?}");
+    scene.host.ok(&["rollback"])?;
+    scene.host.expect_answers(target()?, 20, "gen1")?;
+    scene.finish()
+}
+
+#[test]
+fn an_agent_killed_after_it_adopted_costs_nobody_anything() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let silent = Waiting::silent(scene.host.netns(), target()?, 3)?;
+    scene.adopt()?;
+    for _ in 0..3 {
+        scene.host.kill_agent()?;
+        scene.load.wait_more(300, LIMIT)?;
+        scene.host.start_agent()?;
+        let web = scene.host.web()?;
+        ensure!(
+            !web.awaits_adopt && web.active.as_deref() == Some("gen1"),
+            "{web:#?}"
+        );
+        let gen1 = web.generation("gen1")?;
+        ensure!(
+            gen1.origin == "adopted" && gen1.connections.live >= 3,
+            "{gen1:#?}"
+        );
+        ensure!(gen1.listeners.iter().all(|l| l.steered), "{gen1:#?}");
+    }
+    drop(silent);
+    scene.upgrade()?;
+    scene.finish()
+}
+
+/// Killed while it waits, while it adopts, and right after: the server is steered wholly or not at all.
+#[test]
+fn an_agent_killed_while_it_adopts() -> Result<()> {
+    let mut scene = Scene::new()?;
+    for _ in 0..6 {
+        if !scene.host.web()?.awaits_adopt {
+            break;
+        }
+        let adopting =
+            scene
+                .host
+                .start_hotlb(&["adopt", "--generation", "gen1", "--unit", UNIT])?;
+        // As soon as the books know it, or it is over.
+        wait::until_true("the adoption begins", LIMIT, || {
+            scene.host.agent_log().contains("generation=\"gen1\"")
+                || scene
+                    .host
+                    .web()
+                    .is_ok_and(|web| !web.generations.is_empty())
+        })?;
+        scene.host.kill_agent()?;
+        drop(adopting);
+        scene.load.wait_more(200, LIMIT)?;
+        scene.host.start_agent()?;
+        scene.load.wait_more(200, LIMIT)?;
+    }
+    if scene.host.web()?.awaits_adopt {
+        scene.adopt()?;
+    }
+    scene.upgrade()?;
+    scene.finish()
+}
+
+/// The one necessary restart, as the refusal tells it: from then on the port is hotlb's.
+#[test]
+fn a_port_that_is_free_at_last_is_taken() -> Result<()> {
+    let mut scene = Scene::new()?;
+    drop(scene.load);
+    scene.server.signal(Signal::SIGQUIT)?;
+    scene.server.wait(LIMIT)?;
+    let web = scene.host.web()?;
+    ensure!(web.awaits_adopt, "{web:#?}");
+    scene.host.upgrade("gen1", &sharing(&scene.host, "gen1")?)?;
+    let web = scene.host.web()?;
+    ensure!(!web.awaits_adopt && web.groups.len() == 1, "{web:#?}");
+    scene.host.expect_answers(target()?, 20, "gen1")
+}
+
+/// Its own supervisor starts it again in the same place: hotlb adopts it again, and whoever came meanwhile is served.
+#[test]
+fn an_adopted_server_that_its_supervisor_starts_again() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.adopt()?;
+    drop(scene.load);
+    cgroups::kill(&scene.units.cgroup(UNIT)?)?;
+    scene.server.wait(LIMIT)?;
+    scene.host.wait_state("gen1", &["failed"])?;
+    let waiting = Waiting::open(scene.host.netns(), target()?, 20)?;
+    scene.server = scene
+        .units
+        .start(&scene.host, UNIT, &sharing(&scene.host, "gen1")?)?;
+    let gen1 = scene.host.wait_state("gen1", &["active"])?;
+    ensure!(gen1.process()? == scene.server.pid(), "{gen1:#?}");
+    ensure!(
+        waiting
+            .answers()?
+            .iter()
+            .all(|answer| answer.generation == "gen1")
+    );
+    scene.host.deploy("gen2", &sharing(&scene.host, "gen2")?)?;
+    scene.host.promote("gen2")?;
+    scene.host.expect_answers(target()?, 20, "gen2")
+}
+
+/// A dual-stack server, and one that listens on both families apart.
+#[test]
+fn both_families() -> Result<()> {
+    for (listen, lines) in [
+        (
+            "[\"0.0.0.0:8080\", \"[::]:8080\"]",
+            vec!["0.0.0.0:8080 reuseport", "[::]:8080 reuseport ipv6only=on"],
+        ),
+        ("[\"[::]:8080\"]", vec!["[::]:8080 reuseport ipv6only=off"]),
+    ] {
+        let config = format!("[service.web]\nadopt = true\nlisten = {listen}\n");
+        let server = |host: &Host| {
+            let nginx = Nginx::new("gen1");
+            let nginx = lines.iter().fold(nginx, |nginx, line| nginx.listen(line));
+            nginx.command(host.directory())
+        };
+        let scene = Scene::with(server, &config)?;
+        scene
+            .host
+            .ok(&["adopt", "--generation", "gen1", "--unit", UNIT])?;
+        let line = lines
+            .iter()
+            .fold(Nginx::new("gen2"), |nginx, line| nginx.listen(line));
+        scene
+            .host
+            .upgrade("gen2", &line.command(scene.host.directory())?)?;
+        for target in [TARGET, "[::1]:8080"] {
+            scene.host.expect_answers(target.parse()?, 20, "gen2")?;
+        }
+        scene.finish()?;
+    }
+    Ok(())
+}
