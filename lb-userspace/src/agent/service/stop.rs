@@ -201,9 +201,10 @@ impl Service {
         let mut cut = None;
         if cgroup.is_populated() {
             let signal = recipe.map_or(Signal::SIGTERM, |recipe| recipe.signal);
-            if deadline.left().is_some() {
-                self.tell_to_end(id, signal).await;
+            if deadline.left().is_none() {
+                self.cut_due(id).await;
             }
+            self.tell_to_end(id, signal).await;
             cut = self.gone_by(id, &cgroup, deadline).await;
         }
         let mut books = self.books.lock().await;
@@ -211,7 +212,9 @@ impl Service {
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
         {
-            let limit = humantime::format_duration(self.config.drain.deadline);
+            let took = generation.drain.as_ref().map(|drain| drain.began.elapsed());
+            let took = Duration::from_secs(took.unwrap_or_default().as_secs());
+            let limit = humantime::format_duration(took);
             // Some by an earlier agent, perhaps.
             let listed = generation.cut_list.len() as u64;
             let cut = match listed {
@@ -219,7 +222,7 @@ impl Service {
                 listed => Some(cut.unwrap_or_default().max(listed)),
             };
             let reason = match cut {
-                Some(cut) => Some(format!("killed after {limit}, {cut} connections cut")),
+                Some(cut) => Some(format!("ended after {limit}, {cut} connections cut")),
                 None => generation.reason.take(),
             };
             generation.cut = cut;

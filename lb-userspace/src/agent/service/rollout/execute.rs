@@ -208,6 +208,11 @@ impl Executor {
     fn failed(&mut self, error: VerbError) -> Event {
         tracing::warn!(service = self.service.name(), rollout = self.name(),
             phase = self.course.phase.name(), %error, "failed");
+        if self.course.phase == Phase::PostRollback {
+            // The word is back where it was; the hook's end is in the history.
+            self.reporter.step(error.summary());
+            return Event::Failed;
+        }
         if self.failure.is_none() {
             self.plan.reason = Some(error.summary());
             self.failure = Some(error);
