@@ -36,15 +36,15 @@ pub fn records(told: &Value) -> Vec<&Value> {
 
 /// The phases a rollout entered, in order.
 pub fn phases(told: &Value) -> Vec<&str> {
-    let phases = records(told)
-        .into_iter()
-        .filter(|r| r["kind"] == "phase");
+    let phases = records(told).into_iter().filter(|r| r["kind"] == "phase");
     phases.filter_map(|r| r["phase"].as_str()).collect()
 }
 
 /// True when every rollout has an outcome.
 pub fn all_over(host: &Host) -> Result<bool> {
-    Ok(list(host)?.iter().all(|rollout| rollout["outcome"].is_string()))
+    Ok(list(host)?
+        .iter()
+        .all(|rollout| rollout["outcome"].is_string()))
 }
 
 /// Waits until every rollout has an outcome.

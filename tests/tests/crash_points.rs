@@ -39,7 +39,10 @@ impl Kill {
     }
 
     fn starts_candidate(self) -> bool {
-        matches!(self, Self::Upgrade | Self::FailingSwap | Self::ParkedUpgrade)
+        matches!(
+            self,
+            Self::Upgrade | Self::FailingSwap | Self::ParkedUpgrade
+        )
     }
 
     fn is_rollback(self) -> bool {
@@ -303,7 +306,13 @@ impl Series {
             fs::read_to_string(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line.split('\0').any(|word| word == generation))
         };
-        Ok(self.host.netns().pids()?.iter().filter(|pid| is_it(pid)).count())
+        Ok(self
+            .host
+            .netns()
+            .pids()?
+            .iter()
+            .filter(|pid| is_it(pid))
+            .count())
     }
 }
 

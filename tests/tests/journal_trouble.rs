@@ -4,9 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use hotlb_tests::{
-    command::Run, history, host::Host, load::Plan, report, servers::Kind, wait,
-};
+use hotlb_tests::{command::Run, history, host::Host, load::Plan, report, servers::Kind, wait};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(15);
@@ -57,7 +55,9 @@ impl Scene {
         let status: serde_json::Value = serde_json::from_str(&run.stdout)?;
         let warnings = status["warnings"].as_array().context("no warnings")?;
         let mut warnings = warnings.iter().filter_map(serde_json::Value::as_str);
-        Ok(warnings.find(|w| w.contains("journal")).map(ToOwned::to_owned))
+        Ok(warnings
+            .find(|w| w.contains("journal"))
+            .map(ToOwned::to_owned))
     }
 
     fn wait_no_warning(&self) -> Result<()> {
@@ -92,7 +92,10 @@ fn a_full_disk_at_each_write_of_a_promote() -> Result<()> {
                 .expect_stderr(&["journal", "rollback", "full"])?;
         }
         let log = scene.host.agent_log();
-        let hit = log.get(before..).unwrap_or_default().contains("not written down");
+        let hit = log
+            .get(before..)
+            .unwrap_or_default()
+            .contains("not written down");
         if run.code == 0 && !hit {
             break;
         }
@@ -165,9 +168,11 @@ fn what_happened_meanwhile_is_written_down_later() -> Result<()> {
         let ended = |rollout: &serde_json::Value| {
             rollout["kind"] == kind && rollout["to"]["name"] == to && rollout["outcome"] == outcome
         };
-        wait::until_true(&format!("the {kind} to {to} is written down"), LIMIT, || {
-            history::list(&scene.host).is_ok_and(|list| list.iter().any(ended))
-        })?;
+        wait::until_true(
+            &format!("the {kind} to {to} is written down"),
+            LIMIT,
+            || history::list(&scene.host).is_ok_and(|list| list.iter().any(ended)),
+        )?;
     }
     history::wait_all_over(&scene.host)?;
     scene.host.kill_agent()?;

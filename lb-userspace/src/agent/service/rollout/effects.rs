@@ -241,6 +241,7 @@ impl Executor {
         VerbError::BakeFailed {
             generation: books.name_of(to),
             why,
+            now: "it is rolled back".to_owned(),
         }
     }
 
@@ -327,6 +328,9 @@ impl Executor {
         let state = books.get(to).map(|g| g.state);
         let drains = books.get(to).is_some_and(|g| g.drain.is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
+        // However it ended: nobody deploys it any more.
+        let name = books.name_of(to);
+        books.deploying = books.deploying.take().filter(|other| *other != name);
         if let Some(generation) = books.get_mut(to).filter(|_| !undone) {
             generation.failed = Some(why.clone());
         }
@@ -340,10 +344,7 @@ impl Executor {
                     self.service.stop_in_background(&mut books, to);
                 }
             }
-            Some(GenerationState::Starting) => {
-                self.service.discard(&mut books, to, why);
-                books.deploying = None;
-            }
+            Some(GenerationState::Starting) => self.service.discard(&mut books, to, why),
             Some(GenerationState::Ready) => self.service.stop_in_background(&mut books, to),
             // Somebody else ended it; its name is free all the same.
             Some(GenerationState::Stopped) if !undone => {

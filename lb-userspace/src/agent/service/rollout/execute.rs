@@ -60,9 +60,25 @@ impl Executor {
             self.past.clear();
         }
         self.close().await;
+        self.say_who_is_active().await;
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(self.done),
+        }
+    }
+
+    /// A bake that failed leads back, unless nobody is left to go back to.
+    async fn say_who_is_active(&mut self) {
+        if let Some(VerbError::BakeFailed { now, .. }) = &mut self.failure {
+            let books = self.service.books.lock().await;
+            *now = match self.service.path.word().active {
+                Some(active) => format!("it was rolled back: {} is active", books.name_of(active)),
+                None => {
+                    "no other generation is left, so nobody is active and clients wait: deploy \
+                         and promote one"
+                        .to_owned()
+                }
+            };
         }
     }
 
