@@ -12,12 +12,13 @@ use super::{
     Pace, Service, VerbError,
     books::{Books, Going},
     drain::{Drain, DrainStep},
+    exec_check::hooks_cgroup,
     report::Reporter,
 };
 use crate::{
     api::wire::Done,
     clock::{self, Deadline},
-    generation::life,
+    generation::{hook, life},
     rollout::{self, GenerationState},
     store::Ledger,
     sys::process,
@@ -320,18 +321,28 @@ impl Service {
         };
         futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
         let mut pace = Pace::until(Deadline::after(CALLED_OFF));
-        loop {
-            {
-                let books = self.books.lock().await;
-                if books.deploying.is_none() && books.rollout.is_none() {
-                    return;
-                }
-            }
-            if !self.look_again(&mut pace).await {
-                tracing::error!(service = self.name(), "a rollout does not end");
+        while self.look_again(&mut pace).await {
+            if self.is_at_rest().await {
                 return;
             }
         }
+        tracing::error!(
+            service = self.name(),
+            "a rollout does not end: its hooks are killed"
+        );
+        let mut pace = Pace::until(Deadline::after(GONE));
+        while !self.is_at_rest().await {
+            hook::sweep(&hooks_cgroup(&self.cgroup)).await;
+            if !self.look_again(&mut pace).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing is being deployed, and no rollout is before its drain.
+    async fn is_at_rest(&self) -> bool {
+        let books = self.books.lock().await;
+        books.deploying.is_none() && books.rollout.is_none()
     }
 
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
