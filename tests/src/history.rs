@@ -14,7 +14,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(30);
 pub fn list(host: &Host) -> Result<Vec<Value>> {
     let run = host.ok(&["history", "--output", "json"])?;
     let all: Value = serde_json::from_str(&run.stdout)?;
-    Ok(all["rollouts"].as_array().context("no rollouts")?.clone())
+    let rollouts = all.get("rollouts").and_then(Value::as_array);
+    Ok(rollouts.context("no rollouts")?.clone())
 }
 
 /// The newest rollout with its records.
@@ -58,6 +59,7 @@ pub fn wait_all_over(host: &Host) -> Result<()> {
 /// Fails unless the newest rollout ended with this outcome.
 pub fn expect_outcome(host: &Host, outcome: &str) -> Result<Value> {
     let told = last(host)?;
-    ensure!(told["outcome"] == outcome, "{told:#}");
+    let found = told.get("outcome").and_then(Value::as_str);
+    ensure!(found == Some(outcome), "{told:#}");
     Ok(told)
 }

@@ -153,7 +153,7 @@ fn the_history_is_json_when_asked_for() -> Result<()> {
 
     let ask = |path: &str| api::request(&host.socket(), "GET", path, "1", "");
     for (path, code, part) in [
-        ("/v1/history?service=web&limit=1", 200, "\"r2\""),
+        ("/v1/history?service=web&limit=1", 200, "\"r1\""),
         ("/v1/history?service=-&limit=0", 200, "[]"),
         ("/v1/history?limit=-1", 400, "bad_request"),
         ("/v1/history?servce=web", 400, "servce"),

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use hotlb_tests::{cgroups, command::Run, host::Host, load::Plan, report, servers::Kind, wait};
+use hotlb_tests::{
+    cgroups, command::Run, history, host::Host, load::Plan, report, servers::Kind, wait,
+};
 use serde_json::Value;
 
 const TARGET: &str = "127.0.0.1:8080";
@@ -44,43 +46,11 @@ impl Scene {
         self.host.hotlb(&arguments)
     }
 
-    fn history(&self) -> Result<Vec<Value>> {
-        let run = self.host.ok(&["history", "--output", "json"])?;
-        let all: Value = serde_json::from_str(&run.stdout)?;
-        let rollouts = all.get("rollouts").and_then(Value::as_array);
-        Ok(rollouts.context("no rollouts")?.clone())
-    }
-
-    /// The newest rollout, in full.
-    fn last(&self) -> Result<Value> {
-        let all = self.history()?;
-        let newest = all.first().context("an empty history")?;
-        let show = ["history", "show", text(newest, "/id"), "--output", "json"];
-        let run = self.host.ok(&show)?;
-        Ok(serde_json::from_str(&run.stdout)?)
-    }
-
     fn expect_active(&self, generation: &str) -> Result<()> {
         let web = self.host.web()?;
         ensure!(web.active.as_deref() == Some(generation), "{web:#?}");
         self.host.expect_answers(self.target, 20, generation)
     }
-
-    /// The phases a rollout went through.
-    fn phases(told: &Value) -> Vec<String> {
-        entries(told)
-            .filter(|record| text(record, "/kind") == "phase")
-            .map(|record| text(record, "/phase").to_owned())
-            .collect()
-    }
-}
-
-fn entries(told: &Value) -> impl Iterator<Item = &Value> {
-    let entries = told.get("entries").and_then(Value::as_array);
-    entries
-        .map_or(&[][..], Vec::as_slice)
-        .iter()
-        .filter_map(|entry| entry.get("record"))
 }
 
 /// The text at this place; empty where there is none.
@@ -106,8 +76,8 @@ fn a_rollout_goes_through_its_phases_and_its_hooks_know_where_they_are() -> Resu
     }
     scene.upgrade("gen2", &options)?.expect_success()?;
     scene.expect_active("gen2")?;
-    let told = scene.last()?;
-    let phases = Scene::phases(&told);
+    let told = history::last(&scene.host)?;
+    let phases = history::phases(&told);
     ensure!(
         phases == ["pre_load", "validate", "swap", "bake", "drain"],
         "{phases:?}"
@@ -130,7 +100,9 @@ fn a_rollout_goes_through_its_phases_and_its_hooks_know_where_they_are() -> Resu
         !said.contains("post_rollback"),
         "nothing was rolled back:\n{said}"
     );
-    let said = entries(&told).filter(|r| text(r, "/output").contains("said by"));
+    let said = history::records(&told)
+        .into_iter()
+        .filter(|r| text(r, "/output").contains("said by"));
     ensure!(said.count() == 3, "{told}");
     Ok(())
 }
@@ -152,11 +124,8 @@ fn a_hook_that_fails_in_any_phase_leads_back() -> Result<()> {
         run.expect_last_error(&[phase, "exited with code 3"])?;
         ensure!(fs::read_to_string(&file)?.contains("exited with code 3"));
         scene.expect_active("gen1")?;
-        let told = scene.last()?;
-        ensure!(
-            Scene::phases(&told).contains(&expected.to_owned()),
-            "{told}"
-        );
+        let told = history::last(&scene.host)?;
+        ensure!(history::phases(&told).contains(&expected), "{told}");
         ensure!(text(&told, "/outcome") == "rolled_back", "{told}");
         scene.host.wait_state("gen2", &["failed", "stopped"])?;
     }
@@ -188,7 +157,7 @@ fn a_candidate_that_dies_in_the_bake_is_rolled_back() -> Result<()> {
     ensure!(run.code == 1, "{}", run.describe());
     run.expect_last_error(&["gen2", "bake"])?;
     scene.expect_active("gen1")?;
-    let told = scene.last()?;
+    let told = history::last(&scene.host)?;
     ensure!(text(&told, "/outcome") == "rolled_back", "{told}");
     // What it was answering when it was killed nobody can answer twice.
     let outcome = load.stop()?;

@@ -254,12 +254,14 @@ pub enum VerbError {
         output: Vec<String>,
     },
     /// A candidate failed on probation.
-    #[error("{generation} failed its bake: {why}; it was rolled back")]
+    #[error("{generation} failed its bake: {why}; {now}")]
     BakeFailed {
         /// Its name.
         generation: String,
         /// How it failed.
         why: String,
+        /// Who is active now.
+        now: String,
     },
     /// Somebody called the rollout off.
     #[error("{rollout} was called off: {reason}")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-/// How a generation is drained. All times count from the moment it stops getting new
-/// connections, or from `hotlb stop`.
+/// How a generation is drained. All times count from the beginning of the drain: when the bake is
+/// over, or from `hotlb stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainPolicy {
     /// What tells the server to finish; `None`: what its kind understands

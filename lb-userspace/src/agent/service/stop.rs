@@ -12,12 +12,13 @@ use super::{
     Pace, Service, VerbError,
     books::{Books, Going},
     drain::{Drain, DrainStep},
+    exec_check::hooks_cgroup,
     report::Reporter,
 };
 use crate::{
     api::wire::Done,
     clock::{self, Deadline},
-    generation::life,
+    generation::{hook, life},
     rollout::{self, GenerationState},
     store::Ledger,
     sys::process,
@@ -201,9 +202,10 @@ impl Service {
         let mut cut = None;
         if cgroup.is_populated() {
             let signal = recipe.map_or(Signal::SIGTERM, |recipe| recipe.signal);
-            if deadline.left().is_some() {
-                self.tell_to_end(id, signal).await;
+            if deadline.left().is_none() {
+                self.cut_due(id).await;
             }
+            self.tell_to_end(id, signal).await;
             cut = self.gone_by(id, &cgroup, deadline).await;
         }
         let mut books = self.books.lock().await;
@@ -211,7 +213,9 @@ impl Service {
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
         {
-            let limit = humantime::format_duration(self.config.drain.deadline);
+            let took = generation.drain.as_ref().map(|drain| drain.began.elapsed());
+            let took = Duration::from_secs(took.unwrap_or_default().as_secs());
+            let limit = humantime::format_duration(took);
             // Some by an earlier agent, perhaps.
             let listed = generation.cut_list.len() as u64;
             let cut = match listed {
@@ -219,7 +223,7 @@ impl Service {
                 listed => Some(cut.unwrap_or_default().max(listed)),
             };
             let reason = match cut {
-                Some(cut) => Some(format!("killed after {limit}, {cut} connections cut")),
+                Some(cut) => Some(format!("ended after {limit}, {cut} connections cut")),
                 None => generation.reason.take(),
             };
             generation.cut = cut;
@@ -317,18 +321,28 @@ impl Service {
         };
         futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
         let mut pace = Pace::until(Deadline::after(CALLED_OFF));
-        loop {
-            {
-                let books = self.books.lock().await;
-                if books.deploying.is_none() && books.rollout.is_none() {
-                    return;
-                }
-            }
-            if !self.look_again(&mut pace).await {
-                tracing::error!(service = self.name(), "a rollout does not end");
+        while self.look_again(&mut pace).await {
+            if self.is_at_rest().await {
                 return;
             }
         }
+        tracing::error!(
+            service = self.name(),
+            "a rollout does not end: its hooks are killed"
+        );
+        let mut pace = Pace::until(Deadline::after(GONE));
+        while !self.is_at_rest().await {
+            hook::sweep(&hooks_cgroup(&self.cgroup)).await;
+            if !self.look_again(&mut pace).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing is being deployed, and no rollout is before its drain.
+    async fn is_at_rest(&self) -> bool {
+        let books = self.books.lock().await;
+        books.deploying.is_none() && books.rollout.is_none()
     }
 
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last

@@ -56,6 +56,14 @@ impl Service {
             .collect()
     }
 
+    /// Ends what is due at the deadline of a server that has not been told to end: its signal would
+    /// cut those connections all the same.
+    pub(in crate::agent::service) async fn cut_due(self: &Arc<Self>, id: GenerationId) {
+        if self.config.drain.leftovers != Leftovers::Keep {
+            self.cut(id, self.config.drain.long_lived.is_some()).await;
+        }
+    }
+
     /// Ends connections as the operator wants it, and writes each down; with `spare_long` not
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {

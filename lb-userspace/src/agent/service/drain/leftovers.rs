@@ -14,8 +14,12 @@ use crate::{
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
-/// How long a server has to end by itself once its last connections were closed.
+/// How long a server has to end by itself once its last connections were ended.
 const LAST: Duration = Duration::from_millis(500);
+/// The same for one that gets its signal at the deadline: a data store saves what it has.
+const LATE: Duration = Duration::from_secs(5);
+/// Longer than any connection.
+const WITHOUT_END: Duration = Duration::from_hours(24 * 365);
 
 impl Service {
     /// How the generation is told to end.
@@ -32,18 +36,18 @@ impl Service {
     }
 
     /// Until when connections may end by themselves: for `signal_after`; until the deadline where
-    /// the signal would cut them.
+    /// the signal would cut them, and without end where nothing is to be cut.
     pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
         let policy = &self.config.drain;
+        let wait = match (recipe.finishes, policy.leftovers) {
+            (true, Leftovers::Keep) => policy.signal_after,
+            (true, _) => policy.signal_after.min(policy.deadline),
+            (false, Leftovers::Keep) => WITHOUT_END,
+            (false, _) => policy.deadline,
+        };
         let books = self.books.lock().await;
         let began = books.get(id)?.drain.as_ref()?.began;
-        let finishes = recipe.finishes || policy.leftovers == Leftovers::Keep;
-        let wait = if finishes {
-            policy.signal_after.min(policy.deadline)
-        } else {
-            policy.deadline
-        };
         Some(Deadline::at(began + wait))
     }
 
@@ -55,6 +59,12 @@ impl Service {
         cgroup: &Cgroup,
         deadline: Deadline,
     ) -> Option<u64> {
+        // Told to end only now: it may still do so in order.
+        let grace = if deadline.left().is_none() {
+            LATE
+        } else {
+            LAST
+        };
         let gone = self.gone(id, cgroup);
         if tokio::time::timeout_at(deadline.instant(), gone)
             .await
@@ -78,7 +88,7 @@ impl Service {
             }
         }
         cut += self.cut(id, false).await;
-        self.kill(id, cgroup).await;
+        self.kill(id, cgroup, grace).await;
         Some(cut)
     }
 
@@ -97,14 +107,12 @@ impl Service {
         (!stay.is_empty()).then_some(later)
     }
 
-    /// Kills what is left, and waits until it is gone.
-    async fn kill(&self, id: GenerationId, cgroup: &Cgroup) {
-        // Servers that see their last connections end may end in order.
-        if self.config.drain.leftovers == Leftovers::Close {
-            let ended = tokio::time::timeout(LAST, self.gone(id, cgroup)).await;
-            if ended.is_ok() {
-                return;
-            }
+    /// Kills what is left, and waits until it is gone. A server whose last connections have been
+    /// ended may end in order before that, for `grace`.
+    async fn kill(&self, id: GenerationId, cgroup: &Cgroup, grace: Duration) {
+        let ended = tokio::time::timeout(grace, self.gone(id, cgroup)).await;
+        if ended.is_ok() {
+            return;
         }
         if let Err(error) = self.kill_rest(id, cgroup).await {
             tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");

@@ -245,6 +245,7 @@ impl Executor {
         VerbError::BakeFailed {
             generation: books.name_of(to),
             why,
+            now: "it is rolled back".to_owned(),
         }
     }
 
@@ -322,15 +323,15 @@ impl Executor {
         let state = books.get(to).map(|g| g.state);
         let drains = books.get(to).is_some_and(|g| g.drain.is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
+        // However it ended: nobody deploys it any more.
+        let name = books.name_of(to);
+        books.deploying = books.deploying.take().filter(|other| *other != name);
         if let Some(generation) = books.get_mut(to).filter(|_| !undone) {
             generation.failed = Some(why.clone());
         }
         match state {
             Some(GenerationState::Draining) if undone || drains => {}
-            Some(GenerationState::Starting) => {
-                self.service.discard(&mut books, to, why);
-                books.deploying = None;
-            }
+            Some(GenerationState::Starting) => self.service.discard(&mut books, to, why),
             Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
                 self.service.stop_in_background(&mut books, to);
             }

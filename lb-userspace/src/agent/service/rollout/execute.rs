@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     super::{Reporter, Service, VerbError},
+    late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
 use crate::{
@@ -59,9 +60,25 @@ impl Executor {
             self.past.clear();
         }
         self.close().await;
+        self.say_who_is_active().await;
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(self.done),
+        }
+    }
+
+    /// A bake that failed leads back, unless nobody is left to go back to.
+    async fn say_who_is_active(&mut self) {
+        if let Some(VerbError::BakeFailed { now, .. }) = &mut self.failure {
+            let books = self.service.books.lock().await;
+            *now = match self.service.path.word().active {
+                Some(active) => format!("it was rolled back: {} is active", books.name_of(active)),
+                None => {
+                    "no other generation is left, so nobody is active and clients wait: deploy \
+                         and promote one"
+                        .to_owned()
+                }
+            };
         }
     }
 
@@ -100,15 +117,8 @@ impl Executor {
         self.only_waits().await;
         // Nobody may wait for it.
         self.seen.send_replace(phase);
-        let intent = Intent {
-            plan: self.plan.clone(),
-            course: self.course,
-        };
-        self.pending.push(Record::Phase {
-            phase,
-            attempt: self.course.attempt,
-            state: serde_json::to_value(&intent).unwrap_or_default(),
-        });
+        let record = self.phase_record();
+        self.pending.push(record);
         if !self.changes_anything(phase) {
             return Ok(());
         }
@@ -119,6 +129,19 @@ impl Executor {
                 Ok(())
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Where it stands, and everything that is needed to go on from there.
+    fn phase_record(&self) -> Record {
+        let intent = Intent {
+            plan: self.plan.clone(),
+            course: self.course,
+        };
+        Record::Phase {
+            phase: self.course.phase,
+            attempt: self.course.attempt,
+            state: serde_json::to_value(&intent).unwrap_or_default(),
         }
     }
 
@@ -208,6 +231,11 @@ impl Executor {
     fn failed(&mut self, error: VerbError) -> Event {
         tracing::warn!(service = self.service.name(), rollout = self.name(),
             phase = self.course.phase.name(), %error, "failed");
+        if self.course.phase == Phase::PostRollback {
+            // The word is back where it was; the hook's end is in the history.
+            self.reporter.step(error.summary());
+            return Event::Failed;
+        }
         if self.failure.is_none() {
             self.plan.reason = Some(error.summary());
             self.failure = Some(error);
@@ -265,24 +293,41 @@ impl Executor {
         }
     }
 
+    /// Writes down how it ended: soon, or, if that is not possible, in the background until it is.
+    async fn write_end(&mut self, end: End) {
+        let refused = matches!(self.failure, Some(VerbError::Unjournaled(_)));
+        if self.id.is_none() && refused && self.flush().await.is_err() {
+            // Nothing was done, and whoever wanted it was told so.
+            return;
+        }
+        let mut records = std::mem::take(&mut self.pending);
+        if self.new.is_some() {
+            records.push(self.phase_record());
+        }
+        let unwritten = Unwritten {
+            id: self.id,
+            new: self.new.take(),
+            records,
+            end,
+        };
+        // A task of its own: what is tried is not given up half-way.
+        let writing = tokio::spawn(unwritten.write_in_the_end(self.service.journal.clone()));
+        if let Ok(Ok(id)) = tokio::time::timeout(PATIENCE, writing).await {
+            self.id = id;
+        }
+    }
+
     async fn close(&mut self) {
         let outcome = match (self.course.phase, self.plan.kind) {
             (Phase::Done, _) => Outcome::Done,
             (_, RolloutKind::Rollback) if self.failure.is_some() => Outcome::Refused,
             _ => Outcome::RolledBack,
         };
-        if let Err(error) = self.flush().await {
-            tracing::error!(rollout = self.name(), %error, "not written down");
-        }
-        if let Some(id) = self.id {
-            let end = End {
-                outcome,
-                reason: self.plan.reason.clone(),
-            };
-            if let Err(error) = self.service.journal.finish(id, end).await {
-                tracing::error!(rollout = %id, %error, "its end is not written down");
-            }
-        }
+        let end = End {
+            outcome,
+            reason: self.plan.reason.clone(),
+        };
+        self.write_end(end).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.id.map(|id| id.to_string());

@@ -5,6 +5,7 @@ mod effects;
 mod execute;
 mod failover;
 mod hooks;
+mod late;
 mod parked;
 mod plan;
 mod report;

@@ -24,15 +24,11 @@ impl Executor {
     /// The server cannot run twice: this rollout, and those to come, park.
     pub(super) async fn hand_over_parked(&mut self, why: String) {
         let text = format!(
-            "the second instance ended ({why}): the server cannot run twice, so it is handed over \
-             parked, from now on at once"
+            "the second instance ended ({why}): if the server cannot run twice it serves alone, so it \
+             is handed over parked"
         );
         self.reporter.step(text.clone());
         self.plan.parked = true;
-        let mut books = self.service.books.lock().await;
-        books.runs_alone = true;
-        self.service.settle(&mut books);
-        drop(books);
         self.note(Record::Note { text }).await;
     }
 
@@ -50,6 +46,10 @@ impl Executor {
         self.stored();
         let mut books = self.service.books.lock().await;
         books.previous = self.plan.from();
+        // Alone it serves: the next hand-over parks at once.
+        books.runs_alone = self.service.config.hand_over == HandOver::Auto;
+        self.done.generation = Some(books.name_of(to));
+        self.done.message = format!("{} is active", books.name_of(to));
         self.service.settle(&mut books);
         Ok(())
     }
