@@ -342,7 +342,7 @@ fn what_cannot_take_over_is_refused() -> Result<()> {
 #[test]
 fn a_drain_goes_on() -> Result<()> {
     let host = Host::with_config(&format!(
-        "{SERVICE}drain = {{ signal_after = \"3s\", deadline = \"2s\" }}\n"
+        "{SERVICE}drain = {{ signal_after = \"6s\", deadline = \"9s\" }}\n"
     ))?;
     deploy(&host, "gen1")?;
     host.promote("gen1")?;
@@ -364,7 +364,9 @@ fn a_drain_goes_on() -> Result<()> {
     );
     host.wait_state("gen1", &["stopping"])?;
     host.ok(&["agent", "upgrade"])?;
-    host.wait_state("gen1", &["stopped"])?;
+    let gen1 = host.wait_state("gen1", &["stopped"])?;
+    let reason = gen1.reason.as_deref().unwrap_or_default();
+    ensure!(reason.contains("2 connections cut"), "{gen1:#?}");
     drop(held);
     host.expect_answers(target()?, 20, "gen2")
 }
@@ -404,9 +406,15 @@ fn not_while_a_deploy_runs() -> Result<()> {
 fn one_upgrade_at_a_time() -> Result<()> {
     let host = scene()?;
     let agent = one_agent(&host)?;
-    let text = format!("sleep 2; exec {} \"$@\"", host.binary().display());
+    let begun = host.directory().join("begun");
+    let text = format!(
+        "touch {}; sleep 2; exec {} \"$@\"",
+        begun.display(),
+        host.binary().display()
+    );
     let waits = script(&host, "waits", &text)?;
     let first = host.start_hotlb(&["agent", "upgrade", &waits.display().to_string()])?;
+    wait::until_true("the first has begun", LIMIT, || begun.exists())?;
     let second = wait::until("the second is refused", LIMIT, || {
         let run = host.hotlb(&["agent", "upgrade", "/bin/true"]).ok()?;
         (run.code == 6).then_some(run)

@@ -1,6 +1,6 @@
 //! What is left of a generation's connections, and ending them.
 
-use std::{net::Shutdown, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::Shutdown, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
@@ -68,6 +68,14 @@ impl Service {
         }
     }
 
+    /// Passes over those that were cut before: some need a moment to be gone.
+    async fn forget_listed(&self, id: GenerationId, cut: &mut Vec<CutConnection>) {
+        let books = self.books.lock().await;
+        let listed = books.get(id).map_or(&[][..], |g| &g.cut_list);
+        let listed: HashSet<_> = listed.iter().map(|c| (c.peer, c.local)).collect();
+        cut.retain(|c| !listed.contains(&(c.peer, c.local)));
+    }
+
     /// Ends connections as the operator wants it, and writes each down; with `spare_long` not
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
@@ -82,7 +90,8 @@ impl Service {
         };
         let policy = self.config.drain.leftovers;
         let ending = tokio::task::spawn_blocking(move || end_all(policy, &cgroup, &left));
-        let cut = ending.await.unwrap_or_default();
+        let mut cut = ending.await.unwrap_or_default();
+        self.forget_listed(id, &mut cut).await;
         let count = cut.len() as u64;
         for connection in &cut {
             tracing::warn!(
