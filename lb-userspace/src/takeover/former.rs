@@ -75,6 +75,7 @@ impl Former<'_> {
             // It must be gone before anybody else acts.
             successor.end().await;
             self.take_up(custody).await;
+            order.upgrading.taken_up();
             return Err(error);
         }
         successor.let_go();

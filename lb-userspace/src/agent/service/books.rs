@@ -99,6 +99,19 @@ impl Generation {
         self.since = clock::since_boot().as_secs();
     }
 
+    /// Whether its first process lives.
+    pub(super) fn main_runs(&self) -> bool {
+        let runs = |(pid, start)| process::start_time(pid) == Some(start);
+        self.main.is_some_and(runs)
+    }
+
+    /// Where its connections and listeners are found. In somebody else's cgroup that is over with
+    /// its first process: all there may be its supervisor's next server.
+    pub(super) fn own_cgroup(&self) -> Option<Cgroup> {
+        let is_own = !self.cgroup.is_foreign() || self.main_runs();
+        is_own.then(|| self.cgroup.clone())
+    }
+
     /// Stops draining it.
     pub(super) fn undrain(&mut self) {
         if let Some(mut drain) = self.drain.take() {

@@ -6,7 +6,10 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 use lb_common::{GenerationId, Share, SteeringWord};
 
 use super::{
-    AdoptError, Pace, Service, VerbError, books::Books, candidate::still_alive, report::Reporter,
+    AdoptError, Pace, Service, VerbError,
+    books::{Books, Generation},
+    candidate::still_alive,
+    report::Reporter,
 };
 use crate::{
     clock::Deadline,
@@ -180,8 +183,7 @@ impl Service {
     pub(super) async fn kill_rest(&self, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
         // Under the lock, for it is for the agent in charge to do.
         let books = self.books.lock().await;
-        let main = books.get(id).and_then(|g| g.main);
-        let runs = main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
+        let runs = books.get(id).is_some_and(Generation::main_runs);
         if cgroup.is_foreign() && !runs {
             return Ok(());
         }

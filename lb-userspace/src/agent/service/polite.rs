@@ -70,9 +70,12 @@ impl Service {
         let cgroup = {
             let books = self.books.lock().await;
             match books.get(id) {
-                Some(generation) if drains(generation.state) => generation.cgroup.clone(),
-                _ => return PoliteReport::default(),
+                Some(generation) if drains(generation.state) => generation.own_cgroup(),
+                _ => None,
             }
+        };
+        let Some(cgroup) = cgroup else {
+            return PoliteReport::default();
         };
         let service = Arc::clone(self);
         let asking = tokio::task::spawn_blocking(move || {

@@ -14,8 +14,20 @@ use crate::{agent::Fulfilled, api::wire::Done, takeover::UpgradeError};
 #[derive(Debug, Default)]
 pub struct Gate {
     inside: Mutex<Inside>,
-    /// True once a successor is in charge: whoever waits here is answered.
-    replaced: watch::Sender<bool>,
+    /// Whoever waits here is answered: what they wait for is somebody else's now.
+    outlived: watch::Sender<Outlived>,
+}
+
+/// What became of the tasks that verbs wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Outlived {
+    /// They go on.
+    #[default]
+    No,
+    /// An upgrade failed when they had been given up: others of this agent do their work.
+    TakenUp,
+    /// A successor is in charge.
+    Replaced,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +50,7 @@ pub(super) struct Pass {
     gate: Arc<Gate>,
     number: u64,
     fulfilled: Fulfilled,
+    outlived: watch::Receiver<Outlived>,
 }
 
 /// The one upgrade there is at a time. The gate opens when it is dropped, unless the agent was
@@ -74,6 +87,7 @@ impl Gate {
             gate: Arc::clone(self),
             number,
             fulfilled,
+            outlived: self.outlived.subscribe(),
         })
     }
 
@@ -126,7 +140,12 @@ impl Upgrading {
 
     /// A successor is in charge: the gate stays closed, and who waits is answered.
     pub fn replaced(&self) {
-        self.gate.replaced.send_replace(true);
+        self.gate.outlived.send_replace(Outlived::Replaced);
+    }
+
+    /// This agent is in charge again, with other tasks than before: who waits is answered.
+    pub fn taken_up(&self) {
+        self.gate.outlived.send_replace(Outlived::TakenUp);
     }
 }
 
@@ -134,20 +153,25 @@ impl Drop for Upgrading {
     fn drop(&mut self) {
         let mut inside = self.gate.inside();
         inside.upgrading = false;
-        inside.closed = *self.gate.replaced.borrow();
+        inside.closed = *self.gate.outlived.borrow() == Outlived::Replaced;
     }
 }
 
 impl Pass {
-    /// The answer of a verb that waited when a successor came in charge; for any other verb it
-    /// never comes.
+    /// The answer of a verb that waited when a successor came in charge, or was about to; for any
+    /// other verb it never comes.
     pub(super) async fn outlived(&self) -> Done {
-        let mut replaced = self.gate.replaced.subscribe();
+        let mut outlived = self.outlived.clone();
         // It fails only when the sender is gone, and that one is here.
-        drop(replaced.wait_for(|replaced| *replaced).await);
+        let _changed = outlived.changed().await;
+        let why = *outlived.borrow();
+        let what = match why {
+            Outlived::No | Outlived::TakenUp => "an upgrade of the agent failed meanwhile",
+            Outlived::Replaced => "the agent was upgraded meanwhile",
+        };
         match self.fulfilled.get() {
             Some(done) => Done {
-                message: format!("{}; the agent was upgraded meanwhile", done.message),
+                message: format!("{}; {what}", done.message),
                 ..done.clone()
             },
             None => std::future::pending().await,

@@ -29,7 +29,7 @@ impl Service {
         id: GenerationId,
         wanted: impl Fn(Option<Duration>) -> bool,
     ) -> Vec<Left> {
-        let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
+        let Some(cgroup) = self.own_cgroup(id).await else {
             return Vec::new();
         };
         let ports = self.ports();
@@ -56,6 +56,10 @@ impl Service {
             .collect()
     }
 
+    async fn own_cgroup(&self, id: GenerationId) -> Option<Cgroup> {
+        self.books.lock().await.get(id)?.own_cgroup()
+    }
+
     /// Ends what is due at the deadline of a server that has not been told to end: its signal would
     /// cut those connections all the same.
     pub(in crate::agent::service) async fn cut_due(self: &Arc<Self>, id: GenerationId) {
@@ -73,7 +77,7 @@ impl Service {
         let is_due =
             |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
         let left = self.left(id, is_due).await;
-        let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
+        let Some(cgroup) = self.own_cgroup(id).await else {
             return 0;
         };
         let policy = self.config.drain.leftovers;

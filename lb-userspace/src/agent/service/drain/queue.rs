@@ -4,7 +4,7 @@ use std::{net::Shutdown, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::super::{Pace, Service};
+use super::super::{Pace, Service, books::Generation};
 use crate::{
     clock::Deadline,
     generation::listeners,
@@ -23,7 +23,7 @@ impl Service {
     /// `hung_after` is hung: its listeners are shut down, upon which the kernel moves who waits
     /// to the active generation. Says so then.
     pub(super) async fn empty_queues(&self, id: GenerationId) -> Option<String> {
-        let cgroup = self.books.lock().await.get(id)?.cgroup.clone();
+        let cgroup = self.books.lock().await.get(id)?.own_cgroup()?;
         let mut pace = Pace::until(Deadline::after(PATIENCE.max(self.config.drain.hung_after)));
         let mut hung = Deadline::after(self.config.drain.hung_after);
         let mut fewest = u32::MAX;
@@ -41,7 +41,8 @@ impl Service {
             if (over || !self.look_again(&mut pace).await) && self.active_is_not(id) {
                 // Under the lock, for it is for the agent in charge to do.
                 let books = self.books.lock().await;
-                if !self.active_is_not(id) {
+                let is_own = books.get(id).and_then(Generation::own_cgroup).is_some();
+                if !is_own || !self.active_is_not(id) {
                     return None;
                 }
                 shut_down(&cgroup, &listeners);
