@@ -80,7 +80,7 @@ fn a_rollback_to_a_frozen_generation_takes_milliseconds() -> Result<()> {
         felt.push(began.elapsed());
         let run = rollback.finish(LIMIT)?.expect_success()?;
         let done: Value = serde_json::from_str(&run.stdout)?;
-        let steered = done.pointer("/done/steered_us").and_then(Value::as_u64);
+        let steered = done.pointer("/steered_us").and_then(Value::as_u64);
         stored.push(Duration::from_micros(
             steered.with_context(|| run.stdout.clone())?,
         ));
