@@ -32,6 +32,20 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str()
 }
 
+/// The records of a rollout.
+pub fn records(told: &Value) -> Vec<&Value> {
+    let entries = told.get("entries").and_then(Value::as_array);
+    let entries = entries.into_iter().flatten();
+    entries.filter_map(|entry| entry.get("record")).collect()
+}
+
+/// The phases a rollout entered, in order.
+pub fn phases(told: &Value) -> Vec<&str> {
+    let entered = |record: &&Value| text(record, "/kind") == Some("phase");
+    let phases = records(told).into_iter().filter(entered);
+    phases.filter_map(|record| text(record, "/phase")).collect()
+}
+
 /// True when every rollout has an outcome.
 pub fn all_over(host: &Host) -> Result<bool> {
     Ok(list(host)?

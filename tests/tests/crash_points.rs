@@ -2,11 +2,6 @@
 //! finishes or undoes. Every write of every kind of rollout is tried, not a sample; the agents that come after are
 //! killed too.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "what is not there is null to serde_json's index"
-)]
-
 use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};

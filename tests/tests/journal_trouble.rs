@@ -1,11 +1,6 @@
 //! Promise: while the journal cannot be written no rollout begins, the traffic stays as it is, a rollback works, and
 //! `status` says so; when it can be written again, rollouts work again, and nothing that happened is lost.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "what is not there is null to serde_json's index"
-)]
-
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
