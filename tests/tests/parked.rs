@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotlb_tests::{history, host::Host, report};
 
 const TARGET: &str = "127.0.0.1:8080";
@@ -104,10 +105,9 @@ impl Puts {
     }
 }
 
-/// The key "k" gets the number as its value, in base 64 as etcd's gateway wants it: twelve digits
-/// are sixteen characters without padding.
+/// The key "k" gets the number as its value, in base 64 as etcd's gateway wants it.
 fn put(target: SocketAddr, number: u64) -> Result<()> {
-    let value = base64(format!("{number:012}").as_bytes());
+    let value = STANDARD.encode(format!("{number:012}"));
     let answer = ask(
         target,
         "/v3/kv/put",
@@ -132,26 +132,6 @@ fn ask(target: SocketAddr, path: &str, body: &str) -> Result<String> {
     stream.read_to_string(&mut answer)?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "answer: {answer:?}");
     Ok(answer)
-}
-
-/// Base 64 of whole groups of three bytes.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |group: u32, shift: u32| {
-        let index = (group >> shift) & 63;
-        DIGITS
-            .get(index as usize)
-            .map_or('=', |&digit| digit.into())
-    };
-    bytes
-        .chunks(3)
-        .flat_map(|chunk| {
-            let group = chunk
-                .iter()
-                .fold(0_u32, |all, &byte| all << 8 | u32::from(byte));
-            [18, 12, 6, 0].map(|shift| digit(group, shift))
-        })
-        .collect()
 }
 
 fn is_installed() -> bool {
@@ -185,7 +165,7 @@ fn etcd_is_restarted_under_puts() -> Result<()> {
     let range = host
         .netns()
         .run(|| ask(target, "/v3/kv/range", "{\"key\":\"aw==\"}"))??;
-    let last = base64(format!("{:012}", told.acknowledged - 1).as_bytes());
+    let last = STANDARD.encode(format!("{:012}", told.acknowledged - 1));
     ensure!(range.contains(&last), "{last} is not in {range}");
     Ok(())
 }

@@ -46,7 +46,12 @@ impl Service {
         let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
             return true;
         };
-        let ports: Vec<u16> = self.config.listen.iter().map(|a| a.port()).collect();
+        let ports: Vec<u16> = self
+            .config
+            .listen
+            .iter()
+            .map(std::net::SocketAddr::port)
+            .collect();
         let moved = self.path.connections(Some(id)).moved_in > 0;
         let looking = tokio::task::spawn_blocking(move || {
             let found = established::find(&cgroup, &ports, moved).ok()?;
