@@ -21,31 +21,36 @@ pub fn list(host: &Host) -> Result<Vec<Value>> {
 /// The newest rollout with its records.
 pub fn last(host: &Host) -> Result<Value> {
     let list = list(host)?;
-    let id = list.first().context("no rollout")?["id"]
-        .as_str()
-        .context("no id")?
-        .to_owned();
-    let run = host.ok(&["history", "show", &id, "--output", "json"])?;
+    let newest = list.first().context("no rollout")?;
+    let id = text(newest, "/id").context("no id")?;
+    let run = host.ok(&["history", "show", id, "--output", "json"])?;
     Ok(serde_json::from_str(&run.stdout)?)
+}
+
+/// The words at this JSON pointer.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+    value.pointer(pointer)?.as_str()
 }
 
 /// The records of a rollout.
 pub fn records(told: &Value) -> Vec<&Value> {
-    let entries = told["entries"].as_array().into_iter().flatten();
-    entries.map(|entry| &entry["record"]).collect()
+    let entries = told.get("entries").and_then(Value::as_array);
+    let entries = entries.into_iter().flatten();
+    entries.filter_map(|entry| entry.get("record")).collect()
 }
 
 /// The phases a rollout entered, in order.
 pub fn phases(told: &Value) -> Vec<&str> {
-    let phases = records(told).into_iter().filter(|r| r["kind"] == "phase");
-    phases.filter_map(|r| r["phase"].as_str()).collect()
+    let entered = |record: &&Value| text(record, "/kind") == Some("phase");
+    let phases = records(told).into_iter().filter(entered);
+    phases.filter_map(|record| text(record, "/phase")).collect()
 }
 
 /// True when every rollout has an outcome.
 pub fn all_over(host: &Host) -> Result<bool> {
     Ok(list(host)?
         .iter()
-        .all(|rollout| rollout["outcome"].is_string()))
+        .all(|rollout| text(rollout, "/outcome").is_some()))
 }
 
 /// Waits until every rollout has an outcome.
@@ -59,7 +64,6 @@ pub fn wait_all_over(host: &Host) -> Result<()> {
 /// Fails unless the newest rollout ended with this outcome.
 pub fn expect_outcome(host: &Host, outcome: &str) -> Result<Value> {
     let told = last(host)?;
-    let found = told.get("outcome").and_then(Value::as_str);
-    ensure!(found == Some(outcome), "{told:#}");
+    ensure!(text(&told, "/outcome") == Some(outcome), "{told:#}");
     Ok(told)
 }

@@ -214,7 +214,7 @@ impl Series {
 
     fn check(&self, through: bool) -> Result<()> {
         let told = history::last(&self.host)?;
-        let outcome = told["outcome"].as_str().context("no outcome")?;
+        let outcome = history::text(&told, "/outcome").context("no outcome")?;
         let active = self.active()?;
         let expected = match (self.kind.is_rollback(), outcome) {
             (true, "rolled_back") | (false, "done") => &self.to,

@@ -53,7 +53,10 @@ impl Scene {
     fn warning(&self) -> Result<Option<String>> {
         let run = self.host.ok(&["status", "--output", "json"])?;
         let status: serde_json::Value = serde_json::from_str(&run.stdout)?;
-        let warnings = status["warnings"].as_array().context("no warnings")?;
+        let warnings = status
+            .get("warnings")
+            .and_then(|w| w.as_array())
+            .context("no warnings")?;
         let mut warnings = warnings.iter().filter_map(serde_json::Value::as_str);
         Ok(warnings
             .find(|w| w.contains("journal"))
@@ -105,8 +108,11 @@ fn a_full_disk_at_each_write_of_a_promote() -> Result<()> {
         history::wait_all_over(&scene.host)?;
         let told = history::last(&scene.host)?;
         let outcome = if run.code == 0 { "done" } else { "rolled_back" };
-        ensure!(told["to"]["name"] == to.as_str(), "{told:#}");
-        ensure!(told["outcome"] == outcome, "{told:#}");
+        ensure!(history::text(&told, "/to/name") == Some(&to), "{told:#}");
+        ensure!(
+            history::text(&told, "/outcome") == Some(outcome),
+            "{told:#}"
+        );
         let next = format!("f{write}");
         scene.upgrade(&next)?.expect_success()?;
         scene.expect_active(&next)?;
@@ -166,7 +172,8 @@ fn what_happened_meanwhile_is_written_down_later() -> Result<()> {
         ("upgrade", "gen4", "done"),
     ] {
         let ended = |rollout: &serde_json::Value| {
-            rollout["kind"] == kind && rollout["to"]["name"] == to && rollout["outcome"] == outcome
+            let is = |pointer: &str, word| history::text(rollout, pointer) == Some(word);
+            is("/kind", kind) && is("/to/name", to) && is("/outcome", outcome)
         };
         wait::until_true(
             &format!("the {kind} to {to} is written down"),

@@ -70,8 +70,9 @@ impl Scene {
 
     fn wait_phase(&self, phase: &str) -> Result<()> {
         wait::until_true(&format!("the rollout is in {phase}"), LIMIT, || {
-            self.status()
-                .is_ok_and(|status| status["services"][0]["rollout"]["phase"] == phase)
+            self.status().is_ok_and(|status| {
+                history::text(&status, "/services/0/rollout/phase") == Some(phase)
+            })
         })
     }
 

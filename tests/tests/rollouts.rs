@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use hotlb_tests::{
     cgroups, command::Run, history, host::Host, load::Plan, report, servers::Kind, wait,
 };

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _},
+    time::Duration,
 };
 
 /// A moment of a connection; all of it is read at once, under the socket's lock.
@@ -20,7 +21,15 @@ pub struct TcpInfo {
     pub since_sent: u32,
     /// Milliseconds since the other side's last data came.
     pub since_received: u32,
+    /// Milliseconds since the other side last acknowledged anything, be it with data.
+    pub since_acknowledged: u32,
+    /// The shortest round trip so far, in microseconds.
+    pub least_round_trip: u32,
 }
+
+/// The times since something happened are counted in the kernel's ticks, of 10 ms at most: what
+/// took longer than that did not happen in the same one.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Offsets in `struct tcp_info` (uapi/linux/tcp.h), which only ever grows at its end. libc has it
 /// for some targets only, and in part.
@@ -28,8 +37,10 @@ mod at {
     pub(super) const UNACKED: usize = 24;
     pub(super) const LAST_DATA_SENT: usize = 44;
     pub(super) const LAST_DATA_RECV: usize = 52;
+    pub(super) const LAST_ACK_RECV: usize = 56;
     pub(super) const BYTES_RECEIVED: usize = 128;
     pub(super) const NOTSENT_BYTES: usize = 144;
+    pub(super) const MIN_RTT: usize = 148;
     pub(super) const BYTES_SENT: usize = 200;
     pub(super) const END: usize = 208;
 }
@@ -52,6 +63,8 @@ impl TcpInfo {
                 unsent: u32_at(at::NOTSENT_BYTES)?,
                 since_sent: u32_at(at::LAST_DATA_SENT)?,
                 since_received: u32_at(at::LAST_DATA_RECV)?,
+                since_acknowledged: u32_at(at::LAST_ACK_RECV)?,
+                least_round_trip: u32_at(at::MIN_RTT)?,
             })
         };
         info().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
@@ -62,6 +75,25 @@ impl TcpInfo {
     pub fn request_waits(&self) -> bool {
         let silent = self.unacknowledged == 0 && self.unsent == 0;
         silent && (self.bytes_sent == 0 || self.since_received < self.since_sent)
+    }
+
+    /// Whether neither side has spoken for `time`, and none owes the other anything. False when
+    /// it cannot be told: when a request and a response fell into one tick, and the request may
+    /// have come last.
+    pub fn rests_for(&self, time: Duration) -> bool {
+        let silent = |since: u32| Duration::from_millis(since.into()) >= time;
+        if self.unacknowledged > 0 || self.unsent > 0 || !silent(self.since_received) {
+            return false;
+        }
+        if self.bytes_sent == 0 {
+            return self.bytes_received == 0;
+        }
+        let answered = self.since_sent < self.since_received
+            || self.since_sent == self.since_received
+                // Then the last that came was no request but an acknowledgement of the response.
+                && (self.since_acknowledged < self.since_received
+                    || Duration::from_micros(self.least_round_trip.into()) > TICK);
+        silent(self.since_sent) && answered
     }
 }
 
@@ -96,6 +128,47 @@ mod tests {
     };
 
     use super::*;
+
+    /// A connection that was answered a second ago.
+    const ANSWERED: TcpInfo = TcpInfo {
+        bytes_received: 100,
+        bytes_sent: 200,
+        unacknowledged: 0,
+        unsent: 0,
+        since_sent: 1_000,
+        since_received: 1_004,
+        since_acknowledged: 1_000,
+        least_round_trip: 7,
+    };
+
+    #[test]
+    fn rest_is_when_all_is_said_and_heard() {
+        let rests = |info: TcpInfo| info.rests_for(Duration::from_millis(200));
+        assert!(rests(ANSWERED));
+        let with = |change: fn(&mut TcpInfo)| {
+            let mut info = ANSWERED;
+            change(&mut info);
+            rests(info)
+        };
+        assert!(!with(|info| info.unacknowledged = 1));
+        assert!(!with(|info| info.unsent = 1));
+        assert!(!with(|info| info.since_received = 900), "it asked again");
+        assert!(!with(|info| info.since_sent = 100), "just answered");
+        assert!(!with(|info| info.bytes_sent = 0), "never answered");
+        assert!(with(|info| (info.bytes_sent, info.bytes_received) = (0, 0)));
+        // In one tick: only an acknowledgement that came later, or a long way, tells.
+        assert!(!with(|info| (
+            info.since_received,
+            info.since_acknowledged
+        ) = (1_000, 1_000)));
+        assert!(with(|info| (
+            info.since_received,
+            info.since_acknowledged
+        ) = (1_000, 960)));
+        assert!(with(
+            |info| (info.since_received, info.least_round_trip) = (1_000, 20_000)
+        ));
+    }
 
     #[test]
     fn a_request_waits_until_it_is_answered() {

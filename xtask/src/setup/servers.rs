@@ -14,7 +14,7 @@ struct Program {
     cost: &'static str,
 }
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 9] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -38,6 +38,18 @@ const PROGRAMS: [Program; 7] = [
         package: Some("wrk"),
         needed: false,
         cost: "polite drain is not shown under kept connections",
+    },
+    Program {
+        name: "etcd",
+        package: Some("etcd-server"),
+        needed: false,
+        cost: "the tests of a server that cannot run twice are skipped",
+    },
+    Program {
+        name: "redis-server",
+        package: Some("redis-server"),
+        needed: false,
+        cost: "the test of long-lived connections is skipped",
     },
     Program {
         name: "ip",

@@ -17,6 +17,7 @@ mod exec_check;
 mod find;
 mod freeze;
 mod held;
+mod in_flight;
 mod open;
 mod outside;
 mod park;

@@ -86,14 +86,6 @@ impl Service {
         })
     }
 
-    /// Waits until a generation that gets no new connection has nothing in flight, for as long as
-    /// its connections may end by themselves: new clients wait meanwhile.
-    pub(super) async fn finish_in_flight(&self, id: GenerationId) {
-        let limit = Deadline::after(self.config.drain.signal_after);
-        let mut pace = Pace::until(limit);
-        while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
-    }
-
     /// Waits until whoever ends the generation has done so: a second signal would have many
     /// servers quit at once.
     async fn await_end(&self, id: GenerationId) {
