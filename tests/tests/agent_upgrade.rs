@@ -480,27 +480,3 @@ fn who_may() -> Result<()> {
     ensure!(one_agent(&host)? != agent);
     Ok(())
 }
-
-#[test]
-fn without_an_agent_or_with_a_tied_one() -> Result<()> {
-    let host = Host::without_agent()?;
-    host.hotlb(&["agent", "upgrade"])?.expect_code(3)?;
-    let server = Plain::new("gen1").listen("0.0.0.0:8080").command()?;
-    let mut run = host.command(host.binary());
-    run.args(["run", "--listen", "0.0.0.0:8080", "--"])
-        .args(server);
-    let running = command::start(&mut run)?;
-    let target = target()?;
-    wait::until_true("it serves", LIMIT, || host.ask(target).is_ok())?;
-    host.hotlb(&["agent", "upgrade"])?
-        .expect_code(6)?
-        .expect_stderr(&["hotlb run"])?;
-    host.ok(&["down"])?;
-    drop(running);
-    let mut by_hand = host.command(host.binary());
-    by_hand.args(["agent", "--take-over"]);
-    command::run(&mut by_hand, LIMIT)?
-        .expect_code(2)?
-        .expect_stderr(&["hotlb agent upgrade"])?;
-    Ok(())
-}
