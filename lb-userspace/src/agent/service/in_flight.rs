@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{Pace, Service};
+use super::{Pace, Service, books::Generation};
 use crate::{
     clock::Deadline,
     generation::established::{self, Holders},
@@ -43,7 +43,13 @@ impl Service {
 
     /// Whether every connection of the generation is at rest. False when that cannot be told.
     async fn rests(&self, id: GenerationId) -> bool {
-        let Some(cgroup) = self.books.lock().await.get(id).map(|g| g.cgroup.clone()) else {
+        let Some(cgroup) = self
+            .books
+            .lock()
+            .await
+            .get(id)
+            .and_then(Generation::own_cgroup)
+        else {
             return true;
         };
         let ports: Vec<u16> = self
