@@ -155,6 +155,7 @@ impl Service {
         {
             tracing::warn!(service = self.name(), %error, "the active generation's listeners");
         }
+        self.thaw_stand_in(&books);
         if self.someone_waits(active) {
             self.release_parked(&mut books);
         }
@@ -172,6 +173,17 @@ impl Service {
         drop(books);
         for output in outputs {
             turn_over(&output);
+        }
+    }
+
+    /// Has the one that stands in run on, when the active one has closed its listeners but lives:
+    /// the kernel leads clients to it.
+    fn thaw_stand_in(&self, books: &Books) {
+        let word = self.path.word();
+        let gone = word.active.is_some_and(|active| !self.listens(active));
+        let stand_in = word.candidate.filter(|_| gone);
+        if let Some(generation) = stand_in.and_then(|id| books.get(id)) {
+            self.thaw(&generation.cgroup);
         }
     }
 

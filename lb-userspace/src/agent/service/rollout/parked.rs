@@ -1,13 +1,18 @@
 //! The hand-over of a server that cannot run twice: clients wait while the former generation
 //! ends and the candidate starts.
 
+use std::time::Duration;
+
 use lb_common::{GenerationId, SteeringWord};
 
 use super::{
-    super::{VerbError, switch::Purpose},
+    super::{VerbError, books::Generation, switch::Purpose},
     execute::Executor,
 };
-use crate::{config::HandOver, rollout::GenerationState, store::journal::Record};
+use crate::{config::HandOver, generation::life, rollout::GenerationState, store::journal::Record};
+
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
 
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
@@ -68,6 +73,22 @@ impl Executor {
         self.service.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
         self.service.end(id).await;
+        self.await_gone(id).await;
+    }
+
+    /// Waits until no process of the generation is left: one that was killed may hold what the
+    /// next one needs for a moment.
+    async fn await_gone(&self, id: GenerationId) {
+        let cgroup = {
+            let books = self.service.books.lock().await;
+            books.get(id).and_then(Generation::own_cgroup)
+        };
+        if let Some(cgroup) = cgroup {
+            let gone = tokio::time::timeout(GONE, life::emptied(&cgroup)).await;
+            if gone.is_err() {
+                tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
+            }
+        }
     }
 
     /// Starts the candidate, now that it is alone.
