@@ -162,7 +162,11 @@ fn an_agent_paused_in_a_drain() -> Result<()> {
     let held = Waiting::silent(scene.host.netns(), scene.target, 3)?;
     let load = scene.host.load(Plan::new(scene.target).workers(8))?;
     let upgrade = scene.start_upgrade("gen2", &[])?;
-    scene.host.wait_state("gen1", &["draining"])?;
+    // Its time begins with the drain, a moment after it gets no new connection.
+    wait::until_true("gen1 drains", LIMIT, || {
+        let status = scene.host.ok(&["status"]);
+        status.is_ok_and(|status| status.stdout.contains("gen1 drains ("))
+    })?;
     scene.pause(|| Ok(()))?;
     let resumed = Instant::now();
     upgrade.finish(LIMIT)?.expect_success()?;
