@@ -113,18 +113,7 @@ impl Client {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.request(Method::GET, path, Bytes::new()).await?;
-        let good = response.status().is_success();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(broken)?
-            .to_bytes();
-        if good {
-            serde_json::from_slice(&body).map_err(broken)
-        } else {
-            Err(refused(&body))
-        }
+        value(response).await
     }
 
     /// Asks something that is answered at once.
@@ -135,18 +124,7 @@ impl Client {
     ) -> Result<A, ClientError> {
         let body = serde_json::to_vec(request).map_err(broken)?;
         let response = self.request(Method::POST, path, body.into()).await?;
-        let good = response.status().is_success();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(broken)?
-            .to_bytes();
-        if good {
-            serde_json::from_slice(&body).map_err(broken)
-        } else {
-            Err(refused(&body))
-        }
+        value(response).await
     }
 
     /// Has the agent do something, and tells what it says on the way.
@@ -212,6 +190,22 @@ impl Client {
         } else {
             ClientError::NoAgent { path, source }
         }
+    }
+}
+
+/// What is answered at once: a value, or why there is none.
+async fn value<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let good = response.status().is_success();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(broken)?
+        .to_bytes();
+    if good {
+        serde_json::from_slice(&body).map_err(broken)
+    } else {
+        Err(refused(&body))
     }
 }
 

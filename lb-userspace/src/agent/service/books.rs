@@ -82,6 +82,38 @@ pub(super) struct Generation {
 }
 
 impl Generation {
+    /// One that begins now: nothing is known of it yet but its place.
+    pub(super) fn begin(id: GenerationId, name: String, cgroup: Cgroup) -> Self {
+        Self {
+            id,
+            name,
+            state: GenerationState::Starting,
+            command: Vec::new(),
+            cwd: PathBuf::new(),
+            env: BTreeMap::new(),
+            cgroup,
+            main: None,
+            reason: None,
+            since: clock::since_boot().as_secs(),
+            counted: ConnectionCounts::default(),
+            unseated: false,
+            steered: BTreeSet::new(),
+            unsteered: 0,
+            being_ended: false,
+            told: None,
+            cut: None,
+            binds: Vec::new(),
+            was_ready: false,
+            ended: watch::Sender::new(None),
+            drain: None,
+            failed: None,
+            not_frozen: None,
+            keep: None,
+            cut_list: Vec::new(),
+            outside: Outside::default(),
+        }
+    }
+
     /// Moves into `state`, for `reason`.
     pub(super) fn enter(&mut self, state: GenerationState, reason: Option<String>) {
         tracing::info!(

@@ -1,13 +1,9 @@
 //! Deploy: a candidate comes to be beside the active generation.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::{process::Child, sync::watch, time::timeout};
+use tokio::{process::Child, time::timeout};
 
 use super::{
     CheckError, Service, VerbError,
@@ -28,7 +24,6 @@ use crate::{
         shim::LaunchSpec,
     },
     rollout::GenerationState,
-    store::Outside,
     sys::{cgroup::Cgroup, process, reader},
 };
 
@@ -131,43 +126,16 @@ impl Service {
         let path = std::env::var("PATH").ok();
         let program = request.command.first().map_or("", String::as_str);
         launch::resolve(program, &request.cwd, path.as_deref())?;
-        let id = books
-            .next_id(|seat| self.path.seat_in_use(seat))
-            .ok_or_else(|| VerbError::System {
-                doing: "find a free seat",
-                source: std::io::Error::other("63 generations exist at once; stop some"),
-            })?;
-        self.vacate(books, id);
-        self.path.clear_seat(id)?;
+        let id = self.seat_for(books)?;
         let counted = self.succeed(books, &name, id);
         books.deploying = Some(name.clone());
+        let cgroup = self.generation_cgroup(id, &name);
         books.generations.push(Generation {
-            id,
-            cgroup: self.generation_cgroup(id, &name),
-            name,
-            state: GenerationState::Starting,
             command: request.command.clone(),
             cwd: request.cwd.clone(),
             env: request.env.clone(),
-            main: None,
-            reason: None,
-            since: clock::since_boot().as_secs(),
             counted,
-            steered: BTreeSet::new(),
-            unsteered: 0,
-            binds: Vec::new(),
-            being_ended: false,
-            told: None,
-            cut: None,
-            was_ready: false,
-            unseated: false,
-            ended: watch::Sender::new(None),
-            drain: None,
-            failed: None,
-            not_frozen: None,
-            keep: None,
-            cut_list: Vec::new(),
-            outside: Outside::default(),
+            ..Generation::begin(id, name, cgroup)
         });
         books.forget_old();
         self.settle(books);
@@ -191,6 +159,19 @@ impl Service {
         })
         .await?;
         Ok(())
+    }
+
+    /// A seat in the kernel's tables, empty.
+    pub(super) fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
+        let id = books
+            .next_id(|seat| self.path.seat_in_use(seat))
+            .ok_or_else(|| VerbError::System {
+                doing: "find a free seat",
+                source: std::io::Error::other("63 generations exist at once; stop some"),
+            })?;
+        self.vacate(books, id);
+        self.path.clear_seat(id)?;
+        Ok(id)
     }
 
     /// Writes down the counts of whoever had the seat before.

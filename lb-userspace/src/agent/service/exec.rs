@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::GenerationId;
-use tokio::sync::watch;
 
 use super::{
     CheckError, Service, VerbError,
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::{
     api::wire::ExecRequest,
-    clock::{self, Deadline},
+    clock::Deadline,
     config::{HandOver, check_name},
     datapath::ConnectionCounts,
     generation::{
@@ -78,19 +77,6 @@ impl Service {
         Ok(spec)
     }
 
-    /// A seat in the kernel's tables, empty.
-    pub(super) fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
-        let id = books
-            .next_id(|seat| self.path.seat_in_use(seat))
-            .ok_or_else(|| VerbError::System {
-                doing: "find a free seat",
-                source: std::io::Error::other("63 generations exist at once; stop some"),
-            })?;
-        self.vacate(books, id);
-        self.path.clear_seat(id)?;
-        Ok(id)
-    }
-
     /// An entry of the books for a process that runs already.
     pub(super) fn begun(
         id: GenerationId,
@@ -101,32 +87,11 @@ impl Service {
         command: Vec<String>,
     ) -> Generation {
         Generation {
-            id,
-            name,
-            state: GenerationState::Starting,
             command,
             cwd: process.cwd.clone(),
-            env: BTreeMap::new(),
-            cgroup,
             main: Some((process.pid, process.started)),
-            reason: None,
-            since: clock::since_boot().as_secs(),
             counted,
-            unseated: false,
-            steered: std::collections::BTreeSet::new(),
-            unsteered: 0,
-            being_ended: false,
-            told: None,
-            cut: None,
-            binds: Vec::new(),
-            was_ready: false,
-            ended: watch::Sender::new(None),
-            drain: None,
-            failed: None,
-            not_frozen: None,
-            keep: None,
-            cut_list: Vec::new(),
-            outside: Outside::default(),
+            ..Generation::begin(id, name, cgroup)
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lb_common::GenerationId;
 
 use super::{CheckError, Reporter, Service, VerbError, books::Books, candidate::still_alive};
-use crate::api::wire::DeployRequest;
+use crate::{api::wire::DeployRequest, sys::cgroup::Cgroup};
 
 impl Service {
     /// The id of the generation with this name.
@@ -23,6 +23,11 @@ impl Service {
                 name: name.escape_debug().to_string(),
                 known: books.names(),
             })
+    }
+
+    /// Where the generation's connections and listeners are found.
+    pub(super) async fn own_cgroup(&self, id: GenerationId) -> Option<Cgroup> {
+        self.books.lock().await.get(id)?.own_cgroup()
     }
 
     /// What was true when it became ready must be true now.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{Pace, Service, books::Generation};
+use super::{Pace, Service};
 use crate::{
     clock::Deadline,
     generation::established::{self, Holders},
@@ -43,21 +43,10 @@ impl Service {
 
     /// Whether every connection of the generation is at rest. False when that cannot be told.
     async fn rests(&self, id: GenerationId) -> bool {
-        let Some(cgroup) = self
-            .books
-            .lock()
-            .await
-            .get(id)
-            .and_then(Generation::own_cgroup)
-        else {
+        let Some(cgroup) = self.own_cgroup(id).await else {
             return true;
         };
-        let ports: Vec<u16> = self
-            .config
-            .listen
-            .iter()
-            .map(std::net::SocketAddr::port)
-            .collect();
+        let ports = self.ports();
         let moved = self.path.connections(Some(id)).moved_in > 0;
         let looking = tokio::task::spawn_blocking(move || {
             let found = established::find(&cgroup, &ports, moved).ok()?;

@@ -201,37 +201,29 @@ impl Service {
         if changed && !state.is_live() {
             outside.note_end(remembered.state);
         }
+        let begun = Generation::begin(id, remembered.name, cgroup);
         Some(Generation {
-            id,
-            name: remembered.name,
             state,
             command: remembered.command,
             cwd: remembered.cwd,
             env: remembered.env,
-            cgroup,
             main: remembered.main,
             reason,
             since: if changed || !same_boot {
-                crate::clock::since_boot().as_secs()
+                begun.since
             } else {
                 remembered.since
             },
             counted: remembered.counted,
             unseated: remembered.unseated || !same_boot,
-            steered: std::collections::BTreeSet::new(),
-            unsteered: 0,
-            binds: Vec::new(),
-            being_ended: false,
             told: remembered.told,
-            cut: None,
             was_ready: remembered.was_ready,
-            ended: watch::Sender::new(None),
             drain,
             failed: remembered.failed,
-            not_frozen: None,
             keep: remembered.keep,
             cut_list: remembered.cut_list,
             outside,
+            ..begun
         })
     }
 

@@ -56,10 +56,6 @@ impl Service {
             .collect()
     }
 
-    async fn own_cgroup(&self, id: GenerationId) -> Option<Cgroup> {
-        self.books.lock().await.get(id)?.own_cgroup()
-    }
-
     /// Ends what is due at the deadline of a server that has not been told to end: its signal would
     /// cut those connections all the same.
     pub(in crate::agent::service) async fn cut_due(self: &Arc<Self>, id: GenerationId) {

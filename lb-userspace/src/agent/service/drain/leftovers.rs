@@ -117,6 +117,11 @@ impl Service {
         if let Err(error) = self.kill_rest(id, cgroup).await {
             tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
         }
+        self.await_gone(id, cgroup).await;
+    }
+
+    /// Waits until killed processes are gone.
+    pub(in crate::agent::service) async fn await_gone(&self, id: GenerationId, cgroup: &Cgroup) {
         let gone = tokio::time::timeout(GONE, self.gone(id, cgroup)).await;
         if gone.is_err() {
             tracing::error!(cgroup = %cgroup.path().display(), "does not go away");

@@ -283,12 +283,20 @@ impl Executor {
         {
             return Ok(());
         }
+        self.make_active_again(back).await
+    }
+
+    /// The word moves back; the generation's command is started again if it has ended.
+    pub(super) async fn make_active_again(&mut self, back: GenerationId) -> Result<(), VerbError> {
         let back = if self.service.can_take_over(back).await {
             back
         } else {
             let name = self.service.books.lock().await.name_of(back);
-            self.reporter
-                .step(format!("{name} has ended: starting its command again"));
+            self.reporter.step(if self.plan.parked {
+                format!("clients wait; starting {name} again")
+            } else {
+                format!("{name} has ended: starting its command again")
+            });
             self.service.revive(back, &self.reporter).await?
         };
         self.service.switch(back, Purpose::Rollback).await?;

@@ -1,18 +1,13 @@
 //! The hand-over of a server that cannot run twice: clients wait while the former generation
 //! ends and the candidate starts.
 
-use std::time::Duration;
-
 use lb_common::{GenerationId, SteeringWord};
 
 use super::{
-    super::{VerbError, books::Generation, switch::Purpose},
+    super::{VerbError, switch::Purpose},
     execute::Executor,
 };
-use crate::{config::HandOver, generation::life, rollout::GenerationState, store::journal::Record};
-
-/// How long killed processes may take to be gone.
-const GONE: Duration = Duration::from_secs(5);
+use crate::{config::HandOver, rollout::GenerationState, store::journal::Record};
 
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
@@ -73,21 +68,9 @@ impl Executor {
         self.service.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
         self.service.end(id).await;
-        self.await_gone(id).await;
-    }
-
-    /// Waits until no process of the generation is left: one that was killed may hold what the
-    /// next one needs for a moment.
-    async fn await_gone(&self, id: GenerationId) {
-        let cgroup = {
-            let books = self.service.books.lock().await;
-            books.get(id).and_then(Generation::own_cgroup)
-        };
-        if let Some(cgroup) = cgroup {
-            let gone = tokio::time::timeout(GONE, life::emptied(&cgroup)).await;
-            if gone.is_err() {
-                tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
-            }
+        // One that was killed may hold what the next one needs for a moment.
+        if let Some(cgroup) = self.service.own_cgroup(id).await {
+            self.service.await_gone(id, &cgroup).await;
         }
     }
 
@@ -125,16 +108,6 @@ impl Executor {
             self.service.path.steer(SteeringWord::default());
             return Ok(());
         };
-        let back = if self.service.can_take_over(back).await {
-            back
-        } else {
-            let name = self.service.books.lock().await.name_of(back);
-            self.reporter
-                .step(format!("clients wait; starting {name} again"));
-            self.service.revive(back, &self.reporter).await?
-        };
-        self.service.switch(back, Purpose::Rollback).await?;
-        self.stored();
-        Ok(())
+        self.make_active_again(back).await
     }
 }

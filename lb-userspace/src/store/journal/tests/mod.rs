@@ -250,10 +250,9 @@ async fn a_record_that_is_not_known_does_not_hide_the_others() {
     assert!(text.contains("dance"), "{text}");
 }
 
-/// How long a record takes here: `cargo test --release -p lb-userspace --lib -- --ignored
-/// --nocapture how_long_a_record_takes`; `HOTLB_TEST_DIR` says on which disk.
+/// How long a record takes here: `cargo test --release -p lb-userspace --lib -- --nocapture
+/// how_long_a_record_takes`; `HOTLB_TEST_DIR` says on which disk.
 #[tokio::test]
-#[ignore = "a measurement"]
 async fn how_long_a_record_takes() {
     let place = std::env::var_os("HOTLB_TEST_DIR").unwrap_or_else(|| "/var/tmp".into());
     let directory = tempfile::tempdir_in(place).unwrap();
