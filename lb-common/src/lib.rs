@@ -18,6 +18,7 @@
     reason = "fields are cut out of words on purpose, and tests prove the round trip"
 )]
 
+mod ages;
 mod bind;
 mod choose;
 mod connections;
@@ -33,6 +34,7 @@ pub mod head;
 pub mod names;
 pub mod steering;
 
+pub use ages::{AGE_WORDS, AGES, age_row};
 pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
 pub use connections::{CONNECTION_CELLS, ConnectionCell};
@@ -46,11 +48,7 @@ pub use word::{Share, SteeringWord};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 2;
-
-/// Connections whose age is known at most; beyond, the age of a connection is unknown. The table
-/// takes 16 bytes for each of them when it is made: 2 MiB a service.
-pub const AGES: usize = 1 << 17;
+pub const ABI_VERSION: u32 = 3;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;

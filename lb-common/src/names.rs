@@ -43,7 +43,7 @@ pub const DECLARED: &str = "DECLARED";
 pub const PORTS: &str = "PORTS";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
-/// Connection cookie to the time it opened: nanoseconds of `CLOCK_BOOTTIME`.
+/// When the newest connections opened, see [`crate::AGES`]; memory-mapped.
 pub const OPENED: &str = "OPENED";
 /// The sockets `polite` runs for, by cookie; empty except while a generation drains.
 pub const LEAVING: &str = "LEAVING";

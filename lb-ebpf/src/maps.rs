@@ -1,7 +1,7 @@
 //! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{
         Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
         reuseport_sock_array::ReusePortSockArrayImpl,
@@ -9,8 +9,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    AGES, ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, ListenKey,
-    POLITE_CELLS, SEATS, SLOTS, TicketKey, steering,
+    AGE_WORDS, AGES, ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS,
+    ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, steering,
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -56,9 +56,9 @@ pub static PORTS: HashMap<u32, [u32; BindRule::WORDS], 64> = HashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<[u32; EVENT_WORDS], 65536> = RingBuf::new();
 
-/// When connections opened, by cookie. Not preallocated: it costs what it holds, and its buckets.
+/// When connections opened, by the rest of their cookie.
 #[btf_map]
-pub static OPENED: HashMap<u64, u64, AGES, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static OPENED: Array<[u64; AGE_WORDS], AGES, MMAPABLE> = Array::new();
 
 /// The sockets `polite` runs for, by cookie.
 #[btf_map]

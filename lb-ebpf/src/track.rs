@@ -14,7 +14,7 @@ use aya_ebpf::{
     macros::sock_ops,
     programs::SockOpsContext,
 };
-use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, steering};
+use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, age_row, steering};
 
 use crate::{
     atomic, events,
@@ -53,17 +53,27 @@ fn opened(ctx: &SockOpsContext) {
     let seat = own().map_or(0, GenerationId::seat);
     count(seat, ConnectionCell::Opened);
     enter(seat);
-    // SAFETY: the helper only reads the clock.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    // A full map: this connection has no known age.
-    let _ageless = OPENED.insert(cookie(ctx), now, 0);
+    write_age(cookie(ctx));
+}
+
+/// Writes down when a connection opened, over the one that had its row before.
+#[inline(always)]
+fn write_age(cookie: u64) {
+    let Some(row) = OPENED.get_ptr_mut(age_row(cookie)) else {
+        return;
+    };
+    let row = row.cast::<u64>();
+    // SAFETY: within the row and aligned; the helper only reads the clock. The time comes first:
+    // who finds the cookie finds its time.
+    unsafe {
+        row.add(1).write_volatile(bpf_ktime_get_boot_ns());
+        row.write_volatile(cookie);
+    }
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, former: u32) {
     let cookie = cookie(ctx);
-    // It had no known age if this fails.
-    let _forgotten = OPENED.remove(&cookie);
     let generation = match moved_to(cookie) {
         Some(raw) => GenerationId::new(raw),
         None => own(),

@@ -303,6 +303,9 @@ pub struct RollbackRequest {
     /// Where to; `null`: to whom was active before the last promote.
     #[serde(default)]
     pub to: Option<String>,
+    /// Whether the answer comes when the word has moved, instead of when the other one is drained.
+    #[serde(default)]
+    pub no_wait: bool,
 }
 
 /// POST `/v1/services/{service}/exec`, by root: the process that asks becomes the generation.

@@ -255,6 +255,9 @@ pub struct RollbackArgs {
     /// that has ended is started again.
     #[arg(long, value_name = "GENERATION")]
     pub to: Option<String>,
+    /// Return as soon as the traffic has moved; the drain goes on.
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `hotlb stop`.

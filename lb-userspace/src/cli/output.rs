@@ -1,5 +1,4 @@
 //! What is printed, and where: results on stdout, progress and errors on stderr.
-#![expect(clippy::print_stderr, reason = "this is where output goes")]
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -85,7 +84,8 @@ pub fn failure(format: OutputFormat, failure: &Failure) {
         OutputFormat::Json => drop(json(&serde_json::json!({ "error": failure }))),
         OutputFormat::Table => {
             let lines: Vec<String> = failure.message.lines().map(printable).collect();
-            eprintln!("hotlb: {}", lines.join("\n"));
+            // Nowhere is left to say that stderr cannot be written; the exit code tells.
+            let _unwritable = writeln!(io::stderr(), "hotlb: {}", lines.join("\n"));
         }
     }
 }

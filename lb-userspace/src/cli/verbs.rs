@@ -51,6 +51,7 @@ pub async fn execute(
         Command::Rollback(args) => {
             let request = RollbackRequest {
                 to: args.to.clone(),
+                no_wait: args.no_wait,
             };
             let path = path(&args.service, "rollback")?;
             client

@@ -10,6 +10,7 @@ use super::{
     kernel_fields::{self, TcpFields},
     pins::Pins,
 };
+use crate::sys::heap;
 
 /// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -33,7 +34,15 @@ pub(super) fn load(
         loader.map_pin_path(name, group.join(name));
     }
     loader.override_global(names::GENERATION, &generation, true);
-    Ok(loader.load(OBJECT)?)
+    finish(loader)
+}
+
+/// Loads it. The loader has read all of the kernel's types meanwhile: some 20 MB.
+fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    let loaded = loader.load(OBJECT);
+    drop(loader);
+    heap::give_back();
+    Ok(loaded?)
 }
 
 /// Loads the object for `polite`, with everything shared by its pins as in [`load`].
@@ -47,7 +56,7 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
         loader.map_pin_path(name, group.join(name));
     }
     tell(&mut loader, &fields);
-    Ok(loader.load(OBJECT)?)
+    finish(loader)
 }
 
 /// Has `polite` in the object know the kernel's fields.
@@ -64,7 +73,7 @@ pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
     if let Ok(fields) = &fields {
         tell(&mut loader, fields);
     }
-    Ok(loader.load(OBJECT)?)
+    finish(loader)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use lb_common::{
 };
 
 use super::{
+    ages::Ages,
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
     group::Group,
@@ -26,7 +27,7 @@ use super::{
     pins::Pins,
     polite::Polite,
 };
-use crate::{clock, sys::mapped::MappedCells};
+use crate::sys::mapped::MappedCells;
 
 /// What `join` must know of a service.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ pub struct ServicePath {
     steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
-    opened: HashMap<MapData, u64, u64>,
+    ages: Ages,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -144,8 +145,7 @@ impl ServicePath {
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
-            opened: HashMap::try_from(Map::HashMap(map(names::OPENED)?))
-                .map_err(DatapathError::map(names::OPENED))?,
+            ages: Ages::open(&pins)?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
@@ -313,11 +313,10 @@ impl ServicePath {
         earlier.map_or(0, |earlier| earlier.load(Ordering::Acquire))
     }
 
-    /// How long ago a connection was opened; `None` when that is not known: it is over, or came
-    /// when [`lb_common::AGES`] others were open.
-    pub fn opened(&self, cookie: u64) -> Option<Duration> {
-        let opened = Duration::from_nanos(self.opened.get(&cookie, 0).ok()?);
-        Some(clock::since_boot().saturating_sub(opened))
+    /// How long ago a connection was opened; `None` when that is not known: it is not one of the
+    /// newest [`lb_common::AGES`] of the host, or older than the service.
+    pub fn age(&self, cookie: u64) -> Option<Duration> {
+        self.ages.of(cookie)
     }
 
     /// How clients are asked to leave, or why they cannot be.

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod established;
+pub mod heap;
 pub mod inspect;
 pub mod listener;
 pub mod locks;

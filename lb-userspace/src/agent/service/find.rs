@@ -45,7 +45,21 @@ impl Service {
         };
         match checked.await {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.not_ready(id, &error).await),
+            Err(error) => {
+                self.freeze_again(id).await;
+                Err(self.not_ready(id, &error).await)
+            }
+        }
+    }
+
+    /// One that stands by, was thawed to be looked at, and goes on standing by.
+    async fn freeze_again(&self, id: GenerationId) {
+        let mut books = self.books.lock().await;
+        let stands_by = books
+            .get(id)
+            .is_some_and(|g| g.state == GenerationState::Standby);
+        if stands_by {
+            self.freeze(&mut books, id);
         }
     }
 

@@ -4,6 +4,7 @@
 //! printed, aims beside them, a missed aim as missed.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks through its output")]
 
+mod cycles;
 mod overlap;
 mod polite;
 mod promote;
@@ -38,6 +39,8 @@ enum Part {
     Overlap,
     /// Upgrades under kept connections, with polite drain and without.
     Polite,
+    /// What the agent holds after many generations.
+    Cycles,
 }
 
 impl Scale {
@@ -61,7 +64,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 5] = [
+const PARTS: [(Part, &str, Measure); 6] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -86,5 +89,10 @@ const PARTS: [(Part, &str, Measure); 5] = [
         Part::Polite,
         "upgrades under 64 kept connections (wrk), with polite drain and by the signal alone",
         polite::measure,
+    ),
+    (
+        Part::Cycles,
+        "generation after generation: promoted, drained, retired",
+        cycles::measure,
     ),
 ];

@@ -49,18 +49,19 @@ impl Service {
         found
             .into_iter()
             .map(|connection| Left {
-                age: self.path.opened(connection.cookie),
+                age: self.path.age(connection.cookie),
                 connection,
             })
             .filter(|left| wanted(left.age))
             .collect()
     }
 
-    /// Ends what is due at the deadline of a server that has not been told to end: its signal would
+    /// Ends what is due at the deadline of a server that has not been told to end: its signal may
     /// cut those connections all the same.
     pub(in crate::agent::service) async fn cut_due(self: &Arc<Self>, id: GenerationId) {
         if self.config.drain.leftovers != Leftovers::Keep {
-            self.cut(id, self.config.drain.long_lived.is_some()).await;
+            let some_stay = self.long_lived_deadline(id).await.is_some();
+            self.cut(id, some_stay).await;
         }
     }
 

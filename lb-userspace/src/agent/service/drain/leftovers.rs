@@ -81,7 +81,7 @@ impl Service {
         }
         if let Some(later) = self.long_lived_deadline(id).await {
             cut += self.cut(id, true).await;
-            self.enter_step(id, DrainStep::LongLived).await;
+            self.stay_until(id, later).await;
             let gone = self.gone(id, cgroup);
             if tokio::time::timeout_at(later.instant(), gone).await.is_ok() {
                 return Some(cut);
@@ -93,7 +93,10 @@ impl Service {
     }
 
     /// When long-lived connections are ended, if they may stay longer and there are any.
-    async fn long_lived_deadline(self: &Arc<Self>, id: GenerationId) -> Option<Deadline> {
+    pub(super) async fn long_lived_deadline(
+        self: &Arc<Self>,
+        id: GenerationId,
+    ) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
         if self.books.lock().await.is_ending() {
             return None;

@@ -16,7 +16,10 @@ use lb_common::GenerationId;
 pub(super) use progress::{Drain, DrainStep};
 
 use super::{Pace, Service, books::Books};
-use crate::{clock, rollout::GenerationState};
+use crate::{
+    clock::{self, Deadline},
+    rollout::GenerationState,
+};
 
 impl Service {
     /// Drains a generation in the background. Its connections, those in its accept queues
@@ -83,8 +86,37 @@ impl Service {
         while self.path.live(Some(id)) > 0 {
             self.ask_to_leave(id).await;
             if !self.look_again(&mut pace).await {
-                return;
+                return self.long_lived_leave(id).await;
             }
+        }
+    }
+
+    /// Beyond the deadline of a server whose signal cuts its clients: waits for those that may
+    /// stay longer, and ends the others. Does nothing before the deadline.
+    async fn long_lived_leave(self: &Arc<Self>, id: GenerationId) {
+        let deadline = {
+            let books = self.books.lock().await;
+            books.get(id).and_then(|g| Some(g.drain.as_ref()?.deadline))
+        };
+        if deadline.is_none_or(|deadline| deadline.left().is_some()) {
+            return;
+        }
+        let finishes = self.recipe(id).await.is_none_or(|recipe| recipe.finishes);
+        let Some(later) = self.long_lived_deadline(id).await.filter(|_| !finishes) else {
+            return;
+        };
+        self.cut(id, true).await;
+        self.stay_until(id, later).await;
+        let mut pace = Pace::until(later);
+        while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
+    }
+
+    /// What is left now may stay until `later`.
+    async fn stay_until(&self, id: GenerationId, later: Deadline) {
+        let mut books = self.books.lock().await;
+        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
+            drain.step = DrainStep::LongLived;
+            drain.deadline = later;
         }
     }
 

@@ -68,7 +68,11 @@ impl Service {
         let task = tokio::spawn(executor.run());
         let mut done = self.joined(task.await)?;
         if let Some(away) = away {
-            self.await_former(&mut done, away, reporter).await;
+            let limit = match request.no_wait {
+                true => Duration::ZERO,
+                false => self.config.drain.deadline + super::start::SLACK,
+            };
+            self.await_former(&mut done, away, limit, reporter).await;
         }
         Ok(done)
     }
@@ -177,7 +181,13 @@ impl Service {
     }
 
     /// Waits for the drain of the generation that was rolled back, as a promote does.
-    async fn await_former(&self, done: &mut Done, away: GenerationId, reporter: &Reporter) {
+    async fn await_former(
+        &self,
+        done: &mut Done,
+        away: GenerationId,
+        limit: Duration,
+        reporter: &Reporter,
+    ) {
         let name = done.generation.clone().unwrap_or_default();
         let former = self.books.lock().await.name_of(away);
         reporter.only_waits(&Done {
@@ -185,7 +195,6 @@ impl Service {
             former: Some(former.clone()),
             ..done.clone()
         });
-        let limit = self.config.drain.deadline + super::start::SLACK;
         let mut pace = super::super::Pace::until(clock::Deadline::after(limit));
         loop {
             if let Some(drained) = self.drain_outcome(away).await {
