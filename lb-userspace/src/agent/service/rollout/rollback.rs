@@ -68,9 +68,10 @@ impl Service {
         let task = tokio::spawn(executor.run());
         let mut done = self.joined(task.await)?;
         if let Some(away) = away {
-            let limit = match request.no_wait {
-                true => Duration::ZERO,
-                false => self.config.drain.deadline + super::start::SLACK,
+            let limit = if request.no_wait {
+                Duration::ZERO
+            } else {
+                self.config.drain.deadline + super::start::SLACK
             };
             self.await_former(&mut done, away, limit, reporter).await;
         }
