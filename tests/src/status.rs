@@ -222,6 +222,8 @@ pub struct Listener {
     pub queue: u64,
     /// How many may wait.
     pub backlog: u64,
+    /// Handshakes that were dropped.
+    pub dropped: u64,
     /// It is in a group the service steers.
     pub steered: bool,
 }

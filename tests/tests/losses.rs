@@ -1,13 +1,17 @@
 //! Promise: what a client did not get is counted in the kernel, by what happened to it: nothing in a good run, and in a
 //! broken one what the clients count themselves.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use hotlb_tests::{
     cgroups,
     failure::Failure,
     held::{Ending, Held},
+    history,
     host::Host,
     http::Response,
     load::{Load, Plan},
@@ -136,4 +140,75 @@ fn a_deadline_of_zero_is_counted_as_the_clients_count() -> Result<()> {
         ..Losses::default()
     };
     expect_lost(&host, "a deadline of zero with 17 requests", wanted)
+}
+
+#[test]
+fn a_rollout_tells_what_it_lost() -> Result<()> {
+    let (host, target) =
+        host("drain = { polite = \"off\", signal_after = \"0s\", deadline = \"0s\" }")?;
+    host.upgrade("gen1", &Plain::new("gen1").listen(LISTEN).command()?)?;
+    let server = Kind::Plain.command(host.directory(), "gen2", target.port())?;
+    host.deploy("gen2", &server)?;
+    let held = Held::open(host.netns(), target, vec![Duration::from_secs(60); 9])?;
+    host.ok(&["promote", "gen2"])?;
+    let cut = failed(&held.finish()?);
+    let told = history::last(&host)?;
+    let lost = history::records(&told)
+        .into_iter()
+        .find(|record| history::text(record, "/kind") == Some("lost"))
+        .context("no losses in the history")?;
+    ensure!(
+        lost.pointer("/lost/unanswered") == Some(&cut.into()),
+        "{lost}"
+    );
+    let wanted = format!("lost {cut} connections: {cut} unanswered");
+    let text = last_told(&host)?;
+    ensure!(text.contains(&wanted), "{text}");
+    // The next one cuts nobody, and its losses are its own.
+    host.ok(&["rollback"])?;
+    let text = last_told(&host)?;
+    ensure!(text.contains("lost no connection"), "{text}");
+    Ok(())
+}
+
+/// The newest rollout as people read it.
+fn last_told(host: &Host) -> Result<String> {
+    let told = history::last(host)?;
+    let id = history::text(&told, "/id").context("no id")?;
+    Ok(host.ok(&["history", "show", id])?.stdout)
+}
+
+#[test]
+fn a_full_accept_queue_is_counted() -> Result<()> {
+    let (host, target) = host("")?;
+    host.upgrade("gen1", &Plain::new("gen1").listen(LISTEN).command()?)?;
+    let before = dropped(&host)?;
+    ensure!(before == 0, "{before} dropped before anything happened");
+    let listeners = host.generation("gen1")?.listeners;
+    let backlog = listeners.first().context("no listener")?.backlog;
+    process::freeze(host.generation("gen1")?.process()?)?;
+    // As many as its queue takes, and some whose handshakes are dropped until they give up.
+    let fits = Waiting::open(host.netns(), target, usize::try_from(backlog)? + 1)?;
+    let more = host.netns().spawn("more", move || {
+        let connect = |_| TcpStream::connect_timeout(&target, Duration::from_millis(300));
+        Ok((0..5).map(connect).filter(Result::is_err).count())
+    })?;
+    let gave_up = more.join().map_err(|_panic| anyhow!("it panicked"))??;
+    let counted = dropped(&host)?;
+    report::figure(
+        "a full accept queue",
+        format!("{gave_up} clients gave up, {counted} handshakes dropped"),
+    );
+    ensure!(
+        gave_up > 0 && counted >= gave_up as u64,
+        "{gave_up}, {counted}"
+    );
+    drop(fits);
+    Ok(())
+}
+
+/// Handshakes dropped by the listeners of `gen1`.
+fn dropped(host: &Host) -> Result<u64> {
+    let listeners = host.generation("gen1")?.listeners;
+    Ok(listeners.iter().map(|listener| listener.dropped).sum())
 }

@@ -56,8 +56,21 @@ impl Losses {
         ]
     }
 
+    /// What came to these since they were `former`.
+    #[must_use]
+    pub const fn since(self, former: Self) -> Self {
+        Self {
+            queued: self.queued.saturating_sub(former.queued),
+            unanswered: self.unanswered.saturating_sub(former.unanswered),
+            mid_response: self.mid_response.saturating_sub(former.mid_response),
+            idle: self.idle.saturating_sub(former.idle),
+            abandoned: self.abandoned.saturating_sub(former.abandoned),
+        }
+    }
+
     /// These and `earlier`.
-    const fn plus(self, earlier: Self) -> Self {
+    #[must_use]
+    pub const fn plus(self, earlier: Self) -> Self {
         Self {
             queued: self.queued + earlier.queued,
             unanswered: self.unanswered + earlier.unanswered,

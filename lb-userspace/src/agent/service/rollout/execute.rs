@@ -327,6 +327,8 @@ impl Executor {
             outcome,
             reason: self.plan.reason.clone(),
         };
+        let losses = self.losses().await;
+        self.pending.push(losses);
         self.write_end(end).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
+    datapath::Losses,
     rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
 };
@@ -56,6 +57,7 @@ impl Service {
                 hooks: self.config.hooks.clone(),
                 trace: trace::id(),
                 reason: Some(format!("asked for by {}", who.name)),
+                lost_before: Losses::default(),
             };
             self.register_rollout(
                 &mut books,
