@@ -10,12 +10,14 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    ConfigError, Retention,
+    ConfigError, LogConfig, Retention, TracesConfig,
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
+    log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
+    traces::TracesTable,
 };
 use crate::sys::users::Identity;
 
@@ -37,6 +39,10 @@ pub struct AgentConfig {
     pub operators: Vec<String>,
     /// How much of the history is kept.
     pub history: Retention,
+    /// Where traces go, if `[traces]` says so.
+    pub traces: Option<TracesConfig>,
+    /// How it logs.
+    pub log: LogConfig,
 }
 
 /// An address, or "off".
@@ -57,6 +63,8 @@ impl Default for AgentConfig {
             metrics: Some(METRICS),
             operators: Vec::new(),
             history: Retention::default(),
+            traces: None,
+            log: LogConfig::default(),
         }
     }
 }
@@ -66,6 +74,9 @@ impl Default for AgentConfig {
 struct File {
     #[serde(default)]
     agent: AgentTable,
+    traces: Option<TracesTable>,
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     service: BTreeMap<String, ServiceTable>,
 }
@@ -187,6 +198,8 @@ impl Config {
                     .map_or(Some(METRICS), MetricsAddress::address),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
+                traces: file.traces.map(TracesTable::resolve),
+                log: file.log.resolve(),
             },
             services,
         })
