@@ -211,7 +211,7 @@ pub struct TargetArgs {
 
 /// In whose trace.
 #[derive(Clone, Debug, Default, Args)]
-pub struct TraceArgs {
+pub(super) struct TraceArgs {
     /// The span the rollout's trace is a child of, as W3C Trace Context writes it [default: the
     /// variable TRACEPARENT, if that has one].
     #[arg(long, value_name = "TRACEPARENT")]

@@ -5,9 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use hyper::header::{HeaderMap, HeaderName};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _,
-    tonic_types::metadata::MetadataMap,
+    ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _,
+    WithHttpConfig as _, WithTonicConfig as _, tonic_types::metadata::MetadataMap,
 };
 use opentelemetry_sdk::{
     Resource,
@@ -51,6 +50,7 @@ impl Collector {
                 .with_tonic()
                 .with_endpoint(&config.endpoint)
                 .with_timeout(config.timeout)
+                .with_retry_policy(once())
                 .with_metadata(metadata(config)?)
                 .build(),
             TracesProtocol::Http => SpanExporter::builder()
@@ -58,6 +58,7 @@ impl Collector {
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(&config.endpoint)
                 .with_timeout(config.timeout)
+                .with_retry_policy(once())
                 .with_headers(headers(config)?)
                 .build(),
         };
@@ -85,6 +86,11 @@ impl Collector {
             }
         }
     }
+}
+
+/// The journal keeps what is not taken, and knows when to try again.
+fn once() -> RetryPolicy {
+    RetryPolicy::disabled()
 }
 
 fn headers(config: &TracesConfig) -> Result<HashMap<String, String>, TracesError> {

@@ -4,7 +4,6 @@
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::TraceParent;
@@ -41,7 +40,7 @@ impl Lineage {
     /// That of a rollout in the journal.
     pub(super) fn of(told: &Told) -> Self {
         let plan = told.entries.iter().find_map(|entry| match &entry.record {
-            Record::Phase { state, .. } => state.pointer("/plan/lineage").map(Value::clone),
+            Record::Phase { state, .. } => state.pointer("/plan/lineage").cloned(),
             _ => None,
         });
         // A fail-over has no plan; its trace is its own.

@@ -125,8 +125,8 @@ fn rollout(told: &Told) -> Part {
 /// Why a rollout is a failure. For a rollback, to be rolled back is what was asked for.
 fn failure(rollout: &Summary) -> Option<String> {
     let failed = match (rollout.outcome, rollout.kind) {
-        (Some(Outcome::RolledBack), RolloutKind::Rollback) => false,
-        (Some(Outcome::RolledBack | Outcome::Refused), _) => true,
+        (Some(Outcome::RolledBack), kind) => kind != RolloutKind::Rollback,
+        (Some(Outcome::Refused), _) => true,
         (Some(Outcome::Done) | None, _) => false,
     };
     failed.then(|| rollout.reason.clone().unwrap_or_default())
