@@ -19,6 +19,8 @@ pub const fn age_row(cookie: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]

@@ -13,13 +13,18 @@ pub const TRACK: &str = "track";
 pub const GENERATION: &str = "GENERATION";
 /// `sk_msg`: asks HTTP/1.1 clients to leave after the current response.
 pub const POLITE: &str = "polite";
-/// Where the kernel's `struct tcp_sock` has its field `bytes_received`, in bytes; set before
-/// `polite` is loaded.
-pub const BYTES_RECEIVED_AT: &str = "BYTES_RECEIVED_AT";
-/// The same for `rcv_nxt`.
-pub const RCV_NXT_AT: &str = "RCV_NXT_AT";
-/// The same for `copied_seq`.
-pub const COPIED_SEQ_AT: &str = "COPIED_SEQ_AT";
+/// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
+/// bytes, and the field.
+pub const TCP_FIELDS: [(&str, &str); 8] = [
+    ("BYTES_RECEIVED_AT", "bytes_received"),
+    ("RCV_NXT_AT", "rcv_nxt"),
+    ("COPIED_SEQ_AT", "copied_seq"),
+    ("ERROR_AT", "inet_conn.icsk_inet.sk.sk_err"),
+    ("SOCKET_AT", "inet_conn.icsk_inet.sk.sk_socket"),
+    ("RECEIVED_TIME_AT", "inet_conn.icsk_ack.lrcvtime"),
+    ("SENT_TIME_AT", "lsndtime"),
+    ("WRITE_SEQ_AT", "write_seq"),
+];
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 

@@ -8,6 +8,7 @@
 #![expect(internal_features, reason = "see `atomic`")]
 
 mod atomic;
+mod ending;
 mod events;
 mod join;
 mod maps;

@@ -17,7 +17,7 @@ use aya_ebpf::{
 use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, age_row, steering};
 
 use crate::{
-    atomic, events,
+    atomic, ending, events,
     maps::{CONNECTIONS, LIVE, MOVED, OPENED, PORTS, STEERING},
 };
 
@@ -82,6 +82,9 @@ fn closed(ctx: &SockOpsContext, former: u32) {
     count(seat, ConnectionCell::Closed);
     if former == BPF_TCP_ESTABLISHED || former == BPF_TCP_SYN_RECV {
         count(seat, ConnectionCell::Aborted);
+    }
+    if let Some(cell) = ending::of(ctx, former).and_then(|ending| ending.cell()) {
+        count(seat, cell);
     }
     if leave(seat) == 1 {
         idle(generation);

@@ -217,6 +217,10 @@ pub struct ListenerStatus {
     pub queue: u32,
     /// How many may wait.
     pub backlog: u32,
+    /// Handshakes that were dropped, most of them because the queue was full; their clients try
+    /// again after a second.
+    #[serde(default)]
+    pub dropped: u32,
     /// Whether `steer` can choose it.
     pub steered: bool,
 }

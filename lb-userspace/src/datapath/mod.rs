@@ -19,7 +19,7 @@ mod service;
 pub mod features;
 pub mod yardstick;
 
-pub use counts::{ConnectionCounts, SteeringCounts};
+pub use counts::{ConnectionCounts, Losses, SteeringCounts};
 pub use error::DatapathError;
 pub use events::Events;
 pub use group::{Group, Registered};

@@ -211,6 +211,7 @@ fn listener_status(waiting: &Waiting, generation: &Generation) -> ListenerStatus
         uid: waiting.uid,
         queue: waiting.queue,
         backlog: waiting.backlog,
+        dropped: waiting.dropped,
         steered: generation.steered.contains(&waiting.cookie),
     }
 }

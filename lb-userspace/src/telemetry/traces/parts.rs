@@ -157,6 +157,13 @@ fn event(entry: &Entry) -> Option<Event> {
             let attributes = vec![KeyValue::new("hotlb.connections", count)];
             ("connections cut".to_owned(), attributes)
         }
+        Record::Lost { lost } => {
+            let by_name = lost.by_name().into_iter().map(|(name, count)| {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                KeyValue::new(format!("hotlb.lost.{name}"), count)
+            });
+            ("losses".to_owned(), by_name.collect())
+        }
         Record::Note { text } => (text.clone(), Vec::new()),
         Record::Check {
             name,

@@ -110,12 +110,23 @@ fn rollout(told: &Told) -> Part {
     let rollout = &told.summary;
     let took = i64::try_from(rollout.took_ms.unwrap_or_default()).unwrap_or(i64::MAX);
     let end = rollout.began_ms.saturating_add(took);
+    let lost = told
+        .entries
+        .iter()
+        .rev()
+        .find_map(|entry| match &entry.record {
+            Record::Lost { lost } => {
+                let sum = i64::try_from(lost.sum()).unwrap_or(i64::MAX);
+                Some(KeyValue::new("hotlb.lost", sum))
+            }
+            _ => None,
+        });
     Part {
         name: rollout.kind.name().into(),
         key: String::new(),
         begin: rollout.began_ms,
         end,
-        attributes: described(rollout),
+        attributes: described(rollout).into_iter().chain(lost).collect(),
         failure: failure(rollout),
         events: SpanEvents::default(),
         children: phases(rollout, &told.entries, end),

@@ -356,6 +356,8 @@ impl Executor {
             reason: self.plan.reason.clone(),
         };
         tracing::info!(outcome = end.outcome.name(), reason = end.reason, "is over");
+        let losses = self.losses().await;
+        self.pending.push(losses.into());
         self.write_end(end).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
