@@ -299,6 +299,21 @@ impl Trace {
         Ok(span)
     }
 
+    /// The trace as a tree with lengths, for people.
+    pub fn drawn(&self) -> Result<String> {
+        let mut lines = Vec::new();
+        self.draw(self.connected(None)?, 0, &mut lines);
+        Ok(lines.join("\n"))
+    }
+
+    fn draw(&self, span: &Span, depth: usize, lines: &mut Vec<String>) {
+        let name = format!("{}{}", "  ".repeat(depth), span.name);
+        lines.push(format!("{name:<28}{:>6} ms", millis(span)));
+        for child in self.below(span) {
+            self.draw(child, depth + 1, lines);
+        }
+    }
+
     /// The spans below this one, by the time they began.
     pub fn below(&self, parent: &Span) -> Vec<&Span> {
         let is_child = |span: &&Span| span.parent_span_id == parent.span_id;

@@ -153,6 +153,7 @@ fn a_rollout_is_one_connected_trace() -> Result<()> {
         "{names:?}"
     );
     expect_times(&trace, &told)?;
+    report::remark(trace.drawn()?);
 
     let hook = trace.span("hook validate")?;
     let phase = trace.span("validate")?;

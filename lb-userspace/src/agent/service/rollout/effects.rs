@@ -19,6 +19,8 @@ use crate::{
 
 /// A candidate that does not answer so many probes in a row has failed its bake.
 const MISSES: u32 = 3;
+/// So many of a bake's probes are written down at most.
+const TOLD_OF_BAKE: u32 = 100;
 /// How often a candidate on probation is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -170,17 +172,18 @@ impl Executor {
         let to = self.to()?;
         let until = self.bake_until();
         let mut missed = 0;
-        let mut last = None;
+        let mut told = 0;
         loop {
             self.still_active(to).await?;
             let began = clock::now();
             let checked = self.service.answers(to).await;
             let error = checked.as_ref().err().map(ToString::to_string);
-            if error.is_some() || missed != 0 || last.is_none() {
+            let is_news = error.is_some() || missed != 0 || told == 0;
+            if is_news && told < TOLD_OF_BAKE {
                 // The first, the failures, and what comes after one: a bake may be long.
+                told += 1;
                 self.tell_check("bake", error, began).await;
             }
-            last = Some(began);
             match checked {
                 Ok(()) => missed = 0,
                 Err(error) => {
