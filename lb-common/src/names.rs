@@ -25,6 +25,10 @@ pub const TCP_FIELDS: [(&str, &str); 8] = [
     ("SENT_TIME_AT", "lsndtime"),
     ("WRITE_SEQ_AT", "write_seq"),
 ];
+/// Tracepoint program: the server has read from a connection.
+pub const RECEIVED: &str = "received";
+/// Tracepoint program: the server has written to a connection.
+pub const SENT: &str = "sent";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 
@@ -48,8 +52,10 @@ pub const DECLARED: &str = "DECLARED";
 pub const PORTS: &str = "PORTS";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
-/// When the newest connections opened, see [`crate::AGES`]; memory-mapped.
-pub const OPENED: &str = "OPENED";
+/// What is known of the newest connections, see [`crate::recent`]; memory-mapped.
+pub const RECENT: &str = "RECENT";
+/// Histograms by [`crate::Latency::row`]; memory-mapped.
+pub const LATENCY: &str = "LATENCY";
 /// The sockets `polite` runs for, by cookie; empty except while a generation drains.
 pub const LEAVING: &str = "LEAVING";
 /// Socket storage: [`crate::Conversation`] of a connection in [`LEAVING`].
@@ -60,7 +66,7 @@ pub const POLITENESS: &str = "POLITENESS";
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 15] = [
+pub const SHARED: [&str; 16] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -71,7 +77,8 @@ pub const SHARED: [&str; 15] = [
     DECLARED,
     PORTS,
     EVENTS,
-    OPENED,
+    RECENT,
+    LATENCY,
     LEAVING,
     CONVERSATIONS,
     POLITENESS,

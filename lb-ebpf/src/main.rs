@@ -11,10 +11,12 @@ mod atomic;
 mod ending;
 mod events;
 mod join;
+mod latency;
 mod maps;
 mod noop;
 mod packet;
 mod polite;
+mod recent;
 mod steer;
 mod track;
 

@@ -111,6 +111,7 @@ struct ServiceTable {
     keep: Option<Keep>,
     #[serde(default)]
     adopt: bool,
+    latency: Option<bool>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -242,6 +243,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.notify = table.notify;
     service.undeclared = table.bind;
     service.adopt = table.adopt;
+    service.latency = table.latency.unwrap_or(service.latency);
     Ok(service)
 }
 
