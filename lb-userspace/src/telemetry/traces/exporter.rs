@@ -147,16 +147,16 @@ impl Exporter {
     /// Waits for a rollout to be over, for the end of the agent, and no longer than `pause`.
     async fn wait(&mut self, pause: Option<Duration>) {
         let journal = self.journal.clone();
-        let pause = async {
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
+        let woken = async {
+            tokio::select! {
+                () = journal.rollout_over() => {}
+                _ = self.ending.changed() => {}
             }
         };
-        tokio::select! {
-            () = journal.rollout_over() => {}
-            _ = self.ending.changed() => {}
-            () = pause => {}
+        match pause {
+            // Either way it is time to try again.
+            Some(pause) => drop(timeout(pause, woken).await),
+            None => woken.await,
         }
     }
 }
