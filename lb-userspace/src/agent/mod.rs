@@ -10,5 +10,5 @@ mod start;
 pub use adopt_error::{AdoptError, NotSharing};
 pub use custody::Custody;
 pub use error::{OpenError, StartError, VerbError};
-pub use service::{Fulfilled, Reporter, Service};
+pub use service::{Caller, Fulfilled, Reporter, Service};
 pub use start::{Agent, GROUP, Host, LOCKS, ONLY};
