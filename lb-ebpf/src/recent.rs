@@ -84,8 +84,9 @@ pub fn observe(latency: Latency, seat: u32, nanoseconds: u64) {
         return;
     };
     let histogram = histogram.cast::<u64>();
-    // Said again in a way the verifier follows.
-    let bucket = bucket(nanoseconds);
+    // Opaque: the compiler proves the bound from the duration, which the verifier does not follow,
+    // and takes the check away.
+    let bucket = core::hint::black_box(bucket(nanoseconds));
     if bucket >= lb_common::BUCKETS {
         return;
     }
