@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lb_common::GenerationId;
 
 use super::{CheckError, Reporter, Service, VerbError, books::Books, candidate::still_alive};
-use crate::{api::wire::DeployRequest, sys::cgroup::Cgroup};
+use crate::{api::wire::DeployRequest, rollout::GenerationState, sys::cgroup::Cgroup};
 
 impl Service {
     /// The id of the generation with this name.
