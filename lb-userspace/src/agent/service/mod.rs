@@ -18,6 +18,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod observe;
 mod open;
 mod outside;
 mod park;
@@ -28,6 +29,7 @@ mod rollout;
 mod status;
 mod stop;
 mod switch;
+mod totals;
 mod watch;
 
 use std::{

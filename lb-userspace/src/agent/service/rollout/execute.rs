@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    super::{Reporter, Service, VerbError},
+    super::{Reporter, Service, VerbError, totals::Ended},
     late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
@@ -328,6 +328,13 @@ impl Executor {
             reason: self.plan.reason.clone(),
         };
         self.write_end(end).await;
+        let ended = Ended {
+            kind: self.plan.kind,
+            outcome,
+            took: self.began.elapsed(),
+            steered: self.done.steered_us.map(Duration::from_micros),
+        };
+        self.service.tally_rollout(ended).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.id.map(|id| id.to_string());
