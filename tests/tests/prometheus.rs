@@ -24,6 +24,8 @@ const PROMOTES: u64 = 10;
 const LIVING: usize = 63;
 /// What a scrape may take.
 const QUICK: Duration = Duration::from_millis(10);
+/// The same for a build that is only for tests.
+const UNOPTIMISED: Duration = Duration::from_millis(60);
 
 const OPENED: &str = "hotlb_service_connections_opened_total";
 const PROBES: &[&str] = &["exit=\"ticket\"", "migrating=\"false\""];
@@ -316,6 +318,13 @@ fn rollouts_and_hooks_are_counted() -> Result<()> {
     Ok(())
 }
 
+/// Whether the binary under test is one that is shipped.
+fn is_optimised(host: &Host) -> bool {
+    host.binary()
+        .parent()
+        .is_some_and(|directory| directory.ends_with("release"))
+}
+
 #[test]
 fn a_scrape_of_64_generations_is_quick() -> Result<()> {
     let (host, _) = host("metrics_expire = \"1h\"")?;
@@ -343,7 +352,12 @@ fn a_scrape_of_64_generations_is_quick() -> Result<()> {
         "a scrape of 64 generations, slowest of 30",
         format!("{:.2} ms", shown(took.last())),
     );
-    // The quickest: others may use the machine, and the build may be without optimisation.
-    ensure!(took.first().is_some_and(|took| *took <= QUICK), "{took:?}");
+    // The quickest: others may use the machine.
+    let limit = if is_optimised(&host) {
+        QUICK
+    } else {
+        UNOPTIMISED
+    };
+    ensure!(took.first().is_some_and(|took| *took <= limit), "{took:?}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     agent::observed::{ObservedGeneration, ObservedService},
     clock,
-    generation::usage,
+    generation::usage::{Reader, Usage},
     sys::cgroup::Cgroup,
 };
 
@@ -72,7 +72,8 @@ fn is_shown(generation: &Generation, expire: Duration) -> bool {
     generation.state.is_live() || ended_for <= expire
 }
 
-fn read_usage(cgroups: Vec<Option<Cgroup>>) -> Vec<Option<usage::Usage>> {
-    let read = |cgroup: Option<Cgroup>| cgroup.map(|cgroup| usage::read(&cgroup));
+fn read_usage(cgroups: Vec<Option<Cgroup>>) -> Vec<Option<Usage>> {
+    let reader = Reader::now();
+    let read = |cgroup: Option<Cgroup>| cgroup.map(|cgroup| reader.read(&cgroup));
     cgroups.into_iter().map(read).collect()
 }

@@ -9,17 +9,38 @@ use std::{
 
 use procfs::process::Process;
 
-/// The cgroup of version 1 with this controller that holds exactly these processes. One that holds
-/// others too (the agent, other generations) says nothing of this generation.
-pub(super) fn own(controller: &str, pids: &[u32]) -> Option<PathBuf> {
-    let mount = mounts().iter().find(|mount| mount.has(controller))?;
-    let first = *pids.first()?;
-    let path = cgroup_of(first, controller)?;
-    let directory = mount.point.join(path.trim_start_matches('/'));
-    (members(&directory)? == pids.iter().copied().collect()).then_some(directory)
+/// The hierarchies of version 1, and the agent's own cgroups there.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    agents: String,
+}
+
+impl Legacy {
+    /// As the agent is now.
+    pub(super) fn now() -> Self {
+        Self {
+            agents: fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
+        }
+    }
+
+    /// The cgroup with this controller that holds exactly these processes. One that holds others
+    /// too (the agent, other generations) says nothing of this generation.
+    pub(super) fn own(&self, controller: &str, pids: &[u32]) -> Option<PathBuf> {
+        let mount = mounts().iter().find(|mount| mount.has(controller))?;
+        let first = *pids.first()?;
+        let lines = fs::read_to_string(format!("/proc/{first}/cgroup")).ok()?;
+        let path = path_in(&lines, controller)?;
+        // Most are in the agent's: what a process starts is where it is itself.
+        if path_in(&self.agents, controller) == Some(path) {
+            return None;
+        }
+        let directory = mount.point.join(path.trim_start_matches('/'));
+        (members(&directory)? == pids.iter().copied().collect()).then_some(directory)
+    }
 }
 
 /// A hierarchy of version 1.
+#[derive(Debug)]
 struct Mount {
     point: PathBuf,
     controllers: Vec<String>,
@@ -49,16 +70,13 @@ fn mounts() -> &'static [Mount] {
     })
 }
 
-/// The path of a process in the hierarchy with `controller`.
-fn cgroup_of(pid: u32, controller: &str) -> Option<String> {
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+/// The path in the hierarchy with `controller`, by the lines of /proc/PID/cgroup.
+fn path_in<'a>(lines: &'a str, controller: &str) -> Option<&'a str> {
     lines.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let mut controllers = fields.next()?.split(',');
         let path = fields.next()?;
-        controllers
-            .any(|name| name == controller)
-            .then(|| path.to_owned())
+        controllers.any(|name| name == controller).then_some(path)
     })
 }
 
@@ -73,11 +91,27 @@ mod tests {
 
     #[test]
     fn a_cgroup_with_other_processes_is_not_a_generations_own() {
-        // The root of any hierarchy, and the cgroup this test runs in, hold others too.
-        assert_eq!(own("memory", &[]), None);
-        assert_eq!(own("no such controller", &[std::process::id()]), None);
-        let alone = own("memory", &[std::process::id()]);
+        let legacy = Legacy::now();
+        assert_eq!(legacy.own("memory", &[]), None);
+        assert_eq!(
+            legacy.own("no such controller", &[std::process::id()]),
+            None
+        );
+        // This process is the agent here.
+        assert_eq!(legacy.own("memory", &[std::process::id()]), None);
+        let elsewhere = Legacy {
+            agents: String::new(),
+        };
+        let alone = elsewhere.own("memory", &[std::process::id()]);
         let members = alone.as_deref().and_then(members);
         assert!(members.is_none_or(|members| members.len() == 1));
+    }
+
+    #[test]
+    fn a_path_is_found_by_its_controller() {
+        let lines = "4:memory:/a\n3:cpu,cpuacct:/b:c\n0::/d\n";
+        assert_eq!(path_in(lines, "cpuacct"), Some("/b:c"));
+        assert_eq!(path_in(lines, "memory"), Some("/a"));
+        assert_eq!(path_in(lines, "pids"), None);
     }
 }

@@ -9,8 +9,9 @@ mod files;
 mod legacy;
 mod processes;
 
-use std::{io, path::Path, time::Duration};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
+use self::legacy::Legacy;
 use crate::sys::cgroup::Cgroup;
 
 /// What a live generation uses. A value that cannot be read says why.
@@ -132,38 +133,67 @@ impl Resource {
     }
 }
 
-/// What the generation in `cgroup` uses now.
-pub fn read(cgroup: &Cgroup) -> Usage {
-    let pids = cgroup.pids();
-    let path = cgroup.path();
-    Usage {
-        cpu: or_else(files::cpu(path), || {
-            let own = legacy::own("cpuacct", &pids).ok_or(Unavailable::NoController);
-            or_else(own.and_then(|dir| files::legacy_cpu(&dir)), || {
-                processes::cpu(&pids)
+/// Reads what generations use, at one moment.
+#[derive(Debug)]
+pub struct Reader {
+    legacy: Legacy,
+}
+
+impl Reader {
+    /// For the cgroups of this moment.
+    pub fn now() -> Self {
+        Self {
+            legacy: Legacy::now(),
+        }
+    }
+
+    /// What the generation in `cgroup` uses.
+    pub fn read(&self, cgroup: &Cgroup) -> Usage {
+        let pids = pids(cgroup);
+        let path = cgroup.path();
+        let [memory, memory_peak] = self.memory(path, &pids);
+        Usage {
+            cpu: or_else(files::cpu(path), || {
+                let own = self.legacy.own("cpuacct", &pids);
+                let read = own.map_or(Err(Unavailable::NoController), |dir| {
+                    files::legacy_cpu(&dir)
+                });
+                or_else(read, || processes::cpu(&pids))
+            }),
+            memory,
+            memory_peak,
+            pressure: Resource::ALL.map(|resource| (resource, files::pressure(path, resource))),
+            processes: pids.len() as u64,
+            frozen: cgroup.is_frozen(),
+        }
+    }
+
+    /// Memory now, and at most.
+    fn memory(&self, path: &Path, pids: &[u32]) -> [Reading<u64>; 2] {
+        let now = files::number(path, "memory.current");
+        if now != Err(Unavailable::NoController) {
+            return [now, files::number(path, "memory.peak")];
+        }
+        let Some(own) = self.legacy.own("memory", pids) else {
+            return [processes::memory(pids), Err(Unavailable::NoController)];
+        };
+        ["memory.usage_in_bytes", "memory.max_usage_in_bytes"].map(|file| {
+            files::number(&own, file).map(|read| Measured {
+                source: Source::Cgroup1,
+                ..read
             })
-        }),
-        memory: or_else(files::number(path, "memory.current"), || {
-            or_else(legacy_memory(&pids, "memory.usage_in_bytes"), || {
-                processes::memory(&pids)
-            })
-        }),
-        memory_peak: or_else(files::number(path, "memory.peak"), || {
-            legacy_memory(&pids, "memory.max_usage_in_bytes")
-        }),
-        pressure: Resource::ALL.map(|resource| (resource, files::pressure(path, resource))),
-        processes: pids.len() as u64,
-        frozen: cgroup.is_frozen(),
+        })
     }
 }
 
-fn legacy_memory(pids: &[u32], file: &str) -> Reading<u64> {
-    let own = legacy::own("memory", pids).ok_or(Unavailable::NoController)?;
-    let read = files::number(&own, file)?;
-    Ok(Measured {
-        source: Source::Cgroup1,
-        ..read
-    })
+/// The processes in it and below it. Most cgroups have none below: their directory has two links
+/// then, and need not be listed.
+fn pids(cgroup: &Cgroup) -> Vec<u32> {
+    let links = std::fs::metadata(cgroup.path()).map(|metadata| metadata.nlink());
+    match links {
+        Ok(2) => cgroup.own_pids(),
+        _ => cgroup.pids(),
+    }
 }
 
 /// Another source, where the first has no such value.
