@@ -1,7 +1,7 @@
 //! What the agent answers to a scrape.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -38,8 +38,10 @@ impl Exposition {
             );
             let began = Instant::now();
             stream.write_all(request.as_bytes())?;
-            let answer = http::read_response_blocking(&mut stream)?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
             let took = began.elapsed();
+            let answer = http::whole_response(answer)?;
             ensure!(answer.status == 200, "{answer:?}");
             Ok(Self { text: answer.body, took })
         })?

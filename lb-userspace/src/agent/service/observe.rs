@@ -1,6 +1,6 @@
 //! The service as the metrics show it.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use super::{
     Service,
@@ -9,9 +9,13 @@ use super::{
 use crate::{
     agent::observed::{ObservedGeneration, ObservedService},
     clock,
+    datapath::ConnectionCounts,
     generation::usage::{Reader, Usage},
     sys::cgroup::Cgroup,
 };
+
+/// From so many generations on a thread more is worth its start.
+const MANY: usize = 8;
 
 impl Service {
     /// Everything there is to measure now. Generations that ended longer ago than `expire` are
@@ -19,12 +23,17 @@ impl Service {
     pub(in crate::agent) async fn observe(&self, expire: Duration) -> ObservedService {
         let (mut observed, cgroups) = {
             let books = self.books.lock().await;
-            let shown = books.generations.iter().filter(|g| is_shown(g, expire));
-            let (generations, cgroups) = shown.map(|g| self.observe_generation(g)).unzip();
-            (self.observe_books(&books, generations), cgroups)
+            let all = books.generations.iter().map(|g| self.counts(g));
+            let counts: Vec<ConnectionCounts> = all.collect();
+            let shown = books.generations.iter().zip(&counts);
+            let shown = shown.filter(|(generation, _)| is_shown(generation, expire));
+            let (generations, cgroups): (_, Vec<_>) = shown
+                .map(|(g, counts)| observe_generation(g, *counts))
+                .unzip();
+            (self.observe_books(&books, generations, &counts), cgroups)
         };
         // Hundreds of files, so not in a thread that has other work, and without the books.
-        let read = tokio::task::spawn_blocking(move || read_usage(cgroups));
+        let read = tokio::task::spawn_blocking(move || read_usage(&cgroups));
         let usage = read.await.unwrap_or_default();
         for (generation, usage) in observed.generations.iter_mut().zip(usage) {
             generation.usage = usage;
@@ -36,11 +45,12 @@ impl Service {
         &self,
         books: &Books,
         generations: Vec<ObservedGeneration>,
+        counts: &[ConnectionCounts],
     ) -> ObservedService {
         ObservedService {
             name: self.config.name.clone(),
             generations,
-            totals: self.totals(books),
+            totals: self.totals(books, counts),
             parked: self.path.live(None),
             steering: self.steering_status(),
             polite: self.polite_status(),
@@ -52,19 +62,22 @@ impl Service {
             tally: books.tally.clone(),
         }
     }
+}
 
-    fn observe_generation(&self, generation: &Generation) -> (ObservedGeneration, Option<Cgroup>) {
-        let drain = generation.drain.as_ref();
-        let observed = ObservedGeneration {
-            name: generation.name.clone(),
-            state: generation.state,
-            connections: self.counts(generation),
-            drain: drain.map(|drain| drain.status(self.path.live(Some(generation.id)))),
-            usage: None,
-        };
-        let lives = generation.state.is_live();
-        (observed, lives.then(|| generation.cgroup.clone()))
-    }
+fn observe_generation(
+    generation: &Generation,
+    connections: ConnectionCounts,
+) -> (ObservedGeneration, Option<Cgroup>) {
+    let drain = generation.drain.as_ref();
+    let observed = ObservedGeneration {
+        name: generation.name.clone(),
+        state: generation.state,
+        connections,
+        drain: drain.map(|drain| drain.status(connections.live)),
+        usage: None,
+    };
+    let lives = generation.state.is_live();
+    (observed, lives.then(|| generation.cgroup.clone()))
 }
 
 fn is_shown(generation: &Generation, expire: Duration) -> bool {
@@ -72,8 +85,22 @@ fn is_shown(generation: &Generation, expire: Duration) -> bool {
     generation.state.is_live() || ended_for <= expire
 }
 
-fn read_usage(cgroups: Vec<Option<Cgroup>>) -> Vec<Option<Usage>> {
+/// A dozen files each: with many generations, two threads read them.
+fn read_usage(cgroups: &[Option<Cgroup>]) -> Vec<Option<Usage>> {
     let reader = Reader::now();
-    let read = |cgroup: Option<Cgroup>| cgroup.map(|cgroup| reader.read(&cgroup));
-    cgroups.into_iter().map(read).collect()
+    let read = |cgroups: &[Option<Cgroup>]| -> Vec<_> {
+        let read = |cgroup: &Option<Cgroup>| cgroup.as_ref().map(|cgroup| reader.read(cgroup));
+        cgroups.iter().map(read).collect()
+    };
+    if cgroups.len() < MANY {
+        return read(cgroups);
+    }
+    let (here, there) = cgroups.split_at(cgroups.len() / 2);
+    thread::scope(|scope| {
+        let there = scope.spawn(|| read(there));
+        let mut all = read(here);
+        // It fails only if the thread panicked.
+        all.extend(there.join().unwrap_or_default());
+        all
+    })
 }

@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    totals::retire,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
@@ -111,7 +112,7 @@ impl Service {
             }
             let counted = remembered.counted;
             let Some(generation) = self.restore(remembered, same_boot, active) else {
-                self.retire(&mut books, counted);
+                retire(&mut books, counted);
                 continue;
             };
             books.generations.push(generation);

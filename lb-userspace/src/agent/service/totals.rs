@@ -33,9 +33,10 @@ pub(super) struct Ended {
 impl Service {
     /// All connections the service has had: those of its generations, forgotten ones included, and
     /// those that its parking listeners took.
-    pub(super) fn totals(&self, books: &Books) -> ConnectionCounts {
-        let all = books.generations.iter().map(|g| self.counts(g));
-        let all = all.chain([books.retired, self.path.connections(None)]);
+    /// `counts` are those of the generations there are.
+    pub(super) fn totals(&self, books: &Books, counts: &[ConnectionCounts]) -> ConnectionCounts {
+        let others = [books.retired, self.path.connections(None)];
+        let all = counts.iter().copied().chain(others);
         all.fold(ConnectionCounts::default(), |total, counts| {
             ConnectionCounts {
                 live: total.live + counts.live,
@@ -58,16 +59,8 @@ impl Service {
             });
         books.generations = kept;
         for generation in forgotten {
-            self.retire(books, self.counts(&generation));
+            retire(books, self.counts(&generation));
         }
-    }
-
-    /// Keeps counts whose generation is forgotten.
-    pub(super) fn retire(&self, books: &mut Books, counts: ConnectionCounts) {
-        books.retired = ConnectionCounts {
-            live: 0,
-            ..books.retired.plus(counts)
-        };
     }
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
@@ -99,4 +92,12 @@ impl Service {
     pub(super) async fn tally_hook(&self, phase: Phase, succeeded: bool) {
         self.books.lock().await.tally.hook(phase, succeeded);
     }
+}
+
+/// Keeps counts whose generation is forgotten.
+pub(super) fn retire(books: &mut Books, counts: ConnectionCounts) {
+    books.retired = ConnectionCounts {
+        live: 0,
+        ..books.retired.plus(counts)
+    };
 }
