@@ -108,6 +108,7 @@ struct ServiceTable {
     keep: Option<Keep>,
     #[serde(default)]
     adopt: bool,
+    latency: Option<bool>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -241,6 +242,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.notify = table.notify;
     service.undeclared = table.bind;
     service.adopt = table.adopt;
+    service.latency = table.latency.unwrap_or(service.latency);
     Ok(service)
 }
 

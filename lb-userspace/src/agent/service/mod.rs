@@ -66,6 +66,8 @@ pub struct Service {
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
+    /// Why it is not measured how long clients wait, although it should be.
+    unmeasured: Option<String>,
     /// What rollouts are about to do.
     journal: Journal,
     books: Arc<Mutex<Books>>,

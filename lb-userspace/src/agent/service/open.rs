@@ -63,7 +63,9 @@ impl Service {
             awaits_adopt,
             "service opened"
         );
+        let measured = path.measure_latency(config.latency);
         let service = Arc::new(Self {
+            unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {
                 awaits_adopt,
                 ..Books::default()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::rollout::Phase;
+use crate::{datapath::Losses, rollout::Phase};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +87,11 @@ pub enum Record {
         /// Which.
         connections: Vec<CutConnection>,
     },
+    /// What clients did not get all from meanwhile, of both generations.
+    Lost {
+        /// By what happened to them.
+        lost: Losses,
+    },
     /// Something to know, in words.
     Note {
         /// The words.
@@ -105,6 +110,7 @@ impl Record {
             Self::Check { .. } => "check",
             Self::Figure { .. } => "figure",
             Self::Cut { .. } => "cut",
+            Self::Lost { .. } => "lost",
             Self::Note { .. } => "note",
         }
     }
@@ -195,6 +201,13 @@ mod tests {
                     state: text(),
                     how: text(),
                 }],
+            },
+            Record::Lost {
+                lost: Losses {
+                    queued: 1,
+                    abandoned: u64::from(u32::MAX),
+                    ..Losses::default()
+                },
             },
             Record::Note { text: text() },
         ]

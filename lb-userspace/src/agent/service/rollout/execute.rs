@@ -327,6 +327,8 @@ impl Executor {
             outcome,
             reason: self.plan.reason.clone(),
         };
+        let losses = self.losses().await;
+        self.pending.push(losses);
         self.write_end(end).await;
         let ended = Ended {
             kind: self.plan.kind,

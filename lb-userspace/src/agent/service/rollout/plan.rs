@@ -10,6 +10,7 @@ use crate::{
     api::wire::{DeployRequest, RolloutStatus},
     clock,
     config::Hook,
+    datapath::Losses,
     rollout::{Course, Event, Phase},
     store::journal::{RolloutId, RolloutKind},
 };
@@ -39,6 +40,9 @@ pub(in crate::agent::service) struct Plan {
     pub(super) trace: String,
     /// Why it is undone, if it is.
     pub(super) reason: Option<String>,
+    /// What its two generations had lost before it.
+    #[serde(default)]
+    pub(super) lost_before: Losses,
 }
 
 impl Plan {
@@ -50,6 +54,11 @@ impl Plan {
     /// Who is active before it.
     pub(super) fn from(&self) -> Option<GenerationId> {
         self.from.and_then(GenerationId::new)
+    }
+
+    /// The two generations, as far as they are known.
+    pub(super) fn both(&self) -> impl Iterator<Item = GenerationId> {
+        self.from().into_iter().chain(self.to())
     }
 
     /// Who is active when it has been rolled back. For a rollback that is its aim.

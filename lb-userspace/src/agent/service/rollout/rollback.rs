@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
+    datapath::Losses,
     rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
 };
@@ -56,6 +57,7 @@ impl Service {
                 hooks: self.config.hooks.clone(),
                 trace: trace::id(),
                 reason: Some(format!("asked for by {}", who.name)),
+                lost_before: Losses::default(),
             };
             self.register_rollout(
                 &mut books,
@@ -68,9 +70,10 @@ impl Service {
         let task = tokio::spawn(executor.run());
         let mut done = self.joined(task.await)?;
         if let Some(away) = away {
-            let limit = match request.no_wait {
-                true => Duration::ZERO,
-                false => self.config.drain.deadline + super::start::SLACK,
+            let limit = if request.no_wait {
+                Duration::ZERO
+            } else {
+                self.config.drain.deadline + super::start::SLACK
             };
             self.await_former(&mut done, away, limit, reporter).await;
         }

@@ -18,6 +18,7 @@ use crate::{
     api::wire::{Done, PromoteRequest, RolloutOptions, UpgradeRequest},
     clock::{self, Deadline},
     config::HandOver,
+    datapath::Losses,
     rollout::{Course, Event, GenerationState, Phase},
     store::journal::{GenerationRef, NewRollout, RolloutId, RolloutKind, Who},
     sys::process,
@@ -138,6 +139,7 @@ impl Service {
             hooks,
             trace: trace::id(),
             reason: None,
+            lost_before: Losses::default(),
         }
     }
 
@@ -180,10 +182,11 @@ impl Service {
     pub(super) fn register_rollout(
         self: &Arc<Self>,
         books: &mut Books,
-        plan: Plan,
+        mut plan: Plan,
         phase: Phase,
         asked: Asked<'_>,
     ) -> Executor {
+        plan.lost_before = self.lost_in(books, &plan);
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
             // Its executor may have ended just now.
