@@ -3,7 +3,7 @@
 use super::OwnProcess;
 use crate::{
     api::wire::{DrainStatus, PoliteStatus, SteeringStatus},
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Histogram},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
     store::Tally,
@@ -49,6 +49,17 @@ pub struct ObservedService {
     pub tally: Tally,
 }
 
+/// How long a generation's clients waited.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    /// From the handshake to the first byte that the server reads.
+    pub queue_wait: Histogram,
+    /// From the first byte of a request to the first byte of its answer.
+    pub service_time: Histogram,
+    /// From the handshake to the end of the connection.
+    pub lifetime: Histogram,
+}
+
 /// A generation.
 #[derive(Debug)]
 pub struct ObservedGeneration {
@@ -58,6 +69,8 @@ pub struct ObservedGeneration {
     pub state: GenerationState,
     /// Its connections.
     pub connections: ConnectionCounts,
+    /// How long its clients waited; `None` once its seat is another's.
+    pub latency: Option<Latencies>,
     /// How far its drain is, while it drains or ends.
     pub drain: Option<DrainStatus>,
     /// What it uses; `None` once it has ended.

@@ -2,12 +2,14 @@
 
 use std::{thread, time::Duration};
 
+use lb_common::Latency;
+
 use super::{
     Service,
     books::{Books, Generation},
 };
 use crate::{
-    agent::observed::{ObservedGeneration, ObservedService},
+    agent::observed::{Latencies, ObservedGeneration, ObservedService},
     clock,
     datapath::ConnectionCounts,
     generation::usage::{Reader, Usage},
@@ -28,7 +30,7 @@ impl Service {
             let shown = books.generations.iter().zip(&counts);
             let shown = shown.filter(|(generation, _)| is_shown(generation, expire));
             let (generations, cgroups): (_, Vec<_>) = shown
-                .map(|(g, counts)| observe_generation(g, *counts))
+                .map(|(g, counts)| self.observe_generation(g, *counts))
                 .unzip();
             (self.observe_books(&books, generations, &counts), cgroups)
         };
@@ -62,22 +64,29 @@ impl Service {
             tally: books.tally.clone(),
         }
     }
-}
 
-fn observe_generation(
-    generation: &Generation,
-    connections: ConnectionCounts,
-) -> (ObservedGeneration, Option<Cgroup>) {
-    let drain = generation.drain.as_ref();
-    let observed = ObservedGeneration {
-        name: generation.name.clone(),
-        state: generation.state,
-        connections,
-        drain: drain.map(|drain| drain.status(connections.live)),
-        usage: None,
-    };
-    let lives = generation.state.is_live();
-    (observed, lives.then(|| generation.cgroup.clone()))
+    fn observe_generation(
+        &self,
+        generation: &Generation,
+        connections: ConnectionCounts,
+    ) -> (ObservedGeneration, Option<Cgroup>) {
+        let drain = generation.drain.as_ref();
+        let latency = |latency| self.path.latency(latency, generation.id);
+        let observed = ObservedGeneration {
+            name: generation.name.clone(),
+            state: generation.state,
+            connections,
+            latency: (!generation.unseated).then(|| Latencies {
+                queue_wait: latency(Latency::QueueWait),
+                service_time: latency(Latency::ServiceTime),
+                lifetime: latency(Latency::Lifetime),
+            }),
+            drain: drain.map(|drain| drain.status(connections.live)),
+            usage: None,
+        };
+        let lives = generation.state.is_live();
+        (observed, lives.then(|| generation.cgroup.clone()))
+    }
 }
 
 fn is_shown(generation: &Generation, expire: Duration) -> bool {

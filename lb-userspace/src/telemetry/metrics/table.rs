@@ -2,7 +2,7 @@
 
 use super::{
     collect::{
-        agent, connections, drain, generation, rollouts, steering,
+        agent, connections, drain, generation, latency, rollouts, steering,
         usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
     },
     row::{Metric, Section},
@@ -75,11 +75,46 @@ pub(super) const TABLE: &[Section] = &[
                 "Subset of closed: resets by either side, likewise",
                 connections::all_aborted,
             ),
+            Metric::counter(
+                "hotlb_connections_lost",
+                &["service", "generation", "loss"],
+                "Connections of this generation that a client did not get all from, by what happened",
+                connections::lost,
+            ),
+            Metric::counter(
+                "hotlb_service_connections_lost",
+                &["service", "loss"],
+                "The same over all generations, forgotten ones too",
+                connections::all_lost,
+            ),
             Metric::gauge(
                 "hotlb_parked_connections",
                 SERVICE,
                 "Connections in the parking listeners, waiting for a generation",
                 connections::parked,
+            ),
+        ],
+    },
+    Section {
+        mark: "latency",
+        rows: &[
+            Metric::histogram(
+                "hotlb_queue_wait_seconds",
+                GENERATION,
+                "From the handshake to the first byte that the server reads",
+                latency::queue_wait,
+            ),
+            Metric::histogram(
+                "hotlb_service_time_seconds",
+                GENERATION,
+                "From the first byte of a request to the first byte of its answer",
+                latency::service_time,
+            ),
+            Metric::histogram(
+                "hotlb_connection_lifetime_seconds",
+                GENERATION,
+                "From the handshake to the end of the connection",
+                latency::lifetime,
             ),
         ],
     },

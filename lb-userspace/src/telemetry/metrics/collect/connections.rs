@@ -41,3 +41,21 @@ pub(in crate::telemetry::metrics) fn all_aborted(observed: &Observed, out: &mut 
 pub(in crate::telemetry::metrics) fn parked(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.parked);
 }
+
+pub(in crate::telemetry::metrics) fn lost(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for generation in &service.generations {
+            for (loss, count) in generation.connections.lost.by_name() {
+                out.add([&service.name, &generation.name, loss], count);
+            }
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn all_lost(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for (loss, count) in service.totals.lost.by_name() {
+            out.add([&service.name, loss], count);
+        }
+    }
+}
