@@ -336,6 +336,7 @@ fn a_scrape_of_64_generations_is_quick() -> Result<()> {
         host.deploy(&name, &Kind::Plain.command(host.directory(), &name, 8080)?)?;
     }
     let mut took = Vec::new();
+    let before = Exposition::of(&host, OPENMETRICS)?.value("process_cpu_seconds_total", &[])?;
     for _ in 0..30 {
         let scrape = Exposition::of(&host, OPENMETRICS)?;
         let seen = scrape.values("hotlb_connections_opened_total", &[])?.len();
@@ -343,6 +344,11 @@ fn a_scrape_of_64_generations_is_quick() -> Result<()> {
         took.push(scrape.took);
     }
     took.sort();
+    let cpu = Exposition::of(&host, OPENMETRICS)?.value("process_cpu_seconds_total", &[])?;
+    report::figure(
+        "CPU of the agent for each such scrape",
+        format!("{:.2} ms", (cpu - before) * 1000.0 / 31.0),
+    );
     let shown = |took: Option<&Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1000.0);
     report::figure(
         "a scrape of 64 generations, median",

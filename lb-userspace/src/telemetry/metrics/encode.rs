@@ -126,3 +126,58 @@ impl Metric {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::observed::ObservedService;
+
+    fn observed() -> Observed {
+        let service = ObservedService {
+            name: "web".into(),
+            parked: 3,
+            promotes: 7,
+            ..ObservedService::default()
+        };
+        Observed {
+            journal_writable: true,
+            process: None,
+            services: vec![service],
+        }
+    }
+
+    #[test]
+    fn openmetrics_has_every_metric_once_with_its_unit() {
+        let text = render(&observed(), Format::OpenMetrics).unwrap();
+        assert!(text.contains("\nhotlb_promotes_total{service=\"web\"} 7\n"));
+        assert!(text.contains("\nhotlb_parked_connections{service=\"web\"} 3\n"));
+        assert!(text.contains("\n# UNIT process_cpu_seconds seconds\n"));
+        assert!(text.ends_with("# EOF\n"));
+        for metric in table::all() {
+            let line = format!("# TYPE {} ", metric.name);
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+            let help = format!("# HELP {} {}", metric.name, metric.help);
+            assert!(text.contains(&help), "{help}");
+        }
+    }
+
+    #[test]
+    fn plain_text_names_families_as_their_samples() {
+        let text = render(&observed(), Format::Text).unwrap();
+        assert!(text.contains(
+            "# TYPE hotlb_promotes_total counter\nhotlb_promotes_total{service=\"web\"} 7\n"
+        ));
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+        let bucket = "hotlb_promote_duration_seconds_bucket{le=\"+Inf\",service=\"web\"} 0\n";
+        assert!(text.contains(bucket), "{text}");
+    }
+
+    #[test]
+    fn every_sample_has_the_labels_of_its_row() {
+        for metric in table::all() {
+            for sample in metric.samples(&observed()) {
+                assert_eq!(sample.labels.len(), metric.labels.len(), "{}", metric.name);
+            }
+        }
+    }
+}
