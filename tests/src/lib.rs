@@ -20,6 +20,7 @@ pub mod load;
 pub mod locate;
 pub mod mounts;
 pub mod netns;
+pub mod otlp;
 pub mod polite;
 pub mod process;
 pub mod prometheus;

@@ -76,7 +76,7 @@ fn a_good_run_loses_nothing() -> Result<()> {
 fn requests_of_a_killed_server_are_counted_as_their_clients_count() -> Result<()> {
     let (host, target) = host("")?;
     host.upgrade("gen1", &Plain::new("gen1").listen(LISTEN).command()?)?;
-    let held = Held::open(host.netns(), target, vec![Duration::from_secs(60); 23])?;
+    let held = Held::open(host.netns(), target, vec![Duration::from_mins(1); 23])?;
     // Connected, and not a byte sent: the end of such a one is in order.
     let silent = Waiting::silent(host.netns(), target, 5)?;
     cgroups::kill(&cgroups::of(host.generation("gen1")?.process()?)?)?;
@@ -126,7 +126,7 @@ fn a_deadline_of_zero_is_counted_as_the_clients_count() -> Result<()> {
         "gen2",
         &Kind::Plain.command(host.directory(), "gen2", target.port())?,
     )?;
-    let held = Held::open(host.netns(), target, vec![Duration::from_secs(60); 17])?;
+    let held = Held::open(host.netns(), target, vec![Duration::from_mins(1); 17])?;
     host.ok(&["promote", "gen2"])?;
     let endings = held.finish()?;
     ensure!(
@@ -149,7 +149,7 @@ fn a_rollout_tells_what_it_lost() -> Result<()> {
     host.upgrade("gen1", &Plain::new("gen1").listen(LISTEN).command()?)?;
     let server = Kind::Plain.command(host.directory(), "gen2", target.port())?;
     host.deploy("gen2", &server)?;
-    let held = Held::open(host.netns(), target, vec![Duration::from_secs(60); 9])?;
+    let held = Held::open(host.netns(), target, vec![Duration::from_mins(1); 9])?;
     host.ok(&["promote", "gen2"])?;
     let cut = failed(&held.finish()?);
     let told = history::last(&host)?;

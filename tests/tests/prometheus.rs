@@ -1,6 +1,11 @@
 //! Promise: a real Prometheus scrapes the agent, and what it answers is what the clients saw, to the connection, over
 //! promotes and a killed agent; scrapes are quick, however many generations there are.
 
+#![expect(
+    clippy::float_cmp,
+    reason = "counts are whole numbers, and equal or wrong"
+)]
+
 use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};

@@ -15,5 +15,5 @@ pub use custody::Custody;
 pub use error::{OpenError, StartError, VerbError};
 pub use own_process::OwnProcess;
 pub use scrape::Scrape;
-pub use service::{Fulfilled, Reporter, Service};
+pub use service::{Caller, Fulfilled, Reporter, Service};
 pub use start::{Agent, GROUP, Host, LOCKS, ONLY};

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use super::wire::{
     Done, Failure, History, Line, Progress, RolloutId, Status, Told, VERSION, VERSION_HEADER,
 };
+use crate::telemetry::traces::{HEADER, TraceParent};
 
 /// Why a request was not answered with success.
 #[derive(Debug, Error)]
@@ -83,6 +84,8 @@ impl ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// In whose trace things are asked for.
+    parent: Option<TraceParent>,
 }
 
 impl Client {
@@ -90,6 +93,16 @@ impl Client {
     pub fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            parent: None,
+        }
+    }
+
+    /// The same client, asking within this trace.
+    #[must_use]
+    pub fn within(&self, parent: Option<TraceParent>) -> Self {
+        Self {
+            parent,
+            ..self.clone()
         }
     }
 
@@ -193,15 +206,17 @@ impl Client {
             .map_err(broken)?;
         // Ends with the response; its errors are seen there.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "hotlb")
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(VERSION_HEADER, VERSION)
-            .body(Full::new(body))
-            .map_err(broken)?;
+            .header(VERSION_HEADER, VERSION);
+        if let Some(parent) = &self.parent {
+            request = request.header(HEADER, parent.to_string());
+        }
+        let request = request.body(Full::new(body)).map_err(broken)?;
         sender.send_request(request).await.map_err(broken)
     }
 

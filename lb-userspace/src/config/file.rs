@@ -11,12 +11,14 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    ConfigError, Retention,
+    ConfigError, LogConfig, Retention, TracesConfig,
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
+    log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
+    traces::TracesTable,
 };
 use crate::sys::users::Identity;
 
@@ -40,6 +42,10 @@ pub struct AgentConfig {
     pub operators: Vec<String>,
     /// How much of the history is kept.
     pub history: Retention,
+    /// Where traces go, if `[traces]` says so.
+    pub traces: Option<TracesConfig>,
+    /// How it logs.
+    pub log: LogConfig,
 }
 
 /// An address, or "off".
@@ -64,6 +70,8 @@ impl Default for AgentConfig {
             metrics_expire: METRICS_EXPIRE,
             operators: Vec::new(),
             history: Retention::default(),
+            traces: None,
+            log: LogConfig::default(),
         }
     }
 }
@@ -73,6 +81,9 @@ impl Default for AgentConfig {
 struct File {
     #[serde(default)]
     agent: AgentTable,
+    traces: Option<TracesTable>,
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     service: BTreeMap<String, ServiceTable>,
 }
@@ -200,6 +211,8 @@ impl Config {
                     .map_or(METRICS_EXPIRE, |Span(expire)| expire),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
+                traces: file.traces.map(TracesTable::resolve),
+                log: file.log.resolve(),
             },
             services,
         })
@@ -281,7 +294,7 @@ mod tests {
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::config::{Health, KeepPolicy, PoliteMode};
+    use crate::config::{Health, KeepPolicy, LogFormat, PoliteMode};
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())
@@ -296,6 +309,11 @@ mod tests {
             metrics_expire = "1m"
             operators = ["deploy"]
             history = { rollouts = 5, for = "1d" }
+            [traces]
+            endpoint = "http://127.0.0.1:4317"
+            [log]
+            format = "json"
+            level = "warn,hotlb::agent=debug"
             [service.web]
             listen = ["0.0.0.0:8080", "[::]:8080"]
             health = { http = "/healthz" }
@@ -320,6 +338,9 @@ mod tests {
             (history.rollouts, history.age),
             (5, Duration::from_hours(24))
         );
+        let traces = config.agent.traces.unwrap();
+        assert_eq!(traces.endpoint, "http://127.0.0.1:4317");
+        assert_eq!(config.agent.log.format, LogFormat::Json);
         let web = &config.services[0];
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
@@ -384,6 +405,14 @@ mod tests {
             ("[agent]\nhistory = { rollouts = 0 }\n", "hotlb.toml:2:24: "),
             ("[agent]\nhistory = { for = \"0s\" }\n", "hotlb.toml:2:19: "),
             ("[agent]\nhistory = { age = \"1d\" }\n", "hotlb.toml:2:13: "),
+            (
+                "[traces]\nendpoint = \"https://a:1\"\n",
+                "hotlb.toml:2:12: \"https://a:1\" is no endpoint",
+            ),
+            (
+                "[log]\nlevel = \"loud=very\"\n",
+                "hotlb.toml:2:9: \"loud=very\" is no level",
+            ),
             ("", "no service is configured"),
             (
                 "[agent]\nmetrics = \"here\"\n",

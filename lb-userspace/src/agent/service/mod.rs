@@ -7,6 +7,7 @@
 
 mod adopt;
 mod books;
+mod caller;
 mod candidate;
 mod claim;
 mod custody;
@@ -39,6 +40,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, watch as channel};
 
+pub use caller::Caller;
 pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Control,
     answer::{failure, stream, stream_ungated, verb_failure},
+    caller::InTrace,
     history,
     peer::Peer,
 };
@@ -128,6 +129,7 @@ async fn adopt(
 async fn promote(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<PromoteRequest>,
 ) -> Response {
@@ -135,7 +137,9 @@ async fn promote(
         return refused;
     }
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.promote(request, peer.who(), &reporter).await
+        service
+            .promote(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "promote", verb).await
 }
@@ -143,6 +147,7 @@ async fn promote(
 async fn upgrade(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<UpgradeRequest>,
 ) -> Response {
@@ -150,7 +155,9 @@ async fn upgrade(
         return refused;
     }
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.upgrade(request, peer.who(), &reporter).await
+        service
+            .upgrade(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "upgrade", verb).await
 }
@@ -158,11 +165,14 @@ async fn upgrade(
 async fn rollback(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<RollbackRequest>,
 ) -> Response {
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.rollback(request, peer.who(), &reporter).await
+        service
+            .rollback(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "rollback", verb).await
 }

@@ -45,10 +45,16 @@ pub(super) fn lines(record: &Record, rollout: &Summary) -> Vec<String> {
             if *reentrant { "" } else { " (never run twice)" }
         )],
         Record::HookEnded { .. } => hook_ended(record),
-        Record::Check { name, ok, detail } => vec![format!(
-            "check {}: {}, {}",
+        Record::Check {
+            name,
+            ok,
+            detail,
+            took_us,
+        } => vec![format!(
+            "check {}: {}{}, {}",
             one_line(name),
             if *ok { "passed" } else { "failed" },
+            took_us.map_or_else(String::new, |us| format!(" after {}", took(us / 1000))),
             one_line(detail)
         )],
         Record::Figure { name, value, unit } => vec![figure(name, *value, unit)],

@@ -71,6 +71,9 @@ pub enum Record {
         ok: bool,
         /// What was found.
         detail: String,
+        /// How long it took, in microseconds, where that was measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        took_us: Option<u64>,
     },
     /// Something was measured.
     Figure {
@@ -187,6 +190,7 @@ mod tests {
                 name: text(),
                 ok: true,
                 detail: text(),
+                took_us: Some(1),
             },
             Record::Figure {
                 name: text(),

@@ -13,6 +13,7 @@ use crate::{
     datapath::Losses,
     rollout::{Course, Event, Phase},
     store::journal::{RolloutId, RolloutKind},
+    telemetry::traces::Lineage,
 };
 
 /// A rollout's plan. It is in the journal with each phase.
@@ -38,6 +39,9 @@ pub(in crate::agent::service) struct Plan {
     pub(super) hooks: Vec<Hook>,
     /// The trace it belongs to: 32 hexadecimal digits.
     pub(super) trace: String,
+    /// Its place in that trace.
+    #[serde(default)]
+    pub(super) lineage: Lineage,
     /// Why it is undone, if it is.
     pub(super) reason: Option<String>,
     /// What its two generations had lost before it.
