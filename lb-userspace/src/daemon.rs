@@ -136,6 +136,7 @@ impl Daemon {
         }
         let (journal, traces) = record(host.places().journal(), &config, drill)?;
         let agent = Agent::start(host, journal, services).await?;
+        let agent = agent.expiring(config.metrics_expire);
         let socket = server::listen(&agent.places().socket()).map_err(DaemonError::Socket)?;
         let daemon = Self::serve(Parts {
             agent,

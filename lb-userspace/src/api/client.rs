@@ -124,6 +124,16 @@ impl Client {
         self.get(&format!("/v1/history/{id}")).await
     }
 
+    /// The metrics' text, in the form that `accept` names.
+    pub async fn metrics(&self, accept: &'static str) -> Result<String, ClientError> {
+        let response = self.request_as(Method::GET, "/v1/metrics", Bytes::new(), accept);
+        let response = response.await?;
+        let good = response.status().is_success();
+        let body = response.into_body().collect().await.map_err(broken)?;
+        let text = String::from_utf8(body.to_bytes().into()).map_err(broken)?;
+        if good { Ok(text) } else { Err(broken(text)) }
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.request(Method::GET, path, Bytes::new()).await?;
         value(response).await
@@ -177,6 +187,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.request_as(method, path, body, "application/json")
+            .await
+    }
+
+    async fn request_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        accept: &'static str,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.unreachable(source))?;
@@ -189,6 +210,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "hotlb")
+            .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json")
             .header(VERSION_HEADER, VERSION);
         if let Some(parent) = &self.parent {

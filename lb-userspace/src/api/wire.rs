@@ -107,7 +107,7 @@ pub struct GroupStatus {
 }
 
 /// How the calls of `steer` ended; all of them together are `calls`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SteeringStatus {
     /// How often it ran.
     pub calls: u64,

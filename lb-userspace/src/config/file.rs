@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, de};
@@ -35,6 +36,8 @@ pub struct Config {
 pub struct AgentConfig {
     /// Where Prometheus scrapes; `None` for nowhere.
     pub metrics: Option<SocketAddr>,
+    /// How long the metrics show a generation that has ended.
+    pub metrics_expire: Duration,
     /// Users who may operate, beside root and the agent's own.
     pub operators: Vec<String>,
     /// How much of the history is kept.
@@ -57,10 +60,14 @@ pub enum MetricsAddress {
 const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 
+/// How long the metrics show a generation that has ended, unless configured.
+pub const METRICS_EXPIRE: Duration = Duration::from_mins(10);
+
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             metrics: Some(METRICS),
+            metrics_expire: METRICS_EXPIRE,
             operators: Vec::new(),
             history: Retention::default(),
             traces: None,
@@ -85,6 +92,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct AgentTable {
     metrics: Option<MetricsAddress>,
+    metrics_expire: Option<Span>,
     #[serde(default)]
     operators: Vec<String>,
     #[serde(default)]
@@ -197,6 +205,10 @@ impl Config {
                     .agent
                     .metrics
                     .map_or(Some(METRICS), MetricsAddress::address),
+                metrics_expire: file
+                    .agent
+                    .metrics_expire
+                    .map_or(METRICS_EXPIRE, |Span(expire)| expire),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
                 traces: file.traces.map(TracesTable::resolve),
@@ -279,8 +291,6 @@ fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nix::sys::signal::Signal;
 
     use super::*;
@@ -296,6 +306,7 @@ mod tests {
             r#"
             [agent]
             metrics = "off"
+            metrics_expire = "1m"
             operators = ["deploy"]
             history = { rollouts = 5, for = "1d" }
             [traces]
@@ -321,6 +332,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.agent.metrics, None);
+        assert_eq!(config.agent.metrics_expire, Duration::from_mins(1));
         let history = config.agent.history;
         assert_eq!(
             (history.rollouts, history.age),

@@ -15,7 +15,7 @@ mod service;
 mod traces;
 
 pub use error::ConfigError;
-pub use file::{AgentConfig, Config, MetricsAddress};
+pub use file::{AgentConfig, Config, METRICS_EXPIRE, MetricsAddress};
 pub use health::Health;
 pub use history::Retention;
 pub use hooks::{Hook, HookError, HookPhase};

@@ -184,6 +184,7 @@ async fn open(
         let _gone = channel.say(&FromSuccessor::Opening(service.to_owned()), &[]);
     };
     let agent = Agent::start_telling(host, journal, config.services, opening).await?;
+    let agent = agent.expiring(config.agent.metrics_expire);
     let scrapes = config.agent.metrics.and_then(|address| {
         let socket = scrapes.or(given.scrapes)?;
         Some(Scrapes { address, socket })

@@ -19,6 +19,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod observe;
 mod open;
 mod outside;
 mod park;
@@ -29,6 +30,7 @@ mod rollout;
 mod status;
 mod stop;
 mod switch;
+mod totals;
 mod watch;
 
 use std::{

@@ -53,7 +53,7 @@ impl Service {
         }
     }
 
-    fn warnings(&self, books: &Books) -> Vec<String> {
+    pub(super) fn warnings(&self, books: &Books) -> Vec<String> {
         let mut warnings = Vec::new();
         let parked = self.path.live(None);
         if books.awaits_adopt {
@@ -113,7 +113,7 @@ impl Service {
         warnings
     }
 
-    fn steering_status(&self) -> SteeringStatus {
+    pub(super) fn steering_status(&self) -> SteeringStatus {
         let counts = self.path.steering_counts();
         let exits = |migrating| -> BTreeMap<String, u64> {
             Exit::ALL
@@ -128,7 +128,7 @@ impl Service {
         }
     }
 
-    fn polite_status(&self) -> PoliteStatus {
+    pub(super) fn polite_status(&self) -> PoliteStatus {
         let Ok(polite) = self.path.polite() else {
             return PoliteStatus::default();
         };

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use axum::{
     Json, Router,
     extract::{ConnectInfo, FromRequest, Path, Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -27,6 +27,7 @@ use crate::{
         PromoteRequest, RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
         VERSION, VERSION_HEADER,
     },
+    telemetry,
 };
 
 type Shared = State<Arc<Control>>;
@@ -48,6 +49,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         ));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/history", get(history::list))
         .route("/v1/history/{id}", get(history::show))
         .merge(verbs)
@@ -59,6 +61,10 @@ pub(super) fn router(control: Arc<Control>) -> Router {
 
 async fn status(State(control): Shared) -> Json<Status> {
     Json(control.agent.status().await)
+}
+
+async fn metrics(State(control): Shared, headers: HeaderMap) -> Response {
+    telemetry::metrics::answer(&control.agent, &headers).await
 }
 
 async fn openapi() -> impl axum::response::IntoResponse {

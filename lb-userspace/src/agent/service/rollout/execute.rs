@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
-    super::{Reporter, Service, VerbError},
+    super::{Reporter, Service, VerbError, totals::Ended},
     late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
@@ -359,6 +359,13 @@ impl Executor {
         let losses = self.losses().await;
         self.pending.push(losses.into());
         self.write_end(end).await;
+        let ended = Ended {
+            kind: self.plan.kind,
+            outcome,
+            took: self.began.elapsed(),
+            steered: self.done.steered_us.map(Duration::from_micros),
+        };
+        self.service.tally_rollout(ended).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.id.map(|id| id.to_string());

@@ -115,6 +115,8 @@ impl Executor {
             took_ms: u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
         })
         .await;
+        let succeeded = result.outcome.is_success();
+        self.service.tally_hook(phase, succeeded).await;
         match result.outcome {
             HookOutcome::Succeeded => Ok(()),
             outcome => Err(VerbError::HookFailed {
