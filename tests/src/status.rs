@@ -129,6 +129,8 @@ pub struct Generation {
     pub reason: Option<String>,
     /// Connections counted.
     pub connections: Connections,
+    /// How long its clients waited.
+    pub latency: Latency,
     /// How a rollback to it goes: hot, warm or cold.
     pub tier: Option<String>,
     /// Its processes are frozen.
@@ -163,6 +165,28 @@ pub struct Drain {
     pub deadline_in_ms: u64,
     /// When it will be over, as far as can be told.
     pub predicted_ms: Option<u64>,
+}
+
+/// How long clients waited.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Latency {
+    /// From the handshake to the first read.
+    pub queue_wait: Quantiles,
+    /// From the first read of a request to the first write of its answer.
+    pub service_time: Quantiles,
+    /// From the handshake to the end.
+    pub lifetime: Quantiles,
+}
+
+/// A histogram in short, microseconds.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Quantiles {
+    /// How many were measured.
+    pub count: u64,
+    /// What half of them do not exceed.
+    pub p50_us: Option<u64>,
+    /// What 99 % of them do not exceed.
+    pub p99_us: Option<u64>,
 }
 
 /// Connections of a generation.
