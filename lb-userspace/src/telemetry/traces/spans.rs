@@ -216,3 +216,112 @@ fn phase(
             .collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::journal::{GenerationRef, RolloutId, Who};
+
+    fn told(kind: RolloutKind, outcome: Outcome, records: Vec<Record>) -> Told {
+        let entries = (1..).zip(records).map(|(seq, record)| Entry {
+            at_ms: 1000 + 10 * i64::from(seq),
+            seq,
+            record,
+        });
+        Told {
+            summary: Summary {
+                id: RolloutId(7),
+                service: "web".to_owned(),
+                kind,
+                from: None,
+                to: GenerationRef {
+                    id: 1,
+                    name: "gen1".to_owned(),
+                },
+                who: Who {
+                    uid: None,
+                    pid: None,
+                    name: "agent".to_owned(),
+                },
+                began_ms: 1000,
+                took_ms: Some(500),
+                phase: None,
+                outcome: Some(outcome),
+                reason: Some("why".to_owned()),
+            },
+            trace: "0af7651916cd43dd8448eb211c80319c".to_owned(),
+            boot: "boot".to_owned(),
+            entries: entries.collect(),
+        }
+    }
+
+    fn phase(phase: Phase) -> Record {
+        Record::Phase {
+            phase,
+            attempt: 1,
+            state: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_fail_over_is_one_span_and_no_error() {
+        let told = told(RolloutKind::FailOver, Outcome::Done, Vec::new());
+        let spans = spans(&told);
+        let [root] = spans.as_slice() else {
+            panic!("{spans:?}");
+        };
+        assert_eq!(root.name, "fail_over");
+        assert_eq!(root.parent_span_id, SpanId::INVALID);
+        assert_eq!(root.status, Status::Unset);
+        let took = root.end_time.duration_since(root.start_time).unwrap();
+        assert_eq!(took, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_hook_without_an_end_and_the_phase_that_failed_are_errors() {
+        let begun = Record::HookBegun {
+            phase: Phase::Swap,
+            index: 0,
+            attempt: 1,
+            command: "true".to_owned(),
+            reentrant: false,
+        };
+        let records = vec![
+            phase(Phase::Validate),
+            phase(Phase::Swap),
+            begun,
+            phase(Phase::RollingBack),
+        ];
+        let told = told(RolloutKind::Promote, Outcome::RolledBack, records);
+        let spans = spans(&told);
+        let is_error: Vec<_> = spans
+            .iter()
+            .map(|span| (span.name.as_ref(), span.status != Status::Unset))
+            .collect();
+        assert_eq!(
+            is_error,
+            [
+                ("promote", true),
+                ("validate", false),
+                ("swap", true),
+                ("hook swap", true),
+                ("rolling_back", false)
+            ]
+        );
+        assert_eq!(spans[3].parent_span_id, spans[2].span_context.span_id());
+        assert_eq!(spans[3].end_time, spans[2].end_time);
+        assert_eq!(spans, super::spans(&told), "the same each time");
+    }
+
+    #[test]
+    fn who_does_not_record_gets_nothing() {
+        let state = serde_json::json!({"plan": {"lineage": {"unsampled": true}}});
+        let record = Record::Phase {
+            phase: Phase::Swap,
+            attempt: 1,
+            state,
+        };
+        let told = told(RolloutKind::Promote, Outcome::Done, vec![record]);
+        assert_eq!(spans(&told), []);
+    }
+}
