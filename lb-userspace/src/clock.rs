@@ -34,6 +34,15 @@ pub fn unix_millis() -> i64 {
     })
 }
 
+/// CPU time this process has used, with all its threads.
+pub fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
+}
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

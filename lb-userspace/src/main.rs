@@ -13,6 +13,7 @@ use hotlb::{
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{exec, hook, keeper, launch, shim},
+    profile::helper as sampler,
     relay,
     sys::users::Identity,
     takeover::{self, NotTakenOver, Origin},
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
             let _told = hook::become_hook();
             ExitCode::from(127)
         }
+        Command::Sample => match sampler::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            // Who reads it has gone.
+            Err(_unread) => ExitCode::FAILURE,
+        },
         Command::Exec(args) => exec(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -128,6 +128,9 @@ Examples: hotlb history --service web
     /// The child that becomes a hook (started by the agent).
     #[command(name = "__hook", hide = true)]
     Hook,
+    /// The child that samples (started by the agent).
+    #[command(name = "__profile", hide = true)]
+    Sample,
 }
 
 /// `hotlb agent`.

@@ -72,7 +72,8 @@ pub async fn execute(
         | Command::Keep { .. }
         | Command::Exec(_)
         | Command::Shim
-        | Command::Hook => return Ok(()),
+        | Command::Hook
+        | Command::Sample => return Ok(()),
     };
     printer.done(&done).map_err(cannot_print)
 }
