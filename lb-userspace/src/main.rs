@@ -22,11 +22,9 @@ use hotlb::{
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    let Cli {
-        command,
-        output,
-        quiet,
-    } = Cli::parse();
+    let mut cli = Cli::parse();
+    let output = cli.settle_output().unwrap_or_else(|usage| usage.exit());
+    let Cli { command, quiet, .. } = cli;
     match command {
         Command::Keep { socket, cgroup } => {
             match keeper::keep(&keeper::KeepArgs { socket, cgroup }) {

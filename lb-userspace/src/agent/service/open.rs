@@ -69,6 +69,7 @@ impl Service {
             })),
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
+            profiling: Mutex::default(),
             changed: Notify::new(),
             config,
             places,

@@ -9,6 +9,7 @@ mod answer;
 mod gate;
 mod history;
 mod peer;
+mod profile;
 mod routes;
 mod socket;
 
