@@ -90,7 +90,7 @@ fn sample() -> Result<Profile, ProfileError> {
         });
     }
     let mut notes = Vec::new();
-    let (took, memory) = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
+    let (took, sampling) = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
     drop(rings);
     if collector.throttled {
         notes.push("the kernel held samples back, because they took it too long".to_owned());
@@ -103,7 +103,7 @@ fn sample() -> Result<Profile, ProfileError> {
         );
     }
     Ok(name(
-        &plan, scope, took, memory, subjects, &collector, notes,
+        &plan, scope, took, sampling, subjects, &collector, notes,
     ))
 }
 
@@ -150,14 +150,14 @@ fn open_by(plan: &Plan, scope: Scope) -> io::Result<Vec<Rings>> {
     plan.targets.iter().map(open).collect()
 }
 
-/// Samples until the time is over or something ends it; how long that was, and the most memory.
+/// Samples until the time is over or something ends it; how long that was, and what it used.
 fn collect(
     plan: &Plan,
     rings: &mut [Rings],
     subjects: &mut [Subject],
     collector: &mut Collector,
     notes: &mut Vec<String>,
-) -> Result<(Duration, u64), ProfileError> {
+) -> Result<(Duration, Used), ProfileError> {
     for (rings, subject) in rings.iter_mut().zip(subjects.iter_mut()) {
         if !subject.cgroup.is_populated() {
             return Err(ProfileError::NoProcess(subject.generation.clone()));
@@ -199,7 +199,11 @@ fn collect(
     }
     let took = clock::now().duration_since(began);
     take(rings, subjects, collector);
-    Ok((took, memory))
+    let sampling = Used {
+        memory,
+        ..Used::now()
+    };
+    Ok((took, sampling))
 }
 
 fn take(rings: &mut [Rings], subjects: &mut [Subject], collector: &mut Collector) {
@@ -217,7 +221,7 @@ fn name(
     plan: &Plan,
     scope: Scope,
     took: Duration,
-    memory: u64,
+    sampling: Used,
     subjects: Vec<Subject>,
     collector: &Collector,
     mut notes: Vec<String>,
@@ -245,15 +249,20 @@ fn name(
     Profile {
         service: plan.service.clone(),
         frequency: plan.frequency,
-        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        took_ms: millis(took),
         unwind: plan.unwind,
         scope,
         frames: table.frames,
         generations,
         notes,
-        own_cpu_ms: u64::try_from(used.cpu.as_millis()).unwrap_or(u64::MAX),
-        own_memory_bytes: memory.max(used.memory),
+        own_cpu_ms: millis(sampling.cpu),
+        names_cpu_ms: millis(used.cpu.saturating_sub(sampling.cpu)),
+        own_memory_bytes: sampling.memory.max(used.memory),
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Functions, each once.

@@ -75,6 +75,7 @@ mod tests {
             generations: sampled,
             notes: Vec::new(),
             own_cpu_ms: 0,
+            names_cpu_ms: 0,
             own_memory_bytes: 0,
         }
     }

@@ -26,6 +26,8 @@ pub struct Profile {
     pub notes: Vec<String>,
     /// CPU time of the sampling itself.
     pub own_cpu_ms: u64,
+    /// CPU time of finding names afterwards.
+    pub names_cpu_ms: u64,
     /// The most memory the sampling had at once (resident, with the pages of mapped programs).
     pub own_memory_bytes: u64,
 }

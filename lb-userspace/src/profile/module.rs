@@ -49,8 +49,18 @@ struct Segment {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     seen: HashMap<(u64, u64), Option<ModuleId>>,
-    modules: Vec<Module>,
-    vdso: Option<Option<ModuleId>>,
+    all: Vec<Module>,
+    vdso: Vdso,
+}
+
+/// The code the kernel maps into every process.
+#[derive(Clone, Copy, Debug, Default)]
+enum Vdso {
+    /// Nobody asked yet.
+    #[default]
+    Unread,
+    /// As far as it could be read.
+    Read(Option<ModuleId>),
 }
 
 impl Modules {
@@ -69,21 +79,23 @@ impl Modules {
     /// The code the kernel maps into every process. It is the same in all, so that this process's
     /// own is read.
     pub(super) fn vdso(&mut self) -> Option<ModuleId> {
-        if self.vdso.is_none() {
-            let copied = copy_of_vdso().ok();
-            self.vdso = Some(copied.and_then(|file| self.add(file, "[vdso]")));
+        if let Vdso::Read(known) = self.vdso {
+            return known;
         }
-        self.vdso.flatten()
+        let copied = copy_of_vdso().ok();
+        let id = copied.and_then(|file| self.add(file, "[vdso]"));
+        self.vdso = Vdso::Read(id);
+        id
     }
 
     pub(super) fn get(&self, id: ModuleId) -> Option<&Module> {
-        self.modules.get(id.0)
+        self.all.get(id.0)
     }
 
     fn add(&mut self, file: File, name: &str) -> Option<ModuleId> {
         let module = Module::read(file, name)?;
-        self.modules.push(module);
-        Some(ModuleId(self.modules.len() - 1))
+        self.all.push(module);
+        Some(ModuleId(self.all.len() - 1))
     }
 }
 

@@ -16,7 +16,7 @@ pub const FREQUENCY: RangeInclusive<u32> = 1..=999;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Unwind {
-    /// By the tables of programs and libraries (.eh_frame), by frame pointers where code has none.
+    /// By the tables of programs and libraries (`.eh_frame`), by frame pointers where code has none.
     #[default]
     Auto,
     /// By the tables alone.

@@ -10,9 +10,9 @@ const DEEPEST: usize = 512;
 
 /// Marks in a call chain of the kernel (`enum perf_callchain_context`): what follows is of the
 /// kernel, of the user side, or of neither. Every value from the last on is a mark.
-const CONTEXT_KERNEL: u64 = -128_i64 as u64;
-const CONTEXT_USER: u64 = -512_i64 as u64;
-const CONTEXT_MAX: u64 = -4095_i64 as u64;
+const CONTEXT_KERNEL: u64 = (-128_i64).cast_unsigned();
+const CONTEXT_USER: u64 = (-512_i64).cast_unsigned();
+const CONTEXT_MAX: u64 = (-4095_i64).cast_unsigned();
 
 /// Unwinds stacks; remembers by which rule each address was left.
 pub(super) struct StackUnwinder {

@@ -10,6 +10,7 @@ use crate::{
     clock::Deadline,
     datapath::ConnectionCounts,
     profile::{DURATION, Exposure, FREQUENCY, Failed, Plan, Profile, Target, helper::Answer},
+    sys::cgroup::Cgroup,
 };
 
 /// How long the helper may take beside the sampling: it reads programs, and finds names.
@@ -55,10 +56,7 @@ impl Service {
         let mut targets = Vec::new();
         for name in &request.generations {
             let id = self.find(name).await?;
-            let cgroup = self
-                .own_cgroup(id)
-                .await
-                .filter(|cgroup| cgroup.is_populated());
+            let cgroup = self.own_cgroup(id).await.filter(Cgroup::is_populated);
             let cgroup = cgroup.ok_or_else(|| {
                 let message = format!(
                     "{name} has no process: nothing can be sampled; `hotlb status` shows which \

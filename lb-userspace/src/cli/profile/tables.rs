@@ -50,13 +50,14 @@ pub(super) fn summary(profile: &Profile) -> String {
         ));
     }
     lines.push(format!(
-        "sampled by {}, callers by {}; the sampling took {} ms of CPU time and {} MB",
+        "sampled by {}, callers by {}; this took {} ms of CPU time, names {} ms more, and {} MB",
         match profile.scope {
             crate::sys::perf::Scope::Cgroup => "cgroup",
             crate::sys::perf::Scope::Host => "process, of the whole host",
         },
         profile.unwind.name(),
         profile.own_cpu_ms,
+        profile.names_cpu_ms,
         profile.own_memory_bytes >> 20
     ));
     lines.extend(
@@ -93,7 +94,7 @@ fn functions(profile: &Profile, sampled: &Sampled, text: &mut String) {
         }
     }
     let mut rows: Vec<_> = counts.into_iter().collect();
-    rows.sort_by(|(_, a), (_, b)| (b.own, b.all).cmp(&(a.own, a.all)));
+    rows.sort_by_key(|(_, counts)| std::cmp::Reverse((counts.own, counts.all)));
     let mut table = table(["SELF", "SELF %", "TOTAL %", "FUNCTION", "MODULE"], 3);
     for ((name, module), counts) in rows.iter().take(ROWS) {
         let module = module.rsplit('/').next().unwrap_or_default();

@@ -51,7 +51,7 @@ fn options<'a>(profile: &Profile, title: &str) -> Options<'a> {
     let mut options = Options::default();
     options.title = format!("{} {title}, {}", profile.service, how(profile));
     options.subtitle = Some(missing(profile));
-    options.count_name = "samples".to_owned();
+    "samples".clone_into(&mut options.count_name);
     options.deterministic = true;
     options.hash = true;
     options
