@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod netns;
 pub mod polite;
 pub mod process;
+pub mod profile;
 pub mod report;
 pub mod script;
 pub mod servers;
