@@ -1,36 +1,24 @@
 //! Promise: a profile shows where exactly one generation spends its CPU time, without a change of the server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use hotlb_tests::{
     host::Host,
-    locate,
     profile::Profile,
     report,
-    servers::{CommandLine, Kind, nginx, node},
+    servers::{Kind, nginx, node, split},
     wrk::{self, Wrk},
 };
 
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
 
-/// A generation of `split-server` with more arguments.
-fn split(name: &str, arguments: &[&str]) -> Result<CommandLine> {
-    let binary = locate::split_server()?.display().to_string();
-    let own = [binary.as_str(), "--name", name, "--listen", "0.0.0.0:8080"];
-    Ok(own
-        .iter()
-        .chain(arguments)
-        .map(|&word| word.to_owned())
-        .collect())
-}
-
 #[test]
 fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
     let host = Host::with_service(SERVICE)?;
-    host.upgrade("gen1", &split("inside", &["--spin"])?)?;
+    host.upgrade("gen1", &split::command("inside", &["--spin"])?)?;
     // A neighbour that is busy too, of which no sample may appear.
-    host.deploy("gen2", &split("outside", &["--spin"])?)?;
+    host.deploy("gen2", &split::command("outside", &["--spin"])?)?;
     let profile = Profile::take(
         &host,
         &[
@@ -186,7 +174,7 @@ fn functions_in_javascript_have_names() -> Result<()> {
 #[test]
 fn every_format_holds_the_samples() -> Result<()> {
     let host = Host::with_service(SERVICE)?;
-    host.upgrade("gen1", &split("inside", &["--spin"])?)?;
+    host.upgrade("gen1", &split::command("inside", &["--spin"])?)?;
     let file = |name: &str| host.directory().join(name);
     for name in ["a.svg", "a.folded", "a.pb.gz", "a.json"] {
         let path = file(name).display().to_string();
@@ -229,38 +217,6 @@ fn every_format_holds_the_samples() -> Result<()> {
         table.stdout.contains("FUNCTION") && table.stdout.contains("sampled by cgroup"),
         "{}",
         table.describe()
-    );
-    Ok(())
-}
-
-#[test]
-fn the_function_that_became_slow_comes_first() -> Result<()> {
-    let host = Host::with_service(SERVICE)?;
-    host.upgrade("gen1", &split("gen1", &["--steps", "200"])?)?;
-    let target: SocketAddr = "127.0.0.1:8080".parse()?;
-    let load = host.load(hotlb_tests::load::Plan::new(target).workers(4))?;
-    load.wait_more(50, Duration::from_secs(20))?;
-    let same = host.ok(&[
-        "profile",
-        "--diff",
-        "gen1",
-        "gen1",
-        "--for",
-        "5s",
-        "--frequency",
-        "499",
-    ]);
-    load.stop()?;
-    let same = same?;
-    ensure!(
-        same.stdout.contains("no function changed significantly"),
-        "{}",
-        same.describe()
-    );
-    ensure!(
-        same.stdout.contains("per connection opened"),
-        "{}",
-        same.describe()
     );
     Ok(())
 }

@@ -14,7 +14,7 @@ struct Program {
     cost: &'static str,
 }
 
-const PROGRAMS: [Program; 9] = [
+const PROGRAMS: [Program; 10] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -50,6 +50,12 @@ const PROGRAMS: [Program; 9] = [
         package: Some("redis-server"),
         needed: false,
         cost: "the test of long-lived connections is skipped",
+    },
+    Program {
+        name: "busybox",
+        package: Some("busybox-static"),
+        needed: false,
+        cost: "profiles of a stripped static server are not tested",
     },
     Program {
         name: "ip",

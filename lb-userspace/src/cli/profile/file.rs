@@ -24,7 +24,35 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
-    open: Open,
+}
+
+impl Target {
+    /// The file at `path`, once it is sure that it can be written. Nothing stays of that, however
+    /// this process ends.
+    pub(super) fn at(path: &Path) -> Result<Self, ClientError> {
+        open(path).map_err(|error| unwritable(path, &error))?;
+        Ok(Self::File(Output {
+            path: path.to_owned(),
+        }))
+    }
+}
+
+impl Output {
+    /// Writes all of it; where that is.
+    pub(super) fn write(self, bytes: &[u8]) -> Result<PathBuf, ClientError> {
+        let written = match open(&self.path) {
+            Ok(Open::Beside(mut file)) => file.write_all(bytes).and_then(|()| {
+                let moved = file.persist(&self.path);
+                moved.map(drop).map_err(|error| error.error)
+            }),
+            Ok(Open::Itself(mut file)) => file.write_all(bytes),
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(self.path),
+            Err(error) => Err(unwritable(&self.path, &error)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -33,34 +61,6 @@ enum Open {
     Beside(NamedTempFile),
     /// A device or pipe, which nothing can be moved over.
     Itself(File),
-}
-
-impl Target {
-    /// Opens the file at `path`.
-    pub(super) fn open(path: &Path) -> Result<Self, ClientError> {
-        let open = open(path).map_err(|error| unwritable(path, &error))?;
-        Ok(Self::File(Output {
-            path: path.to_owned(),
-            open,
-        }))
-    }
-}
-
-impl Output {
-    /// Writes all of it; where that is.
-    pub(super) fn write(self, bytes: &[u8]) -> Result<PathBuf, ClientError> {
-        let Self { path, open } = self;
-        let written = match open {
-            Open::Beside(mut file) => file
-                .write_all(bytes)
-                .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error)),
-            Open::Itself(mut file) => file.write_all(bytes),
-        };
-        match written {
-            Ok(()) => Ok(path),
-            Err(error) => Err(unwritable(&path, &error)),
-        }
-    }
 }
 
 fn open(path: &Path) -> io::Result<Open> {
@@ -103,7 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.svg");
         std::fs::write(&path, "before").unwrap();
-        let Target::File(output) = Target::open(&path).unwrap() else {
+        let Target::File(output) = Target::at(&path).unwrap() else {
             panic!("not a file");
         };
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn a_directory_and_a_missing_one_are_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        Target::open(directory.path()).unwrap_err();
-        Target::open(&directory.path().join("no/a.svg")).unwrap_err();
-        Target::open(Path::new("/dev/null")).unwrap();
+        Target::at(directory.path()).unwrap_err();
+        Target::at(&directory.path().join("no/a.svg")).unwrap_err();
+        Target::at(Path::new("/dev/null")).unwrap();
     }
 }

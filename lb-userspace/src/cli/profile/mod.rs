@@ -133,7 +133,7 @@ fn target(args: &ProfileArgs) -> Result<Option<(Target, Format)>, ClientError> {
             path.display()
         )));
     };
-    Ok(Some((Target::open(path)?, format)))
+    Ok(Some((Target::at(path)?, format)))
 }
 
 /// A profile without samples shows nothing: whoever asked for one has to know.
