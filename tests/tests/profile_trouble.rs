@@ -43,17 +43,12 @@ fn a_generation_that_ends_meanwhile_is_shown_as_far_as_it_came() -> Result<()> {
     let pid = host.generation("gen1")?.process()?;
     let profile = host.start_hotlb(&["profile", "gen1", "--for", "60s", "-o", "json"])?;
     wait::until_true("the helper runs", LIMIT, || !helpers(&host).is_empty())?;
-    wait::until_true("it has sampled something", LIMIT, || {
-        let helper = helpers(&host).first().copied().unwrap_or_default();
-        let used = std::fs::read_to_string(format!("/proc/{helper}/stat")).unwrap_or_default();
-        let ticks: u64 = used
-            .split(' ')
-            .nth(13)
-            .and_then(|ticks| ticks.parse().ok())
-            .unwrap_or_default();
-        ticks >= 8
+    let cgroup = cgroups::of(pid)?;
+    let before = cgroups::cpu_time(&cgroup)?;
+    wait::until_true("it works while it is sampled", LIMIT, || {
+        cgroups::cpu_time(&cgroup).is_ok_and(|used| used > before + Duration::from_secs(2))
     })?;
-    cgroups::kill(&cgroups::of(pid)?)?;
+    cgroups::kill(&cgroup)?;
     let run = profile.finish(LIMIT)?.expect_success()?;
     let profile: Profile = serde_json::from_str(&run.stdout)?;
     ensure!(

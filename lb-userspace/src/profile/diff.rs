@@ -40,7 +40,7 @@ pub struct Diff {
     pub scale: f64,
     /// CPU time of the second per unit, as a multiple of the first's.
     pub total: f64,
-    /// The functions: significant changes first, the greatest first.
+    /// The functions: significant changes first, the surest first.
     pub changes: Vec<Change>,
 }
 
@@ -49,15 +49,19 @@ pub struct Diff {
 pub struct Change {
     /// Its name.
     pub name: String,
-    /// Samples of the first generation in it itself, not in what it calls.
+    /// Samples of the first generation in it and in what it calls.
     pub before: u64,
     /// Samples of the second.
     pub after: u64,
+    /// Samples of the second in it itself.
+    pub own: u64,
     /// Samples more, or less, than the first's would be for as many units.
     pub more: f64,
     /// The chance of such a difference if nothing had changed, corrected for the number of
     /// functions (Holm).
     pub chance: f64,
+    /// How many standard errors it is from no change.
+    pub errors: f64,
     /// Whether it is no accident.
     pub significant: bool,
 }
@@ -67,11 +71,11 @@ impl Diff {
     pub fn of(profile: &Profile, before: &Sampled, after: &Sampled) -> Self {
         let (unit, scale) = scale(before, after);
         let total = float(after.samples) / (float(before.samples) * scale).max(f64::MIN_POSITIVE);
-        let (in_before, in_after) = (leaves(profile, before), leaves(profile, after));
+        let (in_before, in_after) = (functions(profile, before), functions(profile, after));
         let names: BTreeSet<_> = in_before.keys().chain(in_after.keys()).collect();
         let change = |name: &&&str| {
-            let count = |leaves: &BTreeMap<&str, u64>| leaves.get(**name).copied().unwrap_or(0);
-            let (first, second) = (count(&in_before), count(&in_after));
+            let count = |all: &BTreeMap<&str, Counts>| all.get(**name).copied().unwrap_or_default();
+            let (first, Counts { all: second, own }) = (count(&in_before).all, count(&in_after));
             let shares = shares_differ(first, before.samples, second, after.samples);
             let rates = rates_differ(first, second, scale);
             // A share also falls when another function grows, and all of a generation's rates
@@ -86,8 +90,10 @@ impl Diff {
                 name: (**name).to_owned(),
                 before: first,
                 after: second,
+                own,
                 more: float(second) - float(first) * scale,
                 chance: two_sided(least),
+                errors: least,
                 significant: false,
             }
         };
@@ -95,8 +101,9 @@ impl Diff {
         correct(&mut changes);
         changes.sort_by(|a, b| {
             let significant = b.significant.cmp(&a.significant);
-            let size = b.more.abs().total_cmp(&a.more.abs());
-            significant.then(size).then(b.more.total_cmp(&a.more))
+            // Of callers in a row that changed alike, the one where the time is spent.
+            let sure = b.errors.total_cmp(&a.errors).then(b.own.cmp(&a.own));
+            significant.then(sure).then(b.more.total_cmp(&a.more))
         });
         Self {
             unit,
@@ -123,15 +130,30 @@ fn scale(before: &Sampled, after: &Sampled) -> (Unit, f64) {
     }
 }
 
-/// Samples by the innermost function.
-fn leaves<'a>(profile: &'a Profile, sampled: &'a Sampled) -> BTreeMap<&'a str, u64> {
-    let mut leaves = BTreeMap::new();
+/// Samples of a function.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// In it and in what it calls.
+    all: u64,
+    /// In it itself.
+    own: u64,
+}
+
+/// Samples by function: callers too, for what became slow may be all in small functions that
+/// many call.
+fn functions<'a>(profile: &'a Profile, sampled: &'a Sampled) -> BTreeMap<&'a str, Counts> {
+    let mut functions: BTreeMap<&str, Counts> = BTreeMap::new();
     for stack in &sampled.stacks {
-        if let Some(leaf) = profile.frames_of(stack).last() {
-            *leaves.entry(leaf.name.as_str()).or_default() += stack.count;
+        let names = profile.frames_of(stack).map(|frame| frame.name.as_str());
+        if let Some(leaf) = names.clone().last() {
+            functions.entry(leaf).or_default().own += stack.count;
+        }
+        // One that calls itself counts once.
+        for name in names.collect::<BTreeSet<_>>() {
+            functions.entry(name).or_default().all += stack.count;
         }
     }
-    leaves
+    functions
 }
 
 /// How many standard errors two shares are apart (pooled, with a correction for continuity).
@@ -213,7 +235,11 @@ mod tests {
         let diff = diff(&[before, after], [1000, 1000]);
         assert_eq!(diff.unit, Unit::Opened);
         let significant: Vec<_> = diff.changes.iter().filter(|c| c.significant).collect();
-        assert_eq!(significant.len(), 1, "{diff:?}");
+        assert_eq!(
+            significant.len(),
+            1,
+            "`main` grew, its share did not: {diff:?}"
+        );
         assert_eq!(diff.changes[0].name, "slow");
         assert!((diff.changes[0].more - 300.0).abs() < 1e-9);
         assert!((diff.total - 915.0 / 603.0).abs() < 1e-9);

@@ -101,8 +101,8 @@ pub struct Stack {
 
 impl Profile {
     /// The frames of a stack, outermost first.
-    pub fn frames_of<'a>(&'a self, stack: &'a Stack) -> impl Iterator<Item = &'a Frame> {
-        let frame = |&place: &u32| self.frames.get(usize::try_from(place).ok()?);
+    pub fn frames_of<'a>(&'a self, stack: &'a Stack) -> impl Iterator<Item = &'a Frame> + Clone {
+        let frame = move |&place: &u32| self.frames.get(usize::try_from(place).ok()?);
         stack.frames.iter().filter_map(frame)
     }
 }
