@@ -40,6 +40,15 @@ pub fn unix_millis_at(moment: Instant) -> i64 {
     unix_millis().saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
 }
 
+/// CPU time this process has used, with all its threads.
+pub fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
+}
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

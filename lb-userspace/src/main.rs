@@ -13,6 +13,7 @@ use hotlb::{
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{exec, hook, keeper, launch, shim},
+    profile::helper as sampler,
     relay,
     sys::users::Identity,
     takeover::{self, NotTakenOver, Origin},
@@ -21,11 +22,9 @@ use hotlb::{
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    let Cli {
-        command,
-        output,
-        quiet,
-    } = Cli::parse();
+    let mut cli = Cli::parse();
+    let output = cli.settle_output().unwrap_or_else(|usage| usage.exit());
+    let Cli { command, quiet, .. } = cli;
     match command {
         Command::Keep { socket, cgroup } => {
             match keeper::keep(&keeper::KeepArgs { socket, cgroup }) {
@@ -43,6 +42,11 @@ fn main() -> ExitCode {
             let _told = hook::become_hook();
             ExitCode::from(127)
         }
+        Command::Sample => match sampler::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            // Who reads it has gone.
+            Err(_unread) => ExitCode::FAILURE,
+        },
         Command::Exec(args) => exec(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

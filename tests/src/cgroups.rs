@@ -32,6 +32,16 @@ pub fn of(pid: Pid) -> Result<PathBuf> {
     Ok(mount()?.join(unified.pathname.trim_start_matches('/')))
 }
 
+/// CPU time that all processes of a cgroup have used.
+pub fn cpu_time(directory: &Path) -> Result<Duration> {
+    let stat = fs::read_to_string(directory.join("cpu.stat"))?;
+    let used = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    let micros = used.context("no usage_usec")?.trim().parse()?;
+    Ok(Duration::from_micros(micros))
+}
+
 /// Kills every process of the cgroup and of those below it, and waits until they are gone.
 pub fn kill(directory: &Path) -> Result<()> {
     fs::write(directory.join("cgroup.kill"), "1")

@@ -23,6 +23,7 @@ pub mod netns;
 pub mod otlp;
 pub mod polite;
 pub mod process;
+pub mod profile;
 pub mod prometheus;
 pub mod report;
 pub mod script;

@@ -37,6 +37,11 @@ pub fn script_server() -> Result<PathBuf> {
     own("script-server")
 }
 
+/// The server of the tests whose CPU time is in three functions.
+pub fn split_server() -> Result<PathBuf> {
+    own("split-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

@@ -299,6 +299,16 @@ pub enum VerbError {
         /// " (what failed)", or nothing.
         why: String,
     },
+    /// There is no profile.
+    #[error("{message}")]
+    Profile {
+        /// For programs.
+        code: &'static str,
+        /// Why.
+        message: String,
+        /// The exit code.
+        exit: u8,
+    },
     /// The server was not started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -396,6 +406,7 @@ impl VerbError {
             Self::CalledOff { .. } => "called_off",
             Self::NothingBefore(_) => "nothing_before",
             Self::AwaitsAdopt(_) => "awaits_adopt",
+            Self::Profile { code, .. } => code,
             Self::Adopt(error) => error.code(),
             Self::StartedElsewhere { .. } => "started_elsewhere",
             Self::Launch(_) => "not_started",
@@ -430,6 +441,7 @@ impl VerbError {
             | Self::StartedElsewhere { .. }
             | Self::NothingBefore(_)
             | Self::Journal(JournalError::Over(_)) => 6,
+            Self::Profile { exit, .. } => *exit,
             Self::Adopt(error) => error.exit(),
             Self::Upgrade(error) => error.exit(),
             Self::Datapath(_)

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub use crate::{
+    profile::{Frame, FrameKind, Profile, Sampled, Stack, Unwind},
     rollout::Phase,
     store::journal::{
         CutConnection, Entry, GenerationRef, Outcome, Record, RolloutId, RolloutKind, Summary,
@@ -386,6 +387,21 @@ pub struct AdoptRequest {
     pub command: Vec<String>,
     /// The directory the command is started in.
     pub cwd: PathBuf,
+}
+
+/// POST `/v1/services/{service}/profile`, by root; answered with a [`Profile`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRequest {
+    /// The generation, or two that are sampled at the same moment.
+    pub generations: Vec<String>,
+    /// How long, in milliseconds: a second to five minutes.
+    pub duration_ms: u64,
+    /// Samples per second of CPU time, 1 to 999.
+    pub frequency: u32,
+    /// How callers are found.
+    #[serde(default)]
+    pub unwind: Unwind,
 }
 
 /// POST `/v1/agent/upgrade`.

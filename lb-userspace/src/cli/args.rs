@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::history::HistoryArgs;
+use super::{destination::Destination, history::HistoryArgs, profile::ProfileArgs};
 use crate::{config::Hook, telemetry::traces::TraceParent};
 
 /// Replace a running server by its next version without losing a connection.
@@ -35,9 +35,15 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Print for people or for programs.
-    #[arg(long, short, global = true, value_enum, default_value_t)]
-    pub output: OutputFormat,
+    /// Print for people (table) or for programs (json); for a profile also the file to write.
+    #[arg(
+        long,
+        short,
+        global = true,
+        default_value = "table",
+        value_name = "table|json"
+    )]
+    pub output: Destination,
     /// Print nothing but errors and what was asked for.
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -102,6 +108,14 @@ and have its cgroup for itself, as a systemd service has.")]
 Examples: hotlb history --service web
           hotlb history show r42")]
     History(HistoryArgs),
+    /// Show where a generation spends CPU time: a table, a flame graph, or a file for other tools.
+    #[command(after_help = "\
+Examples: hotlb profile gen2                               the top functions of 10 seconds
+          hotlb profile gen2 --for 30s -o gen2.svg         a flame graph
+          hotlb profile --diff gen1 gen2 -o diff.svg       what changed, sampled at the same moment
+
+Only for root. Stacks of programs without frame pointers are found too.")]
+    Profile(ProfileArgs),
     /// End all generations, the parking listeners and the agent. Clients are refused from then on.
     Down,
     /// Check what this host can do for hotlb, and say what is missing and what that costs.
@@ -128,6 +142,9 @@ Examples: hotlb history --service web
     /// The child that becomes a hook (started by the agent).
     #[command(name = "__hook", hide = true)]
     Hook,
+    /// The child that samples (started by the agent).
+    #[command(name = "__profile", hide = true)]
+    Sample,
 }
 
 /// `hotlb agent`.

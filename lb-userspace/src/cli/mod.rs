@@ -2,8 +2,10 @@
 
 mod agent;
 mod args;
+mod destination;
 mod history;
 mod output;
+mod profile;
 mod status;
 mod verbs;
 
@@ -13,6 +15,8 @@ pub use args::{
     PromoteArgs, RollbackArgs, RolloutArgs, RunArgs, ServiceArgs, StopArgs, TargetArgs,
     UpgradeAgentArgs, UpgradeArgs,
 };
+pub use destination::Destination;
 pub use history::{HistoryArgs, HistoryVerb};
 pub use output::{Printer, failure, relay, script};
+pub use profile::ProfileArgs;
 pub use verbs::{enter, execute, upgrade};

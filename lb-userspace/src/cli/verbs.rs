@@ -8,7 +8,7 @@ use super::{
     args::{AdoptArgs, Command, DeployArgs, ExecArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
     history,
     output::Printer,
-    status,
+    profile, status,
 };
 use crate::api::{
     client::{Client, ClientError},
@@ -66,6 +66,7 @@ pub async fn execute(
                 .await?
         }
         Command::Status(args) => return show(args, client, printer).await,
+        Command::Profile(args) => return profile::execute(args, client, printer).await,
         Command::History(args) => return history::execute(args, client, printer).await,
         Command::Agent(_)
         | Command::Run(_)
@@ -74,7 +75,8 @@ pub async fn execute(
         | Command::Keep { .. }
         | Command::Exec(_)
         | Command::Shim
-        | Command::Hook => return Ok(()),
+        | Command::Hook
+        | Command::Sample => return Ok(()),
     };
     printer.done(&done).map_err(cannot_print)
 }
@@ -126,7 +128,7 @@ fn options(args: &RolloutArgs) -> RolloutOptions {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -175,7 +177,7 @@ fn only(status: &mut Status, name: &str) -> Result<(), ClientError> {
 }
 
 /// "-" is the only service there is.
-fn path(args: &ServiceArgs, verb: &str) -> Result<String, ClientError> {
+pub(super) fn path(args: &ServiceArgs, verb: &str) -> Result<String, ClientError> {
     let service = args.service.as_deref().unwrap_or("-");
     Ok(format!("/v1/services/{}/{verb}", checked(service)?))
 }

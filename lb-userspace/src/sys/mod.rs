@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod established;
+pub mod file_view;
 pub mod heap;
 pub mod inspect;
 pub mod listener;
@@ -14,6 +15,7 @@ pub mod mapped;
 pub mod mounts;
 pub mod netns;
 pub mod packets;
+pub mod perf;
 pub mod pidfd;
 pub mod privilege;
 pub mod process;

@@ -4,6 +4,7 @@ pub mod nginx;
 pub mod node;
 pub mod plain;
 pub mod python;
+pub mod split;
 
 use std::path::Path;
 

@@ -25,6 +25,7 @@ mod outside;
 mod park;
 mod polite;
 mod preflight;
+mod profile;
 mod report;
 mod rollout;
 mod status;
@@ -78,6 +79,8 @@ pub struct Service {
     politeness: Arc<Mutex<Politeness>>,
     /// True while nobody may look after it; `look_after` waits for it and ends.
     halted: channel::Sender<bool>,
+    /// Held while a profile is made: there is one at a time.
+    profiling: Mutex<()>,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

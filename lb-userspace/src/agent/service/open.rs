@@ -72,6 +72,7 @@ impl Service {
             })),
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
+            profiling: Mutex::default(),
             changed: Notify::new(),
             config,
             places,

@@ -10,6 +10,7 @@ mod caller;
 mod gate;
 mod history;
 mod peer;
+mod profile;
 mod routes;
 mod socket;
 

@@ -19,6 +19,7 @@ use super::{
     caller::InTrace,
     history,
     peer::Peer,
+    profile::profile,
 };
 use crate::{
     agent::{Fulfilled, Reporter, Service, VerbError},
@@ -41,6 +42,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/services/{service}/upgrade", post(upgrade))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/stop", post(stop))
+        .route("/v1/services/{service}/profile", post(profile))
         .route("/v1/agent/upgrade", post(upgrade_agent))
         .route("/v1/down", post(down))
         .layer(middleware::from_fn_with_state(
@@ -256,7 +258,7 @@ where
 }
 
 /// A request's body as JSON; what is not understood is answered as any other failure.
-struct Asked<T>(T);
+pub(super) struct Asked<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Asked<T> {
     type Rejection = Response;
@@ -295,7 +297,7 @@ async fn may_operate(
     ))
 }
 
-fn not_permitted(message: String) -> Response {
+pub(super) fn not_permitted(message: String) -> Response {
     let failed = Failure {
         code: "not_permitted".to_owned(),
         message,

@@ -1,0 +1,162 @@
+//! Where generations spend CPU time: asks a helper, and adds the connections they had meanwhile.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use super::{Service, VerbError};
+use crate::{
+    api::wire::ProfileRequest,
+    clock::Deadline,
+    datapath::ConnectionCounts,
+    profile::{DURATION, Exposure, FREQUENCY, Failed, Plan, Profile, Target, helper::Answer},
+    sys::cgroup::Cgroup,
+};
+
+/// How long the helper may take beside the sampling: it reads programs, and finds names.
+const GRACE: Duration = Duration::from_mins(2);
+
+impl Service {
+    /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
+    pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
+        check(&request)?;
+        let _alone = self.profiling.try_lock().map_err(|_held| {
+            let message = format!(
+                "a profile of service {} is being made; wait for it: two at once would measure \
+                 each other",
+                self.name()
+            );
+            refused("profile_runs", message, 6)
+        })?;
+        let plan = self.sampling_plan(&request).await?;
+        let before = self.counts_of(&request.generations).await;
+        let duration = Duration::from_millis(plan.duration_ms);
+        let asked = tokio::time::timeout_at(
+            Deadline::after(duration + GRACE).instant(),
+            ask_helper(&plan),
+        );
+        let mut profile = asked.await.map_err(|_late| {
+            let message = format!(
+                "the helper that samples had not ended {} after its time; it was killed",
+                humantime::format_duration(GRACE)
+            );
+            refused("profile_failed", message, 1)
+        })??;
+        let after = self.counts_of(&request.generations).await;
+        for ((sampled, before), after) in profile.generations.iter_mut().zip(before).zip(after) {
+            sampled.exposure = Exposure {
+                opened: after.opened.saturating_sub(before.opened),
+                live_twice: before.live + after.live,
+            };
+        }
+        Ok(profile)
+    }
+
+    async fn sampling_plan(&self, request: &ProfileRequest) -> Result<Plan, VerbError> {
+        let mut targets = Vec::new();
+        for name in &request.generations {
+            let id = self.find(name).await?;
+            let cgroup = self.own_cgroup(id).await.filter(Cgroup::is_populated);
+            let cgroup = cgroup.ok_or_else(|| {
+                let message = format!(
+                    "{name} has no process: nothing can be sampled; `hotlb status` shows which \
+                     generations run"
+                );
+                refused("no_process", message, 6)
+            })?;
+            targets.push(Target {
+                generation: name.clone(),
+                cgroup: cgroup.path().to_owned(),
+            });
+        }
+        Ok(Plan {
+            service: self.name().to_owned(),
+            targets,
+            frequency: request.frequency,
+            duration_ms: request.duration_ms,
+            unwind: request.unwind,
+            scope: None,
+        })
+    }
+
+    async fn counts_of(&self, names: &[String]) -> Vec<ConnectionCounts> {
+        let books = self.books.lock().await;
+        let counts = |name: &String| {
+            let generation = books.by_name(name);
+            generation.map_or_else(ConnectionCounts::default, |found| self.counts(found))
+        };
+        names.iter().map(counts).collect()
+    }
+}
+
+fn check(request: &ProfileRequest) -> Result<(), VerbError> {
+    let usage = |message: String| Err(refused("bad_request", message, 2));
+    if !matches!(request.generations.len(), 1 | 2) {
+        return usage("one generation is profiled, or two are compared".to_owned());
+    }
+    let duration = Duration::from_millis(request.duration_ms);
+    if !DURATION.contains(&duration) {
+        return usage(format!(
+            "a profile takes {} to {}, not {}",
+            humantime::format_duration(*DURATION.start()),
+            humantime::format_duration(*DURATION.end()),
+            humantime::format_duration(duration)
+        ));
+    }
+    if !FREQUENCY.contains(&request.frequency) {
+        return usage(format!(
+            "the frequency is {} to {} Hz, not {}",
+            FREQUENCY.start(),
+            FREQUENCY.end(),
+            request.frequency
+        ));
+    }
+    Ok(())
+}
+
+fn refused(code: &'static str, message: String, exit: u8) -> VerbError {
+    VerbError::Profile {
+        code,
+        message,
+        exit,
+    }
+}
+
+/// Has a helper carry out `plan`. It is killed when this is dropped, and ends by itself when the
+/// agent does.
+async fn ask_helper(plan: &Plan) -> Result<Profile, VerbError> {
+    let system = |source| VerbError::System {
+        doing: "cannot start the helper that samples",
+        source,
+    };
+    let mut child = Command::new("/proc/self/exe")
+        .arg("__profile")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(system)?;
+    let mut line = serde_json::to_vec(plan).map_err(|error| system(error.into()))?;
+    line.push(b'\n');
+    // Held open until the helper has answered: its end says that nobody waits any more.
+    let mut stdin = child.stdin.take();
+    if let Some(stdin) = &mut stdin {
+        stdin.write_all(&line).await.map_err(system)?;
+    }
+    let output = child.wait_with_output().await.map_err(system)?;
+    drop(stdin);
+    match serde_json::from_slice(&output.stdout) {
+        Ok(Answer::Profile(profile)) => Ok(*profile),
+        Ok(Answer::Failed(Failed { message, exit })) => {
+            Err(refused("profile_failed", message, exit))
+        }
+        Err(_cut_off) => {
+            let message = format!(
+                "the helper that samples ended without a profile ({}); the agent's log has its \
+                 last words",
+                output.status
+            );
+            Err(refused("profile_failed", message, 1))
+        }
+    }
+}

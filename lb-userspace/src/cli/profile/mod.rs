@@ -1,0 +1,171 @@
+//! `hotlb profile`.
+
+mod file;
+mod tables;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use self::file::Target;
+use super::{
+    args::ServiceArgs,
+    output::{Printer, script},
+    verbs::{cannot_print, millis, path},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        wire::{Done, Failure, Profile, ProfileRequest, Progress, Unwind},
+    },
+    clock,
+    profile::output::{Format, render},
+};
+
+/// `hotlb profile`.
+#[derive(Clone, Debug, Args)]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// The generation, as `hotlb status` names it; with --diff two.
+    #[arg(required = true, num_args = 1..=2, value_name = "GENERATION")]
+    generations: Vec<String>,
+    /// Sample two generations at the same moment, and show what changed from the first to the
+    /// second.
+    #[arg(long)]
+    diff: bool,
+    /// How long, 1s to 5m.
+    #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    duration: Duration,
+    /// Samples per second of CPU time, 1 to 999.
+    #[arg(long, default_value_t = 99, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=999))]
+    frequency: u32,
+    /// How callers are found.
+    #[arg(long, value_enum, default_value_t)]
+    unwind: Unwind,
+    /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
+    /// .json].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The file, from `--output`.
+    #[arg(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// Has the agent sample, and writes or shows the result.
+pub(super) async fn execute(
+    args: &ProfileArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    check(args)?;
+    let target = target(args)?;
+    let request = ProfileRequest {
+        generations: args.generations.clone(),
+        duration_ms: millis(args.duration),
+        frequency: args.frequency,
+        unwind: args.unwind,
+    };
+    printer.progress(&Progress {
+        step: format!(
+            "sampling {} for {}",
+            args.generations.join(" and "),
+            humantime::format_duration(args.duration)
+        ),
+        remaining: None,
+    });
+    let path = path(&args.service, "profile")?;
+    let profile: Profile = client.ask(&path, &request).await?;
+    refuse_empty(&profile)?;
+    let Some((target, format)) = target else {
+        return printer
+            .value(&profile, || tables::show(&profile))
+            .map_err(cannot_print);
+    };
+    let bytes = render(&profile, format, clock::unix_millis()).map_err(|error| {
+        failed(
+            "not_rendered",
+            format!("cannot draw the profile: {error}"),
+            1,
+        )
+    })?;
+    printer.clear();
+    match target {
+        Target::Stdout => script(&bytes).map_err(cannot_print),
+        Target::File(file) => {
+            let name = file.write(&bytes)?;
+            let said = tables::summary(&profile);
+            let message = format!("{said}\nwritten to {}", name.display());
+            let done = Done {
+                message,
+                ..Done::default()
+            };
+            printer.done(&done).map_err(cannot_print)
+        }
+    }
+}
+
+fn check(args: &ProfileArgs) -> Result<(), ClientError> {
+    match (args.diff, args.generations.len()) {
+        (true, 1) => Err(usage(
+            "--diff wants two generations: the one before, the one after",
+        )),
+        (false, 2) => Err(usage(
+            "two generations are compared with --diff; else name one",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Where the result goes and how; `None`: a table, or JSON if that is how to print.
+fn target(args: &ProfileArgs) -> Result<Option<(Target, Format)>, ClientError> {
+    let Some(path) = &args.file else {
+        return Ok(args.format.map(|format| (Target::Stdout, format)));
+    };
+    if path.as_os_str() == "-" {
+        let format = args.format.unwrap_or(Format::Folded);
+        return Ok(Some((Target::Stdout, format)));
+    }
+    let Some(format) = args.format.or_else(|| Format::of(path)) else {
+        return Err(usage(&format!(
+            "the name {} does not say which format is wanted; end it in .svg, .folded, .pb.gz or \
+             .json, or say --format",
+            path.display()
+        )));
+    };
+    Ok(Some((Target::at(path)?, format)))
+}
+
+/// A profile without samples shows nothing: whoever asked for one has to know.
+fn refuse_empty(profile: &Profile) -> Result<(), ClientError> {
+    let Some(empty) = profile
+        .generations
+        .iter()
+        .find(|sampled| sampled.samples == 0)
+    else {
+        return Ok(());
+    };
+    let mut message = format!(
+        "{} used no CPU time in {} s that a sample fell into: it is idle or frozen, and there is \
+         nothing to show; give it load, or sample longer",
+        empty.generation,
+        profile.took_ms / 1000
+    );
+    for note in &profile.notes {
+        message.push_str("\n  ");
+        message.push_str(note);
+    }
+    Err(failed("no_samples", message, 1))
+}
+
+fn usage(message: &str) -> ClientError {
+    failed("usage", message.to_owned(), 2)
+}
+
+fn failed(code: &str, message: String, exit: u8) -> ClientError {
+    ClientError::Refused(Failure {
+        code: code.to_owned(),
+        message,
+        exit,
+    })
+}

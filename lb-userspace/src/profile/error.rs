@@ -1,0 +1,59 @@
+//! Why there is no profile.
+
+use std::{io, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why there is no profile. It crosses from the helper to the agent as text.
+#[derive(Debug, Error)]
+pub enum ProfileError {
+    /// The kernel does not let the agent sample.
+    #[error("the kernel does not let the agent sample: {0}")]
+    Refused(String),
+    /// The generation has no process.
+    #[error(
+        "{0} has no process: nothing can be sampled; `hotlb status` shows which generations run"
+    )]
+    NoProcess(String),
+    /// The generation's cgroup.
+    #[error("cannot use the cgroup {path} of the generation: {source}")]
+    Cgroup {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The samples cannot be read.
+    #[error("sampling failed: {0}")]
+    System(#[from] io::Error),
+    /// The plan is not understood.
+    #[error("the helper does not understand its plan: {0}")]
+    Plan(#[from] serde_json::Error),
+    /// Whoever asked has gone.
+    #[error("nobody waits for the profile any more")]
+    Abandoned,
+}
+
+/// What a helper says when it has no profile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failed {
+    /// For people.
+    pub message: String,
+    /// The exit code of the command line.
+    pub exit: u8,
+}
+
+impl From<&ProfileError> for Failed {
+    fn from(error: &ProfileError) -> Self {
+        let exit = match error {
+            ProfileError::NoProcess(_) => 6,
+            ProfileError::Refused(_) | ProfileError::Cgroup { .. } => 7,
+            ProfileError::System(_) | ProfileError::Plan(_) | ProfileError::Abandoned => 1,
+        };
+        Self {
+            message: error.to_string(),
+            exit,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Where a generation spends CPU time: samples, stacks, names, and what is made of them.
+//!
+//! A process of its own ([`helper`]) samples for the agent, which starts it for one profile: it
+//! reads programs of other people, which may be huge, broken or hostile, and must not end the agent
+//! or grow it. The result is a [`Profile`]; [`output`] turns it into files and [`diff`] compares two
+//! generations; both are pure.
+
+mod budget;
+mod collector;
+pub mod diff;
+mod error;
+mod functions;
+pub mod helper;
+mod model;
+mod module;
+mod names;
+pub mod output;
+mod plan;
+mod refusal;
+mod space;
+mod stacks;
+mod unwind;
+
+pub use error::{Failed, ProfileError};
+pub use model::{Exposure, Frame, FrameKind, Profile, Sampled, Stack};
+pub use plan::{DURATION, FREQUENCY, Plan, Target, Unwind};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::sys::perf::Scope;
+
+    /// A profile of generations with these folded stacks.
+    pub(super) fn profile(generations: &[&[(&str, u64)]]) -> Profile {
+        let mut frames = Vec::new();
+        let mut places = HashMap::new();
+        let mut place = |name: &str| {
+            *places.entry(name.to_owned()).or_insert_with(|| {
+                frames.push(Frame {
+                    name: name.to_owned(),
+                    module: Some("/bin/web".to_owned()),
+                    kind: FrameKind::User,
+                });
+                u32::try_from(frames.len() - 1).unwrap()
+            })
+        };
+        let mut sampled = Vec::new();
+        for (stacks, number) in generations.iter().zip(1..) {
+            let stack = |&(path, count): &(&str, u64)| Stack {
+                thread: "web".to_owned(),
+                frames: path.split(';').map(&mut place).collect(),
+                count,
+            };
+            let stacks: Vec<_> = stacks.iter().map(stack).collect();
+            let samples = stacks.iter().map(|stack| stack.count).sum();
+            sampled.push(Sampled {
+                generation: format!("gen{number}"),
+                samples,
+                expected: Some(samples),
+                lost: 0,
+                truncated: 0,
+                exposure: Exposure::default(),
+                stacks,
+            });
+        }
+        Profile {
+            service: "web".to_owned(),
+            frequency: 99,
+            took_ms: 10_000,
+            unwind: Unwind::Auto,
+            scope: Scope::Cgroup,
+            frames,
+            generations: sampled,
+            notes: Vec::new(),
+            own_cpu_ms: 0,
+            names_cpu_ms: 0,
+            own_memory_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From addresses to functions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use blazesym::{
+    MaybeDefault, Pid,
+    symbolize::{
+        Input, Sym, Symbolized, Symbolizer,
+        source::{Elf, Kernel, Process, Source},
+    },
+};
+
+use super::{
+    budget::Used,
+    functions::Functions,
+    model::{Frame, FrameKind},
+    module::{ModuleId, Modules},
+    stacks::Address,
+};
+
+/// The functions at addresses: one, or several where the compiler copied functions into each
+/// other; outermost first.
+pub(super) type Names = HashMap<Address, Vec<Frame>>;
+
+/// Finds names; remembers what is less than it should be.
+pub(super) struct Namer<'a> {
+    modules: &'a Modules,
+    symbolizer: Symbolizer,
+    pub(super) notes: Vec<String>,
+}
+
+impl<'a> Namer<'a> {
+    /// One for addresses in these modules.
+    pub(super) fn new(modules: &'a Modules) -> Self {
+        let symbolizer = Symbolizer::builder()
+            .enable_code_info(true)
+            .enable_inlined_fns(true)
+            .enable_auto_reload(false)
+            .build();
+        Self {
+            modules,
+            symbolizer,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The functions at all of `addresses`.
+    pub(super) fn names(&mut self, addresses: impl Iterator<Item = Address>) -> Names {
+        let mut kernel = Vec::new();
+        let mut files: BTreeMap<ModuleId, Vec<u64>> = BTreeMap::new();
+        let mut jit: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        let mut names = Names::new();
+        for address in addresses {
+            match address {
+                Address::Kernel(address) => kernel.push(address),
+                Address::File { module, offset } => files.entry(module).or_default().push(offset),
+                Address::Jit { pid, address } => jit.entry(pid).or_default().push(address),
+                Address::Unknown => drop(names.insert(address, vec![note("[unknown]")])),
+                Address::Truncated => drop(names.insert(address, vec![note("[truncated]")])),
+            }
+        }
+        self.kernel(&kernel, &mut names);
+        for (module, offsets) in files {
+            self.file(module, &offsets, &mut names);
+        }
+        for (pid, addresses) in jit {
+            self.jit(pid, &addresses, &mut names);
+        }
+        names
+    }
+
+    fn kernel(&mut self, addresses: &[u64], names: &mut Names) {
+        let kernel = Kernel {
+            vmlinux: MaybeDefault::None,
+            debug_syms: false,
+            ..Kernel::default()
+        };
+        let found = self.found(&Source::Kernel(kernel), &Input::AbsAddr(addresses));
+        if !addresses.is_empty() && found.iter().all(Option::is_none) {
+            self.notes.push(
+                "the kernel's functions have no names: /proc/kallsyms shows no addresses; set \
+                 kernel.kptr_restrict to 0 or 1, or give the agent CAP_SYSLOG"
+                    .to_owned(),
+            );
+        }
+        for (&address, found) in addresses.iter().zip(found) {
+            let frame = found.and_then(|mut found| found.pop());
+            let name = frame.map_or_else(|| "[kernel]".to_owned(), |frame| frame.name);
+            let frame = Frame {
+                name,
+                module: None,
+                kind: FrameKind::Kernel,
+            };
+            names.insert(Address::Kernel(address), vec![frame]);
+        }
+    }
+
+    fn file(&mut self, id: ModuleId, offsets: &[u64], names: &mut Names) {
+        let Some(module) = self.modules.get(id) else {
+            return;
+        };
+        let found = if Used::now().is_too_large() {
+            self.notes.push(format!(
+                "the functions of {} have no names: finding them takes more memory than the \
+                 sampling may have",
+                module.name
+            ));
+            vec![None; offsets.len()]
+        } else {
+            let source = Source::Elf(Elf::new(module.path()));
+            self.found(&source, &Input::FileOffset(offsets))
+        };
+        let functions = Functions::of(module);
+        for (&offset, found) in offsets.iter().zip(found) {
+            let mut frames = found.unwrap_or_else(|| vec![functions.nameless(module, offset)]);
+            for frame in &mut frames {
+                frame.module = Some(module.name.clone());
+            }
+            names.insert(Address::File { module: id, offset }, frames);
+        }
+    }
+
+    fn jit(&mut self, pid: u32, addresses: &[u64], names: &mut Names) {
+        let process = Process {
+            debug_syms: false,
+            vdso: false,
+            ..Process::new(Pid::from(pid))
+        };
+        let found = self.found(&Source::Process(process), &Input::AbsAddr(addresses));
+        let nameless = found.iter().filter(|found| found.is_none()).count();
+        if nameless > 0 {
+            self.notes.push(format!(
+                "code that process {pid} made at run time has no names ({nameless} of {} \
+                 addresses): its runtime must write /tmp/perf-{pid}.map (node: --perf-basic-prof, \
+                 python: -X perf)",
+                addresses.len()
+            ));
+        }
+        for (&address, found) in addresses.iter().zip(found) {
+            let frames = found.unwrap_or_else(|| vec![note("[made at run time]")]);
+            let jit = frames.into_iter().map(|frame| Frame {
+                kind: FrameKind::Jit,
+                ..frame
+            });
+            names.insert(Address::Jit { pid, address }, jit.collect());
+        }
+    }
+
+    /// For each address the functions there, outermost first.
+    fn found(&self, source: &Source<'_>, input: &Input<&[u64]>) -> Vec<Option<Vec<Frame>>> {
+        let count = match input {
+            Input::AbsAddr(all) | Input::VirtOffset(all) | Input::FileOffset(all) => all.len(),
+        };
+        match self.symbolizer.symbolize(source, *input) {
+            Ok(found) => found.iter().map(functions).collect(),
+            Err(error) => {
+                tracing::debug!(%error, "no symbols");
+                vec![None; count]
+            }
+        }
+    }
+}
+
+fn functions(found: &Symbolized<'_>) -> Option<Vec<Frame>> {
+    let Symbolized::Sym(symbol) = found else {
+        return None;
+    };
+    let Sym { name, inlined, .. } = symbol;
+    let outer = (name, FrameKind::User);
+    let inner = inlined
+        .iter()
+        .map(|function| (&function.name, FrameKind::Inlined));
+    let frames = std::iter::once(outer)
+        .chain(inner)
+        .map(|(name, kind)| Frame {
+            name: name.clone().into_owned(),
+            module: None,
+            kind,
+        });
+    Some(frames.collect())
+}
+
+fn note(text: &str) -> Frame {
+    Frame {
+        name: text.to_owned(),
+        module: None,
+        kind: FrameKind::Note,
+    }
+}

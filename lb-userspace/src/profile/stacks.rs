@@ -1,0 +1,67 @@
+//! Stacks as addresses, counted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::module::ModuleId;
+
+/// Where a frame of a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Address {
+    /// In the kernel.
+    Kernel(u64),
+    /// At this offset of a file.
+    File {
+        /// The file.
+        module: ModuleId,
+        /// The offset.
+        offset: u64,
+    },
+    /// In code that a process made at run time.
+    Jit {
+        /// The process.
+        pid: u32,
+        /// Its address there.
+        address: u64,
+    },
+    /// Where nothing is mapped.
+    Unknown,
+    /// The stack goes on, but its callers were not found.
+    Truncated,
+}
+
+/// A stack: the thread's name, and addresses, innermost first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// The thread's name.
+    pub(super) thread: Arc<str>,
+    /// Its frames.
+    pub(super) frames: Box<[Address]>,
+}
+
+/// What was counted of one generation.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Stacks and how often each was sampled.
+    pub(super) stacks: HashMap<Key, u64>,
+    /// Samples.
+    pub(super) samples: u64,
+    /// Those whose outermost callers were not found.
+    pub(super) truncated: u64,
+    /// Records for which there was no room.
+    pub(super) lost: u64,
+}
+
+impl Tally {
+    /// Counts a stack.
+    pub(super) fn add(&mut self, thread: Arc<str>, frames: &[Address]) {
+        self.samples += 1;
+        if frames.contains(&Address::Truncated) {
+            self.truncated += 1;
+        }
+        let key = Key {
+            thread,
+            frames: frames.into(),
+        };
+        *self.stacks.entry(key).or_default() += 1;
+    }
+}

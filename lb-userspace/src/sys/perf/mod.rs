@@ -1,0 +1,9 @@
+//! Sampling by the kernel: perf events, their ring buffers and records; mapped program files.
+
+mod event;
+mod registers;
+mod rings;
+
+pub use event::{Event, UserStack};
+pub use registers::UserRegisters;
+pub use rings::{Rings, Sampling, Scope};

@@ -1,0 +1,222 @@
+//! Promise: a profile shows where exactly one generation spends its CPU time, without a change of the server.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use hotlb_tests::{
+    host::Host,
+    profile::Profile,
+    report,
+    servers::{Kind, nginx, node, split},
+    wrk::{self, Wrk},
+};
+
+const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
+
+#[test]
+fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
+    let host = Host::with_service(SERVICE)?;
+    host.upgrade("gen1", &split::command("inside", &["--spin"])?)?;
+    // A neighbour that is busy too, of which no sample may appear.
+    host.deploy("gen2", &split::command("outside", &["--spin"])?)?;
+    let profile = Profile::take(
+        &host,
+        &[
+            "gen1",
+            "--for",
+            "12s",
+            "--frequency",
+            "499",
+            "--unwind",
+            "dwarf",
+        ],
+    )?;
+    for (function, percent) in [("::seventy", 70.0), ("::twenty", 20.0), ("::ten", 10.0)] {
+        let found = profile.percent_in(function)?;
+        report::figure(
+            &format!("profile: percent in a function of {percent}"),
+            format!("{found:.2}"),
+        );
+        ensure!(
+            (found - percent).abs() < 2.0,
+            "{found} % in {function}: {profile:?}"
+        );
+    }
+    let taken = profile.percent_of_expected()?;
+    report::figure(
+        "profile: samples, percent of expected, CPU-bound",
+        format!("{taken:.2}"),
+    );
+    ensure!(
+        (98.0..102.0).contains(&taken),
+        "{taken} % of the samples: {:?}",
+        profile.notes
+    );
+    let sampled = profile.only()?;
+    let foreign = sampled
+        .stacks
+        .iter()
+        .find(|stack| stack.thread == "outside");
+    ensure!(
+        foreign.is_none(),
+        "a sample of another generation: {foreign:?}"
+    );
+    let complete = profile.percent_complete()?;
+    report::figure(
+        "profile: complete stacks of a Rust server, percent",
+        format!("{complete:.2}"),
+    );
+    ensure!(
+        complete >= 95.0,
+        "{complete} % are complete: {:?}",
+        sampled.stacks.first()
+    );
+    let pointers = Profile::take(&host, &["gen1", "--for", "2s", "--unwind", "fp"])?;
+    report::figure(
+        "profile: the same by frame pointers, percent",
+        format!("{:.2}", pointers.percent_complete()?),
+    );
+    Ok(())
+}
+
+#[test]
+fn stacks_of_stock_nginx_are_complete() -> Result<()> {
+    for missing in [
+        nginx::binary()
+            .is_none()
+            .then_some("nginx is not installed"),
+        wrk::missing(),
+    ] {
+        if let Some(reason) = missing {
+            return report::skip("stacks_of_stock_nginx_are_complete", reason);
+        }
+    }
+    let host = Host::with_service(SERVICE)?;
+    host.upgrade(
+        "gen1",
+        &Kind::Nginx.command(host.directory(), "gen1", 8080)?,
+    )?;
+    let target: SocketAddr = "127.0.0.1:8080".parse()?;
+    let load = Wrk::start(host.netns(), target, 16)?;
+    let profile = Profile::take(&host, &["gen1", "--for", "5s"]);
+    load.stop()?;
+    let profile = profile?;
+    let complete = profile.percent_complete()?;
+    report::figure(
+        "profile: complete stacks of nginx, percent",
+        format!("{complete:.2}"),
+    );
+    report::figure(
+        "profile: samples of nginx, percent of expected",
+        format!("{:.2}", profile.percent_of_expected()?),
+    );
+    report::figure(
+        "profile: CPU of sampling nginx at 99 Hz, percent of a core (debug build)",
+        format!(
+            "{:.2}",
+            100.0 * f64::from(u32::try_from(profile.own_cpu_ms)?)
+                / f64::from(u32::try_from(profile.took_ms)?)
+        ),
+    );
+    report::figure(
+        "profile: memory of sampling nginx, MB",
+        profile.own_memory_bytes >> 20,
+    );
+    ensure!(complete >= 95.0, "{complete} % are complete: {profile:?}");
+    ensure!(
+        profile.percent_in("ngx_process_events_and_timers")? > 80.0,
+        "nginx has no names: {:?}",
+        profile.frames
+    );
+    ensure!(
+        profile.own_memory_bytes < 150 << 20,
+        "{} bytes of memory",
+        profile.own_memory_bytes
+    );
+    ensure!(
+        profile.frames.iter().any(|frame| frame.kind == "kernel"),
+        "nothing of the kernel"
+    );
+    Ok(())
+}
+
+#[test]
+fn functions_in_javascript_have_names() -> Result<()> {
+    let Some(binary) = node::binary() else {
+        return report::skip(
+            "functions_in_javascript_have_names",
+            "node is not installed",
+        );
+    };
+    let host = Host::with_service(SERVICE)?;
+    let script = "function slowJavascript(n) { let x = 0; for (let i = 0; i < n; i++) { x = (x * 31 + i) % 1000003; } return x; } \
+                  require('http').createServer((q, a) => { a.end(String(slowJavascript(1e6))); }).listen(8080, '0.0.0.0'); \
+                  function again() { slowJavascript(1e6); setImmediate(again); } again(); \
+                  process.on('SIGTERM', () => process.exit(0));";
+    let binary = binary.display().to_string();
+    let line = [binary.as_str(), "--perf-basic-prof", "-e", script];
+    host.upgrade("gen1", &line.map(str::to_owned))?;
+    let profile = Profile::take(&host, &["gen1", "--for", "3s"])?;
+    let named = profile.percent(|profile, stack| {
+        profile
+            .functions(stack)
+            .any(|frame| frame.kind == "jit" && frame.name.contains("slowJavascript"))
+    })?;
+    report::figure(
+        "profile: node's samples in the named JavaScript function, percent",
+        format!("{named:.2}"),
+    );
+    ensure!(named > 80.0, "{named} %: {:?}", profile.frames);
+    ensure!(profile.percent_complete()? >= 95.0, "{profile:?}");
+    Ok(())
+}
+
+#[test]
+fn every_format_holds_the_samples() -> Result<()> {
+    let host = Host::with_service(SERVICE)?;
+    host.upgrade("gen1", &split::command("inside", &["--spin"])?)?;
+    let file = |name: &str| host.directory().join(name);
+    for name in ["a.svg", "a.folded", "a.pb.gz", "a.json"] {
+        let path = file(name).display().to_string();
+        let run = host.ok(&["profile", "gen1", "--for", "1s", "-o", &path])?;
+        ensure!(
+            run.stdout.contains(&path) && run.stdout.contains("expected"),
+            "{}",
+            run.describe()
+        );
+    }
+    let svg = std::fs::read_to_string(file("a.svg"))?;
+    ensure!(
+        svg.contains("<svg") && svg.contains("web gen1: ") && svg.contains("seventy"),
+        "{svg}"
+    );
+    let folded = std::fs::read_to_string(file("a.folded"))?;
+    ensure!(
+        folded.lines().all(|line| line
+            .rsplit_once(' ')
+            .is_some_and(|(path, count)| path.contains(';') && count.parse::<u64>().is_ok())),
+        "{folded}"
+    );
+    ensure!(
+        std::fs::read(file("a.pb.gz"))?.starts_with(&[0x1f, 0x8b]),
+        "not compressed"
+    );
+    let json: Profile = serde_json::from_str(&std::fs::read_to_string(file("a.json"))?)?;
+    ensure!(json.only()?.samples > 50, "{json:?}");
+    let stdout = host.ok(&["profile", "gen1", "--for", "1s", "-o", "-"])?;
+    ensure!(
+        stdout
+            .stdout
+            .lines()
+            .all(|line| line.starts_with("inside;") || line.starts_with("split-server;")),
+        "{}",
+        stdout.describe()
+    );
+    let table = host.ok(&["profile", "gen1", "--for", "1s"])?;
+    ensure!(
+        table.stdout.contains("FUNCTION") && table.stdout.contains("sampled by cgroup"),
+        "{}",
+        table.describe()
+    );
+    Ok(())
+}
