@@ -14,10 +14,20 @@ pub enum ConnectionCell {
     MovedIn = 3,
     /// Connections that left by the same way.
     MovedOut = 4,
+    /// Lost: [`crate::Loss::Queued`].
+    LostQueued = 5,
+    /// Lost: [`crate::Loss::Unanswered`].
+    LostUnanswered = 6,
+    /// Lost: [`crate::Loss::MidResponse`].
+    LostMidResponse = 7,
+    /// Lost: [`crate::Loss::Idle`].
+    LostIdle = 8,
+    /// Connections whose client left before the answer to its last request: its own doing.
+    Abandoned = 9,
 }
 
 /// Length of a generation's row.
-pub const CONNECTION_CELLS: usize = 8;
+pub const CONNECTION_CELLS: usize = 16;
 
 impl ConnectionCell {
     /// The cell's index in the row.

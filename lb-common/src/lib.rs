@@ -18,29 +18,33 @@
     reason = "fields are cut out of words on purpose, and tests prove the round trip"
 )]
 
-mod ages;
 mod bind;
 mod choose;
 mod connections;
 mod event;
 mod exit;
 mod generation;
+mod latency;
+mod loss;
 mod polite;
+
 mod seat;
 mod ticket;
 mod word;
 
 pub mod head;
 pub mod names;
+pub mod recent;
 pub mod steering;
 
-pub use ages::{AGE_WORDS, AGES, age_row};
 pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
 pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use generation::{GenerationId, SEATS};
+pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, Latency, bucket, bucket_end};
+pub use loss::{Ending, Loss};
 pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
 pub use ticket::TicketKey;

@@ -13,13 +13,22 @@ pub const TRACK: &str = "track";
 pub const GENERATION: &str = "GENERATION";
 /// `sk_msg`: asks HTTP/1.1 clients to leave after the current response.
 pub const POLITE: &str = "polite";
-/// Where the kernel's `struct tcp_sock` has its field `bytes_received`, in bytes; set before
-/// `polite` is loaded.
-pub const BYTES_RECEIVED_AT: &str = "BYTES_RECEIVED_AT";
-/// The same for `rcv_nxt`.
-pub const RCV_NXT_AT: &str = "RCV_NXT_AT";
-/// The same for `copied_seq`.
-pub const COPIED_SEQ_AT: &str = "COPIED_SEQ_AT";
+/// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
+/// bytes, and the field.
+pub const TCP_FIELDS: [(&str, &str); 8] = [
+    ("BYTES_RECEIVED_AT", "bytes_received"),
+    ("RCV_NXT_AT", "rcv_nxt"),
+    ("COPIED_SEQ_AT", "copied_seq"),
+    ("ERROR_AT", "inet_conn.icsk_inet.sk.sk_err"),
+    ("SOCKET_AT", "inet_conn.icsk_inet.sk.sk_socket"),
+    ("RECEIVED_TIME_AT", "inet_conn.icsk_ack.lrcvtime"),
+    ("SENT_TIME_AT", "lsndtime"),
+    ("WRITE_SEQ_AT", "write_seq"),
+];
+/// Tracepoint program: the server has read from a connection.
+pub const RECEIVED: &str = "received";
+/// Tracepoint program: the server has written to a connection.
+pub const SENT: &str = "sent";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 
@@ -43,8 +52,10 @@ pub const DECLARED: &str = "DECLARED";
 pub const PORTS: &str = "PORTS";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
-/// When the newest connections opened, see [`crate::AGES`]; memory-mapped.
-pub const OPENED: &str = "OPENED";
+/// What is known of the newest connections, see [`crate::recent`]; memory-mapped.
+pub const RECENT: &str = "RECENT";
+/// Histograms by [`crate::Latency::row`]; memory-mapped.
+pub const LATENCY: &str = "LATENCY";
 /// The sockets `polite` runs for, by cookie; empty except while a generation drains.
 pub const LEAVING: &str = "LEAVING";
 /// Socket storage: [`crate::Conversation`] of a connection in [`LEAVING`].
@@ -55,7 +66,7 @@ pub const POLITENESS: &str = "POLITENESS";
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 15] = [
+pub const SHARED: [&str; 16] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -66,7 +77,8 @@ pub const SHARED: [&str; 15] = [
     DECLARED,
     PORTS,
     EVENTS,
-    OPENED,
+    RECENT,
+    LATENCY,
     LEAVING,
     CONVERSATIONS,
     POLITENESS,

@@ -8,12 +8,15 @@
 #![expect(internal_features, reason = "see `atomic`")]
 
 mod atomic;
+mod ending;
 mod events;
 mod join;
+mod latency;
 mod maps;
 mod noop;
 mod packet;
 mod polite;
+mod recent;
 mod steer;
 mod track;
 

@@ -9,8 +9,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    AGE_WORDS, AGES, ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS,
-    ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, steering,
+    ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, HISTOGRAM_WORDS,
+    LATENCIES, ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -56,9 +56,14 @@ pub static PORTS: HashMap<u32, [u32; BindRule::WORDS], 64> = HashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<[u32; EVENT_WORDS], 65536> = RingBuf::new();
 
-/// When connections opened, by the rest of their cookie.
+/// The newest connections, by the rest of their cookie.
 #[btf_map]
-pub static OPENED: Array<[u64; AGE_WORDS], AGES, MMAPABLE> = Array::new();
+pub static RECENT: Array<[u64; recent::WORDS], { recent::ROWS }, MMAPABLE> = Array::new();
+
+/// Histograms of durations, by generation.
+#[btf_map]
+pub static LATENCY: Array<[u64; HISTOGRAM_WORDS], { LATENCIES * SEATS as usize }, MMAPABLE> =
+    Array::new();
 
 /// The sockets `polite` runs for, by cookie.
 #[btf_map]

@@ -20,7 +20,9 @@ use lb_common::{
 use crate::{
     atomic,
     maps::{EXITS, LISTENERS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
-    packet, track,
+    packet,
+    recent::Row,
+    track,
 };
 
 /// States of a queued connection for which no `track` row exists (yet, or any more).
@@ -179,6 +181,9 @@ fn moved(
     if let Some(row) = STEERING.get_ptr_mut(0) {
         // SAFETY: the cell is aligned and within the row.
         unsafe { atomic::fetch_add(row.cast::<u64>().add(steering::MOVES), 1) };
+    }
+    if let Some(row) = Row::find(cookie) {
+        row.turn(to.map_or(0, GenerationId::seat), row.last().said);
     }
     track::count(from, ConnectionCell::MovedOut);
     track::leave(from);

@@ -10,15 +10,18 @@ use aya_ebpf::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
         BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
     },
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
+    helpers::bpf_get_socket_cookie,
     macros::sock_ops,
     programs::SockOpsContext,
 };
-use lb_common::{ConnectionCell, EventKind, GenerationId, SteeringWord, age_row, steering};
+use lb_common::{
+    ConnectionCell, EventKind, GenerationId, Latency, SteeringWord, recent::OPENED, steering,
+};
 
 use crate::{
-    atomic, events,
-    maps::{CONNECTIONS, LIVE, MOVED, OPENED, PORTS, STEERING},
+    atomic, ending, events,
+    maps::{CONNECTIONS, LIVE, MOVED, PORTS, STEERING},
+    recent::{self, Row, observe},
 };
 
 #[sock_ops]
@@ -53,22 +56,7 @@ fn opened(ctx: &SockOpsContext) {
     let seat = own().map_or(0, GenerationId::seat);
     count(seat, ConnectionCell::Opened);
     enter(seat);
-    write_age(cookie(ctx));
-}
-
-/// Writes down when a connection opened, over the one that had its row before.
-#[inline(always)]
-fn write_age(cookie: u64) {
-    let Some(row) = OPENED.get_ptr_mut(age_row(cookie)) else {
-        return;
-    };
-    let row = row.cast::<u64>();
-    // SAFETY: within the row and aligned; the helper only reads the clock. The time comes first:
-    // who finds the cookie finds its time.
-    unsafe {
-        row.add(1).write_volatile(bpf_ktime_get_boot_ns());
-        row.write_volatile(cookie);
-    }
+    Row::open(cookie(ctx), seat);
 }
 
 #[inline(always)]
@@ -82,6 +70,13 @@ fn closed(ctx: &SockOpsContext, former: u32) {
     count(seat, ConnectionCell::Closed);
     if former == BPF_TCP_ESTABLISHED || former == BPF_TCP_SYN_RECV {
         count(seat, ConnectionCell::Aborted);
+    }
+    if let Some(row) = Row::find(cookie) {
+        let lifetime = recent::now().wrapping_sub(row.load(OPENED));
+        observe(Latency::Lifetime, seat, lifetime);
+    }
+    if let Some(cell) = ending::of(ctx, former).and_then(|ending| ending.cell()) {
+        count(seat, cell);
     }
     if leave(seat) == 1 {
         idle(generation);

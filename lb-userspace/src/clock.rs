@@ -43,6 +43,12 @@ pub fn own_cpu() -> Duration {
     )
 }
 
+/// [`unix_millis`] of a moment that was a while ago.
+pub fn unix_millis_at(moment: Instant) -> i64 {
+    let ago = now().saturating_duration_since(moment).as_millis();
+    unix_millis().saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+}
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixListener as StdUnixListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -21,11 +22,14 @@ use tokio::{
 use crate::{
     agent::{Agent, Host, StartError},
     api::server::{self, Control},
-    config::{AgentConfig, Places, ServiceConfig},
+    config::{AgentConfig, Places, ServiceConfig, TracesConfig},
     store::{Journal, journal::Drill},
     sys::supervisor,
     takeover::{Door, Former, Order, Origin, Upgrades},
-    telemetry::metrics,
+    telemetry::{
+        metrics,
+        traces::{Traces, TracesError},
+    },
 };
 
 /// Why the agent ended other than by a signal or `down`.
@@ -40,6 +44,9 @@ pub enum DaemonError {
     /// Signals cannot be waited for.
     #[error("signals: {0}")]
     Signals(io::Error),
+    /// No traces can be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// An operator does not exist.
     #[error("[agent] operators: user \"{0}\" does not exist on this host")]
     Operator(String),
@@ -50,7 +57,7 @@ impl DaemonError {
     pub fn exit(&self) -> u8 {
         match self {
             Self::Start(error) => error.exit(),
-            Self::Operator(_) => 78,
+            Self::Operator(_) | Self::Traces(_) => 78,
             Self::Socket(_) | Self::Signals(_) => 7,
         }
     }
@@ -77,6 +84,7 @@ pub struct Daemon {
     control: Arc<Control>,
     api: Door,
     metrics: Option<(SocketAddr, Door)>,
+    traces: Option<Traces>,
     /// How it was started; `None`: it cannot be upgraded.
     origin: Option<Origin>,
     /// What the API is asked for; it sends, this waits.
@@ -93,6 +101,7 @@ pub(crate) struct Parts {
     /// The control socket.
     pub(crate) api: OwnedFd,
     pub(crate) scrapes: Option<Scrapes>,
+    pub(crate) traces: Option<Traces>,
     pub(crate) origin: Option<Origin>,
 }
 
@@ -125,14 +134,16 @@ impl Daemon {
         if let Some(drill) = drill {
             tracing::warn!(%drill, "HOTLB_DRILL is set: this agent breaks on purpose");
         }
-        let journal = Journal::with(host.places().journal(), config.history, drill);
+        let (journal, traces) = record(host.places().journal(), &config, drill)?;
         let agent = Agent::start(host, journal, services).await?;
+        let agent = agent.expiring(config.metrics_expire);
         let socket = server::listen(&agent.places().socket()).map_err(DaemonError::Socket)?;
         let daemon = Self::serve(Parts {
             agent,
             operators,
             api: socket.into_std().map_err(DaemonError::Socket)?.into(),
             scrapes,
+            traces,
             origin,
         })?;
         supervisor::ready();
@@ -168,6 +179,7 @@ impl Daemon {
             control,
             api,
             metrics,
+            traces: parts.traces,
             origin: parts.origin,
             orders,
             is_replaced: false,
@@ -201,6 +213,11 @@ impl Daemon {
                 metrics.finish(LAST_WORDS).await;
             }
         }
+        if end != End::Replaced
+            && let Some(traces) = &mut self.traces
+        {
+            traces.finish().await;
+        }
         tracing::info!(?end, "agent ends");
         Ok(end)
     }
@@ -216,6 +233,7 @@ impl Daemon {
                 origin,
                 api: &self.api,
                 metrics: self.metrics.as_ref().map(|(at, door)| (*at, door)),
+                traces: self.traces.as_ref(),
             };
             let outcome = former.hand_over(&order).await;
             let is_replaced = outcome.is_ok();
@@ -240,6 +258,29 @@ impl Drop for Daemon {
         // The next agent replaces it; without one, a client learns sooner that nobody is there.
         let _gone = std::fs::remove_file(self.agent.places().socket());
     }
+}
+
+/// Opens the journal, and sends traces from it where they are wanted.
+pub(crate) fn record(
+    path: PathBuf,
+    config: &AgentConfig,
+    drill: Option<Drill>,
+) -> Result<(Journal, Option<Traces>), TracesError> {
+    let journal = Journal::with(path, config.history, drill);
+    let wanted = match &config.traces {
+        Some(wanted) => Some(wanted.clone()),
+        None => TracesConfig::from_env().unwrap_or_else(|error| {
+            // Meant for other programs, perhaps.
+            tracing::warn!(error, "no traces are sent");
+            None
+        }),
+    };
+    let Some(wanted) = wanted else {
+        return Ok((journal, None));
+    };
+    let journal = journal.keeping_traces(wanted.queue);
+    let traces = Traces::start(&wanted, &journal)?;
+    Ok((journal, Some(traces)))
 }
 
 /// Listens for scrapes.

@@ -9,7 +9,7 @@ use hotlb::{
         wire::Failure,
     },
     cli::{self, AgentArgs, AgentCommand, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
-    config::{AgentConfig, Config, ConfigError, Places, ServiceConfig},
+    config::{AgentConfig, Config, ConfigError, LogConfig, Places, ServiceConfig},
     daemon::{Daemon, DaemonError, End},
     doctor,
     generation::{exec, hook, keeper, launch, shim},
@@ -79,7 +79,6 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
                 let upgraded = runtime.block_on(cli::upgrade_agent(args, &client, &printer));
                 return ended(upgraded.map_err(Failed::Client), output);
             }
-            log::start(args.log_json, "info");
             let mut places = places;
             if let Some(config) = &args.config {
                 places.config.clone_from(config);
@@ -87,7 +86,10 @@ fn dispatch(runtime: &Runtime, command: &Command, output: OutputFormat, quiet: b
             runtime.block_on(agent(args, places))
         }
         Command::Run(args) => {
-            log::start(false, "warn");
+            log::start(&LogConfig {
+                level: "warn".to_owned(),
+                ..LogConfig::default()
+            });
             runtime.block_on(run(args, places, &printer))
         }
         command => {
@@ -156,6 +158,7 @@ async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
             .map_err(Failed::TakeOver)?
     } else {
         let config = Config::read(&places.config).map_err(Failed::Config)?;
+        log::start(&origin.logs(&config.agent.log));
         Daemon::start(places, config.agent, config.services, Some(origin)).await?
     };
     daemon.ended().await?;

@@ -59,6 +59,12 @@ pub async fn read_response<S: AsyncRead + Unpin>(
     }
 }
 
+/// The answer that is all there was to read on a connection.
+pub fn whole_response(mut bytes: Vec<u8>) -> Result<Response, Failure> {
+    let received = bytes.len();
+    take_response(&mut bytes)?.ok_or(Failure::Closed { received })
+}
+
 /// [`read_response`] on a blocking stream, whose read timeout is the deadline.
 pub fn read_response_blocking(stream: &mut TcpStream) -> Result<Response, Failure> {
     let mut buffer = Vec::new();

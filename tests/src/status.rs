@@ -129,6 +129,8 @@ pub struct Generation {
     pub reason: Option<String>,
     /// Connections counted.
     pub connections: Connections,
+    /// How long its clients waited.
+    pub latency: Latency,
     /// How a rollback to it goes: hot, warm or cold.
     pub tier: Option<String>,
     /// Its processes are frozen.
@@ -165,6 +167,28 @@ pub struct Drain {
     pub predicted_ms: Option<u64>,
 }
 
+/// How long clients waited.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Latency {
+    /// From the handshake to the first read.
+    pub queue_wait: Quantiles,
+    /// From the first read of a request to the first write of its answer.
+    pub service_time: Quantiles,
+    /// From the handshake to the end.
+    pub lifetime: Quantiles,
+}
+
+/// A histogram in short, microseconds.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Quantiles {
+    /// How many were measured.
+    pub count: u64,
+    /// What half of them do not exceed.
+    pub p50_us: Option<u64>,
+    /// What 99 % of them do not exceed.
+    pub p99_us: Option<u64>,
+}
+
 /// Connections of a generation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Connections {
@@ -176,6 +200,37 @@ pub struct Connections {
     pub aborted: u64,
     /// Open now.
     pub live: i64,
+    /// What a client did not get all from.
+    pub lost: Losses,
+}
+
+/// Connections that a client did not get all from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Losses {
+    /// Reset in the accept queue.
+    pub queued: u64,
+    /// Ended with a request and not a byte of its answer.
+    pub unanswered: u64,
+    /// Reset with bytes of an answer on their way.
+    pub mid_response: u64,
+    /// Reset with nothing to be answered.
+    pub idle: u64,
+    /// Left by the client before its answer.
+    pub abandoned: u64,
+}
+
+impl Losses {
+    /// These and `other`.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            queued: self.queued + other.queued,
+            unanswered: self.unanswered + other.unanswered,
+            mid_response: self.mid_response + other.mid_response,
+            idle: self.idle + other.idle,
+            abandoned: self.abandoned + other.abandoned,
+        }
+    }
 }
 
 /// A listening socket of a generation.
@@ -191,6 +246,8 @@ pub struct Listener {
     pub queue: u64,
     /// How many may wait.
     pub backlog: u64,
+    /// Handshakes that were dropped.
+    pub dropped: u64,
     /// It is in a group the service steers.
     pub steered: bool,
 }

@@ -179,7 +179,7 @@ fn a_deadline_of_zero_cuts_what_is_open_and_nothing_else() -> Result<()> {
     let cut = outcome.failed + endings.len() as u64;
     report::figure("deadline zero: cut, as the clients count", cut);
     report::figure("deadline zero: told", &told);
-    let listed = format!("{} connections cut", cut);
+    let listed = format!("{cut} connections cut");
     ensure!(
         told.contains(&listed),
         "{told}, but {listed} by the clients"

@@ -221,14 +221,11 @@ fn ages_and_ends() -> Result<()> {
     let (path, found) = ServicePath::open_or_create(pins, &host.cgroup()?, &declared)?;
     ensure!(found, "the agent's pins");
     for connection in [ended, kept] {
-        let age = path.opened(connection.cookie).context("no age")?;
+        let age = path.age(connection.cookie).context("no age")?;
         ensure!(age <= clock::since_boot().saturating_sub(before), "{age:?}");
     }
     host.netns().run(|| established::destroy(ended))??;
     ensure!(first.read(&mut [0]).is_err(), "it was not reset");
-    wait::until_true("its age is forgotten", LIMIT, || {
-        path.opened(ended.cookie).is_none()
-    })?;
     second.write_all(&http::request(target, "/", false))?;
     let mut answer = String::new();
     second.read_to_string(&mut answer)?;

@@ -81,15 +81,10 @@ fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
 
 #[test]
 fn stacks_of_stock_nginx_are_complete() -> Result<()> {
-    for missing in [
-        nginx::binary()
-            .is_none()
-            .then_some("nginx is not installed"),
-        wrk::missing(),
-    ] {
-        if let Some(reason) = missing {
-            return report::skip("stacks_of_stock_nginx_are_complete", reason);
-        }
+    let nginx = nginx::binary().is_none();
+    let missing = nginx.then_some("nginx is not installed").or(wrk::missing());
+    if let Some(reason) = missing {
+        return report::skip("stacks_of_stock_nginx_are_complete", reason);
     }
     let host = Host::with_service(SERVICE)?;
     host.upgrade(

@@ -4,11 +4,16 @@ mod adopt_error;
 mod custody;
 mod error;
 mod history;
+pub mod observed;
+mod own_process;
+mod scrape;
 mod service;
 mod start;
 
 pub use adopt_error::{AdoptError, NotSharing};
 pub use custody::Custody;
 pub use error::{OpenError, StartError, VerbError};
-pub use service::{Fulfilled, Reporter, Service};
+pub use own_process::OwnProcess;
+pub use scrape::Scrape;
+pub use service::{Caller, Fulfilled, Reporter, Service};
 pub use start::{Agent, GROUP, Host, LOCKS, ONLY};

@@ -28,7 +28,7 @@ use crate::{
         client::Client,
         wire::{Status, VERSION},
     },
-    config::{Places, ServiceConfig},
+    config::{METRICS_EXPIRE, Places, ServiceConfig},
     datapath::STAGING,
     store::Journal,
     sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
@@ -56,6 +56,8 @@ pub struct Agent {
     /// What it was configured with.
     pub(super) configs: Vec<ServiceConfig>,
     pub(super) services: RwLock<Services>,
+    /// How long the metrics show a generation that has ended.
+    pub(super) expire: Duration,
 }
 
 /// Longest time to open one service.
@@ -172,6 +174,7 @@ impl Agent {
             journal,
             configs,
             services: RwLock::new(services),
+            expire: METRICS_EXPIRE,
         })
     }
 

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use super::wire::{
     Done, Failure, History, Line, Progress, RolloutId, Status, Told, VERSION, VERSION_HEADER,
 };
+use crate::telemetry::traces::{HEADER, TraceParent};
 
 /// Why a request was not answered with success.
 #[derive(Debug, Error)]
@@ -83,6 +84,8 @@ impl ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// In whose trace things are asked for.
+    parent: Option<TraceParent>,
 }
 
 impl Client {
@@ -90,6 +93,16 @@ impl Client {
     pub fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            parent: None,
+        }
+    }
+
+    /// The same client, asking within this trace.
+    #[must_use]
+    pub fn within(&self, parent: Option<TraceParent>) -> Self {
+        Self {
+            parent,
+            ..self.clone()
         }
     }
 
@@ -109,6 +122,16 @@ impl Client {
     /// One rollout with everything that was written down.
     pub async fn rollout(&self, id: RolloutId) -> Result<Told, ClientError> {
         self.get(&format!("/v1/history/{id}")).await
+    }
+
+    /// The metrics' text, in the form that `accept` names.
+    pub async fn metrics(&self, accept: &'static str) -> Result<String, ClientError> {
+        let response = self.request_as(Method::GET, "/v1/metrics", Bytes::new(), accept);
+        let response = response.await?;
+        let good = response.status().is_success();
+        let body = response.into_body().collect().await.map_err(broken)?;
+        let text = String::from_utf8(body.to_bytes().into()).map_err(broken)?;
+        if good { Ok(text) } else { Err(broken(text)) }
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -164,6 +187,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.request_as(method, path, body, "application/json")
+            .await
+    }
+
+    async fn request_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        accept: &'static str,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.unreachable(source))?;
@@ -172,14 +206,17 @@ impl Client {
             .map_err(broken)?;
         // Ends with the response; its errors are seen there.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "hotlb")
+            .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(VERSION_HEADER, VERSION)
-            .body(Full::new(body))
-            .map_err(broken)?;
+            .header(VERSION_HEADER, VERSION);
+        if let Some(parent) = &self.parent {
+            request = request.header(HEADER, parent.to_string());
+        }
+        let request = request.body(Full::new(body)).map_err(broken)?;
         sender.send_request(request).await.map_err(broken)
     }
 

@@ -108,7 +108,7 @@ pub struct GroupStatus {
 }
 
 /// How the calls of `steer` ended; all of them together are `calls`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SteeringStatus {
     /// How often it ran.
     pub calls: u64,
@@ -140,6 +140,9 @@ pub struct GenerationStatus {
     pub for_seconds: u64,
     /// Its connections.
     pub connections: Connections,
+    /// How long its clients waited.
+    #[serde(default)]
+    pub latency: LatencyStatus,
     /// How fast a rollback to it is.
     pub tier: Option<Tier>,
     /// Whether its processes are frozen.
@@ -200,6 +203,46 @@ pub struct RolloutStatus {
     pub bake_left_ms: Option<u64>,
 }
 
+/// How long a generation's clients waited; see `docs/latency.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// From the handshake to the first byte that the server reads.
+    pub queue_wait: Quantiles,
+    /// From the first byte of a request to the first byte of its answer.
+    pub service_time: Quantiles,
+    /// From the handshake to the end of the connection.
+    pub lifetime: Quantiles,
+}
+
+/// Durations in short, in microseconds, each up to an eighth too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// How many were measured.
+    pub count: u64,
+    /// What half of them do not exceed; `null` without any.
+    pub p50_us: Option<u64>,
+    /// What 99 % of them do not exceed.
+    pub p99_us: Option<u64>,
+    /// What 99.9 % of them do not exceed.
+    pub p999_us: Option<u64>,
+}
+
+impl Quantiles {
+    /// Of a histogram.
+    pub fn of(histogram: &crate::datapath::Histogram) -> Self {
+        let quantile = |part| {
+            let found = histogram.quantile(part)?;
+            u64::try_from(found.as_micros()).ok()
+        };
+        Self {
+            count: histogram.count(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
+        }
+    }
+}
+
 /// A generation's connections.
 pub type Connections = crate::datapath::ConnectionCounts;
 
@@ -218,6 +261,10 @@ pub struct ListenerStatus {
     pub queue: u32,
     /// How many may wait.
     pub backlog: u32,
+    /// Handshakes that were dropped, most of them because the queue was full; their clients try
+    /// again after a second.
+    #[serde(default)]
+    pub dropped: u32,
     /// Whether `steer` can choose it.
     pub steered: bool,
 }

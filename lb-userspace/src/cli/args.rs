@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{destination::Destination, history::HistoryArgs, profile::ProfileArgs};
-use crate::config::Hook;
+use crate::{config::Hook, telemetry::traces::TraceParent};
 
 /// Replace a running server by its next version without losing a connection.
 ///
@@ -226,6 +226,24 @@ pub struct TargetArgs {
     pub generation: String,
 }
 
+/// In whose trace.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct TraceArgs {
+    /// The span the rollout's trace is a child of, as W3C Trace Context writes it [default: the
+    /// variable TRACEPARENT, if that has one].
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<TraceParent>,
+}
+
+impl TraceArgs {
+    /// The caller's span. What stands in the environment may be anybody's: if it cannot be read,
+    /// there is none.
+    pub(super) fn parent(&self) -> Option<TraceParent> {
+        let inherited = || std::env::var("TRACEPARENT").ok()?.parse().ok();
+        self.traceparent.clone().or_else(inherited)
+    }
+}
+
 /// How a rollout goes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RolloutArgs {
@@ -243,6 +261,8 @@ pub struct RolloutArgs {
     /// Return as soon as the traffic has moved; the rollout goes on.
     #[arg(long)]
     pub no_wait: bool,
+    #[command(flatten)]
+    pub(super) trace: TraceArgs,
 }
 
 /// `hotlb promote`.
@@ -275,6 +295,8 @@ pub struct RollbackArgs {
     /// Return as soon as the traffic has moved; the drain goes on.
     #[arg(long)]
     pub no_wait: bool,
+    #[command(flatten)]
+    pub(super) trace: TraceArgs,
 }
 
 /// `hotlb stop`.

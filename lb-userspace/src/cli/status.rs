@@ -54,7 +54,7 @@ fn service_table(service: &ServiceStatus) -> String {
         "LIVE",
         "OPENED",
         "CLOSED",
-        "ABORTED",
+        "LOST",
         "QUEUE",
         "COMMAND",
     ]);
@@ -99,7 +99,7 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
         counts.live.to_string(),
         (counts.opened + counts.moved_in).to_string(),
         (counts.closed + counts.moved_out).to_string(),
-        counts.aborted.to_string(),
+        counts.lost.sum().to_string(),
         queue.to_string(),
         shorten(&generation.command.join(" ")),
     ]

@@ -33,6 +33,7 @@ pub async fn execute(
                 options: options(&args.rollout),
             };
             let path = path(args.target.service(), "promote")?;
+            let client = client.within(args.rollout.trace.parent());
             client
                 .verb(&path, &request, |step| printer.progress(step))
                 .await?
@@ -54,6 +55,7 @@ pub async fn execute(
                 no_wait: args.no_wait,
             };
             let path = path(&args.service, "rollback")?;
+            let client = client.within(args.trace.parent());
             client
                 .verb(&path, &request, |step| printer.progress(step))
                 .await?
@@ -90,6 +92,7 @@ pub async fn upgrade(
         options: options(&args.rollout),
     };
     let path = path(args.deploy.service(), "upgrade")?;
+    let client = client.within(args.rollout.trace.parent());
     client
         .verb(&path, &request, |step| printer.progress(step))
         .await

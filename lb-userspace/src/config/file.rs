@@ -5,17 +5,20 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
-    ConfigError, Retention,
+    ConfigError, LogConfig, Retention, TracesConfig,
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
+    log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
+    traces::TracesTable,
 };
 use crate::sys::users::Identity;
 
@@ -33,10 +36,16 @@ pub struct Config {
 pub struct AgentConfig {
     /// Where Prometheus scrapes; `None` for nowhere.
     pub metrics: Option<SocketAddr>,
+    /// How long the metrics show a generation that has ended.
+    pub metrics_expire: Duration,
     /// Users who may operate, beside root and the agent's own.
     pub operators: Vec<String>,
     /// How much of the history is kept.
     pub history: Retention,
+    /// Where traces go, if `[traces]` says so.
+    pub traces: Option<TracesConfig>,
+    /// How it logs.
+    pub log: LogConfig,
 }
 
 /// An address, or "off".
@@ -51,12 +60,18 @@ pub enum MetricsAddress {
 const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 
+/// How long the metrics show a generation that has ended, unless configured.
+pub const METRICS_EXPIRE: Duration = Duration::from_mins(10);
+
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             metrics: Some(METRICS),
+            metrics_expire: METRICS_EXPIRE,
             operators: Vec::new(),
             history: Retention::default(),
+            traces: None,
+            log: LogConfig::default(),
         }
     }
 }
@@ -66,6 +81,9 @@ impl Default for AgentConfig {
 struct File {
     #[serde(default)]
     agent: AgentTable,
+    traces: Option<TracesTable>,
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     service: BTreeMap<String, ServiceTable>,
 }
@@ -74,6 +92,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct AgentTable {
     metrics: Option<MetricsAddress>,
+    metrics_expire: Option<Span>,
     #[serde(default)]
     operators: Vec<String>,
     #[serde(default)]
@@ -100,6 +119,7 @@ struct ServiceTable {
     keep: Option<Keep>,
     #[serde(default)]
     adopt: bool,
+    latency: Option<bool>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -185,8 +205,14 @@ impl Config {
                     .agent
                     .metrics
                     .map_or(Some(METRICS), MetricsAddress::address),
+                metrics_expire: file
+                    .agent
+                    .metrics_expire
+                    .map_or(METRICS_EXPIRE, |Span(expire)| expire),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
+                traces: file.traces.map(TracesTable::resolve),
+                log: file.log.resolve(),
             },
             services,
         })
@@ -229,6 +255,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.notify = table.notify;
     service.undeclared = table.bind;
     service.adopt = table.adopt;
+    service.latency = table.latency.unwrap_or(service.latency);
     Ok(service)
 }
 
@@ -264,12 +291,10 @@ fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::config::{Health, KeepPolicy, PoliteMode};
+    use crate::config::{Health, KeepPolicy, LogFormat, PoliteMode};
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("hotlb.toml")).map_err(|error| error.to_string())
@@ -281,8 +306,14 @@ mod tests {
             r#"
             [agent]
             metrics = "off"
+            metrics_expire = "1m"
             operators = ["deploy"]
             history = { rollouts = 5, for = "1d" }
+            [traces]
+            endpoint = "http://127.0.0.1:4317"
+            [log]
+            format = "json"
+            level = "warn,hotlb::agent=debug"
             [service.web]
             listen = ["0.0.0.0:8080", "[::]:8080"]
             health = { http = "/healthz" }
@@ -301,11 +332,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.agent.metrics, None);
+        assert_eq!(config.agent.metrics_expire, Duration::from_mins(1));
         let history = config.agent.history;
         assert_eq!(
             (history.rollouts, history.age),
             (5, Duration::from_hours(24))
         );
+        let traces = config.agent.traces.unwrap();
+        assert_eq!(traces.endpoint, "http://127.0.0.1:4317");
+        assert_eq!(config.agent.log.format, LogFormat::Json);
         let web = &config.services[0];
         assert_eq!(web.health, Health::Http("/healthz".into()));
         assert_eq!(web.drain.signal, Some(Signal::SIGQUIT));
@@ -370,6 +405,14 @@ mod tests {
             ("[agent]\nhistory = { rollouts = 0 }\n", "hotlb.toml:2:24: "),
             ("[agent]\nhistory = { for = \"0s\" }\n", "hotlb.toml:2:19: "),
             ("[agent]\nhistory = { age = \"1d\" }\n", "hotlb.toml:2:13: "),
+            (
+                "[traces]\nendpoint = \"https://a:1\"\n",
+                "hotlb.toml:2:12: \"https://a:1\" is no endpoint",
+            ),
+            (
+                "[log]\nlevel = \"loud=very\"\n",
+                "hotlb.toml:2:9: \"loud=very\" is no level",
+            ),
             ("", "no service is configured"),
             (
                 "[agent]\nmetrics = \"here\"\n",

@@ -37,6 +37,8 @@ pub struct ServiceConfig {
     pub keep: KeepPolicy,
     /// Whether the agent may start while somebody else has the ports, to adopt them.
     pub adopt: bool,
+    /// Whether the kernel measures how long clients wait.
+    pub latency: bool,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -106,6 +108,7 @@ impl ServiceConfig {
             bake: Duration::ZERO,
             keep: KeepPolicy::default(),
             adopt: false,
+            latency: true,
             hooks: Vec::new(),
         })
     }

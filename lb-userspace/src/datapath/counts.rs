@@ -18,6 +18,67 @@ pub struct ConnectionCounts {
     pub moved_out: u64,
     /// Connections open now, the unaccepted ones included.
     pub live: u64,
+    /// Connections that a client did not get all from.
+    #[serde(default)]
+    pub lost: Losses,
+}
+
+/// Connections that a client did not get all from, by what happened to them: [`lb_common::Loss`].
+/// All 0 where the kernel does not describe its types (BTF).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Reset in the accept queue.
+    pub queued: u64,
+    /// Ended with a request and not a byte of its answer.
+    pub unanswered: u64,
+    /// Reset with bytes of an answer on their way.
+    pub mid_response: u64,
+    /// Reset with nothing to be answered.
+    pub idle: u64,
+    /// Left by the client before its answer: no loss, and not in [`Losses::sum`].
+    pub abandoned: u64,
+}
+
+impl Losses {
+    /// All that the server's side is to blame for.
+    pub const fn sum(&self) -> u64 {
+        self.queued + self.unanswered + self.mid_response + self.idle
+    }
+
+    /// Each by its name.
+    pub const fn by_name(&self) -> [(&'static str, u64); 5] {
+        [
+            ("queued", self.queued),
+            ("unanswered", self.unanswered),
+            ("mid_response", self.mid_response),
+            ("idle", self.idle),
+            ("abandoned", self.abandoned),
+        ]
+    }
+
+    /// What came to these since they were `former`.
+    #[must_use]
+    pub const fn since(self, former: Self) -> Self {
+        Self {
+            queued: self.queued.saturating_sub(former.queued),
+            unanswered: self.unanswered.saturating_sub(former.unanswered),
+            mid_response: self.mid_response.saturating_sub(former.mid_response),
+            idle: self.idle.saturating_sub(former.idle),
+            abandoned: self.abandoned.saturating_sub(former.abandoned),
+        }
+    }
+
+    /// These and `earlier`.
+    #[must_use]
+    pub const fn plus(self, earlier: Self) -> Self {
+        Self {
+            queued: self.queued + earlier.queued,
+            unanswered: self.unanswered + earlier.unanswered,
+            mid_response: self.mid_response + earlier.mid_response,
+            idle: self.idle + earlier.idle,
+            abandoned: self.abandoned + earlier.abandoned,
+        }
+    }
 }
 
 impl ConnectionCounts {
@@ -31,6 +92,13 @@ impl ConnectionCounts {
             moved_out: cell(ConnectionCell::MovedOut),
             // A gauge that is touched by several CPUs can be read in the middle of a pair.
             live: if live > i64::MAX as u64 { 0 } else { live },
+            lost: Losses {
+                queued: cell(ConnectionCell::LostQueued),
+                unanswered: cell(ConnectionCell::LostUnanswered),
+                mid_response: cell(ConnectionCell::LostMidResponse),
+                idle: cell(ConnectionCell::LostIdle),
+                abandoned: cell(ConnectionCell::Abandoned),
+            },
         }
     }
 
@@ -44,6 +112,7 @@ impl ConnectionCounts {
             moved_in: self.moved_in + earlier.moved_in,
             moved_out: self.moved_out + earlier.moved_out,
             live: self.live,
+            lost: self.lost.plus(earlier.lost),
         }
     }
 }

@@ -1,25 +1,22 @@
-//! Where the running kernel keeps the fields that `polite` reads, from its own description of its
-//! types (BTF). Rust's compiler cannot emit relocations against it, so the offsets are passed to
+//! Where the running kernel keeps the fields that `polite` and `track` read, from its own
+//! description of its types (BTF). Rust's compiler cannot emit relocations against it, so the offsets are passed to
 //! the program as constants, and the verifier checks them.
 
 use std::{fs, sync::OnceLock};
 
 use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation};
+use lb_common::names;
 
-/// Offsets in `struct tcp_sock`, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TcpFields {
-    pub(super) bytes_received: u32,
-    pub(super) rcv_nxt: u32,
-    pub(super) copied_seq: u32,
-}
+/// The constants of [`names::TCP_FIELDS`], by name: offsets in `struct tcp_sock`, in bytes.
+pub(super) type TcpFields = [(&'static str, u32); names::TCP_FIELDS.len()];
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The offsets in this kernel, or why they are not known. Read once: it takes some 100 ms.
-pub(super) fn tcp_fields() -> Result<TcpFields, String> {
+pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
     static FIELDS: OnceLock<Result<TcpFields, String>> = OnceLock::new();
-    FIELDS.get_or_init(look_up).clone()
+    let fields = FIELDS.get_or_init(look_up).as_ref();
+    fields.map_err(String::as_str)
 }
 
 fn look_up() -> Result<TcpFields, String> {
@@ -32,11 +29,11 @@ fn look_up() -> Result<TcpFields, String> {
         (_, Offset::ByteOffset(offset)) => Ok(offset),
         (_, Offset::BitOffsetAndSize(..)) => Err(format!("{BTF}: {field} is a bit field")),
     };
-    Ok(TcpFields {
-        bytes_received: offset("bytes_received")?,
-        rcv_nxt: offset("rcv_nxt")?,
-        copied_seq: offset("copied_seq")?,
-    })
+    let mut fields = names::TCP_FIELDS.map(|(name, _)| (name, 0));
+    for ((_, at), (_, path)) in fields.iter_mut().zip(names::TCP_FIELDS) {
+        *at = offset(path)?;
+    }
+    Ok(fields)
 }
 
 #[expect(
@@ -64,13 +61,14 @@ impl Readable for Bytes {
 mod tests {
     use super::*;
 
-    /// All three are members of `tcp_sock` itself, which begins with a `sock` of over 600 bytes.
+    /// `tcp_sock` begins with a `sock` of over 600 bytes.
     #[test]
     fn this_kernel_has_the_fields() {
         let fields = tcp_fields().unwrap();
-        for offset in [fields.bytes_received, fields.rcv_nxt, fields.copied_seq] {
-            assert!((600..4096).contains(&offset), "{fields:?}");
+        for ((_, at), (_, path)) in fields.iter().zip(names::TCP_FIELDS) {
+            let in_sock = path.contains(".sk.");
+            assert_eq!((16..600).contains(at), in_sock, "{path} at {at}");
+            assert!(*at < 4096 && at % 4 == 0, "{path} at {at}");
         }
-        assert_eq!(fields.bytes_received % 8, 0);
     }
 }

@@ -4,25 +4,28 @@
 //! The only module that names aya. Knows sockets, slots and words; knows nothing of processes,
 //! probes or rollouts.
 
-mod ages;
 mod counts;
 mod error;
 mod events;
 mod group;
+mod histogram;
 mod kernel_fields;
+mod latency;
 mod make;
 mod object;
 mod pins;
 mod polite;
+mod recent;
 mod service;
 
 pub mod features;
 pub mod yardstick;
 
-pub use counts::{ConnectionCounts, SteeringCounts};
+pub use counts::{ConnectionCounts, Losses, SteeringCounts};
 pub use error::DatapathError;
 pub use events::Events;
 pub use group::{Group, Registered};
+pub use histogram::Histogram;
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};

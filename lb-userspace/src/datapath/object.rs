@@ -34,6 +34,10 @@ pub(super) fn load(
         loader.map_pin_path(name, group.join(name));
     }
     loader.override_global(names::GENERATION, &generation, true);
+    // Without them `track` counts connections, and not what they were lost by.
+    if let Ok(fields) = kernel_fields::tcp_fields() {
+        tell(&mut loader, fields);
+    }
     finish(loader)
 }
 
@@ -47,7 +51,8 @@ fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
 
 /// Loads the object for `polite`, with everything shared by its pins as in [`load`].
 pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
-    let fields = kernel_fields::tcp_fields().map_err(DatapathError::Types)?;
+    let fields = kernel_fields::tcp_fields();
+    let fields = fields.map_err(|why| DatapathError::Types(why.to_owned()))?;
     let mut loader = EbpfLoader::new();
     for name in names::SHARED {
         loader.map_pin_path(name, pins.map(name));
@@ -55,22 +60,21 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
     for name in names::PER_GROUP {
         loader.map_pin_path(name, group.join(name));
     }
-    tell(&mut loader, &fields);
+    tell(&mut loader, fields);
     finish(loader)
 }
 
-/// Has `polite` in the object know the kernel's fields.
-fn tell<'a>(loader: &mut EbpfLoader<'a>, fields: &'a TcpFields) {
-    loader.override_global(names::BYTES_RECEIVED_AT, &fields.bytes_received, true);
-    loader.override_global(names::RCV_NXT_AT, &fields.rcv_nxt, true);
-    loader.override_global(names::COPIED_SEQ_AT, &fields.copied_seq, true);
+/// Has the programs know the kernel's fields.
+fn tell(loader: &mut EbpfLoader<'_>, fields: &'static TcpFields) {
+    for (name, at) in fields {
+        loader.override_global(name, at, true);
+    }
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
-    let fields = kernel_fields::tcp_fields();
     let mut loader = EbpfLoader::new();
-    if let Ok(fields) = &fields {
+    if let Ok(fields) = kernel_fields::tcp_fields() {
         tell(&mut loader, fields);
     }
     finish(loader)

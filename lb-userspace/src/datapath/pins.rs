@@ -110,3 +110,13 @@ impl Pins {
         self.dir.join("groups").join(format!("{family}-{name}"))
     }
 }
+
+/// Gives a pin up, if it is there.
+pub(super) fn unpin(pin: &Path) {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, pin = %pin.display(), "the pin stays");
+        }
+        _ => {}
+    }
+}

@@ -14,18 +14,20 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
+    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, Latency, ListenKey, SEATS,
     SteeringWord, TicketKey, names, steering,
 };
 
 use super::{
-    ages::Ages,
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
     group::Group,
+    histogram::Histogram,
+    latency::{self, Latencies},
     make,
-    pins::Pins,
+    pins::{Pins, unpin},
     polite::Polite,
+    recent::Recent,
 };
 use crate::sys::mapped::MappedCells;
 
@@ -47,7 +49,8 @@ pub struct ServicePath {
     steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
-    ages: Ages,
+    recent: Recent,
+    latencies: Latencies,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -145,7 +148,8 @@ impl ServicePath {
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
-            ages: Ages::open(&pins)?,
+            recent: Recent::open(&pins)?,
+            latencies: Latencies::open(&pins)?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
@@ -314,9 +318,29 @@ impl ServicePath {
     }
 
     /// How long ago a connection was opened; `None` when that is not known: it is not one of the
-    /// newest [`lb_common::AGES`] of the host, or older than the service.
+    /// newest [`lb_common::recent::ROWS`] of the host, or older than the service.
     pub fn age(&self, cookie: u64) -> Option<Duration> {
-        self.ages.of(cookie)
+        self.recent.age(cookie)
+    }
+
+    /// Measures how long clients wait, or does so no longer. One that is on stays on when the agent
+    /// has ended.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel lacks. Nothing else depends on it.
+    pub fn measure_latency(&self, on: bool) -> Result<(), DatapathError> {
+        if !on {
+            latency::turn_off(&self.pins);
+        } else if !latency::is_on(&self.pins) {
+            latency::turn_on(&self.pins)?;
+        }
+        Ok(())
+    }
+
+    /// How long a generation's clients waited so far.
+    pub fn latency(&self, latency: Latency, generation: GenerationId) -> Histogram {
+        self.latencies.of(latency, generation)
     }
 
     /// How clients are asked to leave, or why they cannot be.
@@ -345,6 +369,7 @@ impl ServicePath {
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
         self.set_earlier(generation, 0);
+        self.latencies.clear(generation);
         Ok(())
     }
 
@@ -420,15 +445,6 @@ fn rule(declared: &Declared, port: u16) -> BindRule {
         }
     }
     BindRule::new(declared.undeclared, declared.uid, v4, v6)
-}
-
-fn unpin(pin: &Path) {
-    match std::fs::remove_file(pin) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, pin = %pin.display(), "the pin stays");
-        }
-        _ => {}
-    }
 }
 
 /// A row summed over the CPUs.

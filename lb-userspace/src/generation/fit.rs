@@ -157,6 +157,7 @@ mod tests {
             cgroup: Some(1),
             queue: 0,
             backlog: 1,
+            dropped: 0,
             mptcp: false,
         }
     }

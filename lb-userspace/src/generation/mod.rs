@@ -17,3 +17,4 @@ pub mod notify;
 pub mod probe;
 pub mod shim;
 pub mod unit;
+pub mod usage;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use super::{Outside, journal::CutConnection};
+use super::{Outside, Tally, journal::CutConnection};
 use crate::{datapath::ConnectionCounts, rollout::GenerationState};
 
 /// The version of the ledger's format. It grows when an earlier release would misread it.
@@ -44,6 +44,12 @@ pub struct Ledger {
     /// Whether the server was found not to run twice (`mode = "auto"`).
     #[serde(default)]
     pub runs_alone: bool,
+    /// Connections of generations that are not remembered any more.
+    #[serde(default)]
+    pub retired: ConnectionCounts,
+    /// What its rollouts came to.
+    #[serde(default)]
+    pub tally: Tally,
     /// The generations, oldest first.
     pub generations: Vec<Remembered>,
 }

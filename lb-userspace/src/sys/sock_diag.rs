@@ -51,6 +51,9 @@ pub struct Waiting {
     pub queue: u32,
     /// TCP: how many may wait.
     pub backlog: u32,
+    /// TCP: handshakes that were dropped, most of them because the accept queue was full; their
+    /// clients try again after a second.
+    pub dropped: u32,
     /// Whether it is the inner socket of an MPTCP one.
     pub mptcp: bool,
 }
@@ -121,7 +124,7 @@ fn request(protocol: Protocol, family: u8) -> InetRequest {
     InetRequest {
         family,
         protocol,
-        extensions: ExtensionFlags::empty(),
+        extensions: ExtensionFlags::SKMEMINFO,
         states,
         socket_id: SocketId::new_v4(),
     }
@@ -156,11 +159,13 @@ fn parse(protocol: Protocol, response: &InetResponse) -> Option<Waiting> {
         cgroup: None,
         queue: header.recv_queue,
         backlog: header.send_queue,
+        dropped: 0,
         mptcp: false,
     };
     for attribute in &response.nlas {
         match attribute {
             Nla::SkV6Only(v6only) => waiting.v6only = *v6only,
+            Nla::MemInfo(memory) => waiting.dropped = memory.drops,
             Nla::Other(other) if other.kind() == ULP_INFO => {
                 waiting.mptcp = contains(&value_of(other), b"mptcp");
             }

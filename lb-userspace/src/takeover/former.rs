@@ -14,6 +14,7 @@ use crate::{
     clock,
     config::Places,
     sys::supervisor,
+    telemetry::traces::Traces,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,6 +30,8 @@ pub(crate) struct Former<'a> {
     pub(crate) api: &'a Door,
     /// Where its metrics are.
     pub(crate) metrics: Option<(SocketAddr, &'a Door)>,
+    /// What sends traces from the journal.
+    pub(crate) traces: Option<&'a Traces>,
 }
 
 impl Former<'_> {
@@ -51,6 +54,9 @@ impl Former<'_> {
             Err(error) => {
                 let end = successor.end().await;
                 tracing::error!(%error, end, "the agent was not upgraded");
+                if let Some(traces) = self.traces {
+                    traces.go_on();
+                }
                 self.open_doors();
             }
         }
@@ -64,6 +70,10 @@ impl Former<'_> {
         order.upgrading.close()?;
         let began = clock::now();
         self.close_doors();
+        if let Some(traces) = self.traces {
+            let held = traces.hold().await;
+            held.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
+        }
         let custody = self.agent.take_into_custody().await?;
         Step::FormerHeld.done();
         if let Err(error) = self.give(successor) {

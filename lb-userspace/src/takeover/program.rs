@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use super::{channel::Channel, error::UpgradeError};
-use crate::{generation::launch, sys::packets};
+use crate::{
+    config::{LogConfig, LogFormat},
+    generation::launch,
+    sys::packets,
+};
 
 /// How this agent was started; its successor is started the same way.
 #[derive(Clone, Debug)]
@@ -36,6 +40,17 @@ impl Origin {
             program: typed.unwrap_or(own),
             log_json,
         }
+    }
+}
+
+impl Origin {
+    /// How it logs: its command line goes before the configuration.
+    pub fn logs(&self, config: &LogConfig) -> LogConfig {
+        let mut config = config.clone();
+        if self.log_json {
+            config.format = LogFormat::Json;
+        }
+        config
     }
 }
 

@@ -13,9 +13,10 @@ use super::{
 use crate::{
     agent::{Agent, Host, LOCKS, Service, StartError},
     config::{Config, ConfigError, Places},
-    daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators},
-    store::{Journal, journal::Drill},
+    daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record},
+    store::journal::Drill,
     sys::{packets, supervisor},
+    telemetry::log,
 };
 
 /// Why nothing was taken over.
@@ -86,7 +87,10 @@ pub async fn take_over(origin: Origin) -> Result<Daemon, NotTakenOver> {
         return Err(NotTakenOver::Withdrawn("it made no offer".to_owned()));
     };
     let prepared = match prepare(&offer).await {
-        Ok(prepared) => prepared,
+        Ok(prepared) => {
+            log::start(&origin.logs(&prepared.config.agent.log));
+            prepared
+        }
         Err(error) => {
             let _gone = channel.say(&FromSuccessor::Refuse(error.refusal()), &[]);
             return Err(error);
@@ -173,12 +177,14 @@ async fn open(
     } = prepared;
     let host = Host::inherit(places, given.locks)?;
     // The agent in charge has closed the file.
-    let journal = Journal::with(host.places().journal(), config.agent.history, drill);
+    let recorded = record(host.places().journal(), &config.agent, drill);
+    let (journal, traces) = recorded.map_err(DaemonError::from)?;
     let opening = |service: &str| {
         // If the agent in charge is dead, this one is in charge all the same.
         let _gone = channel.say(&FromSuccessor::Opening(service.to_owned()), &[]);
     };
     let agent = Agent::start_telling(host, journal, config.services, opening).await?;
+    let agent = agent.expiring(config.agent.metrics_expire);
     let scrapes = config.agent.metrics.and_then(|address| {
         let socket = scrapes.or(given.scrapes)?;
         Some(Scrapes { address, socket })
@@ -188,6 +194,7 @@ async fn open(
         operators,
         api: given.api,
         scrapes,
+        traces,
         origin: Some(origin),
     };
     Ok(Daemon::serve(parts)?)

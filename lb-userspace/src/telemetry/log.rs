@@ -2,18 +2,20 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `HOTLB_LOG` filters (`info`, `debug`, `hotlb::agent=trace`); `json` writes one
-/// JSON value a line.
-pub fn start(json: bool, usual: &str) {
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts logging. `HOTLB_LOG` filters (`info`, `debug`, `hotlb::agent=trace`), else the
+/// configuration's level.
+pub fn start(config: &LogConfig) {
     // Fails only when there is a logger already: a test's.
     let _second = tracing_log::LogTracer::init();
     let filter =
-        EnvFilter::try_from_env("HOTLB_LOG").unwrap_or_else(|_unset| EnvFilter::new(usual));
+        EnvFilter::try_from_env("HOTLB_LOG").unwrap_or_else(|_unset| EnvFilter::new(&config.level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
-    let _second = if json {
+    let _second = if config.format == LogFormat::Json {
         builder.json().try_init()
     } else {
         builder

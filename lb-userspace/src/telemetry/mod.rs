@@ -1,4 +1,5 @@
-//! What the agent tells: logs, metrics.
+//! What the agent tells: logs, metrics, traces.
 
 pub mod log;
 pub mod metrics;
+pub mod traces;

@@ -14,7 +14,7 @@ struct Program {
     cost: &'static str,
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -56,6 +56,12 @@ const PROGRAMS: [Program; 10] = [
         package: Some("busybox-static"),
         needed: false,
         cost: "profiles of a stripped static server are not tested",
+    },
+    Program {
+        name: "prometheus",
+        package: Some("prometheus"),
+        needed: false,
+        cost: "no real Prometheus scrapes the agent, and promtool checks neither metrics nor alert rules",
     },
     Program {
         name: "ip",

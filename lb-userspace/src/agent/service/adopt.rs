@@ -113,7 +113,7 @@ impl Service {
             ..Outside::default()
         };
         books.generations.push(generation);
-        books.forget_old();
+        self.forget_old(&mut books);
         let taken = self.take_clients(&mut books, id, &adoptee, &claim);
         if let Err(error) = taken {
             self.give_back(&mut books, id, &claim, &error);

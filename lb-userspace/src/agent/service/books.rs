@@ -15,12 +15,9 @@ use crate::{
     datapath::ConnectionCounts,
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
-    store::{Ledger, Outside, Remembered, journal::CutConnection},
+    store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
 };
-
-/// Generations that ended and are still remembered: their names, reasons and counts.
-const REMEMBERED: usize = 16;
 
 /// One generation.
 #[derive(Debug)]
@@ -189,6 +186,10 @@ pub(super) struct Books {
     pub(super) rollbacks: u64,
     /// Fail-overs so far.
     pub(super) failovers: u64,
+    /// Connections of generations that are not remembered any more.
+    pub(super) retired: ConnectionCounts,
+    /// What its rollouts came to.
+    pub(super) tally: Tally,
     /// Whether `down` ends the service.
     pub(super) going: Going,
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
@@ -273,22 +274,6 @@ impl Books {
         format!("gen{}", greatest.unwrap_or_default().saturating_add(1))
     }
 
-    /// Forgets the oldest of those that ended, beyond what is remembered.
-    pub(super) fn forget_old(&mut self) {
-        let ended = self
-            .generations
-            .iter()
-            .filter(|g| !g.state.is_live())
-            .count();
-        let mut excess = ended.saturating_sub(REMEMBERED);
-        let previous = self.previous;
-        self.generations.retain(|g| {
-            let forget = excess > 0 && !g.state.is_live() && Some(g.id) != previous;
-            excess -= usize::from(forget);
-            !forget
-        });
-    }
-
     /// What is written down.
     pub(super) fn to_ledger(&self) -> Ledger {
         Ledger {
@@ -299,6 +284,8 @@ impl Books {
             rollbacks: self.rollbacks,
             failovers: self.failovers,
             runs_alone: self.runs_alone,
+            retired: self.retired,
+            tally: self.tally.clone(),
             generations: self.generations.iter().map(remember).collect(),
         }
     }

@@ -137,7 +137,7 @@ impl Service {
             counted,
             ..Generation::begin(id, name, cgroup)
         });
-        books.forget_old();
+        self.forget_old(books);
         self.settle(books);
         Ok(id)
     }
@@ -169,19 +169,21 @@ impl Service {
                 doing: "find a free seat",
                 source: std::io::Error::other("63 generations exist at once; stop some"),
             })?;
-        self.vacate(books, id);
-        self.path.clear_seat(id)?;
+        self.empty_seat(books, id)?;
         Ok(id)
     }
 
-    /// Writes down the counts of whoever had the seat before.
-    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) {
+    /// Notes the counts of whoever had the seat before; whether there was anybody.
+    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) -> bool {
+        let mut was_taken = false;
         for generation in &mut books.generations {
             if generation.id.seat() == id.seat() && !generation.unseated {
                 generation.counted = self.counts(generation);
                 generation.unseated = true;
+                was_taken = true;
             }
         }
+        was_taken
     }
 
     /// A generation that ended makes room for the next of its name, which inherits its counts and

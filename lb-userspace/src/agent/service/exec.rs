@@ -58,9 +58,9 @@ impl Service {
         refuse_running(&books, &name)?;
         let id = self.seat_for(&mut books)?;
         let awaited = self.free_name(&mut books, &name);
-        let counted = self.succeed(&mut books, &name, id);
         let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
         let notify = self.own_notify(id, &request)?;
+        let counted = self.succeed(&mut books, &name, id);
         let spec = self.exec_spec(&books, &name, &cgroup, notify.as_ref());
         books.generations.push(Generation {
             outside: Outside {
@@ -70,7 +70,7 @@ impl Service {
             ..Self::begun(id, name, cgroup, &caller, counted, request.command)
         });
         self.word_follows(&mut books);
-        books.forget_old();
+        self.forget_old(&mut books);
         self.settle(&mut books);
         self.watch_life(&mut books, id, Main::Found(pid));
         tokio::spawn(Arc::clone(self).prove(id, notify));

@@ -7,6 +7,7 @@
 
 mod adopt;
 mod books;
+mod caller;
 mod candidate;
 mod claim;
 mod custody;
@@ -18,6 +19,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod observe;
 mod open;
 mod outside;
 mod park;
@@ -29,6 +31,7 @@ mod rollout;
 mod status;
 mod stop;
 mod switch;
+mod totals;
 mod watch;
 
 use std::{
@@ -38,6 +41,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, watch as channel};
 
+pub use caller::Caller;
 pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
@@ -65,6 +69,8 @@ pub struct Service {
     cgroup: Cgroup,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
+    /// Why it is not measured how long clients wait, although it should be.
+    unmeasured: Option<String>,
     /// What rollouts are about to do.
     journal: Journal,
     books: Arc<Mutex<Books>>,

@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    totals::retire,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
@@ -62,7 +63,9 @@ impl Service {
             awaits_adopt,
             "service opened"
         );
+        let measured = path.measure_latency(config.latency);
         let service = Arc::new(Self {
+            unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {
                 awaits_adopt,
                 ..Books::default()
@@ -102,13 +105,17 @@ impl Service {
         books.rollbacks = ledger.rollbacks;
         books.failovers = ledger.failovers;
         books.runs_alone = ledger.runs_alone;
+        books.retired = ledger.retired;
+        books.tally = ledger.tally;
         let active = self.path.word().active;
         for remembered in ledger.generations {
             if !same_boot && remembered.state == GenerationState::Active {
                 // Nobody is active after a reboot; a rollback leads to whoever was.
                 books.previous = GenerationId::new(remembered.id);
             }
+            let counted = remembered.counted;
             let Some(generation) = self.restore(remembered, same_boot, active) else {
+                retire(&mut books, counted);
                 continue;
             };
             books.generations.push(generation);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::Exit;
+use lb_common::{Exit, Latency};
 
 use super::{
     Service,
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::wire::{
-        GenerationStatus, GroupStatus, ListenerStatus, PoliteStatus, ServiceStatus, SteeringStatus,
-        Tier,
+        GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, Quantiles,
+        ServiceStatus, SteeringStatus, Tier,
     },
     clock,
     config::PoliteMode,
@@ -53,7 +53,7 @@ impl Service {
         }
     }
 
-    fn warnings(&self, books: &Books) -> Vec<String> {
+    pub(super) fn warnings(&self, books: &Books) -> Vec<String> {
         let mut warnings = Vec::new();
         let parked = self.path.live(None);
         if books.awaits_adopt {
@@ -89,6 +89,11 @@ impl Service {
                 "the kernel's hash decided {unselected} times instead of hotlb"
             ));
         }
+        if let Some(reason) = &self.unmeasured {
+            warnings.push(format!(
+                "it is not measured how long clients wait: {reason}"
+            ));
+        }
         if let Err(reason) = self.path.polite()
             && self.config.drain.polite != PoliteMode::Off
         {
@@ -108,7 +113,7 @@ impl Service {
         warnings
     }
 
-    fn steering_status(&self) -> SteeringStatus {
+    pub(super) fn steering_status(&self) -> SteeringStatus {
         let counts = self.path.steering_counts();
         let exits = |migrating| -> BTreeMap<String, u64> {
             Exit::ALL
@@ -123,7 +128,7 @@ impl Service {
         }
     }
 
-    fn polite_status(&self) -> PoliteStatus {
+    pub(super) fn polite_status(&self) -> PoliteStatus {
         let Ok(polite) = self.path.polite() else {
             return PoliteStatus::default();
         };
@@ -148,6 +153,19 @@ impl Service {
             .plus(generation.counted)
     }
 
+    /// How long its clients waited, unless its seat is another's by now.
+    fn latency(&self, generation: &Generation) -> LatencyStatus {
+        if generation.unseated {
+            return LatencyStatus::default();
+        }
+        let of = |latency| Quantiles::of(&self.path.latency(latency, generation.id));
+        LatencyStatus {
+            queue_wait: of(Latency::QueueWait),
+            service_time: of(Latency::ServiceTime),
+            lifetime: of(Latency::Lifetime),
+        }
+    }
+
     fn generation_status(&self, generation: &Generation) -> GenerationStatus {
         let live = generation.state.is_live();
         let mut found = Vec::new();
@@ -168,6 +186,7 @@ impl Service {
                 .as_secs()
                 .saturating_sub(generation.since),
             connections: self.counts(generation),
+            latency: self.latency(generation),
             tier: tier(generation),
             frozen: live && generation.cgroup.is_frozen(),
             drain: generation
@@ -211,6 +230,7 @@ fn listener_status(waiting: &Waiting, generation: &Generation) -> ListenerStatus
         uid: waiting.uid,
         queue: waiting.queue,
         backlog: waiting.backlog,
+        dropped: waiting.dropped,
         steered: generation.steered.contains(&waiting.cookie),
     }
 }

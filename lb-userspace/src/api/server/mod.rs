@@ -6,6 +6,7 @@
 //! service's user, so an operator is as good as that user.
 
 mod answer;
+mod caller;
 mod gate;
 mod history;
 mod peer;

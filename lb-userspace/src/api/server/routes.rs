@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use axum::{
     Json, Router,
     extract::{ConnectInfo, FromRequest, Path, Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Control,
     answer::{failure, stream, stream_ungated, verb_failure},
+    caller::InTrace,
     history,
     peer::Peer,
     profile::profile,
@@ -27,6 +28,7 @@ use crate::{
         PromoteRequest, RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
         VERSION, VERSION_HEADER,
     },
+    telemetry,
 };
 
 type Shared = State<Arc<Control>>;
@@ -49,6 +51,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         ));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/history", get(history::list))
         .route("/v1/history/{id}", get(history::show))
         .merge(verbs)
@@ -60,6 +63,10 @@ pub(super) fn router(control: Arc<Control>) -> Router {
 
 async fn status(State(control): Shared) -> Json<Status> {
     Json(control.agent.status().await)
+}
+
+async fn metrics(State(control): Shared, headers: HeaderMap) -> Response {
+    telemetry::metrics::answer(&control.agent, &headers).await
 }
 
 async fn openapi() -> impl axum::response::IntoResponse {
@@ -124,6 +131,7 @@ async fn adopt(
 async fn promote(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<PromoteRequest>,
 ) -> Response {
@@ -131,7 +139,9 @@ async fn promote(
         return refused;
     }
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.promote(request, peer.who(), &reporter).await
+        service
+            .promote(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "promote", verb).await
 }
@@ -139,6 +149,7 @@ async fn promote(
 async fn upgrade(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<UpgradeRequest>,
 ) -> Response {
@@ -146,7 +157,9 @@ async fn upgrade(
         return refused;
     }
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.upgrade(request, peer.who(), &reporter).await
+        service
+            .upgrade(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "upgrade", verb).await
 }
@@ -154,11 +167,14 @@ async fn upgrade(
 async fn rollback(
     State(control): Shared,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    trace: InTrace,
     Path(service): Path<String>,
     Asked(request): Asked<RollbackRequest>,
 ) -> Response {
     let verb = |service: Arc<Service>, reporter: Reporter| async move {
-        service.rollback(request, peer.who(), &reporter).await
+        service
+            .rollback(request, trace.caller(peer), &reporter)
+            .await
     };
     on_service(&control, &service, "rollback", verb).await
 }

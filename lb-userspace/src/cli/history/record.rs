@@ -45,14 +45,21 @@ pub(super) fn lines(record: &Record, rollout: &Summary) -> Vec<String> {
             if *reentrant { "" } else { " (never run twice)" }
         )],
         Record::HookEnded { .. } => hook_ended(record),
-        Record::Check { name, ok, detail } => vec![format!(
-            "check {}: {}, {}",
+        Record::Check {
+            name,
+            ok,
+            detail,
+            took_us,
+        } => vec![format!(
+            "check {}: {}{}, {}",
             one_line(name),
             if *ok { "passed" } else { "failed" },
+            took_us.map_or_else(String::new, |us| format!(" after {}", took(us / 1000))),
             one_line(detail)
         )],
         Record::Figure { name, value, unit } => vec![figure(name, *value, unit)],
         Record::Cut { connections } => cut(connections),
+        Record::Lost { lost } => vec![losses(lost.sum(), &lost.by_name())],
         Record::Note { text } => {
             let lines: Vec<String> = text.lines().map(printable).collect();
             if lines.is_empty() {
@@ -66,6 +73,19 @@ pub(super) fn lines(record: &Record, rollout: &Summary) -> Vec<String> {
 
 fn hook(phase: Phase, index: u32) -> String {
     format!("hook {} #{}", phase.name(), u64::from(index) + 1)
+}
+
+/// "lost 3 connections: 2 unanswered, 1 queued".
+fn losses(sum: u64, by_name: &[(&str, u64)]) -> String {
+    let parts: Vec<String> = by_name
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{count} {}", name.replace('_', " ")))
+        .collect();
+    if parts.is_empty() {
+        return "lost no connection".to_owned();
+    }
+    format!("lost {sum} connections: {}", parts.join(", "))
 }
 
 /// Only what was not the first time is worth saying.

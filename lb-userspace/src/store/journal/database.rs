@@ -17,6 +17,7 @@ use super::{
     error::{Fault, JournalError, Trouble},
     health::Health,
     reading, schema,
+    write::since,
 };
 use crate::clock;
 
@@ -132,20 +133,18 @@ impl Database {
         result.map_err(|fault| fault.at(&self.path))
     }
 
-    /// When something of `id` happens: by the monotonic clock from its beginning on, so that a
+    /// When something of `id` happened, in milliseconds since 1970: by the monotonic clock from its beginning on, so that a
     /// wall clock that jumps does not tear the rollout apart; after a restart by the wall clock.
-    pub(super) fn moment(&self, id: RolloutId) -> i64 {
-        self.began
-            .get(&id)
-            .map_or_else(clock::unix_millis, |&(wall, begun)| {
-                let since = clock::now().saturating_duration_since(begun).as_millis();
-                wall.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
-            })
+    pub(super) fn moment(&self, id: RolloutId, at: Instant) -> i64 {
+        self.began.get(&id).map_or_else(
+            || clock::unix_millis_at(at),
+            |&(wall, begun)| wall.saturating_add(since(begun, at)),
+        )
     }
 
-    /// Rollout `id` has begun at `wall`.
-    pub(super) fn begun(&mut self, id: RolloutId, wall: i64) {
-        self.began.insert(id, (wall, clock::now()));
+    /// Rollout `id` has begun, at this time of both clocks.
+    pub(super) fn begun(&mut self, id: RolloutId, wall: i64, began: Instant) {
+        self.began.insert(id, (wall, began));
     }
 
     /// Rollout `id` is over.

@@ -10,11 +10,13 @@ mod drill;
 mod error;
 mod fence;
 mod health;
+mod outbox;
 mod read;
 mod reading;
 mod record;
 mod rollouts;
 mod schema;
+mod stamped;
 mod write;
 
 #[cfg(test)]
@@ -32,18 +34,20 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use self::{database::Database, drill::Drilling, fence::Fence, health::Health};
+use self::{database::Database, drill::Drilling, fence::Fence, health::Health, outbox::Outbox};
 use crate::config::Retention;
 
 pub use self::{
     drill::{Drill, DrillError},
     error::{JournalError, Trouble},
+    outbox::dropped as dropped_traces,
     record::{CutConnection, Entry, Record},
     rollouts::{
         End, GenerationRef, HistoryFilter, NewRollout, NoRolloutId, Outcome, RolloutId,
         RolloutKind, Summary, Told, Who,
     },
     schema::SCHEMA,
+    stamped::Stamped,
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -65,6 +69,8 @@ pub struct Journal {
     patience: u32,
     /// Holds back what is asked for through this handle.
     fence: Arc<Fence>,
+    /// Rollouts whose traces are to be delivered, if they are.
+    outbox: Option<Arc<Outbox>>,
 }
 
 type Work = Box<dyn FnOnce(&mut Database) + Send>;
@@ -101,6 +107,7 @@ impl Journal {
             retention,
             patience: PATIENCE,
             fence: Arc::default(),
+            outbox: None,
         };
         journal.prune_later();
         journal
@@ -127,16 +134,18 @@ impl Journal {
 
     /// A rollout begins. Nothing may be changed for it before this returns.
     pub async fn begin(&self, new: NewRollout) -> Result<RolloutId, JournalError> {
-        self.begin_with(new, Vec::new()).await
+        self.begin_with(new, Vec::<Stamped>::new()).await
     }
 
     /// A rollout begins, with these steps: one write to the disk.
     pub async fn begin_with(
         &self,
         new: NewRollout,
-        records: Vec<Record>,
+        records: Vec<impl Into<Stamped> + Send>,
     ) -> Result<RolloutId, JournalError> {
-        self.run(move |database| write::begin(database, &new, &records))
+        let records: Vec<Stamped> = records.into_iter().map(Into::into).collect();
+        let outbox = self.outbox.clone();
+        self.run(move |database| write::begin(database, &new, &records, outbox.as_deref()))
             .await
     }
 
@@ -149,8 +158,9 @@ impl Journal {
     pub async fn record_all(
         &self,
         id: RolloutId,
-        records: Vec<Record>,
+        records: Vec<impl Into<Stamped> + Send>,
     ) -> Result<(), JournalError> {
+        let records: Vec<Stamped> = records.into_iter().map(Into::into).collect();
         self.run(move |database| write::record(database, id, &records))
             .await
     }
@@ -159,6 +169,9 @@ impl Journal {
     pub async fn finish(&self, id: RolloutId, end: End) -> Result<(), JournalError> {
         self.run(move |database| write::finish(database, id, &end))
             .await?;
+        if let Some(outbox) = &self.outbox {
+            outbox.ring();
+        }
         self.prune_later();
         Ok(())
     }

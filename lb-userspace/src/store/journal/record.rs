@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::rollout::Phase;
+use crate::{datapath::Losses, rollout::Phase};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub enum Record {
         ok: bool,
         /// What was found.
         detail: String,
+        /// How long it took, in microseconds, where that was measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        took_us: Option<u64>,
     },
     /// Something was measured.
     Figure {
@@ -86,6 +89,11 @@ pub enum Record {
     Cut {
         /// Which.
         connections: Vec<CutConnection>,
+    },
+    /// What clients did not get all from meanwhile, of both generations.
+    Lost {
+        /// By what happened to them.
+        lost: Losses,
     },
     /// Something to know, in words.
     Note {
@@ -105,6 +113,7 @@ impl Record {
             Self::Check { .. } => "check",
             Self::Figure { .. } => "figure",
             Self::Cut { .. } => "cut",
+            Self::Lost { .. } => "lost",
             Self::Note { .. } => "note",
         }
     }
@@ -181,6 +190,7 @@ mod tests {
                 name: text(),
                 ok: true,
                 detail: text(),
+                took_us: Some(1),
             },
             Record::Figure {
                 name: text(),
@@ -195,6 +205,13 @@ mod tests {
                     state: text(),
                     how: text(),
                 }],
+            },
+            Record::Lost {
+                lost: Losses {
+                    queued: 1,
+                    abandoned: u64::from(u32::MAX),
+                    ..Losses::default()
+                },
             },
             Record::Note { text: text() },
         ]

@@ -1,11 +1,14 @@
 //! What is written: one transaction each.
 
+use std::time::Instant;
+
 use rusqlite::{Transaction, named_params, params};
 
 use super::{
-    End, JournalError, NewRollout, Record, RolloutId,
+    End, JournalError, NewRollout, Record, RolloutId, Stamped,
     database::Database,
     error::{Fault, Trouble},
+    outbox::{self, Outbox},
 };
 use crate::{clock, config::Retention};
 
@@ -16,9 +19,14 @@ const KEPT_AT_ANY_AGE: u32 = 10;
 pub(super) fn begin(
     database: &mut Database,
     new: &NewRollout,
-    records: &[Record],
+    records: &[Stamped],
+    outbox: Option<&Outbox>,
 ) -> Result<RolloutId, JournalError> {
-    let wall = clock::unix_millis();
+    let now = clock::now();
+    // What is written first may have happened before.
+    let began = records.iter().map(|record| record.at).min();
+    let began = began.map_or(now, |first| first.min(now));
+    let wall = clock::unix_millis_at(began);
     let id = database.write(|transaction| {
         transaction.execute(
             "INSERT INTO rollout (service, kind, from_id, from_name, to_id, to_name,
@@ -41,28 +49,45 @@ pub(super) fn begin(
             },
         )?;
         let id = RolloutId(transaction.last_insert_rowid());
-        for record in records {
-            insert(transaction, id, wall, record)?;
+        for Stamped { record, at } in records {
+            insert(
+                transaction,
+                id,
+                wall.saturating_add(since(began, *at)),
+                record,
+            )?;
+        }
+        if let Some(outbox) = outbox {
+            outbox.enter(transaction, id)?;
         }
         Ok(id)
     })?;
-    database.begun(id, wall);
+    database.begun(id, wall, began);
     Ok(id)
 }
 
 pub(super) fn record(
     database: &mut Database,
     id: RolloutId,
-    records: &[Record],
+    records: &[Stamped],
 ) -> Result<(), JournalError> {
-    let moment = database.moment(id);
+    let stamped = records
+        .iter()
+        .map(|Stamped { record, at }| (database.moment(id, *at), record));
+    let stamped: Vec<_> = stamped.collect();
     database.write(|transaction| {
         exists(transaction, id)?;
-        for record in records {
+        for (moment, record) in stamped {
             insert(transaction, id, moment, record)?;
         }
         Ok(())
     })
+}
+
+/// Milliseconds from one moment to a later one.
+pub(super) fn since(began: Instant, at: Instant) -> i64 {
+    let since = at.saturating_duration_since(began).as_millis();
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 fn insert(
@@ -94,7 +119,7 @@ pub(super) fn finish(
     id: RolloutId,
     end: &End,
 ) -> Result<(), JournalError> {
-    let moment = database.moment(id);
+    let moment = database.moment(id, clock::now());
     database.write(|transaction| {
         exists(transaction, id)?;
         let ended = transaction.execute(
@@ -131,6 +156,7 @@ pub(super) fn prune(database: &mut Database, retention: Retention) -> Result<u64
     let age = i64::try_from(retention.age.as_millis()).unwrap_or(i64::MAX);
     let oldest = clock::unix_millis().saturating_sub(age);
     let removed = database.write_aside(|transaction| {
+        let untold = outbox::count(transaction)?;
         let removed = transaction.execute(
             "WITH ranked AS (
                  SELECT id, outcome, row_number() OVER (ORDER BY id DESC) AS place,
@@ -141,6 +167,8 @@ pub(super) fn prune(database: &mut Database, retention: Retention) -> Result<u64
                  AND (place > ?1 OR at_ms < ?2 AND place > ?3))",
             params![retention.rollouts, oldest, KEPT_AT_ANY_AGE],
         )?;
+        let left = outbox::count(transaction)?;
+        outbox::lost(transaction, untold.saturating_sub(left))?;
         Ok(removed)
     })?;
     Ok(u64::try_from(removed).unwrap_or(u64::MAX))

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks through its output")]
 
 mod cycles;
+mod latency;
 mod overlap;
 mod polite;
 mod promote;
@@ -39,6 +40,8 @@ enum Part {
     Overlap,
     /// Upgrades under kept connections, with polite drain and without.
     Polite,
+    /// What it costs to measure latency.
+    Latency,
     /// What the agent holds after many generations.
     Cycles,
 }
@@ -64,7 +67,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 6] = [
+const PARTS: [(Part, &str, Measure); 7] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -89,6 +92,11 @@ const PARTS: [(Part, &str, Measure); 6] = [
         Part::Polite,
         "upgrades under 64 kept connections (wrk), with polite drain and by the signal alone",
         polite::measure,
+    ),
+    (
+        Part::Latency,
+        "requests per second while latency is measured, and while it is not, in turns",
+        latency::measure,
     ),
     (
         Part::Cycles,

@@ -1,6 +1,6 @@
 //! What a rollout does in its phases. Each effect looks first whether it was done already.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_common::GenerationId;
 
@@ -19,6 +19,8 @@ use crate::{
 
 /// A candidate that does not answer so many probes in a row has failed its bake.
 const MISSES: u32 = 3;
+/// So many of a bake's probes are written down at most.
+const TOLD_OF_BAKE: u32 = 100;
 /// How often a candidate on probation is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -76,24 +78,27 @@ impl Executor {
             return Ok(());
         }
         let to = self.to()?;
+        let began = clock::now();
         let checked = self.service.check_again(to).await;
-        self.tell_check("candidate", &checked).await;
+        let error = checked.as_ref().err().map(ToString::to_string);
+        self.tell_check("candidate", error, began).await;
         checked
     }
 
-    async fn tell_check(&mut self, name: &str, checked: &Result<(), VerbError>) {
-        let detail = match checked {
-            Ok(()) => "its listeners are in place, and it answered".to_owned(),
-            Err(error) => error.to_string(),
+    /// Writes a check down that ends now, and why it failed if it did.
+    async fn tell_check(&mut self, name: &str, error: Option<String>, began: Instant) {
+        let passed = || "its listeners are in place, and it answered".to_owned();
+        let check = Record::Check {
+            name: name.to_owned(),
+            ok: error.is_none(),
+            detail: error.clone().unwrap_or_else(passed),
+            took_us: u64::try_from(began.elapsed().as_micros()).ok(),
         };
-        // One that passes goes without saying, for each word costs a write to the disk.
-        if checked.is_err() {
-            self.note(Record::Check {
-                name: name.to_owned(),
-                ok: false,
-                detail,
-            })
-            .await;
+        if error.is_some() {
+            self.note(check).await;
+        } else {
+            // With the next thing that is written, for each write waits for the disk.
+            self.pending.push(check.into());
         }
     }
 
@@ -149,7 +154,10 @@ impl Executor {
             })
             .await;
         }
+        let began = clock::now();
         let checked = self.service.answers(to).await;
+        let error = checked.as_ref().err().map(ToString::to_string);
+        self.tell_check("active", error, began).await;
         match checked {
             Ok(()) => Ok(()),
             Err(error) => Err(self.service.not_ready(to, &error).await),
@@ -164,9 +172,19 @@ impl Executor {
         let to = self.to()?;
         let until = self.bake_until();
         let mut missed = 0;
+        let mut told = 0;
         loop {
             self.still_active(to).await?;
-            match self.service.answers(to).await {
+            let began = clock::now();
+            let checked = self.service.answers(to).await;
+            let error = checked.as_ref().err().map(ToString::to_string);
+            let is_news = error.is_some() || missed != 0 || told == 0;
+            if is_news && told < TOLD_OF_BAKE {
+                // The first, the failures, and what comes after one: a bake may be long.
+                told += 1;
+                self.tell_check("bake", error, began).await;
+            }
+            match checked {
                 Ok(()) => missed = 0,
                 Err(error) => {
                     self.still_active(to).await?;

@@ -7,9 +7,10 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::{
-    super::{Reporter, Service, VerbError},
+    super::{Reporter, Service, VerbError, totals::Ended},
     late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
@@ -17,7 +18,7 @@ use crate::{
     api::wire::Done,
     rollout::{Course, Effect, Event, Phase, step, work},
     store::journal::{
-        End, Entry, JournalError, NewRollout, Outcome, Record, RolloutId, RolloutKind,
+        End, Entry, JournalError, NewRollout, Outcome, Record, RolloutId, RolloutKind, Stamped,
     },
 };
 
@@ -31,7 +32,7 @@ pub(super) struct Executor {
     /// What the journal is told first, until it has been.
     pub(super) new: Option<NewRollout>,
     /// What is to be written down with the next thing that matters.
-    pub(super) pending: Vec<Record>,
+    pub(super) pending: Vec<Stamped>,
     pub(super) token: u64,
     pub(super) plan: Plan,
     pub(super) course: Course,
@@ -49,7 +50,23 @@ pub(super) struct Executor {
 
 impl Executor {
     /// Carries it out from the phase it stands in; returns when it is over.
-    pub(super) async fn run(mut self) -> Result<Done, VerbError> {
+    pub(super) async fn run(self) -> Result<Done, VerbError> {
+        let span = self.log_span();
+        self.carry_out().instrument(span).await
+    }
+
+    /// What every line of the log has that is written on the way. Of the highest level, so that no
+    /// filter takes it from the lines that are let through.
+    fn log_span(&self) -> tracing::Span {
+        tracing::error_span!(
+            "rollout",
+            service = self.service.name(),
+            rollout = self.id.map(tracing::field::display),
+            trace_id = self.plan.trace,
+        )
+    }
+
+    async fn carry_out(mut self) -> Result<Done, VerbError> {
         let mut effects = work(self.course.phase);
         while !self.course.phase.is_over() {
             let event = match self.enter().await {
@@ -83,7 +100,12 @@ impl Executor {
     }
 
     /// An earlier agent's rollout, found again.
-    pub(super) async fn resume(mut self, swapped: bool) -> Result<Done, VerbError> {
+    pub(super) async fn resume(self, swapped: bool) -> Result<Done, VerbError> {
+        let span = self.log_span();
+        self.carry_on(swapped).instrument(span).await
+    }
+
+    async fn carry_on(mut self, swapped: bool) -> Result<Done, VerbError> {
         let (course, _) = step(self.course, Event::Resumed { swapped });
         if course.phase != self.course.phase {
             self.past.clear();
@@ -95,7 +117,7 @@ impl Executor {
             });
         }
         self.course = course;
-        self.run().await
+        self.carry_out().await
     }
 
     /// How it is called.
@@ -118,14 +140,19 @@ impl Executor {
         // Nobody may wait for it.
         self.seen.send_replace(phase);
         let record = self.phase_record();
-        self.pending.push(record);
+        self.pending.push(record.into());
+        tracing::info!(
+            phase = phase.name(),
+            attempt = self.course.attempt,
+            "begins"
+        );
         if !self.changes_anything(phase) {
             return Ok(());
         }
         match self.flush().await {
             Err(error) if phase <= Phase::Swap => Err(error),
             Err(error) => {
-                tracing::error!(rollout = self.name(), %error, "not written down");
+                tracing::error!(%error, "not written down");
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -229,8 +256,7 @@ impl Executor {
 
     /// Remembers the first thing that failed: that is why the rollout is undone.
     fn failed(&mut self, error: VerbError) -> Event {
-        tracing::warn!(service = self.service.name(), rollout = self.name(),
-            phase = self.course.phase.name(), %error, "failed");
+        tracing::warn!(phase = self.course.phase.name(), %error, "failed");
         if self.course.phase == Phase::PostRollback {
             // The word is back where it was; the hook's end is in the history.
             self.reporter.step(error.summary());
@@ -245,7 +271,7 @@ impl Executor {
 
     /// Writes something down, and what is still to be written down before it.
     pub(super) async fn record(&mut self, record: Record) -> Result<(), VerbError> {
-        self.pending.push(record);
+        self.pending.push(record.into());
         self.flush().await
     }
 
@@ -261,6 +287,7 @@ impl Executor {
                     .await?;
                 self.id = Some(id);
                 self.new = None;
+                tracing::Span::current().record("rollout", tracing::field::display(id));
                 self.service.rollout_is_called(self.token, id).await;
             }
             (None, None) => {}
@@ -289,7 +316,7 @@ impl Executor {
     /// Writes down what nobody waits for: if that fails, `status` says so.
     pub(super) async fn note(&mut self, record: Record) {
         if let Err(error) = self.record(record).await {
-            tracing::error!(rollout = self.name(), %error, "not written down");
+            tracing::error!(%error, "not written down");
         }
     }
 
@@ -302,7 +329,7 @@ impl Executor {
         }
         let mut records = std::mem::take(&mut self.pending);
         if self.new.is_some() {
-            records.push(self.phase_record());
+            records.push(self.phase_record().into());
         }
         let unwritten = Unwritten {
             id: self.id,
@@ -311,7 +338,8 @@ impl Executor {
             end,
         };
         // A task of its own: what is tried is not given up half-way.
-        let writing = tokio::spawn(unwritten.write_in_the_end(self.service.journal.clone()));
+        let writing = unwritten.write_in_the_end(self.service.journal.clone());
+        let writing = tokio::spawn(writing.in_current_span());
         if let Ok(Ok(id)) = tokio::time::timeout(PATIENCE, writing).await {
             self.id = id;
         }
@@ -327,7 +355,17 @@ impl Executor {
             outcome,
             reason: self.plan.reason.clone(),
         };
+        tracing::info!(outcome = end.outcome.name(), reason = end.reason, "is over");
+        let losses = self.losses().await;
+        self.pending.push(losses.into());
         self.write_end(end).await;
+        let ended = Ended {
+            kind: self.plan.kind,
+            outcome,
+            took: self.began.elapsed(),
+            steered: self.done.steered_us.map(Duration::from_micros),
+        };
+        self.service.tally_rollout(ended).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.id.map(|id| id.to_string());

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use lb_common::GenerationId;
 
-use super::{
-    super::{Service, books::Books},
-    trace,
-};
+use super::super::{Service, books::Books};
 use crate::{
     store::journal::{End, GenerationRef, NewRollout, Outcome, RolloutKind, Who},
     sys::process,
+    telemetry::traces::Lineage,
 };
 
 impl Service {
@@ -40,7 +38,7 @@ impl Service {
                 pid: None,
                 name: "agent".to_owned(),
             },
-            trace: trace::id(),
+            trace: Lineage::begin(None).0,
             boot: process::boot_id(),
         };
         let service = Arc::clone(self);

@@ -11,6 +11,7 @@ use crate::{
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     rollout::Phase,
     store::journal::Record,
+    telemetry::traces::HookSpan,
 };
 
 /// What an earlier agent journaled of a hook.
@@ -76,7 +77,7 @@ impl Executor {
         );
         self.note(Record::Note { text: text.clone() }).await;
         if hook.phase == HookPhase::PostRollback {
-            tracing::error!(rollout = self.name(), "{text}");
+            tracing::error!("{text}");
             return Ok(());
         }
         Err(VerbError::CalledOff {
@@ -114,6 +115,8 @@ impl Executor {
             took_ms: u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
         })
         .await;
+        let succeeded = result.outcome.is_success();
+        self.service.tally_hook(phase, succeeded).await;
         match result.outcome {
             HookOutcome::Succeeded => Ok(()),
             outcome => Err(VerbError::HookFailed {
@@ -129,7 +132,7 @@ impl Executor {
     async fn run_hook(&self, index: u32, hook: &Hook, attempt: u32) -> HookResult {
         let name = format!("{}-{}-{index}", self.name(), hook.phase);
         let cgroup = hooks_cgroup(&self.service.cgroup).child(&name);
-        let env = self.hook_env(hook, attempt).await;
+        let env = self.hook_env(index, hook, attempt).await;
         let running = hook::run(HookRun {
             hook,
             cgroup: cgroup.clone(),
@@ -147,7 +150,12 @@ impl Executor {
         running.await
     }
 
-    async fn hook_env(&self, hook: &Hook, attempt: u32) -> BTreeMap<String, String> {
+    async fn hook_env(&self, index: u32, hook: &Hook, attempt: u32) -> BTreeMap<String, String> {
+        let span = HookSpan {
+            phase: hook.phase.name(),
+            index,
+            attempt,
+        };
         let books = self.service.books.lock().await;
         let name = |id| books.name_of(id);
         let mut env = self.service.hook_env();
@@ -164,7 +172,7 @@ impl Executor {
             ("HOTLB_REASON".to_owned(), reason),
             (
                 "TRACEPARENT".to_owned(),
-                super::trace::parent(&self.plan.trace),
+                self.plan.lineage.of_hook(&self.plan.trace, &span),
             ),
         ]);
         env

@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::store::{
     Journal,
-    journal::{End, JournalError, NewRollout, Record, RolloutId},
+    journal::{End, JournalError, NewRollout, RolloutId, Stamped},
 };
 
 /// Time between two tries.
@@ -21,7 +21,7 @@ pub(super) struct Unwritten {
     pub(super) new: Option<NewRollout>,
     /// The records it lacks. The last one says that the rollout is over, where nobody may take
     /// the rollout up again.
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<Stamped>,
     /// How it ended.
     pub(super) end: End,
 }

@@ -12,6 +12,5 @@ mod report;
 mod resume;
 mod rollback;
 mod start;
-mod trace;
 
 pub(super) use plan::InFlight;

@@ -10,8 +10,10 @@ use crate::{
     api::wire::{DeployRequest, RolloutStatus},
     clock,
     config::Hook,
+    datapath::Losses,
     rollout::{Course, Event, Phase},
     store::journal::{RolloutId, RolloutKind},
+    telemetry::traces::Lineage,
 };
 
 /// A rollout's plan. It is in the journal with each phase.
@@ -37,8 +39,14 @@ pub(in crate::agent::service) struct Plan {
     pub(super) hooks: Vec<Hook>,
     /// The trace it belongs to: 32 hexadecimal digits.
     pub(super) trace: String,
+    /// Its place in that trace.
+    #[serde(default)]
+    pub(super) lineage: Lineage,
     /// Why it is undone, if it is.
     pub(super) reason: Option<String>,
+    /// What its two generations had lost before it.
+    #[serde(default)]
+    pub(super) lost_before: Losses,
 }
 
 impl Plan {
@@ -50,6 +58,11 @@ impl Plan {
     /// Who is active before it.
     pub(super) fn from(&self) -> Option<GenerationId> {
         self.from.and_then(GenerationId::new)
+    }
+
+    /// The two generations, as far as they are known.
+    pub(super) fn both(&self) -> impl Iterator<Item = GenerationId> {
+        self.from().into_iter().chain(self.to())
     }
 
     /// Who is active when it has been rolled back. For a rollback that is its aim.

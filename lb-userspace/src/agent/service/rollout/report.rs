@@ -3,12 +3,14 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{Pace, Service},
+    super::{Pace, Service, books::Books},
     execute::Executor,
+    plan::Plan,
 };
 use crate::{
     api::wire::Done,
     clock::Deadline,
+    datapath::Losses,
     rollout::{GenerationState, Phase},
     store::journal::{CutConnection, Record},
 };
@@ -37,6 +39,15 @@ impl Executor {
             former,
             ..self.done.clone()
         });
+    }
+
+    /// What was lost by it.
+    pub(super) async fn losses(&self) -> Record {
+        let books = self.service.books.lock().await;
+        let lost = self.service.lost_in(&books, &self.plan);
+        Record::Lost {
+            lost: lost.since(self.plan.lost_before),
+        }
     }
 
     /// Waits until the former generation is drained, saying how far it is, and writes down what
@@ -97,6 +108,14 @@ impl Drained {
 }
 
 impl Service {
+    /// What clients did not get all from, of the plan's generations, since these began.
+    pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
+        let generations = plan.both().filter_map(|id| books.get(id));
+        generations
+            .map(|generation| self.counts(generation).lost)
+            .fold(Losses::default(), Losses::plus)
+    }
+
     /// How a generation was drained, once it is.
     pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
         let books = self.books.lock().await;

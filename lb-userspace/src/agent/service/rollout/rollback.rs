@@ -5,16 +5,17 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{Reporter, Service, VerbError, books::Books, switch::Purpose},
+    super::{Caller, Reporter, Service, VerbError, books::Books, switch::Purpose},
     plan::Plan,
     start::Asked,
-    trace,
 };
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
+    datapath::Losses,
     rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
+    telemetry::traces::Lineage,
 };
 
 /// Longest wait for a rollout to have been undone, its hooks included.
@@ -31,11 +32,11 @@ impl Service {
     pub async fn rollback(
         self: &Arc<Self>,
         request: RollbackRequest,
-        who: Who,
+        caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         self.refuse_while_held().await?;
-        if let Some(done) = self.call_off(&request, &who).await? {
+        if let Some(done) = self.call_off(&request, &caller.who).await? {
             return Ok(done);
         }
         let began = clock::now();
@@ -44,6 +45,7 @@ impl Service {
             let mut books = self.books.lock().await;
             Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
+            let (trace, lineage) = Lineage::begin(caller.parent.as_ref());
             let plan = Plan {
                 kind: RolloutKind::Rollback,
                 from: self.path.word().active.map(GenerationId::raw),
@@ -54,23 +56,26 @@ impl Service {
                 bake_until: None,
                 keep: None,
                 hooks: self.config.hooks.clone(),
-                trace: trace::id(),
-                reason: Some(format!("asked for by {}", who.name)),
+                trace,
+                lineage,
+                reason: Some(format!("asked for by {}", caller.who.name)),
+                lost_before: Losses::default(),
             };
             self.register_rollout(
                 &mut books,
                 plan,
                 Phase::RollingBack,
-                Asked::by(who, reporter, began),
+                Asked::by(caller.who, reporter, began),
             )
         };
         let away = executor.plan.away();
         let task = tokio::spawn(executor.run());
         let mut done = self.joined(task.await)?;
         if let Some(away) = away {
-            let limit = match request.no_wait {
-                true => Duration::ZERO,
-                false => self.config.drain.deadline + super::start::SLACK,
+            let limit = if request.no_wait {
+                Duration::ZERO
+            } else {
+                self.config.drain.deadline + super::start::SLACK
             };
             self.await_former(&mut done, away, limit, reporter).await;
         }

@@ -9,18 +9,21 @@ use lb_common::GenerationId;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    super::{Pace, Reporter, Service, VerbError, books::Books, switch::refuse_unpromotable},
+    super::{
+        Caller, Pace, Reporter, Service, VerbError, books::Books, switch::refuse_unpromotable,
+    },
     execute::Executor,
     plan::{InFlight, Interrupt, Plan},
-    trace,
 };
 use crate::{
     api::wire::{Done, PromoteRequest, RolloutOptions, UpgradeRequest},
     clock::{self, Deadline},
     config::HandOver,
+    datapath::Losses,
     rollout::{Course, Event, GenerationState, Phase},
     store::journal::{GenerationRef, NewRollout, RolloutId, RolloutKind, Who},
     sys::process,
+    telemetry::traces::Lineage,
 };
 
 /// Longest wait of a verb for the drain, beyond the drain's own deadlines.
@@ -54,7 +57,7 @@ impl Service {
     pub async fn promote(
         self: &Arc<Self>,
         request: PromoteRequest,
-        who: Who,
+        caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
@@ -65,12 +68,12 @@ impl Service {
             let id = self.find_in(&books, &request.generation)?;
             refuse_unpromotable(&books, id)?;
             Self::make_room(&books)?;
-            let plan = self.plan(RolloutKind::Promote, id, &request.options);
+            let plan = self.plan(RolloutKind::Promote, id, &request.options, &caller);
             self.register_rollout(
                 &mut books,
                 plan,
                 Phase::PreLoad,
-                Asked::by(who, reporter, began),
+                Asked::by(caller.who, reporter, began),
             )
         };
         self.carry_out(executor, request.options.no_wait).await
@@ -84,7 +87,7 @@ impl Service {
     pub async fn upgrade(
         self: &Arc<Self>,
         request: UpgradeRequest,
-        who: Who,
+        caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
@@ -94,14 +97,14 @@ impl Service {
             let mut books = self.books.lock().await;
             Self::make_room(&books)?;
             let id = self.enrol_in(&mut books, &request.deploy)?;
-            let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options);
+            let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
             plan.parked = self.is_parked(&books);
             plan.start = Some(request.deploy);
             self.register_rollout(
                 &mut books,
                 plan,
                 Phase::PreLoad,
-                Asked::by(who, reporter, began),
+                Asked::by(caller.who, reporter, began),
             )
         };
         self.carry_out(executor, request.options.no_wait).await
@@ -121,7 +124,14 @@ impl Service {
                 .any(|g| g.state == GenerationState::Active)
     }
 
-    fn plan(&self, kind: RolloutKind, to: GenerationId, options: &RolloutOptions) -> Plan {
+    fn plan(
+        &self,
+        kind: RolloutKind,
+        to: GenerationId,
+        options: &RolloutOptions,
+        caller: &Caller,
+    ) -> Plan {
+        let (trace, lineage) = Lineage::begin(caller.parent.as_ref());
         let mut hooks = self.config.hooks.clone();
         hooks.extend(options.hooks.iter().cloned());
         Plan {
@@ -136,8 +146,10 @@ impl Service {
             bake_until: None,
             keep: options.keep_ms.map(Duration::from_millis),
             hooks,
-            trace: trace::id(),
+            trace,
+            lineage,
             reason: None,
+            lost_before: Losses::default(),
         }
     }
 
@@ -180,10 +192,11 @@ impl Service {
     pub(super) fn register_rollout(
         self: &Arc<Self>,
         books: &mut Books,
-        plan: Plan,
+        mut plan: Plan,
         phase: Phase,
         asked: Asked<'_>,
     ) -> Executor {
+        plan.lost_before = self.lost_in(books, &plan);
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
             // Its executor may have ended just now.

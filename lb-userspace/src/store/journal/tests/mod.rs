@@ -1,6 +1,7 @@
 //! What goes in comes out: in order, whole, and after a restart.
 
 mod fence;
+mod outbox;
 mod retention;
 mod trouble;
 

@@ -1,0 +1,12 @@
+//! Who asks for a rollout, and in whose trace.
+
+use crate::{store::journal::Who, telemetry::traces::TraceParent};
+
+/// Who asks for a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    /// By the credentials the kernel gives.
+    pub who: Who,
+    /// The span the rollout is to be a child of, if the caller has one.
+    pub parent: Option<TraceParent>,
+}

@@ -1,0 +1,115 @@
+//! The service as the metrics show it.
+
+use std::{thread, time::Duration};
+
+use lb_common::Latency;
+
+use super::{
+    Service,
+    books::{Books, Generation},
+};
+use crate::{
+    agent::observed::{Latencies, ObservedGeneration, ObservedService},
+    clock,
+    datapath::ConnectionCounts,
+    generation::usage::{Reader, Usage},
+    sys::cgroup::Cgroup,
+};
+
+/// From so many generations on a thread more is worth its start.
+const MANY: usize = 8;
+
+impl Service {
+    /// Everything there is to measure now. Generations that ended longer ago than `expire` are
+    /// in the totals only.
+    pub(in crate::agent) async fn observe(&self, expire: Duration) -> ObservedService {
+        let (mut observed, cgroups) = {
+            let books = self.books.lock().await;
+            let all = books.generations.iter().map(|g| self.counts(g));
+            let counts: Vec<ConnectionCounts> = all.collect();
+            let shown = books.generations.iter().zip(&counts);
+            let shown = shown.filter(|(generation, _)| is_shown(generation, expire));
+            let (generations, cgroups): (_, Vec<_>) = shown
+                .map(|(g, counts)| self.observe_generation(g, *counts))
+                .unzip();
+            (self.observe_books(&books, generations, &counts), cgroups)
+        };
+        // Hundreds of files, so not in a thread that has other work, and without the books.
+        let read = tokio::task::spawn_blocking(move || read_usage(&cgroups));
+        let usage = read.await.unwrap_or_default();
+        for (generation, usage) in observed.generations.iter_mut().zip(usage) {
+            generation.usage = usage;
+        }
+        observed
+    }
+
+    fn observe_books(
+        &self,
+        books: &Books,
+        generations: Vec<ObservedGeneration>,
+        counts: &[ConnectionCounts],
+    ) -> ObservedService {
+        ObservedService {
+            name: self.config.name.clone(),
+            generations,
+            totals: self.totals(books, counts),
+            parked: self.path.live(None),
+            steering: self.steering_status(),
+            polite: self.polite_status(),
+            promotes: books.promotes,
+            rollbacks: books.rollbacks,
+            failovers: books.failovers,
+            warnings: self.warnings(books).len() as u64,
+            phase: books.rollout.as_ref().map(|rollout| rollout.phase),
+            tally: books.tally.clone(),
+        }
+    }
+
+    fn observe_generation(
+        &self,
+        generation: &Generation,
+        connections: ConnectionCounts,
+    ) -> (ObservedGeneration, Option<Cgroup>) {
+        let drain = generation.drain.as_ref();
+        let latency = |latency| self.path.latency(latency, generation.id);
+        let observed = ObservedGeneration {
+            name: generation.name.clone(),
+            state: generation.state,
+            connections,
+            latency: (!generation.unseated).then(|| Latencies {
+                queue_wait: latency(Latency::QueueWait),
+                service_time: latency(Latency::ServiceTime),
+                lifetime: latency(Latency::Lifetime),
+            }),
+            drain: drain.map(|drain| drain.status(connections.live)),
+            usage: None,
+        };
+        let lives = generation.state.is_live();
+        (observed, lives.then(|| generation.cgroup.clone()))
+    }
+}
+
+fn is_shown(generation: &Generation, expire: Duration) -> bool {
+    let ended_for = clock::since_boot().saturating_sub(Duration::from_secs(generation.since));
+    generation.state.is_live() || ended_for <= expire
+}
+
+/// A dozen files each: with many generations, two threads read them.
+fn read_usage(cgroups: &[Option<Cgroup>]) -> Vec<Option<Usage>> {
+    let reader = Reader::now();
+    let read = |cgroups: &[Option<Cgroup>]| -> Vec<_> {
+        let read = |cgroup: &Option<Cgroup>| cgroup.as_ref().map(|cgroup| reader.read(cgroup));
+        cgroups.iter().map(read).collect()
+    };
+    if cgroups.len() < MANY {
+        return read(cgroups);
+    }
+    let (here, there) = cgroups.split_at(cgroups.len() / 2);
+    thread::scope(|scope| {
+        let there = scope.spawn(|| read(there));
+        let mut all = read(here);
+        // It fails only if the thread panicked.
+        all.extend(there.join().unwrap_or_default());
+        all
+    })
+}

@@ -1,0 +1,67 @@
+//! How the agent logs: `[log]`.
+
+use serde::{Deserialize, Deserializer, de};
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON value a line.
+    Json,
+}
+
+/// How the agent logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is said, as tracing's `EnvFilter` reads it; `HOTLB_LOG` comes first.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogTable {
+    #[serde(default)]
+    format: LogFormat,
+    level: Option<Level>,
+}
+
+struct Level(String);
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let understood = text.parse::<tracing_subscriber::EnvFilter>();
+        match understood {
+            Ok(_) if !text.trim().is_empty() => Ok(Self(text)),
+            _ => Err(de::Error::custom(format!(
+                "\"{text}\" is no level: error, warn, info, debug or trace is, or of some modules \
+                 only: \"info,hotlb::agent=debug\""
+            ))),
+        }
+    }
+}
+
+impl LogTable {
+    pub(super) fn resolve(self) -> LogConfig {
+        let usual = LogConfig::default();
+        LogConfig {
+            format: self.format,
+            level: self.level.map_or(usual.level, |level| level.0),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Where generations stand.
+
+use crate::{
+    agent::observed::Observed, rollout::GenerationState, telemetry::metrics::row::Samples,
+};
+
+pub(in crate::telemetry::metrics) fn state(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for generation in &service.generations {
+            for state in GenerationState::ALL {
+                out.add(
+                    [&service.name, &generation.name, state.name()],
+                    generation.state == state,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The values of the metrics, a file for each subject: `fn(&Observed, &mut Samples)`, one a row.
+
+pub(super) mod agent;
+pub(super) mod connections;
+pub(super) mod drain;
+pub(super) mod generation;
+pub(super) mod latency;
+pub(super) mod rollouts;
+pub(super) mod steering;
+pub(super) mod usage;

@@ -1,0 +1,101 @@
+//! Rollouts: how many, how long, how they ended.
+
+use std::time::Duration;
+
+use crate::{
+    agent::observed::{Observed, ObservedService},
+    rollout::Phase,
+    store::{
+        LastRollout,
+        journal::{Outcome, RolloutKind},
+    },
+    telemetry::metrics::row::{Histogram, Samples, Value},
+};
+
+pub(in crate::telemetry::metrics) fn promotes(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.promotes);
+}
+
+pub(in crate::telemetry::metrics) fn rollbacks(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.rollbacks);
+}
+
+pub(in crate::telemetry::metrics) fn failovers(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.failovers);
+}
+
+pub(in crate::telemetry::metrics) fn ended(observed: &Observed, out: &mut Samples) {
+    // Fail-overs have a metric of their own: one in a rollout is a part of that.
+    let kinds = [
+        RolloutKind::Promote,
+        RolloutKind::Upgrade,
+        RolloutKind::Rollback,
+    ];
+    for service in &observed.services {
+        for kind in kinds {
+            for outcome in Outcome::ALL {
+                let count = service.tally.rollouts(kind, outcome);
+                out.add([&service.name, kind.name(), outcome.name()], count);
+            }
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn phase(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for phase in Phase::ALL.into_iter().filter(|phase| !phase.is_over()) {
+            out.add([&service.name, phase.name()], service.phase == Some(phase));
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn promote_duration(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| Histogram {
+        buckets: s.tally.steered.buckets(),
+        sum: s.tally.steered.sum().as_secs_f64(),
+    });
+}
+
+pub(in crate::telemetry::metrics) fn last_duration(observed: &Observed, out: &mut Samples) {
+    last(observed, out, |last| last.took.into());
+}
+
+pub(in crate::telemetry::metrics) fn last_success(observed: &Observed, out: &mut Samples) {
+    last(observed, out, |last| last.done.into());
+}
+
+pub(in crate::telemetry::metrics) fn last_ended(observed: &Observed, out: &mut Samples) {
+    last(observed, out, |last| {
+        Duration::from_millis(u64::try_from(last.ended_ms).unwrap_or_default()).into()
+    });
+}
+
+fn last(observed: &Observed, out: &mut Samples, value: fn(&LastRollout) -> Value) {
+    let ended = |s: &ObservedService| s.tally.last;
+    for service in &observed.services {
+        if let Some(last) = ended(service) {
+            out.add([&service.name], value(&last));
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn hooks(observed: &Observed, out: &mut Samples) {
+    let phases = [
+        Phase::PreLoad,
+        Phase::Validate,
+        Phase::Swap,
+        Phase::PostRollback,
+    ];
+    for service in &observed.services {
+        for phase in phases {
+            let counts = service.tally.hooks(phase);
+            let labels = |outcome| [&service.name, phase.name(), outcome];
+            out.add(labels("succeeded"), counts.succeeded);
+            out.add(labels("failed"), counts.failed);
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn warnings(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.warnings);
+}

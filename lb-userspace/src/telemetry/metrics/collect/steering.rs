@@ -1,0 +1,18 @@
+//! How the steering program decided.
+
+use crate::{agent::observed::Observed, telemetry::metrics::row::Samples};
+
+pub(in crate::telemetry::metrics) fn calls(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.steering.calls);
+}
+
+pub(in crate::telemetry::metrics) fn exits(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        let steering = &service.steering;
+        for (migrating, exits) in [("false", &steering.exits), ("true", &steering.migrated)] {
+            for (exit, &count) in exits {
+                out.add([&service.name, exit, migrating], count);
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Metrics: one table says what there is (`table`), everything is computed at the scrape.
+//!
+//! To add a metric: one row in the table, and one function in `collect` that gives its samples
+//! from what was [observed](crate::agent::observed). Then `HOTLB_BLESS=1 cargo test -p lb-userspace
+//! metrics` writes `docs/metrics.md` anew.
+
+mod collect;
+mod encode;
+mod format;
+mod row;
+mod serve;
+mod table;
+
+#[cfg(test)]
+mod docs;
+
+pub(crate) use self::serve::{answer, serve};
+pub use self::{encode::render, format::Format};

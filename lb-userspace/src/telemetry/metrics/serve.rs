@@ -1,0 +1,58 @@
+//! Answering scrapes.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use super::{Format, render};
+use crate::{
+    agent::{Agent, Scrape},
+    api::client::Client,
+    takeover::{Closing, Doorway},
+};
+
+/// Serves `/metrics` through `doorway` until `closing` returns and the last scrape is answered.
+pub(crate) async fn serve(
+    agent: Arc<Agent>,
+    doorway: Doorway<TcpListener>,
+    closing: Closing,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(agent);
+    axum::serve(doorway, router)
+        .with_graceful_shutdown(closing)
+        .await
+}
+
+async fn metrics(State(agent): State<Arc<Agent>>, headers: HeaderMap) -> Response {
+    answer(&agent, &headers).await
+}
+
+/// The answer to a scrape of `agent`. Where its services are a successor's, that one gives it: no
+/// scrape is missed while an agent is upgraded.
+pub(crate) async fn answer(agent: &Agent, headers: &HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    let text = match agent.scrape().await {
+        Scrape::Own(observed) => render(&observed, format).map_err(|error| error.to_string()),
+        Scrape::Successors => {
+            let successor = Client::new(&agent.places().socket());
+            let text = successor.metrics(format.content_type()).await;
+            text.map_err(|error| error.to_string())
+        }
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+    }
+}

@@ -1,0 +1,367 @@
+//! Every metric there is. `docs/metrics.md` is written from it.
+
+use super::{
+    collect::{
+        agent, connections, drain, generation, latency, rollouts, steering,
+        usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
+    },
+    row::{Metric, Section},
+};
+
+const SERVICE: &[&str] = &["service"];
+const GENERATION: &[&str] = &["service", "generation"];
+
+/// All metrics, in the order in which they are written.
+pub(super) fn all() -> impl Iterator<Item = &'static Metric> {
+    TABLE.iter().flat_map(|section| section.rows)
+}
+
+/// The table.
+pub(super) const TABLE: &[Section] = &[
+    Section {
+        mark: "connections",
+        rows: &[
+            Metric::counter(
+                "hotlb_connections_opened",
+                GENERATION,
+                "Handshakes completed on a listener of this generation",
+                connections::opened,
+            ),
+            Metric::counter(
+                "hotlb_connections_closed",
+                GENERATION,
+                "Connections of this generation that ended, whoever ended them",
+                connections::closed,
+            ),
+            Metric::counter(
+                "hotlb_connections_aborted",
+                GENERATION,
+                "Subset of closed: went from established to closed at once, a reset by either side",
+                connections::aborted,
+            ),
+            Metric::counter(
+                "hotlb_connections_moved_in",
+                GENERATION,
+                "Connections taken over, before they were accepted, from a listener that closed",
+                connections::moved_in,
+            ),
+            Metric::counter(
+                "hotlb_connections_moved_out",
+                GENERATION,
+                "Connections given away likewise",
+                connections::moved_out,
+            ),
+            Metric::gauge(
+                "hotlb_connections_live",
+                GENERATION,
+                "Connections open now, those in the accept queue included",
+                connections::live,
+            ),
+            Metric::counter(
+                "hotlb_service_connections_opened",
+                SERVICE,
+                "Handshakes completed on any listener of the service: all generations, forgotten ones too, and parking",
+                connections::all_opened,
+            ),
+            Metric::counter(
+                "hotlb_service_connections_closed",
+                SERVICE,
+                "Connections of the service that ended, likewise",
+                connections::all_closed,
+            ),
+            Metric::counter(
+                "hotlb_service_connections_aborted",
+                SERVICE,
+                "Subset of closed: resets by either side, likewise",
+                connections::all_aborted,
+            ),
+            Metric::counter(
+                "hotlb_connections_lost",
+                &["service", "generation", "loss"],
+                "Connections of this generation that a client did not get all from, by what happened",
+                connections::lost,
+            ),
+            Metric::counter(
+                "hotlb_service_connections_lost",
+                &["service", "loss"],
+                "The same over all generations, forgotten ones too",
+                connections::all_lost,
+            ),
+            Metric::gauge(
+                "hotlb_parked_connections",
+                SERVICE,
+                "Connections in the parking listeners, waiting for a generation",
+                connections::parked,
+            ),
+        ],
+    },
+    Section {
+        mark: "latency",
+        rows: &[
+            Metric::histogram(
+                "hotlb_queue_wait_seconds",
+                GENERATION,
+                "From the handshake to the first byte that the server reads",
+                latency::queue_wait,
+            ),
+            Metric::histogram(
+                "hotlb_service_time_seconds",
+                GENERATION,
+                "From the first byte of a request to the first byte of its answer",
+                latency::service_time,
+            ),
+            Metric::histogram(
+                "hotlb_connection_lifetime_seconds",
+                GENERATION,
+                "From the handshake to the end of the connection",
+                latency::lifetime,
+            ),
+        ],
+    },
+    Section {
+        mark: "drain",
+        rows: &[
+            Metric::gauge(
+                "hotlb_drains",
+                SERVICE,
+                "Generations that are being drained",
+                drain::under_way,
+            ),
+            Metric::gauge(
+                "hotlb_drain_remaining_connections",
+                GENERATION,
+                "Live connections of a generation that is draining or stopping, else 0",
+                drain::remaining,
+            ),
+            Metric::gauge(
+                "hotlb_drain_elapsed_seconds",
+                GENERATION,
+                "How long the drain has taken; only while there is one",
+                drain::elapsed,
+            ),
+            Metric::gauge(
+                "hotlb_drain_deadline_seconds",
+                GENERATION,
+                "Time until what is left is ended; only while it drains",
+                drain::deadline,
+            ),
+        ],
+    },
+    Section {
+        mark: "polite",
+        rows: &[
+            Metric::gauge(
+                "hotlb_polite_connections",
+                SERVICE,
+                "Connections that are being asked to leave a draining generation",
+                drain::leaving,
+            ),
+            Metric::counter(
+                "hotlb_polite_responses",
+                &["service", "outcome"],
+                "Responses on such connections whose beginning was looked at",
+                drain::responses,
+            ),
+        ],
+    },
+    Section {
+        mark: "steering",
+        rows: &[
+            Metric::counter(
+                "hotlb_steering_calls",
+                SERVICE,
+                "Runs of the steering program, over all listen addresses",
+                steering::calls,
+            ),
+            Metric::counter(
+                "hotlb_steering_exits",
+                &["service", "exit", "migrating"],
+                "How they ended; the sum over all exits and both values of migrating equals the calls",
+                steering::exits,
+            ),
+        ],
+    },
+    Section {
+        mark: "generations",
+        rows: &[
+            Metric::gauge(
+                "hotlb_generation_state",
+                &["service", "generation", "state"],
+                "1 for the state the generation is in, 0 for the seven others",
+                generation::state,
+            ),
+            Metric::counter(
+                CPU,
+                &["service", "generation", "mode", "source"],
+                "CPU time used, by mode: user or system",
+                usage::cpu,
+            ),
+            Metric::gauge(
+                MEMORY,
+                &["service", "generation", "source"],
+                "Memory used: what the cgroup is charged for, or resident memory with source=processes",
+                usage::memory,
+            ),
+            Metric::gauge(
+                MEMORY_PEAK,
+                &["service", "generation", "source"],
+                "The most memory the cgroup was charged for",
+                usage::memory_peak,
+            ),
+            Metric::counter(
+                PRESSURE,
+                &["service", "generation", "resource", "waiting"],
+                "How long some or all (full) of its tasks waited for the resource: cpu, memory or io",
+                usage::pressure,
+            ),
+            Metric::gauge(
+                "hotlb_generation_processes",
+                GENERATION,
+                "Processes of the generation",
+                usage::processes,
+            ),
+            Metric::gauge(
+                "hotlb_generation_frozen",
+                GENERATION,
+                "1 while its processes are frozen, kept for a rollback",
+                usage::frozen,
+            ),
+            Metric::gauge(
+                "hotlb_metric_unavailable",
+                &["service", "generation", "metric", "resource", "reason"],
+                "Always 1: this live generation has no such metric (of this resource), for this reason",
+                usage::unavailable,
+            ),
+        ],
+    },
+    Section {
+        mark: "rollouts",
+        rows: &[
+            Metric::counter(
+                "hotlb_promotes",
+                SERVICE,
+                "Generations promoted",
+                rollouts::promotes,
+            ),
+            Metric::counter(
+                "hotlb_rollbacks",
+                SERVICE,
+                "Promotes undone by a rollback",
+                rollouts::rollbacks,
+            ),
+            Metric::counter(
+                "hotlb_failovers",
+                SERVICE,
+                "Times another generation was made active because the active one ended",
+                rollouts::failovers,
+            ),
+            Metric::counter(
+                "hotlb_rollouts",
+                &["service", "kind", "outcome"],
+                "Rollouts that are over",
+                rollouts::ended,
+            ),
+            Metric::gauge(
+                "hotlb_rollout_phase",
+                &["service", "phase"],
+                "1 for the phase of the rollout that goes on; 0 everywhere while there is none",
+                rollouts::phase,
+            ),
+            Metric::histogram(
+                "hotlb_promote_duration_seconds",
+                SERVICE,
+                "From the request to the store of the steering word, of rollouts that stored it",
+                rollouts::promote_duration,
+            ),
+            Metric::gauge(
+                "hotlb_last_rollout_duration_seconds",
+                SERVICE,
+                "How long the rollout took that ended last, its drain included",
+                rollouts::last_duration,
+            ),
+            Metric::gauge(
+                "hotlb_last_rollout_success",
+                SERVICE,
+                "1 if the rollout that ended last was done, 0 if it was undone or refused",
+                rollouts::last_success,
+            ),
+            Metric::gauge(
+                "hotlb_last_rollout_timestamp_seconds",
+                SERVICE,
+                "When the last rollout ended, since 1970",
+                rollouts::last_ended,
+            ),
+            Metric::counter(
+                "hotlb_hooks",
+                &["service", "phase", "outcome"],
+                "Hooks that ended, by the phase they belong to",
+                rollouts::hooks,
+            ),
+            Metric::gauge(
+                "hotlb_warnings",
+                SERVICE,
+                "Lines beginning with ! in hotlb status: what is not as it should be",
+                rollouts::warnings,
+            ),
+        ],
+    },
+    Section {
+        mark: "agent",
+        rows: &[
+            Metric::gauge(
+                "hotlb_build_info",
+                &["version", "abi"],
+                "Always 1; the version of the agent, and that of its pinned maps",
+                agent::build_info,
+            ),
+            Metric::gauge(
+                "hotlb_journal_writable",
+                &[],
+                "0 while the journal cannot be written: new rollouts are refused then",
+                agent::journal_writable,
+            ),
+            Metric::counter(
+                "process_cpu_seconds",
+                &[],
+                "CPU time of the agent itself",
+                agent::cpu,
+            ),
+            Metric::gauge(
+                "process_resident_memory_bytes",
+                &[],
+                "Resident memory of the agent itself",
+                agent::resident,
+            ),
+            Metric::gauge(
+                "process_virtual_memory_bytes",
+                &[],
+                "Virtual memory of the agent itself",
+                agent::virtual_memory,
+            ),
+            Metric::gauge(
+                "process_open_fds",
+                &[],
+                "File descriptors the agent has open",
+                agent::open_fds,
+            ),
+            Metric::gauge(
+                "process_max_fds",
+                &[],
+                "File descriptors the agent may have; absent without a limit",
+                agent::max_fds,
+            ),
+            Metric::gauge(
+                "process_threads",
+                &[],
+                "Threads of the agent",
+                agent::threads,
+            ),
+            Metric::gauge(
+                "process_start_time_seconds",
+                &[],
+                "When the agent was started, since 1970",
+                agent::started,
+            ),
+        ],
+    },
+];
