@@ -71,10 +71,17 @@ fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
         "{complete} % are complete: {:?}",
         sampled.stacks.first()
     );
+    let found = profile.percent_in("::work")?;
+    ensure!(found > 98.0, "the caller is in {found} % of the stacks");
     let pointers = Profile::take(&host, &["gen1", "--for", "2s", "--unwind", "fp"])?;
+    let found = pointers.percent_in("::work")?;
     report::figure(
-        "profile: the same by frame pointers, percent",
-        format!("{:.2}", pointers.percent_complete()?),
+        "profile: stacks with the caller by frame pointers, percent",
+        format!("{found:.2}"),
+    );
+    ensure!(
+        found < 50.0,
+        "this program has frame pointers, so that the test shows nothing: {found} %"
     );
     Ok(())
 }
