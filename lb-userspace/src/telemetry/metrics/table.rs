@@ -321,6 +321,12 @@ pub(super) const TABLE: &[Section] = &[
                 agent::journal_writable,
             ),
             Metric::counter(
+                "hotlb_traces_dropped",
+                &[],
+                "Traces of rollouts that no collector got, since the agent's journal was begun",
+                agent::traces_dropped,
+            ),
+            Metric::counter(
                 "process_cpu_seconds",
                 &[],
                 "CPU time of the agent itself",

@@ -16,6 +16,10 @@ pub(in crate::telemetry::metrics) fn journal_writable(observed: &Observed, out: 
     out.add([], observed.journal_writable);
 }
 
+pub(in crate::telemetry::metrics) fn traces_dropped(_: &Observed, out: &mut Samples) {
+    out.add([], crate::telemetry::traces::dropped());
+}
+
 pub(in crate::telemetry::metrics) fn cpu(observed: &Observed, out: &mut Samples) {
     own(observed, out, |own| Some(own.cpu.into()));
 }
