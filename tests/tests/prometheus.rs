@@ -132,7 +132,8 @@ fn finish(host: &Host, prometheus: &Prometheus, load: Load, count: u64) -> Resul
     prometheus.wait_value(host, query, real(count))?;
     let rates = "sum by (generation) (rate(hotlb_connections_opened_total[2m])) > 0";
     let rates = prometheus.query(host, rates)?;
-    ensure!(rates.len() > 5, "rates of {} generations", rates.len());
+    // Of those that Prometheus happened to see twice while they had clients.
+    ensure!(!rates.is_empty(), "no generation has a rate");
     report::figure("generations with a rate in Prometheus", rates.len());
     let resets = "sum(resets(hotlb_service_connections_opened_total[10m])) + \
                   sum(resets(hotlb_promotes_total[10m]))";
