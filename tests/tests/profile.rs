@@ -113,7 +113,7 @@ fn stacks_of_stock_nginx_are_complete() -> Result<()> {
         format!("{:.2}", profile.percent_of_expected()?),
     );
     report::figure(
-        "profile: CPU of sampling nginx at 99 Hz, percent of a core (debug build)",
+        "profile: CPU of sampling nginx at 99 Hz, percent of a core",
         format!(
             "{:.2}",
             100.0 * f64::from(u32::try_from(profile.own_cpu_ms)?)
