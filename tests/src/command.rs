@@ -73,18 +73,20 @@ impl Run {
         Ok(self)
     }
 
-    /// Like [`Self::expect_one_line_error`] for a command that logs before it gives up; the error must contain all of
-    /// `parts`.
+    /// Like [`Self::expect_one_line_error`] for a command that logs before it gives up, and whose threads may do so to
+    /// its very end; the error must contain all of `parts`.
     pub fn expect_last_error(self, parts: &[&str]) -> Result<Self> {
         let begin = if self.stderr.starts_with("hotlb: ") {
             Some(0)
         } else {
             self.stderr.rfind("\nhotlb: ").map(|at| at + 1)
         };
-        let error = begin
-            .and_then(|begin| self.stderr.get(begin..))
-            .unwrap_or_default()
-            .to_owned();
+        let error = begin.and_then(|begin| self.stderr.get(begin..));
+        // A record of the log begins with its time.
+        let is_record = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+        let lines = error.unwrap_or_default().lines();
+        let error: Vec<&str> = lines.filter(|line| !is_record(line)).collect();
+        let error = error.join("\n");
         let described = self.describe();
         let last = Self {
             stderr: error,
