@@ -209,10 +209,15 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
     let former = one_agent(host)?;
     let before = host.web()?;
     let upgraded = host.hotlb(&["agent", "upgrade"])?;
-    let expected = left(step);
+    let expected = match left(step) {
+        // It heard the successor's last word, and is leaving.
+        Left::FormerOrNobody if upgraded.code == 0 => Left::Nobody,
+        expected => expected,
+    };
     let in_charge = wait::until("the hand-over is over", LIMIT, || {
         match host.agents().ok()?.as_slice() {
             [] => Some(None),
+            [_] if expected == Left::Nobody => None,
             [one] if (*one == former) == (expected != Left::Successor) => Some(Some(*one)),
             _ => None,
         }
