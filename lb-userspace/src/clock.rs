@@ -40,6 +40,11 @@ pub fn unix_millis_at(moment: Instant) -> i64 {
     unix_millis().saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
 }
 
+/// A duration in whole milliseconds, for records and answers.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// CPU time this process has used, with all its threads.
 pub fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -58,25 +58,24 @@ impl Losses {
 
     /// What came to these since they were `former`.
     #[must_use]
-    pub const fn since(self, former: Self) -> Self {
-        Self {
-            queued: self.queued.saturating_sub(former.queued),
-            unanswered: self.unanswered.saturating_sub(former.unanswered),
-            mid_response: self.mid_response.saturating_sub(former.mid_response),
-            idle: self.idle.saturating_sub(former.idle),
-            abandoned: self.abandoned.saturating_sub(former.abandoned),
-        }
+    pub fn since(self, former: Self) -> Self {
+        self.with(former, u64::saturating_sub)
     }
 
     /// These and `earlier`.
     #[must_use]
-    pub const fn plus(self, earlier: Self) -> Self {
+    pub fn plus(self, earlier: Self) -> Self {
+        self.with(earlier, |count, earlier| count + earlier)
+    }
+
+    /// Each with its like.
+    fn with(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            queued: self.queued + earlier.queued,
-            unanswered: self.unanswered + earlier.unanswered,
-            mid_response: self.mid_response + earlier.mid_response,
-            idle: self.idle + earlier.idle,
-            abandoned: self.abandoned + earlier.abandoned,
+            queued: combine(self.queued, other.queued),
+            unanswered: combine(self.unanswered, other.unanswered),
+            mid_response: combine(self.mid_response, other.mid_response),
+            idle: combine(self.idle, other.idle),
+            abandoned: combine(self.abandoned, other.abandoned),
         }
     }
 }

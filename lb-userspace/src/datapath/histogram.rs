@@ -49,8 +49,8 @@ impl Histogram {
         Some(Duration::from_nanos(bucket_end(bucket)))
     }
 
-    /// Values below each of these ends, for buckets that are whole powers of two: `ends` are
-    /// exponents of microseconds (of 1,024 ns) from 3 on.
+    /// How many values are below 2^`exponent` microseconds (of 1,024 ns); exponents from 3 on are
+    /// ends of buckets.
     pub fn below(&self, exponent: u32) -> u64 {
         let end = 1_u64 << (exponent + 10);
         let inside = |&(bucket, _): &(usize, &u64)| bucket_end(bucket) <= end;

@@ -5,11 +5,7 @@ use std::path::Path;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{GenerationId, names};
 
-use super::{
-    error::DatapathError,
-    kernel_fields::{self, TcpFields},
-    pins::Pins,
-};
+use super::{error::DatapathError, kernel_fields, pins::Pins};
 use crate::sys::heap;
 
 /// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
@@ -34,50 +30,33 @@ pub(super) fn load(
         loader.map_pin_path(name, group.join(name));
     }
     loader.override_global(names::GENERATION, &generation, true);
-    // Without them `track` counts connections, and not what they were lost by.
-    if let Ok(fields) = kernel_fields::tcp_fields() {
-        tell(&mut loader, fields);
-    }
     finish(loader)
 }
 
-/// Loads it. The loader has read all of the kernel's types meanwhile: some 20 MB.
+/// Has the programs know the kernel's fields, and loads them. Without the fields `track` counts
+/// connections, and not what they were lost by. The loader has read all of the kernel's types
+/// meanwhile: some 20 MB.
 fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    if let Ok(fields) = kernel_fields::tcp_fields() {
+        for (name, at) in fields {
+            loader.override_global(name, at, true);
+        }
+    }
     let loaded = loader.load(OBJECT);
     drop(loader);
     heap::give_back();
     Ok(loaded?)
 }
 
-/// Loads the object for `polite`, with everything shared by its pins as in [`load`].
+/// [`load`] for `polite`, which cannot do without the kernel's fields.
 pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
-    let fields = kernel_fields::tcp_fields();
-    let fields = fields.map_err(|why| DatapathError::Types(why.to_owned()))?;
-    let mut loader = EbpfLoader::new();
-    for name in names::SHARED {
-        loader.map_pin_path(name, pins.map(name));
-    }
-    for name in names::PER_GROUP {
-        loader.map_pin_path(name, group.join(name));
-    }
-    tell(&mut loader, fields);
-    finish(loader)
-}
-
-/// Has the programs know the kernel's fields.
-fn tell(loader: &mut EbpfLoader<'_>, fields: &'static TcpFields) {
-    for (name, at) in fields {
-        loader.override_global(name, at, true);
-    }
+    kernel_fields::tcp_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
+    load(pins, group, None)
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
-    let mut loader = EbpfLoader::new();
-    if let Ok(fields) = kernel_fields::tcp_fields() {
-        tell(&mut loader, fields);
-    }
-    finish(loader)
+    finish(EbpfLoader::new())
 }
 
 #[cfg(test)]

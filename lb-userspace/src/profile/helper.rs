@@ -20,7 +20,7 @@ use super::{
     stacks::{Address, Key, Tally},
 };
 use crate::{
-    clock::{self, Deadline},
+    clock::{self, Deadline, millis},
     sys::{
         cgroup::Cgroup,
         perf::{Rings, Sampling, Scope},
@@ -259,10 +259,6 @@ fn name(
         names_cpu_ms: millis(used.cpu.saturating_sub(sampling.cpu)),
         own_memory_bytes: sampling.memory.max(used.memory),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Functions, each once.

@@ -87,9 +87,8 @@ impl Service {
         self.word_follows(&mut books);
         self.settle(&mut books);
         let pid = books.get(id).and_then(|g| g.main).map_or(0, |(pid, _)| pid);
-        let took = humantime::format_duration(Duration::from_millis(
-            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        ));
+        let took =
+            humantime::format_duration(Duration::from_millis(clock::millis(began.elapsed())));
         Ok(Done {
             message: format!("{name} is ready (pid {pid}, after {took}); it gets no client yet"),
             generation: Some(name),

@@ -65,22 +65,27 @@ impl Service {
         }
     }
 
+    /// How long its clients waited, unless its seat is another's by now.
+    pub(super) fn latencies(&self, generation: &Generation) -> Option<Latencies> {
+        let of = |latency| self.path.latency(latency, generation.id);
+        (!generation.unseated).then(|| Latencies {
+            queue_wait: of(Latency::QueueWait),
+            service_time: of(Latency::ServiceTime),
+            lifetime: of(Latency::Lifetime),
+        })
+    }
+
     fn observe_generation(
         &self,
         generation: &Generation,
         connections: ConnectionCounts,
     ) -> (ObservedGeneration, Option<Cgroup>) {
         let drain = generation.drain.as_ref();
-        let latency = |latency| self.path.latency(latency, generation.id);
         let observed = ObservedGeneration {
             name: generation.name.clone(),
             state: generation.state,
             connections,
-            latency: (!generation.unseated).then(|| Latencies {
-                queue_wait: latency(Latency::QueueWait),
-                service_time: latency(Latency::ServiceTime),
-                lifetime: latency(Latency::Lifetime),
-            }),
+            latency: self.latencies(generation),
             drain: drain.map(|drain| drain.status(connections.live)),
             usage: None,
         };

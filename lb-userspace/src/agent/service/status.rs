@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::{Exit, Latency};
+use lb_common::Exit;
 
 use super::{
     Service,
     books::{Books, Generation},
 };
 use crate::{
+    agent::observed::Latencies,
     api::wire::{
         GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, Quantiles,
         ServiceStatus, SteeringStatus, Tier,
@@ -153,19 +154,6 @@ impl Service {
             .plus(generation.counted)
     }
 
-    /// How long its clients waited, unless its seat is another's by now.
-    fn latency(&self, generation: &Generation) -> LatencyStatus {
-        if generation.unseated {
-            return LatencyStatus::default();
-        }
-        let of = |latency| Quantiles::of(&self.path.latency(latency, generation.id));
-        LatencyStatus {
-            queue_wait: of(Latency::QueueWait),
-            service_time: of(Latency::ServiceTime),
-            lifetime: of(Latency::Lifetime),
-        }
-    }
-
     fn generation_status(&self, generation: &Generation) -> GenerationStatus {
         let live = generation.state.is_live();
         let mut found = Vec::new();
@@ -186,7 +174,10 @@ impl Service {
                 .as_secs()
                 .saturating_sub(generation.since),
             connections: self.counts(generation),
-            latency: self.latency(generation),
+            latency: self
+                .latencies(generation)
+                .map(|latencies| in_short(&latencies))
+                .unwrap_or_default(),
             tier: tier(generation),
             frozen: live && generation.cgroup.is_frozen(),
             drain: generation
@@ -199,6 +190,14 @@ impl Service {
                 .collect(),
             output: self.places.output(self.name(), &generation.name),
         }
+    }
+}
+
+fn in_short(latencies: &Latencies) -> LatencyStatus {
+    LatencyStatus {
+        queue_wait: Quantiles::of(&latencies.queue_wait),
+        service_time: Quantiles::of(&latencies.service_time),
+        lifetime: Quantiles::of(&latencies.lifetime),
     }
 }
 

@@ -76,7 +76,7 @@ mod millis {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+        to.serialize_u64(crate::clock::millis(*took))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

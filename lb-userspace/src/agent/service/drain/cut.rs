@@ -6,6 +6,7 @@ use lb_common::GenerationId;
 
 use super::super::Service;
 use crate::{
+    clock,
     config::Leftovers,
     generation::established::{self, Holders},
     store::journal::CutConnection,
@@ -119,9 +120,7 @@ fn end_all(policy: Leftovers, cgroup: &Cgroup, left: &[Left]) -> Vec<CutConnecti
             CutConnection {
                 peer: left.connection.peer,
                 local: left.connection.local,
-                age_ms: left
-                    .age
-                    .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+                age_ms: left.age.map(clock::millis),
                 state: format!("{:?}", left.connection.state).to_lowercase(),
                 how: how.to_owned(),
             }

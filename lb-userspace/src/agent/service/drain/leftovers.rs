@@ -79,9 +79,8 @@ impl Service {
             let _unwatched = self.gone(id, cgroup).await;
             return None;
         }
-        if let Some(later) = self.long_lived_deadline(id).await {
-            cut += self.cut(id, true).await;
-            self.stay_until(id, later).await;
+        if let Some((later, ended)) = self.spare_long_lived(id).await {
+            cut += ended;
             let gone = self.gone(id, cgroup);
             if tokio::time::timeout_at(later.instant(), gone).await.is_ok() {
                 return Some(cut);
@@ -90,6 +89,22 @@ impl Service {
         cut += self.cut(id, false).await;
         self.kill(id, cgroup, grace).await;
         Some(cut)
+    }
+
+    /// Ends what may not stay longer than the deadline. Until when the rest may, if there is any,
+    /// and how many were ended.
+    pub(super) async fn spare_long_lived(
+        self: &Arc<Self>,
+        id: GenerationId,
+    ) -> Option<(Deadline, u64)> {
+        let later = self.long_lived_deadline(id).await?;
+        let ended = self.cut(id, true).await;
+        let mut books = self.books.lock().await;
+        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
+            drain.step = DrainStep::LongLived;
+            drain.deadline = later;
+        }
+        Some((later, ended))
     }
 
     /// When long-lived connections are ended, if they may stay longer and there are any.

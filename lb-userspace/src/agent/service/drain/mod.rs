@@ -16,10 +16,7 @@ use lb_common::GenerationId;
 pub(super) use progress::{Drain, DrainStep};
 
 use super::{Pace, Service, books::Books};
-use crate::{
-    clock::{self, Deadline},
-    rollout::GenerationState,
-};
+use crate::{clock, rollout::GenerationState};
 
 impl Service {
     /// Drains a generation in the background. Its connections, those in its accept queues
@@ -101,23 +98,14 @@ impl Service {
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
             return;
         }
-        let finishes = self.recipe(id).await.is_none_or(|recipe| recipe.finishes);
-        let Some(later) = self.long_lived_deadline(id).await.filter(|_| !finishes) else {
+        if self.recipe(id).await.is_none_or(|recipe| recipe.finishes) {
+            return;
+        }
+        let Some((later, _ended)) = self.spare_long_lived(id).await else {
             return;
         };
-        self.cut(id, true).await;
-        self.stay_until(id, later).await;
         let mut pace = Pace::until(later);
         while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
-    }
-
-    /// What is left now may stay until `later`.
-    async fn stay_until(&self, id: GenerationId, later: Deadline) {
-        let mut books = self.books.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
-            drain.step = DrainStep::LongLived;
-            drain.deadline = later;
-        }
     }
 
     async fn enter_step(&self, id: GenerationId, step: DrainStep) {

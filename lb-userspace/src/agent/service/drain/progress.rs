@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     api::wire::DrainStatus,
-    clock::{self, Deadline},
+    clock::{self, Deadline, millis},
     rollout::predict,
 };
 
@@ -111,8 +111,4 @@ impl Drain {
             predicted_ms: predicted.map(|p| millis(p.min(to_deadline))),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use super::{
     execute::Executor,
 };
 use crate::{
+    clock,
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     rollout::Phase,
@@ -112,7 +113,7 @@ impl Executor {
             outcome: result.outcome.to_string(),
             output: result.output.clone(),
             dropped: result.dropped,
-            took_ms: u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
+            took_ms: clock::millis(result.took),
         })
         .await;
         let succeeded = result.outcome.is_success();

@@ -144,7 +144,7 @@ impl InFlight {
             phase: self.phase,
             bake_left_ms: left
                 .filter(|_| self.phase == Phase::Bake)
-                .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+                .map(clock::millis),
         }
     }
 

@@ -1,0 +1,32 @@
+//! The API's values, as JSON. `hotlb status --output json` prints [`Status`] as it is.
+
+mod line;
+mod request;
+mod status;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{line::*, request::*, status::*};
+pub use crate::{
+    profile::{Frame, FrameKind, Profile, Sampled, Stack, Unwind},
+    rollout::Phase,
+    store::journal::{
+        CutConnection, Entry, GenerationRef, Outcome, Record, RolloutId, RolloutKind, Summary,
+        Told, Who,
+    },
+};
+
+/// The version of the API: both sides must speak the same.
+pub const VERSION: u32 = 1;
+
+/// The header that carries it.
+pub const VERSION_HEADER: &str = "hotlb-api";
+
+/// GET `/v1/history`. (GET `/v1/history/{id}` is a [`Told`].)
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// [`VERSION`].
+    pub api: u32,
+    /// Rollouts, newest first.
+    pub rollouts: Vec<Summary>,
+}
