@@ -24,7 +24,7 @@ pub const TCP_FIELDS: [(&str, &str); 9] = [
     ("RECEIVED_TIME_AT", "inet_conn.icsk_ack.lrcvtime"),
     ("SENT_TIME_AT", "lsndtime"),
     ("WRITE_SEQ_AT", "write_seq"),
-    ("FLAGS_AT", "inet_conn.icsk_inet.sk.sk_flags"),
+    ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
 ];
 /// The same for [`REFUSED`]: the structures of a packet, of a device and of a network namespace.
 pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [

@@ -1,8 +1,8 @@
-//! Log-linear histograms.
+//! Histograms with the buckets of Prometheus' schema 3.
 
 use std::time::Duration;
 
-use lb_common::bucket_end;
+use lb_common::{LOWEST, bucket_end};
 
 /// Durations by [`lb_common::bucket`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Histogram {
         self.sum
     }
 
-    /// The value that `part` (0 to 1) of the values do not exceed, within 12.5 %: where its bucket
+    /// The value that `part` (0 to 1) of the values do not exceed, within 9.05 %: where its bucket
     /// ends. `None` without values.
     pub fn quantile(&self, part: f64) -> Option<Duration> {
         let count = self.count();
@@ -49,15 +49,25 @@ impl Histogram {
         Some(Duration::from_nanos(bucket_end(bucket)))
     }
 
-    /// How many values are below 2^`exponent` microseconds (of 1,024 ns); exponents from 3 on are
-    /// ends of buckets.
-    pub fn below(&self, exponent: u32) -> u64 {
-        let end = 1_u64 << (exponent + 10);
-        let inside = |&(bucket, _): &(usize, &u64)| bucket_end(bucket) <= end;
-        let buckets = self.counts.iter().enumerate();
-        buckets.take_while(inside).map(|(_, count)| count).sum()
+    /// How many values are not above 2^`exponent` seconds; exponents from -20 on are ends of
+    /// buckets.
+    pub fn until(&self, exponent: i32) -> u64 {
+        let last = usize::try_from(exponent * 8 - LOWEST).ok();
+        let until = last.map_or(0, |last| last + 1);
+        self.counts.iter().take(until).sum()
+    }
+
+    /// The counts of its buckets, up to the last that has any. The first one is from 0 to
+    /// [`SHORTEST`], each other one 2^(1/8) as long as the one before it.
+    pub fn counts(&self) -> &[u64] {
+        let used = self.counts.iter().rposition(|&count| count > 0);
+        let used = used.and_then(|last| self.counts.get(..=last));
+        used.unwrap_or_default()
     }
 }
+
+/// Where the first bucket ends, in seconds: 2^-20.
+pub const SHORTEST: f64 = 1.0 / 1_048_576.0;
 
 #[cfg(test)]
 mod tests {
@@ -74,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_within_an_eighth() {
+    fn quantiles_are_within_a_tenth() {
         let histogram = of(&(1..=1000).map(|ms| ms * 1_000_000).collect::<Vec<_>>());
         assert_eq!(histogram.count(), 1000);
         for (part, wanted) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
             let found = histogram.quantile(part).unwrap().as_secs_f64() * 1000.0;
             assert!(
-                found >= wanted && found <= wanted * 1.125,
+                found >= wanted && found <= wanted * 1.0906,
                 "{part}: {found}"
             );
         }
@@ -93,9 +103,13 @@ mod tests {
 
     #[test]
     fn powers_of_two_add_up() {
-        let histogram = of(&[1, 8 << 10, 9 << 10, 1 << 20, 5 << 30]);
-        assert_eq!(histogram.below(3), 1);
-        assert_eq!(histogram.below(4), 3);
-        assert_eq!(histogram.below(30), 5);
+        let second = 1_000_000_000;
+        let histogram = of(&[1, 1_000, second / 4, second, second + 1, 5 * second]);
+        assert_eq!(histogram.until(-21), 0);
+        assert_eq!(histogram.until(-20), 1);
+        assert_eq!(histogram.until(-2), 3);
+        assert_eq!(histogram.until(0), 4);
+        assert_eq!(histogram.until(3), 6);
+        assert_eq!(histogram.counts().len(), 160 + 19 + 1);
     }
 }

@@ -16,6 +16,7 @@ mod object;
 mod pins;
 mod polite;
 mod recent;
+mod refused;
 mod service;
 
 pub mod features;

@@ -22,6 +22,12 @@ pub(super) fn load(
     generation: Option<GenerationId>,
 ) -> Result<Ebpf, DatapathError> {
     let generation = generation.map_or(0, GenerationId::raw);
+    let mut loader = pinned(pins, group);
+    loader.override_global(names::GENERATION, &generation, true);
+    finish(loader)
+}
+
+fn pinned<'a>(pins: &Pins, group: &Path) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for name in names::SHARED {
         loader.map_pin_path(name, pins.map(name));
@@ -29,8 +35,7 @@ pub(super) fn load(
     for name in names::PER_GROUP {
         loader.map_pin_path(name, group.join(name));
     }
-    loader.override_global(names::GENERATION, &generation, true);
-    finish(loader)
+    loader
 }
 
 /// Has the programs know the kernel's fields, and loads them. Without the fields `track` counts
@@ -54,6 +59,23 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
     load(pins, group, None)
 }
 
+/// [`load`] for `refused`, of clients in the network namespace with this inode.
+pub(super) fn load_refused(
+    pins: &Pins,
+    group: &Path,
+    namespace: u32,
+) -> Result<Ebpf, DatapathError> {
+    let fields =
+        kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
+    let mut loader = pinned(pins, group);
+    for (name, at) in &fields.offsets {
+        loader.override_global(name, at, true);
+    }
+    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
+    loader.override_global(names::OWN_NAMESPACE, &namespace, true);
+    finish(loader)
+}
+
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
     finish(EbpfLoader::new())
@@ -75,6 +97,7 @@ mod tests {
             names::JOIN6,
             names::TRACK,
             names::POLITE,
+            names::REFUSED,
             names::NOOP,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");

@@ -28,6 +28,7 @@ use super::{
     pins::{Pins, unpin},
     polite::Polite,
     recent::Recent,
+    refused,
 };
 use crate::sys::mapped::MappedCells;
 
@@ -336,6 +337,15 @@ impl ServicePath {
             latency::turn_on(&self.pins)?;
         }
         Ok(())
+    }
+
+    /// Counts the clients that the kernel refuses, from now on and when the agent has ended.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel lacks. Nothing else depends on it.
+    pub fn count_refused(&self) -> Result<(), DatapathError> {
+        refused::count(&self.pins)
     }
 
     /// How long a generation's clients waited so far.

@@ -64,7 +64,9 @@ impl Service {
             "service opened"
         );
         let measured = path.measure_latency(config.latency);
+        let counted = path.count_refused();
         let service = Arc::new(Self {
+            uncounted: counted.err().map(|error| error.to_string()),
             unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {
                 awaits_adopt,

@@ -95,6 +95,11 @@ impl Service {
                 "it is not measured how long clients wait: {reason}"
             ));
         }
+        if let Some(reason) = &self.uncounted {
+            warnings.push(format!(
+                "clients that are refused are not counted: {reason}"
+            ));
+        }
         if let Err(reason) = self.path.polite()
             && self.config.drain.polite != PoliteMode::Off
         {

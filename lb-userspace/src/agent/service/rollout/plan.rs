@@ -44,7 +44,7 @@ pub(in crate::agent::service) struct Plan {
     pub(super) lineage: Lineage,
     /// Why it is undone, if it is.
     pub(super) reason: Option<String>,
-    /// What its two generations had lost before it.
+    /// What its two generations, and the parking listeners, had lost before it.
     #[serde(default)]
     pub(super) lost_before: Losses,
 }

@@ -6,9 +6,10 @@ use crate::{
     telemetry::metrics::row::{Histogram, Samples},
 };
 
-/// Where the buckets end: powers of two of 1,024 ns, 131 microseconds to 8.6 seconds. The kernel's
-/// own buckets are finer; `hotlb status` has quantiles by those.
-const ENDS: [u32; 8] = [7, 10, 12, 14, 16, 18, 20, 23];
+/// Where the classic buckets end: powers of two of a second, 122 microseconds to 8 seconds. The
+/// kernel's own buckets are finer; `hotlb status` has quantiles by those, and native histograms are
+/// them.
+const ENDS: [i32; 8] = [-13, -10, -8, -6, -4, -2, 0, 3];
 
 pub(in crate::telemetry::metrics) fn queue_wait(observed: &Observed, out: &mut Samples) {
     each(observed, out, |latency| &latency.queue_wait);
@@ -34,9 +35,9 @@ fn classic(measured: &datapath::Histogram) -> Histogram {
     let mut below = 0;
     let mut buckets = Vec::with_capacity(ENDS.len() + 1);
     for end in ENDS {
-        let until = measured.below(end);
+        let until = measured.until(end);
         // Counted meanwhile on another CPU, a value may be in one reading and not in the other.
-        buckets.push((seconds(end), until.saturating_sub(below)));
+        buckets.push((f64::from(end).exp2(), until.saturating_sub(below)));
         below = until;
     }
     let above = measured.count().saturating_sub(below);
@@ -45,8 +46,4 @@ fn classic(measured: &datapath::Histogram) -> Histogram {
         buckets,
         sum: measured.sum().as_secs_f64(),
     }
-}
-
-fn seconds(end: u32) -> f64 {
-    std::time::Duration::from_nanos(1 << (end + 10)).as_secs_f64()
 }
