@@ -1,15 +1,60 @@
 //! Histograms with the buckets of Prometheus' schema 3.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use lb_common::{LOWEST, bucket_end};
+use lb_common::{BUCKETS, LOWEST, bucket_end};
+use serde::{Deserialize, Serialize};
 
 /// Durations by [`lb_common::bucket`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Written", from = "Written")]
 pub struct Histogram {
     counts: Vec<u64>,
     sum: Duration,
 }
+
+/// A histogram as it is written down: by the index of schema 3, only what is there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Written {
+    counts: BTreeMap<i32, u64>,
+    sum: Duration,
+}
+
+impl From<Histogram> for Written {
+    fn from(histogram: Histogram) -> Self {
+        let counts = (LOWEST..).zip(histogram.counts);
+        Self {
+            counts: counts.filter(|&(_, count)| count > 0).collect(),
+            sum: histogram.sum,
+        }
+    }
+}
+
+impl From<Written> for Histogram {
+    fn from(written: Written) -> Self {
+        let mut counts = vec![0; BUCKETS];
+        for (index, count) in written.counts {
+            // Another release may have had others.
+            let bucket = index.clamp(LOWEST, LOWEST + LAST).abs_diff(LOWEST);
+            if let Some(inside) = counts.get_mut(bucket as usize) {
+                *inside += count;
+            }
+        }
+        Self {
+            counts,
+            sum: written.sum,
+        }
+    }
+}
+
+/// The last bucket.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "some hundreds"
+)]
+const LAST: i32 = BUCKETS as i32 - 1;
 
 impl Histogram {
     /// Of the counts of the buckets, and the sum of all values in nanoseconds.
@@ -28,6 +73,29 @@ impl Histogram {
     /// Their sum.
     pub const fn sum(&self) -> Duration {
         self.sum
+    }
+
+    /// Adds the values of `other`.
+    pub fn add(&mut self, other: &Self) {
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        for (count, other) in self.counts.iter_mut().zip(&other.counts) {
+            *count += other;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// The greatest of the values that came since it was `before`: the end of its bucket, in
+    /// seconds.
+    pub fn greatest_since(&self, before: &Self) -> Option<f64> {
+        let former = before.counts.iter().copied().chain(std::iter::repeat(0));
+        let grown = self.counts.iter().zip(former);
+        let last = (LOWEST..)
+            .zip(grown)
+            .filter(|(_, (now, former))| *now > former);
+        let (index, _) = last.last()?;
+        Some((f64::from(index) / 8.0).exp2())
     }
 
     /// The value that `part` (0 to 1) of the values do not exceed, within 9.05 %: where its bucket
@@ -57,12 +125,10 @@ impl Histogram {
         self.counts.iter().take(until).sum()
     }
 
-    /// The counts of its buckets, up to the last that has any. The first one is from 0 to
-    /// [`SHORTEST`], each other one 2^(1/8) as long as the one before it.
+    /// The counts of its buckets. The first one, from 0, ends at [`SHORTEST`], and each one 2^(1/8)
+    /// times as far as the one before it.
     pub fn counts(&self) -> &[u64] {
-        let used = self.counts.iter().rposition(|&count| count > 0);
-        let used = used.and_then(|last| self.counts.get(..=last));
-        used.unwrap_or_default()
+        &self.counts
     }
 }
 
@@ -110,6 +176,32 @@ mod tests {
         assert_eq!(histogram.until(-2), 3);
         assert_eq!(histogram.until(0), 4);
         assert_eq!(histogram.until(3), 6);
-        assert_eq!(histogram.counts().len(), 160 + 19 + 1);
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_again() {
+        let mut histogram = of(&[1, 1 << 20, 1 << 63]);
+        let text = serde_json::to_string(&histogram).unwrap();
+        let read: Histogram = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, histogram);
+        histogram.add(&read);
+        assert_eq!((histogram.count(), histogram.until(0)), (6, 4));
+        let other = r#"{"counts":{"-500":1,"500":2}}"#;
+        let other: Histogram = serde_json::from_str(other).unwrap();
+        assert_eq!((other.count(), other.until(-20)), (3, 1));
+    }
+
+    #[test]
+    fn the_greatest_is_of_what_came_since() {
+        let second = 1_000_000_000;
+        let before = of(&[9 * second]);
+        assert_eq!(before.greatest_since(&before), None);
+        assert_eq!(
+            before.greatest_since(&Histogram::default()),
+            Some(2_f64.powf(3.25))
+        );
+        let mut after = before.clone();
+        after.add(&of(&[second, 3]));
+        assert_eq!(after.greatest_since(&before), Some(1.0));
     }
 }

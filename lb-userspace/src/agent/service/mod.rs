@@ -32,6 +32,7 @@ mod status;
 mod stop;
 mod switch;
 mod totals;
+mod traced;
 mod watch;
 
 use std::{

@@ -108,6 +108,7 @@ impl Service {
         books.failovers = ledger.failovers;
         books.runs_alone = ledger.runs_alone;
         books.retired = ledger.retired;
+        books.past = ledger.past;
         books.tally = ledger.tally;
         let active = self.path.word().active;
         for remembered in ledger.generations {
@@ -116,8 +117,13 @@ impl Service {
                 books.previous = GenerationId::new(remembered.id);
             }
             let counted = remembered.counted;
+            let seated = !remembered.unseated && same_boot;
+            let id = GenerationId::new(remembered.id);
             let Some(generation) = self.restore(remembered, same_boot, active) else {
                 retire(&mut books, counted);
+                if let Some(id) = id.filter(|_| seated) {
+                    self.keep_latencies(&mut books, id);
+                }
                 continue;
             };
             books.generations.push(generation);

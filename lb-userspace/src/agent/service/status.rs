@@ -9,14 +9,13 @@ use super::{
     books::{Books, Generation},
 };
 use crate::{
-    agent::observed::Latencies,
     api::wire::{
         GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, Quantiles,
         ServiceStatus, SteeringStatus, Tier,
     },
     clock,
     config::PoliteMode,
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Latencies},
     generation::listeners,
     rollout::GenerationState,
     sys::sock_diag::{self, Protocol, Waiting},

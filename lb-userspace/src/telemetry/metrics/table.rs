@@ -140,6 +140,24 @@ pub(super) const TABLE: &[Section] = &[
                 "From the handshake to the end of the connection",
                 latency::lifetime,
             ),
+            Metric::histogram(
+                "hotlb_service_queue_wait_seconds",
+                SERVICE,
+                "From the handshake to the first byte that the server reads: all generations, forgotten ones too, and parking",
+                latency::all_queue_wait,
+            ),
+            Metric::histogram(
+                "hotlb_service_service_time_seconds",
+                SERVICE,
+                "From the first byte of a request to the first byte of its answer, likewise",
+                latency::all_service_time,
+            ),
+            Metric::histogram(
+                "hotlb_service_connection_lifetime_seconds",
+                SERVICE,
+                "From the handshake to the end of the connection, likewise",
+                latency::all_lifetime,
+            ),
         ],
     },
     Section {

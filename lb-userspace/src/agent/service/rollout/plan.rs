@@ -60,8 +60,13 @@ impl Plan {
         self.from.and_then(GenerationId::new)
     }
 
+    /// Its trace, unless the caller wants nothing recorded.
+    pub(in crate::agent::service) fn recorded_trace(&self) -> Option<&str> {
+        self.lineage.is_sampled().then_some(&self.trace)
+    }
+
     /// The two generations, as far as they are known.
-    pub(super) fn both(&self) -> impl Iterator<Item = GenerationId> {
+    pub(in crate::agent::service) fn both(&self) -> impl Iterator<Item = GenerationId> {
         self.from().into_iter().chain(self.to())
     }
 
