@@ -45,6 +45,18 @@ impl ListenKey {
         }
     }
 
+    /// The declared addresses of which one must be there for clients of this one, in words of
+    /// [`ListenKey::v6`], to be the service's: itself, any of its family, and any at all, which
+    /// IPv6 sockets take IPv4 clients by.
+    #[inline(always)]
+    pub const fn reaching(address: [u32; 4], port: u16) -> [Self; 3] {
+        let any = Self::v6([0; 4], port);
+        match address {
+            [0, 0, 0xffff, v4] => [Self::v4(v4, port), Self::v4(0, port), any],
+            _ => [Self::v6(address, port), any, any],
+        }
+    }
+
     /// The key as the map holds it.
     #[inline(always)]
     pub const fn to_words(self) -> [u32; Self::WORDS] {

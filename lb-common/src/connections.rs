@@ -24,6 +24,12 @@ pub enum ConnectionCell {
     LostIdle = 8,
     /// Connections whose client left before the answer to its last request: its own doing.
     Abandoned = 9,
+    /// Clients whose SYN was answered by a reset while the generation was the active one.
+    Refused = 10,
+    /// Bytes that clients sent, of connections that ended.
+    BytesReceived = 11,
+    /// Bytes that clients acknowledged, of connections that ended.
+    BytesSent = 12,
 }
 
 /// Length of a generation's row.

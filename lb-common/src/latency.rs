@@ -1,6 +1,6 @@
-//! Durations in log-linear histograms: eight buckets for each power of two of microseconds (of
-//! 1,024 ns), so a bucket is at most an eighth wider than it is long, and its middle at most 6.25 %
-//! from any value in it.
+//! Durations in the buckets of Prometheus' native histograms of schema 3: eight for each power of
+//! two of a second, each 2^(1/8) (9.05 %) as long as the one before it. So what the kernel counts
+//! is shown as it is, and the end of a bucket is at most 9.05 % above any value in it.
 
 use crate::SEATS;
 
@@ -20,9 +20,12 @@ pub enum Latency {
 /// How many of them there are.
 pub const LATENCIES: usize = 3;
 
-/// Buckets of a histogram: below 8 us one for each microsecond, then eight for each power of two
-/// up to 2^36 us (19 hours).
-pub const BUCKETS: usize = 8 + 33 * 8;
+/// Where the buckets begin: the first one, from 0, ends at 2^-20 s (954 ns).
+pub const LOWEST: i32 = -20 * 8;
+
+/// Buckets of a histogram: the first one, then eight for each power of two of a second up to 2^20 s
+/// (12 days). What is longer is in the last one.
+pub const BUCKETS: usize = 1 + 40 * 8;
 
 /// Words of a histogram: its buckets, then the sum of its values in nanoseconds.
 pub const HISTOGRAM_WORDS: usize = BUCKETS + 1;
@@ -38,16 +41,41 @@ impl Latency {
     }
 }
 
-/// The bucket of a duration in nanoseconds.
+/// The ends of buckets as a duration in nanoseconds meets them whose highest bit is moved to bit
+/// 63, rounded down: 10^9 * 2^(k/8) for k from 1 to 8, times whatever power of two. They are the
+/// same between any two powers of two of nanoseconds, the last one at whole powers of seconds.
+const ENDS: [u64; 8] = [
+    0x81ff_a7a9_549c_a6e3,
+    0x8dc3_b896_0164_a7d9,
+    0x9a98_6705_4d51_2391,
+    0xa896_5f74_bf06_5071,
+    0xb7d8_8a12_d0dd_9ea0,
+    0xc87c_3e7d_03cd_bec3,
+    0xdaa1_7c2c_d195_55db,
+    0xee6b_2800_0000_0000,
+];
+
+/// [`ENDS`] from 1 ns to the end of the first bucket.
+const BELOW_FIRST: usize = 9 * 8 + 7;
+
+/// The bucket of a duration in nanoseconds. A bucket's end is part of it.
 #[inline(always)]
 pub const fn bucket(nanoseconds: u64) -> usize {
-    let units = nanoseconds >> 10;
-    if units < 8 {
-        return units as usize;
+    if nanoseconds == 0 {
+        return 0;
     }
-    let power = units.ilog2();
-    let eighth = (units >> (power - 3)) & 7;
-    let bucket = (power as usize - 2) * 8 + eighth as usize;
+    let power = nanoseconds.ilog2();
+    let mantissa = nanoseconds << (63 - power);
+    let [a, b, c, d, e, f, g, h] = ENDS;
+    let above = (mantissa > a) as usize
+        + (mantissa > b) as usize
+        + (mantissa > c) as usize
+        + (mantissa > d) as usize
+        + (mantissa > e) as usize
+        + (mantissa > f) as usize
+        + (mantissa > g) as usize
+        + (mantissa > h) as usize;
+    let bucket = (power as usize * 8 + above).saturating_sub(BELOW_FIRST);
     if bucket < BUCKETS {
         bucket
     } else {
@@ -55,46 +83,84 @@ pub const fn bucket(nanoseconds: u64) -> usize {
     }
 }
 
-/// Where a bucket ends, in nanoseconds; not part of it.
+/// The longest duration in a bucket, in whole nanoseconds.
 pub const fn bucket_end(bucket: usize) -> u64 {
-    let next = bucket as u64 + 1;
-    if next < 8 {
-        return next << 10;
+    let end = bucket + BELOW_FIRST;
+    let [a, b, c, d, e, f, g, h] = ENDS;
+    let mantissa = match end % 8 {
+        0 => a,
+        1 => b,
+        2 => c,
+        3 => d,
+        4 => e,
+        5 => f,
+        6 => g,
+        _ => h,
+    };
+    let power = end / 8;
+    if power < 64 {
+        mantissa >> (63 - power)
+    } else {
+        u64::MAX
     }
-    let power = next / 8 + 2;
-    let eighth = next % 8;
-    (8 + eighth) << (power - 3) << 10
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
+    /// Where Prometheus has a bucket of schema 3 end, in nanoseconds.
+    fn end_of_schema_3(bucket: usize) -> f64 {
+        let index = i32::try_from(bucket).unwrap() + LOWEST;
+        1e9 * (f64::from(index) / 8.0).exp2()
+    }
+
     #[test]
-    fn every_value_lies_in_its_bucket() {
-        let mut value = 1_u64;
-        while value < 1 << 45 {
-            let found = bucket(value);
-            let begin = if found == 0 { 0 } else { bucket_end(found - 1) };
-            assert!(begin <= value && value < bucket_end(found), "{value}");
-            value += value / 7 + 1;
+    fn buckets_are_those_of_schema_3() {
+        for found in 0..BUCKETS {
+            let (end, wanted) = (bucket_end(found), end_of_schema_3(found));
+            #[expect(clippy::cast_precision_loss, reason = "that is what is allowed for")]
+            let apart = wanted - end as f64;
+            assert!(
+                apart > -wanted * 1e-14 && apart < 1.0 + wanted * 1e-14,
+                "{found}"
+            );
         }
     }
 
     #[test]
-    fn the_middle_of_a_bucket_is_near_every_value_in_it() {
-        for found in 8..BUCKETS {
-            let begin = bucket_end(found - 1);
-            let width = bucket_end(found) - begin;
-            assert!(width * 8 <= begin, "{found}");
+    fn every_value_lies_in_its_bucket() {
+        let mut value = 0_u64;
+        while value < 1 << 49 {
+            for value in [value.saturating_sub(1), value, value + 1] {
+                let found = bucket(value);
+                let below = found == 0 || bucket_end(found - 1) < value;
+                assert!(below && value <= bucket_end(found), "{value}");
+            }
+            value += value / 97 + 1;
         }
+        for found in 0..BUCKETS - 1 {
+            assert_eq!(bucket(bucket_end(found)), found);
+            assert_eq!(bucket(bucket_end(found) + 1), found + 1);
+        }
+    }
+
+    #[test]
+    fn whole_powers_of_a_second_end_buckets() {
+        let middle = usize::try_from(-LOWEST).unwrap();
+        assert_eq!(bucket_end(middle), 1_000_000_000);
+        assert_eq!(bucket_end(middle + 8), 2_000_000_000);
+        assert_eq!(bucket_end(middle - 8), 500_000_000);
     }
 
     #[test]
     fn what_is_too_long_is_in_the_last_one() {
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
-        assert_eq!(bucket(bucket_end(BUCKETS - 1)), BUCKETS - 1);
-        assert_eq!(bucket(bucket_end(BUCKETS - 1) - 1), BUCKETS - 1);
+        assert_eq!(bucket(bucket_end(BUCKETS - 1) + 1), BUCKETS - 1);
+        assert_eq!((bucket(0), bucket(1), bucket(953)), (0, 0, 0));
+        assert_eq!(bucket(954), 1);
     }
 
     #[test]

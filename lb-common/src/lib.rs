@@ -43,7 +43,7 @@ pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use generation::{GenerationId, SEATS};
-pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, Latency, bucket, bucket_end};
+pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, LOWEST, Latency, bucket, bucket_end};
 pub use loss::{Ending, Loss};
 pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
@@ -52,7 +52,7 @@ pub use word::{Share, SteeringWord};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;

@@ -38,6 +38,12 @@ pub struct Ending {
     pub last_sent: u32,
     /// Bytes were sent, or were to be, that the client has not acknowledged.
     pub unacknowledged: bool,
+    /// The client has closed its direction.
+    pub client_closed: bool,
+    /// What came, the close of the client's direction counted as a byte.
+    pub bytes_received: u64,
+    /// What was acknowledged by the client, the close of the server's direction counted as a byte.
+    pub bytes_acknowledged: u64,
 }
 
 /// States of a TCP connection (`include/net/tcp_states.h`).
@@ -46,6 +52,7 @@ mod state {
     pub(super) const SYN_RECV: u32 = 3;
     pub(super) const FIN_WAIT1: u32 = 4;
     pub(super) const FIN_WAIT2: u32 = 5;
+    pub(super) const LAST_ACK: u32 = 9;
     pub(super) const CLOSING: u32 = 11;
 }
 
@@ -84,6 +91,25 @@ impl Ending {
         }
     }
 
+    /// Bytes that the client sent. In sequence numbers, by which the kernel counts, the end of a
+    /// direction is one more.
+    #[inline(always)]
+    pub fn received_bytes(&self) -> u64 {
+        self.bytes_received
+            .saturating_sub(self.client_closed as u64)
+    }
+
+    /// Bytes that the client has acknowledged.
+    #[inline(always)]
+    pub fn sent_bytes(&self) -> u64 {
+        let closed = self.former == state::FIN_WAIT1
+            || self.former == state::FIN_WAIT2
+            || self.former == state::CLOSING
+            || self.former == state::LAST_ACK;
+        let closing = closed && !self.unacknowledged;
+        self.bytes_acknowledged.saturating_sub(closing as u64)
+    }
+
     /// A request came after the last byte of an answer.
     #[inline(always)]
     fn waits(&self) -> bool {
@@ -116,6 +142,9 @@ mod tests {
         last_received: 100,
         last_sent: 101,
         unacknowledged: false,
+        client_closed: false,
+        bytes_received: 90,
+        bytes_acknowledged: 200,
     };
     /// The same with one more request.
     const ASKED: Ending = Ending {
@@ -190,6 +219,26 @@ mod tests {
         }
         let idle = Ending { error: 104, ..KEPT };
         assert_eq!(idle.cell(), None);
+    }
+
+    #[test]
+    fn the_end_of_a_direction_is_no_byte() {
+        assert_eq!((KEPT.received_bytes(), KEPT.sent_bytes()), (90, 200));
+        let closed = Ending {
+            former: state::LAST_ACK,
+            client_closed: true,
+            bytes_received: 91,
+            bytes_acknowledged: 201,
+            ..KEPT
+        };
+        assert_eq!((closed.received_bytes(), closed.sent_bytes()), (90, 200));
+        // The server's end has not come to the client.
+        let cut = Ending {
+            unacknowledged: true,
+            bytes_acknowledged: 200,
+            ..closed
+        };
+        assert_eq!((cut.received_bytes(), cut.sent_bytes()), (90, 200));
     }
 
     #[test]

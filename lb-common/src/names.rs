@@ -15,7 +15,7 @@ pub const GENERATION: &str = "GENERATION";
 pub const POLITE: &str = "polite";
 /// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
 /// bytes, and the field.
-pub const TCP_FIELDS: [(&str, &str); 10] = [
+pub const TCP_FIELDS: [(&str, &str); 11] = [
     ("BYTES_RECEIVED_AT", "bytes_received"),
     ("RCV_NXT_AT", "rcv_nxt"),
     ("COPIED_SEQ_AT", "copied_seq"),
@@ -26,7 +26,22 @@ pub const TCP_FIELDS: [(&str, &str); 10] = [
     ("WRITE_SEQ_AT", "write_seq"),
     ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
     ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
+    ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
 ];
+/// The same for [`REFUSED`]: the structures of a packet, of a device and of a network namespace.
+pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [
+    ("HEAD_AT", "sk_buff", "head"),
+    ("NETWORK_HEADER_AT", "sk_buff", "network_header"),
+    ("TRANSPORT_HEADER_AT", "sk_buff", "transport_header"),
+    ("DEVICE_AT", "sk_buff", "dev"),
+    ("NAMESPACE_AT", "net_device", "nd_net.net"),
+    ("INODE_AT", "net", "ns.inum"),
+];
+/// Constant of [`REFUSED`]: the inode of the network namespace that the service is in.
+pub const OWN_NAMESPACE: &str = "OWN_NAMESPACE";
+/// Constant of [`REFUSED`]: why the kernel drops what no socket takes (`enum skb_drop_reason`), the
+/// name of that.
+pub const NO_SOCKET: (&str, &str) = ("NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET");
 /// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
 /// they are loaded.
 pub const PORT_BITS: &str = "PORT_BITS";
@@ -34,6 +49,8 @@ pub const PORT_BITS: &str = "PORT_BITS";
 pub const RECEIVED: &str = "received";
 /// Tracepoint program: the server has written to a connection.
 pub const SENT: &str = "sent";
+/// Raw tracepoint program: the kernel has dropped a packet.
+pub const REFUSED: &str = "refused";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 

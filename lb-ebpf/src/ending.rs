@@ -15,6 +15,11 @@ static RECEIVED_TIME_AT: Global<u32> = Global::new(0);
 static SENT_TIME_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static WRITE_SEQ_AT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static FLAGS_AT: Global<u32> = Global::new(0);
+
+/// `SOCK_DONE` in a socket's flags: the other side has closed its direction.
+const DONE: u64 = 1 << 1;
 
 /// The connection of this call, which is in no state any more and was in `former`. `None` where
 /// the kernel does not tell.
@@ -44,10 +49,21 @@ pub fn of(ctx: &SockOpsContext, former: u32) -> Option<Ending> {
             .cast::<*const u8>()
             .read_volatile()
     };
+    // SAFETY: as above.
+    let flags = unsafe {
+        tcp.add(FLAGS_AT.load() as usize)
+            .cast::<u64>()
+            .read_volatile()
+    };
     // SAFETY: fields of the context, valid for the run.
     let (received, sent, acknowledged) = unsafe {
         let ops = &*ctx.ops;
         (ops.data_segs_in, ops.data_segs_out, ops.snd_una)
+    };
+    // SAFETY: likewise.
+    let (bytes_received, bytes_acknowledged) = unsafe {
+        let ops = &*ctx.ops;
+        (ops.bytes_received, ops.bytes_acked)
     };
     Some(Ending {
         former,
@@ -58,5 +74,8 @@ pub fn of(ctx: &SockOpsContext, former: u32) -> Option<Ending> {
         last_received: word(&RECEIVED_TIME_AT),
         last_sent: word(&SENT_TIME_AT),
         unacknowledged: word(&WRITE_SEQ_AT) != acknowledged,
+        client_closed: flags & DONE != 0,
+        bytes_received,
+        bytes_acknowledged,
     })
 }

@@ -17,6 +17,7 @@ mod noop;
 mod packet;
 mod polite;
 mod recent;
+mod refused;
 mod steer;
 mod track;
 

@@ -75,8 +75,12 @@ fn closed(ctx: &SockOpsContext, former: u32) {
         let lifetime = recent::now().wrapping_sub(row.load(OPENED));
         observe(Latency::Lifetime, seat, lifetime);
     }
-    if let Some(cell) = ending::of(ctx, former).and_then(|ending| ending.cell()) {
-        count(seat, cell);
+    if let Some(ending) = ending::of(ctx, former) {
+        add(seat, ConnectionCell::BytesReceived, ending.received_bytes());
+        add(seat, ConnectionCell::BytesSent, ending.sent_bytes());
+        if let Some(cell) = ending.cell() {
+            count(seat, cell);
+        }
     }
     if leave(seat) == 1 {
         idle(generation);
@@ -107,10 +111,15 @@ fn moved_to(cookie: u64) -> Option<u32> {
 /// Adds one to a count of the seat.
 #[inline(always)]
 pub fn count(seat: u32, cell: ConnectionCell) {
+    add(seat, cell, 1);
+}
+
+#[inline(always)]
+fn add(seat: u32, cell: ConnectionCell, amount: u64) {
     if let Some(row) = CONNECTIONS.get_ptr_mut(seat) {
         // SAFETY: within the row and aligned. Atomic although it is this CPU's own, because
         // `steer` and `track` may interrupt each other.
-        unsafe { atomic::fetch_add(row.cast::<u64>().add(cell.index()), 1) };
+        unsafe { atomic::fetch_add(row.cast::<u64>().add(cell.index()), amount) };
     }
 }
 

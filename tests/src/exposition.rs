@@ -54,6 +54,8 @@ impl Exposition {
             let Some(rest) = line.strip_prefix(name) else {
                 continue;
             };
+            // Behind it there may be an exemplar.
+            let rest = rest.split(" # ").next().unwrap_or(rest);
             if rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label)) {
                 values.push(rest.rsplit(' ').next().context("an empty line")?.parse()?);
             }

@@ -1,6 +1,13 @@
 //! A real Prometheus that scrapes the agent of a test, with the configuration and the alert rules of the docs.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -29,6 +36,25 @@ struct Element {
     value: (f64, String),
 }
 
+#[derive(Debug, Deserialize)]
+struct Exemplars {
+    data: Vec<OfSeries>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OfSeries {
+    exemplars: Vec<Exemplar>,
+}
+
+/// A value that leads to a trace.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Exemplar {
+    /// Its labels: `trace_id`.
+    pub labels: BTreeMap<String, String>,
+    /// The value.
+    pub value: String,
+}
+
 /// Why it cannot run here, if so.
 pub fn missing() -> Option<&'static str> {
     let found = ["prometheus", "promtool"].map(locate::program);
@@ -49,6 +75,11 @@ pub fn promtool(host: &Host, arguments: &[&str]) -> Result<Run> {
 impl Prometheus {
     /// Starts it in the namespace of `host`, scraping each second, and waits until it answers.
     pub fn start(host: &Host) -> Result<Self> {
+        Self::start_with(host, &[])
+    }
+
+    /// The same with these of its features.
+    pub fn start_with(host: &Host, features: &[&str]) -> Result<Self> {
         let directory = host.directory().join("prometheus");
         fs::create_dir_all(&directory)?;
         let config = fs::read_to_string(docs().join("prometheus.yml"))?;
@@ -67,6 +98,9 @@ impl Prometheus {
                 directory.join("data").display()
             ))
             .arg(format!("--web.listen-address={LISTEN}"));
+        if !features.is_empty() {
+            command.arg(format!("--enable-feature={}", features.join(",")));
+        }
         let process = Process::start(&mut command, &directory.join("log"))?;
         let prometheus = Self { process };
         wait::until_true("Prometheus has scraped the agent", LIMIT, || {
@@ -75,6 +109,24 @@ impl Prometheus {
         })
         .with_context(|| prometheus.process.log())?;
         Ok(prometheus)
+    }
+
+    /// The traces that lead off from these series, and the values that do: exemplars of the last hour.
+    pub fn exemplars(&self, host: &Host, series: &str) -> Result<Vec<Exemplar>> {
+        let path = format!("/api/v1/query_exemplars?query={series}&start=0&end=99999999999");
+        let body = host.netns().run(|| {
+            let mut stream = TcpStream::connect(LISTEN)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            // Of this version the end of the answer is that of the connection.
+            write!(stream, "GET {path} HTTP/1.0\r\nHost: {LISTEN}\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            anyhow::Ok(answer)
+        })??;
+        let (_, body) = body.split_once("\r\n\r\n").context("no body")?;
+        let answer: Exemplars = serde_json::from_str(body).with_context(|| body.to_owned())?;
+        let all = answer.data.into_iter().flat_map(|series| series.exemplars);
+        Ok(all.collect())
     }
 
     /// The values of an instant query, in no particular order.

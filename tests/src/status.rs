@@ -202,6 +202,10 @@ pub struct Connections {
     pub live: i64,
     /// What a client did not get all from.
     pub lost: Losses,
+    /// Bytes from clients, of connections that ended.
+    pub received_bytes: u64,
+    /// Bytes to clients, of connections that ended.
+    pub sent_bytes: u64,
 }
 
 /// Connections that a client did not get all from.
@@ -215,6 +219,8 @@ pub struct Losses {
     pub mid_response: u64,
     /// Reset with nothing to be answered.
     pub idle: u64,
+    /// No socket took the client's SYN.
+    pub refused: u64,
     /// Left by the client before its answer.
     pub abandoned: u64,
 }
@@ -228,6 +234,7 @@ impl Losses {
             unanswered: self.unanswered + other.unanswered,
             mid_response: self.mid_response + other.mid_response,
             idle: self.idle + other.idle,
+            refused: self.refused + other.refused,
             abandoned: self.abandoned + other.abandoned,
         }
     }

@@ -39,7 +39,7 @@ fn measured(host: &Host, wanted: impl Fn(&Latency) -> bool) -> Result<Latency> {
     Ok(host.generation("gen1")?.latency)
 }
 
-/// Fails unless `found` is `wanted`, or up to 12.5 % and `more` above it.
+/// Fails unless `found` is `wanted`, or up to 9.05 % and `more` above it.
 fn expect_about(what: &str, found: Option<u64>, wanted: Duration, more: Duration) -> Result<()> {
     let found = Duration::from_micros(found.context("nothing measured")?);
     report::figure(
@@ -48,7 +48,7 @@ fn expect_about(what: &str, found: Option<u64>, wanted: Duration, more: Duration
     );
     ensure!(found >= wanted, "{what}: {found:?} is too short");
     ensure!(
-        found <= wanted * 9 / 8 + more,
+        found <= wanted.mul_f64(1.0906) + more,
         "{what}: {found:?} is too long"
     );
     Ok(())

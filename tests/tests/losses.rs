@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use hotlb_tests::{
     cgroups,
+    exposition::{Exposition, OPENMETRICS},
     failure::Failure,
     held::{Ending, Held},
     history,
@@ -115,6 +116,54 @@ fn a_queue_that_nobody_inherits_is_counted() -> Result<()> {
         ..Losses::default()
     };
     expect_lost(&host, "a queue of 30 that nobody inherits", wanted)
+}
+
+#[test]
+fn refused_clients_are_counted_as_they_count_themselves() -> Result<()> {
+    let (mut host, target) = host("")?;
+    let elsewhere = host.sibling()?;
+    host.upgrade("gen1", &Plain::new("gen1").listen(LISTEN).command()?)?;
+    let refused = |host: &Host, target: SocketAddr, count: usize| {
+        host.netns().run(|| {
+            let connect = |_| TcpStream::connect(target);
+            let results = (0..count).map(connect);
+            let refused = |result: &std::io::Result<TcpStream>| {
+                let kind = result.as_ref().err().map(std::io::Error::kind);
+                kind == Some(std::io::ErrorKind::ConnectionRefused)
+            };
+            results.filter(refused).count() as u64
+        })
+    };
+    // Neither another port nor the same one in another network namespace is the service's.
+    ensure!(refused(&host, "127.0.0.1:8081".parse()?, 7)? == 7);
+    ensure!(refused(&elsewhere, target, 11)? == 11);
+    expect_lost(&host, "others refused", Losses::default())?;
+    // Nobody listens: no generation, no parking listener, and no agent to make one.
+    let server = host.generation("gen1")?.process()?;
+    let keeper = host.keeper()?.context("no keeper")?;
+    host.kill_agent()?;
+    signal::kill(keeper, Signal::SIGKILL)?;
+    cgroups::kill(&cgroups::of(server)?)?;
+    let mut counted = 0;
+    wait::until_true("nobody listens", LIMIT, || {
+        refused(&host, target, 1).is_ok_and(|count| {
+            counted += count;
+            count == 1
+        })
+    })?;
+    counted += refused(&host, target, 40)?;
+    ensure!(counted > 40, "{counted}");
+    host.start_agent()?;
+    let wanted = Losses {
+        refused: counted,
+        ..Losses::default()
+    };
+    expect_lost(&host, "clients refused by nobody", wanted)?;
+    let scrape = Exposition::of(&host, OPENMETRICS)?;
+    let labels = ["loss=\"refused\""];
+    let metric = scrape.value("hotlb_service_connections_lost_total", &labels)?;
+    ensure!(metric.to_string() == counted.to_string(), "{}", scrape.text);
+    Ok(())
 }
 
 #[test]

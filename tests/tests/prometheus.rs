@@ -65,6 +65,10 @@ fn expect_grown(before: &Exposition, after: &Exposition) -> Result<()> {
         "hotlb_promotes_total",
         "hotlb_rollouts_total",
         "hotlb_promote_duration_seconds_count",
+        "hotlb_service_queue_wait_seconds_count",
+        "hotlb_service_service_time_seconds_count",
+        "hotlb_service_service_time_seconds_sum",
+        "hotlb_service_connection_lifetime_seconds_count",
     ] {
         let (before, after) = (before.sum(name, &[])?, after.sum(name, &[])?);
         ensure!(after >= before, "{name} fell from {before} to {after}");
@@ -183,6 +187,13 @@ fn series_of_ended_generations_expire_and_totals_stay() -> Result<()> {
     let upgraded = Exposition::of(&host, OPENMETRICS)?;
     expect_grown(&scrape, &upgraded)?;
     ensure!(clients(&upgraded)? == 190.0, "{}", upgraded.text);
+    let lifetimes = upgraded.value("hotlb_service_connection_lifetime_seconds_count", &[])?;
+    let closed = upgraded.value("hotlb_service_connections_closed_total", &[])?;
+    ensure!(
+        lifetimes == closed && closed >= 190.0,
+        "{lifetimes} lifetimes, {closed} closed\n{}",
+        upgraded.text
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::OwnProcess;
 use crate::{
     api::wire::{DrainStatus, PoliteStatus, SteeringStatus},
-    datapath::{ConnectionCounts, Histogram},
+    datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
     store::Tally,
@@ -29,6 +29,8 @@ pub struct ObservedService {
     pub generations: Vec<ObservedGeneration>,
     /// The connections of all its generations, forgotten ones and the parking listeners included.
     pub totals: ConnectionCounts,
+    /// How long the clients of all of them waited.
+    pub latency: Latencies,
     /// Connections that wait for a generation.
     pub parked: u64,
     /// How `steer` decided.
@@ -49,15 +51,18 @@ pub struct ObservedService {
     pub tally: Tally,
 }
 
-/// How long a generation's clients waited.
-#[derive(Debug, Default)]
-pub struct Latencies {
-    /// From the handshake to the first byte that the server reads.
-    pub queue_wait: Histogram,
-    /// From the first byte of a request to the first byte of its answer.
-    pub service_time: Histogram,
-    /// From the handshake to the end of the connection.
-    pub lifetime: Histogram,
+/// The slowest of a generation's clients in the rollout that goes on, or in the last one that the
+/// generation had a part in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slowest {
+    /// The rollout's trace: 32 hexadecimal digits.
+    pub trace: String,
+    /// The end of the bucket of the greatest [`Latencies::queue_wait`], in seconds.
+    pub queue_wait: Option<f64>,
+    /// Likewise of [`Latencies::service_time`].
+    pub service_time: Option<f64>,
+    /// Likewise of [`Latencies::lifetime`].
+    pub lifetime: Option<f64>,
 }
 
 /// A generation.
@@ -71,6 +76,8 @@ pub struct ObservedGeneration {
     pub connections: ConnectionCounts,
     /// How long its clients waited; `None` once its seat is another's.
     pub latency: Option<Latencies>,
+    /// Its slowest clients in a rollout; `None` if it has had a part in none.
+    pub slowest: Option<Slowest>,
     /// How far its drain is, while it drains or ends.
     pub drain: Option<DrainStatus>,
     /// What it uses; `None` once it has ended.

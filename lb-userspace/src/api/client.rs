@@ -124,14 +124,17 @@ impl Client {
         self.get(&format!("/v1/history/{id}")).await
     }
 
-    /// The metrics' text, in the form that `accept` names.
-    pub async fn metrics(&self, accept: &'static str) -> Result<String, ClientError> {
+    /// The metrics, in the form that `accept` names.
+    pub async fn metrics(&self, accept: &'static str) -> Result<Vec<u8>, ClientError> {
         let response = self.request_as(Method::GET, "/v1/metrics", Bytes::new(), accept);
         let response = response.await?;
         let good = response.status().is_success();
         let body = response.into_body().collect().await.map_err(broken)?;
-        let text = String::from_utf8(body.to_bytes().into()).map_err(broken)?;
-        if good { Ok(text) } else { Err(broken(text)) }
+        let body = Vec::from(body.to_bytes());
+        if good {
+            return Ok(body);
+        }
+        Err(broken(String::from_utf8_lossy(&body)))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -21,10 +21,16 @@ pub struct ConnectionCounts {
     /// Connections that a client did not get all from.
     #[serde(default)]
     pub lost: Losses,
+    /// Bytes that clients sent, of connections that ended.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// Bytes that clients acknowledged, of connections that ended.
+    #[serde(default)]
+    pub sent_bytes: u64,
 }
 
-/// Connections that a client did not get all from, by what happened to them: [`lb_common::Loss`].
-/// All 0 where the kernel does not describe its types (BTF).
+/// Connections that a client did not get all from, by what happened to them: [`lb_common::Loss`],
+/// and clients that got none. All 0 where the kernel does not describe its types (BTF).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// Reset in the accept queue.
@@ -35,6 +41,9 @@ pub struct Losses {
     pub mid_response: u64,
     /// Reset with nothing to be answered.
     pub idle: u64,
+    /// Answered by a reset while the generation was the active one: no socket took the client's SYN.
+    #[serde(default)]
+    pub refused: u64,
     /// Left by the client before its answer: no loss, and not in [`Losses::sum`].
     pub abandoned: u64,
 }
@@ -42,16 +51,17 @@ pub struct Losses {
 impl Losses {
     /// All that the server's side is to blame for.
     pub const fn sum(&self) -> u64 {
-        self.queued + self.unanswered + self.mid_response + self.idle
+        self.queued + self.unanswered + self.mid_response + self.idle + self.refused
     }
 
     /// Each by its name.
-    pub const fn by_name(&self) -> [(&'static str, u64); 5] {
+    pub const fn by_name(&self) -> [(&'static str, u64); 6] {
         [
             ("queued", self.queued),
             ("unanswered", self.unanswered),
             ("mid_response", self.mid_response),
             ("idle", self.idle),
+            ("refused", self.refused),
             ("abandoned", self.abandoned),
         ]
     }
@@ -75,6 +85,7 @@ impl Losses {
             unanswered: combine(self.unanswered, other.unanswered),
             mid_response: combine(self.mid_response, other.mid_response),
             idle: combine(self.idle, other.idle),
+            refused: combine(self.refused, other.refused),
             abandoned: combine(self.abandoned, other.abandoned),
         }
     }
@@ -96,8 +107,11 @@ impl ConnectionCounts {
                 unanswered: cell(ConnectionCell::LostUnanswered),
                 mid_response: cell(ConnectionCell::LostMidResponse),
                 idle: cell(ConnectionCell::LostIdle),
+                refused: cell(ConnectionCell::Refused),
                 abandoned: cell(ConnectionCell::Abandoned),
             },
+            received_bytes: cell(ConnectionCell::BytesReceived),
+            sent_bytes: cell(ConnectionCell::BytesSent),
         }
     }
 
@@ -112,6 +126,8 @@ impl ConnectionCounts {
             moved_out: self.moved_out + earlier.moved_out,
             live: self.live,
             lost: self.lost.plus(earlier.lost),
+            received_bytes: self.received_bytes + earlier.received_bytes,
+            sent_bytes: self.sent_bytes + earlier.sent_bytes,
         }
     }
 }

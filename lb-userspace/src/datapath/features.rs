@@ -48,13 +48,14 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 6] = [
+pub const PROGRAMS: [&str; 7] = [
     names::NOOP,
     names::STEER,
     names::JOIN4,
     names::JOIN6,
     names::TRACK,
     names::POLITE,
+    names::REFUSED,
 ];
 
 /// The program types hotlb needs, each tried with a program that does nothing.
@@ -140,6 +141,7 @@ fn load(object: &mut Ebpf, name: &'static str) -> Support {
         Some(Program::CgroupSockAddr(program)) => program.load(),
         Some(Program::SockOps(program)) => program.load(),
         Some(Program::SkMsg(program)) => program.load(),
+        Some(Program::RawTracePoint(program)) => program.load(),
         Some(_) => Err(ProgramError::UnexpectedProgramType),
         None => return failed(&DatapathError::Missing(name)),
     };

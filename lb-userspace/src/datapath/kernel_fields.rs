@@ -1,39 +1,83 @@
-//! Where the running kernel keeps the fields that `polite` and `track` read, from its own
+//! Where the running kernel keeps the fields that `polite`, `track` and `refused` read, from its own
 //! description of its types (BTF). Rust's compiler cannot emit relocations against it, so the offsets are passed to
 //! the program as constants, and the verifier checks them.
 
 use std::{fs, sync::OnceLock};
 
-use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation};
+use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use lb_common::names;
 
 /// The constants of [`names::TCP_FIELDS`], by name: offsets in `struct tcp_sock`, in bytes.
 pub(super) type TcpFields = [(&'static str, u32); names::TCP_FIELDS.len()];
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// The offsets in this kernel, or why they are not known. Read once: it takes some 100 ms.
-pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
-    static FIELDS: OnceLock<Result<TcpFields, String>> = OnceLock::new();
-    let fields = FIELDS.get_or_init(look_up).as_ref();
-    fields.map_err(String::as_str)
+/// The constants of [`names::PACKET_FIELDS`], by name, and that of [`names::NO_SOCKET`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PacketFields {
+    pub(super) offsets: [(&'static str, u32); names::PACKET_FIELDS.len()],
+    pub(super) no_socket: u32,
 }
 
-fn look_up() -> Result<TcpFields, String> {
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The offsets in this kernel, or why they are not known.
+pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
+    Ok(&known()?.0)
+}
+
+/// What is to be known of packets in this kernel, or why it is not.
+pub(super) fn packet_fields() -> Result<&'static PacketFields, &'static str> {
+    known()?.1.as_ref().map_err(String::as_str)
+}
+
+type Known = (TcpFields, Result<PacketFields, String>);
+
+/// Read once: it takes some 100 ms.
+fn known() -> Result<&'static Known, &'static str> {
+    static FIELDS: OnceLock<Result<Known, String>> = OnceLock::new();
+    FIELDS.get_or_init(look_up).as_ref().map_err(String::as_str)
+}
+
+fn look_up() -> Result<Known, String> {
     let bytes = fs::read(BTF).map_err(|error| format!("{BTF}: {error}"))?;
     let types = TypeInformation::new(&Bytes(bytes)).map_err(complaint)?;
-    let tcp = types
-        .id_of("tcp_sock")
-        .ok_or_else(|| format!("{BTF} has no struct tcp_sock"))?;
-    let offset = |field: &str| match types.offset_of(tcp, field).map_err(complaint)? {
-        (_, Offset::ByteOffset(offset)) => Ok(offset),
-        (_, Offset::BitOffsetAndSize(..)) => Err(format!("{BTF}: {field} is a bit field")),
-    };
     let mut fields = names::TCP_FIELDS.map(|(name, _)| (name, 0));
     for ((_, at), (_, path)) in fields.iter_mut().zip(names::TCP_FIELDS) {
-        *at = offset(path)?;
+        *at = offset(&types, "tcp_sock", path)?;
     }
-    Ok(fields)
+    Ok((fields, look_up_packet(&types)))
+}
+
+fn look_up_packet(types: &TypeInformation) -> Result<PacketFields, String> {
+    let no_socket = reason(types).ok_or("it does not say why it drops packets (Linux 5.17)")?;
+    let mut offsets = names::PACKET_FIELDS.map(|(name, ..)| (name, 0));
+    for ((_, at), (_, structure, path)) in offsets.iter_mut().zip(names::PACKET_FIELDS) {
+        *at = offset(types, structure, path)?;
+    }
+    Ok(PacketFields { offsets, no_socket })
+}
+
+fn offset(types: &TypeInformation, structure: &str, path: &str) -> Result<u32, String> {
+    let id = types
+        .id_of(structure)
+        .ok_or_else(|| format!("{BTF} has no struct {structure}"))?;
+    match types.offset_of(id, path).map_err(complaint)? {
+        (_, Offset::ByteOffset(offset)) => Ok(offset),
+        (_, Offset::BitOffsetAndSize(..)) => Err(format!("{BTF}: {path} is a bit field")),
+    }
+}
+
+/// The number of [`names::NO_SOCKET`].
+fn reason(types: &TypeInformation) -> Option<u32> {
+    let reasons = types.from_id(types.id_of("skb_drop_reason")?)?;
+    let TypeVariant::Enum(reasons) = reasons else {
+        return None;
+    };
+    let mut named = reasons.named_value_list().iter();
+    let found = named.find(|value| value.name == names::NO_SOCKET.1)?;
+    match found.value {
+        Integer32Value::Unsigned(value) => Some(value),
+        Integer32Value::Signed(value) => u32::try_from(value).ok(),
+    }
 }
 
 #[expect(
@@ -70,5 +114,15 @@ mod tests {
             assert_eq!((12..600).contains(at), in_sock, "{path} at {at}");
             assert!(*at < 4096 && at % 2 == 0, "{path} at {at}");
         }
+    }
+
+    #[test]
+    fn this_kernel_says_why_it_drops_packets() {
+        let fields = packet_fields().unwrap();
+        assert!((1..20).contains(&fields.no_socket), "{fields:?}");
+        assert!(
+            fields.offsets.iter().all(|&(_, at)| at < 8192),
+            "{fields:?}"
+        );
     }
 }

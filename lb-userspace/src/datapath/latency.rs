@@ -8,7 +8,7 @@ use aya::{
 use lb_common::{BUCKETS, GenerationId, HISTOGRAM_WORDS, LATENCIES, Latency, SEATS, names};
 
 use super::{
-    DatapathError, Histogram, object,
+    DatapathError, Histogram, Latencies, object,
     pins::{Pins, unpin},
 };
 use crate::sys::{heap, mapped::MappedCells};
@@ -21,9 +21,9 @@ const PROGRAMS: [(&str, &str); 2] = [
 
 /// The table of histograms.
 #[derive(Debug)]
-pub(super) struct Latencies(MappedCells);
+pub(super) struct Histograms(MappedCells);
 
-impl Latencies {
+impl Histograms {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         let map = MapData::from_pin(pins.map(names::LATENCY))
             .map_err(DatapathError::map(names::LATENCY))?;
@@ -33,9 +33,17 @@ impl Latencies {
             .map_err(DatapathError::system("map the histograms"))
     }
 
-    /// A generation's histogram.
-    pub(super) fn of(&self, latency: Latency, generation: GenerationId) -> Histogram {
-        let first = first_word(latency, generation);
+    /// What is measured at a seat.
+    pub(super) fn at(&self, seat: u32) -> Latencies {
+        Latencies {
+            queue_wait: self.of(Latency::QueueWait, seat),
+            service_time: self.of(Latency::ServiceTime, seat),
+            lifetime: self.of(Latency::Lifetime, seat),
+        }
+    }
+
+    fn of(&self, latency: Latency, seat: u32) -> Histogram {
+        let first = first_word(latency, seat);
         Histogram::new(
             (first..first + BUCKETS).map(|word| self.0.load(word)),
             self.0.load(first + BUCKETS),
@@ -45,14 +53,14 @@ impl Latencies {
     /// Forgets what a generation's seat held before it.
     pub(super) fn clear(&self, generation: GenerationId) {
         for latency in Latency::ALL {
-            let first = first_word(latency, generation);
+            let first = first_word(latency, generation.seat());
             (first..first + HISTOGRAM_WORDS).for_each(|word| self.0.store(word, 0));
         }
     }
 }
 
-fn first_word(latency: Latency, generation: GenerationId) -> usize {
-    latency.row(generation.seat()) as usize * HISTOGRAM_WORDS
+fn first_word(latency: Latency, seat: u32) -> usize {
+    latency.row(seat) as usize * HISTOGRAM_WORDS
 }
 
 /// Whether reads and writes are measured.

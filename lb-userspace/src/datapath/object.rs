@@ -80,6 +80,23 @@ fn need_fields() -> Result<(), DatapathError> {
         .map_err(|why| DatapathError::Types(why.to_owned()))
 }
 
+/// [`load`] for `refused`, of clients in the network namespace with this inode.
+pub(super) fn load_refused(
+    pins: &Pins,
+    group: &Path,
+    namespace: u32,
+) -> Result<Ebpf, DatapathError> {
+    let fields =
+        kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
+    let mut loader = pinned(pins, group);
+    for (name, at) in &fields.offsets {
+        loader.override_global(name, at, true);
+    }
+    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
+    loader.override_global(names::OWN_NAMESPACE, &namespace, true);
+    finish(loader)
+}
+
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
     finish(EbpfLoader::new())
@@ -101,6 +118,7 @@ mod tests {
             names::JOIN6,
             names::TRACK,
             names::POLITE,
+            names::REFUSED,
             names::NOOP,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");

@@ -14,7 +14,7 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, Latency, ListenKey, SEATS,
+    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
     SteeringWord, TicketKey, names, steering,
 };
 
@@ -22,12 +22,13 @@ use super::{
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
     group::Group,
-    histogram::Histogram,
-    latency::{self, Latencies},
+    latencies::Latencies,
+    latency::{self, Histograms},
     make,
     pins::{Pins, unpin},
     polite::Polite,
     recent::Recent,
+    refused,
 };
 use crate::sys::mapped::MappedCells;
 
@@ -50,7 +51,7 @@ pub struct ServicePath {
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
-    latencies: Latencies,
+    latencies: Histograms,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -149,7 +150,7 @@ impl ServicePath {
                 .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
             recent: Recent::open(&pins)?,
-            latencies: Latencies::open(&pins)?,
+            latencies: Histograms::open(&pins)?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
@@ -339,9 +340,19 @@ impl ServicePath {
         Ok(())
     }
 
-    /// How long a generation's clients waited so far.
-    pub fn latency(&self, latency: Latency, generation: GenerationId) -> Histogram {
-        self.latencies.of(latency, generation)
+    /// Counts the clients that the kernel refuses, from now on and when the agent has ended.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel lacks. Nothing else depends on it.
+    pub fn count_refused(&self) -> Result<(), DatapathError> {
+        refused::count(&self.pins)
+    }
+
+    /// How long a generation's clients waited so far, or those of the parking listeners for `None`.
+    pub fn latencies(&self, generation: Option<GenerationId>) -> Latencies {
+        let seat = generation.map_or(0, GenerationId::seat);
+        self.latencies.at(seat)
     }
 
     /// How clients are asked to leave, or why they cannot be.

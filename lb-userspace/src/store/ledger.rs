@@ -13,7 +13,10 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::{Outside, Tally, journal::CutConnection};
-use crate::{datapath::ConnectionCounts, rollout::GenerationState};
+use crate::{
+    datapath::{ConnectionCounts, Latencies},
+    rollout::GenerationState,
+};
 
 /// The version of the ledger's format. It grows when an earlier release would misread it.
 pub const LEDGER_VERSION: u32 = 1;
@@ -47,6 +50,9 @@ pub struct Ledger {
     /// Connections of generations that are not remembered any more.
     #[serde(default)]
     pub retired: ConnectionCounts,
+    /// How long clients waited whose generations are not in the kernel's tables any more.
+    #[serde(default)]
+    pub past: Latencies,
     /// What its rollouts came to.
     #[serde(default)]
     pub tally: Tally,

@@ -50,6 +50,20 @@ pub struct Durations {
     buckets: BTreeMap<u64, u64>,
     /// All of them together, in microseconds.
     sum_us: u64,
+    /// By the same bound, the last one in the bucket whose trace is recorded.
+    #[serde(default)]
+    traced: BTreeMap<u64, TracedDuration>,
+}
+
+/// A duration of something that has a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedDuration {
+    /// The trace: 32 hexadecimal digits.
+    pub trace: String,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// When it was counted, in milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// The greatest durations of the buckets, in microseconds; longer ones are in one more.
@@ -65,6 +79,28 @@ impl Durations {
         let bound = BOUNDS_US.into_iter().find(|&bound| us <= bound);
         *self.buckets.entry(bound.unwrap_or(u64::MAX)).or_default() += 1;
         self.sum_us = self.sum_us.saturating_add(us);
+    }
+
+    /// Counts one that has a trace.
+    pub fn add_traced(&mut self, duration: Duration, trace: String, at_ms: i64) {
+        self.add(duration);
+        let took_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bound = BOUNDS_US.into_iter().find(|&bound| took_us <= bound);
+        let traced = TracedDuration {
+            trace,
+            took_us,
+            at_ms,
+        };
+        self.traced.insert(bound.unwrap_or(u64::MAX), traced);
+    }
+
+    /// By the place of their bucket in [`Durations::buckets`], the last ones that have a trace.
+    pub fn traced(&self) -> impl Iterator<Item = (usize, &TracedDuration)> {
+        self.traced.values().map(|traced| {
+            let longer = |bound: &u64| traced.took_us <= *bound;
+            let place = BOUNDS_US.iter().position(longer);
+            (place.unwrap_or(BOUNDS_US.len()), traced)
+        })
     }
 
     /// All of them together.
@@ -90,18 +126,20 @@ impl Durations {
 
 impl Tally {
     /// Counts a rollout that is over; `steered` is how long its store of the word took, if there
-    /// was one.
+    /// was one, and its trace, if that is recorded.
     pub fn rollout(
         &mut self,
         kind: RolloutKind,
         outcome: Outcome,
         last: LastRollout,
-        steered: Option<Duration>,
+        steered: Option<(Duration, Option<String>)>,
     ) {
         let kind = self.rollouts.entry(kind.name().to_owned()).or_default();
         *kind.entry(outcome.name().to_owned()).or_default() += 1;
-        if let Some(took) = steered {
-            self.steered.add(took);
+        match steered {
+            Some((took, Some(trace))) => self.steered.add_traced(took, trace, last.ended_ms),
+            Some((took, None)) => self.steered.add(took),
+            None => {}
         }
         self.last = Some(last);
     }
@@ -171,7 +209,7 @@ mod tests {
             RolloutKind::Promote,
             Outcome::Done,
             last,
-            Some(Duration::from_millis(2)),
+            Some((Duration::from_millis(2), Some("ab".repeat(16)))),
         );
         tally.hook(Phase::Swap, false);
         let text = serde_json::to_string(&tally).unwrap();
@@ -179,5 +217,7 @@ mod tests {
         assert_eq!(read, tally);
         assert_eq!(read.rollouts(RolloutKind::Promote, Outcome::Done), 1);
         assert_eq!(read.hooks(Phase::Swap).failed, 1);
+        let traced: Vec<_> = read.steered.traced().collect();
+        assert!(matches!(traced.as_slice(), [(1, one)] if one.took_us == 2_000));
     }
 }

@@ -1,8 +1,14 @@
-//! How this process came into its network namespace.
+//! This process's network namespace, and how it came into it.
 
-use std::path::Path;
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use procfs::process::Process;
+
+/// The namespace's inode, by which the kernel tells it from others.
+pub fn own_inode() -> io::Result<u32> {
+    let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    u32::try_from(inode).map_err(io::Error::other)
+}
 
 /// The namespace's name if this process runs below `ip netns exec NAME`. That command puts a
 /// fresh /sys over the host's and so hides what is mounted below it: cgroup2 and bpffs.

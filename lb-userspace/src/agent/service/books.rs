@@ -9,10 +9,10 @@ use std::{
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
-use super::{drain::Drain, rollout::InFlight};
+use super::{drain::Drain, rollout::InFlight, traced::Traced};
 use crate::{
     clock,
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Latencies},
     generation::keeper::Parked,
     rollout::{GenerationState, Member, Standing},
     store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
@@ -76,6 +76,8 @@ pub(super) struct Generation {
     pub(super) cut_list: Vec<CutConnection>,
     /// What it has outside hotlb.
     pub(super) outside: Outside,
+    /// The rollout it has a part in, or had last.
+    pub(super) traced: Option<Traced>,
 }
 
 impl Generation {
@@ -108,6 +110,7 @@ impl Generation {
             keep: None,
             cut_list: Vec::new(),
             outside: Outside::default(),
+            traced: None,
         }
     }
 
@@ -188,6 +191,8 @@ pub(super) struct Books {
     pub(super) failovers: u64,
     /// Connections of generations that are not remembered any more.
     pub(super) retired: ConnectionCounts,
+    /// How long clients waited whose generations are not in the kernel's tables any more.
+    pub(super) past: Latencies,
     /// What its rollouts came to.
     pub(super) tally: Tally,
     /// Whether `down` ends the service.
@@ -285,6 +290,7 @@ impl Books {
             failovers: self.failovers,
             runs_alone: self.runs_alone,
             retired: self.retired,
+            past: self.past.clone(),
             tally: self.tally.clone(),
             generations: self.generations.iter().map(remember).collect(),
         }

@@ -182,6 +182,9 @@ impl Service {
                 was_taken = true;
             }
         }
+        if was_taken {
+            self.keep_latencies(books, id);
+        }
         was_taken
     }
 
@@ -197,6 +200,13 @@ impl Service {
             return ConnectionCounts::default();
         };
         let counted = self.counts(earlier);
+        if !earlier.unseated {
+            let earlier = earlier.id;
+            self.keep_latencies(books, earlier);
+        }
+        let Some(earlier) = books.by_name(name) else {
+            return counted;
+        };
         if books.previous == Some(earlier.id) {
             books.previous = Some(id);
         }

@@ -32,6 +32,7 @@ mod status;
 mod stop;
 mod switch;
 mod totals;
+mod traced;
 mod watch;
 
 use std::{
@@ -71,6 +72,8 @@ pub struct Service {
     path: ServicePath,
     /// Why it is not measured how long clients wait, although it should be.
     unmeasured: Option<String>,
+    /// Why clients that are refused are not counted.
+    uncounted: Option<String>,
     /// What rollouts are about to do.
     journal: Journal,
     books: Arc<Mutex<Books>>,

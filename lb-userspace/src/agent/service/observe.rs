@@ -2,16 +2,14 @@
 
 use std::{thread, time::Duration};
 
-use lb_common::Latency;
-
 use super::{
     Service,
     books::{Books, Generation},
 };
 use crate::{
-    agent::observed::{Latencies, ObservedGeneration, ObservedService},
+    agent::observed::{ObservedGeneration, ObservedService},
     clock,
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Latencies},
     generation::usage::{Reader, Usage},
     sys::cgroup::Cgroup,
 };
@@ -27,12 +25,25 @@ impl Service {
             let books = self.books.lock().await;
             let all = books.generations.iter().map(|g| self.counts(g));
             let counts: Vec<ConnectionCounts> = all.collect();
-            let shown = books.generations.iter().zip(&counts);
-            let shown = shown.filter(|(generation, _)| is_shown(generation, expire));
-            let (generations, cgroups): (_, Vec<_>) = shown
-                .map(|(g, counts)| self.observe_generation(g, *counts))
-                .unzip();
-            (self.observe_books(&books, generations, &counts), cgroups)
+            let mut latency = self.past_latencies(&books);
+            let mut generations = Vec::new();
+            let mut cgroups = Vec::new();
+            for (generation, counts) in books.generations.iter().zip(&counts) {
+                let measured = self.latencies(generation);
+                if let Some(measured) = &measured {
+                    latency.add(measured);
+                }
+                if is_shown(generation, expire) {
+                    let (observed, cgroup) = self.observe_generation(generation, *counts, measured);
+                    generations.push(observed);
+                    cgroups.push(cgroup);
+                }
+            }
+            let observed = ObservedService {
+                latency,
+                ..self.observe_books(&books, generations, &counts)
+            };
+            (observed, cgroups)
         };
         // Hundreds of files, so not in a thread that has other work, and without the books.
         let read = tokio::task::spawn_blocking(move || read_usage(&cgroups));
@@ -53,6 +64,7 @@ impl Service {
             name: self.config.name.clone(),
             generations,
             totals: self.totals(books, counts),
+            latency: Latencies::default(),
             parked: self.path.live(None),
             steering: self.steering_status(),
             polite: self.polite_status(),
@@ -67,25 +79,22 @@ impl Service {
 
     /// How long its clients waited, unless its seat is another's by now.
     pub(super) fn latencies(&self, generation: &Generation) -> Option<Latencies> {
-        let of = |latency| self.path.latency(latency, generation.id);
-        (!generation.unseated).then(|| Latencies {
-            queue_wait: of(Latency::QueueWait),
-            service_time: of(Latency::ServiceTime),
-            lifetime: of(Latency::Lifetime),
-        })
+        (!generation.unseated).then(|| self.path.latencies(Some(generation.id)))
     }
 
     fn observe_generation(
         &self,
         generation: &Generation,
         connections: ConnectionCounts,
+        latency: Option<Latencies>,
     ) -> (ObservedGeneration, Option<Cgroup>) {
         let drain = generation.drain.as_ref();
         let observed = ObservedGeneration {
             name: generation.name.clone(),
             state: generation.state,
             connections,
-            latency: self.latencies(generation),
+            slowest: generation.slowest(latency.as_ref()),
+            latency,
             drain: drain.map(|drain| drain.status(connections.live)),
             usage: None,
         };

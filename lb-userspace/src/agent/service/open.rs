@@ -64,7 +64,9 @@ impl Service {
             "service opened"
         );
         let measured = path.measure_latency(config.latency);
+        let counted = path.count_refused();
         let service = Arc::new(Self {
+            uncounted: counted.err().map(|error| error.to_string()),
             unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {
                 awaits_adopt,
@@ -106,6 +108,7 @@ impl Service {
         books.failovers = ledger.failovers;
         books.runs_alone = ledger.runs_alone;
         books.retired = ledger.retired;
+        books.past = ledger.past;
         books.tally = ledger.tally;
         let active = self.path.word().active;
         for remembered in ledger.generations {
@@ -114,8 +117,13 @@ impl Service {
                 books.previous = GenerationId::new(remembered.id);
             }
             let counted = remembered.counted;
+            let seated = !remembered.unseated && same_boot;
+            let id = GenerationId::new(remembered.id);
             let Some(generation) = self.restore(remembered, same_boot, active) else {
                 retire(&mut books, counted);
+                if let Some(id) = id.filter(|_| seated) {
+                    self.keep_latencies(&mut books, id);
+                }
                 continue;
             };
             books.generations.push(generation);

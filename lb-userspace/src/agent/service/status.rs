@@ -9,14 +9,13 @@ use super::{
     books::{Books, Generation},
 };
 use crate::{
-    agent::observed::Latencies,
     api::wire::{
         GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, Quantiles,
         ServiceStatus, SteeringStatus, Tier,
     },
     clock,
     config::PoliteMode,
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Latencies},
     generation::listeners,
     rollout::GenerationState,
     sys::sock_diag::{self, Protocol, Waiting},
@@ -93,6 +92,11 @@ impl Service {
         if let Some(reason) = &self.unmeasured {
             warnings.push(format!(
                 "it is not measured how long clients wait: {reason}"
+            ));
+        }
+        if let Some(reason) = &self.uncounted {
+            warnings.push(format!(
+                "clients that are refused are not counted: {reason}"
             ));
         }
         if let Err(reason) = self.path.polite()

@@ -8,7 +8,7 @@ use lb_common::GenerationId;
 use super::{Service, VerbError, books::Books};
 use crate::{
     clock,
-    datapath::ConnectionCounts,
+    datapath::{ConnectionCounts, Latencies},
     rollout::Phase,
     store::{
         LastRollout,
@@ -20,7 +20,7 @@ use crate::{
 const REMEMBERED: usize = 16;
 
 /// A rollout that is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) kind: RolloutKind,
     pub(super) outcome: Outcome,
@@ -28,6 +28,8 @@ pub(super) struct Ended {
     pub(super) took: Duration,
     /// From the request to the store of the word, if this agent did it.
     pub(super) steered: Option<Duration>,
+    /// Its trace, unless nobody wants that.
+    pub(super) trace: Option<String>,
 }
 
 impl Service {
@@ -60,7 +62,24 @@ impl Service {
         books.generations = kept;
         for generation in forgotten {
             retire(books, self.counts(&generation));
+            if !generation.unseated {
+                self.keep_latencies(books, generation.id);
+            }
         }
+    }
+
+    /// Keeps how long clients waited at the seat of a generation that is forgotten, or whose seat
+    /// is given on.
+    pub(super) fn keep_latencies(&self, books: &mut Books, id: GenerationId) {
+        books.past.add(&self.path.latencies(Some(id)));
+    }
+
+    /// How long the clients waited of those that are not at a seat any more, and of the parking
+    /// listeners.
+    pub(super) fn past_latencies(&self, books: &Books) -> Latencies {
+        let mut past = self.path.latencies(None);
+        past.add(&books.past);
+        past
     }
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
@@ -82,9 +101,12 @@ impl Service {
             ended_ms: clock::unix_millis(),
         };
         let mut books = self.books.lock().await;
-        books
-            .tally
-            .rollout(ended.kind, ended.outcome, last, ended.steered);
+        books.tally.rollout(
+            ended.kind,
+            ended.outcome,
+            last,
+            ended.steered.map(|took| (took, ended.trace)),
+        );
         self.settle(&mut books);
     }
 

@@ -6,7 +6,9 @@
 
 mod collect;
 mod encode;
+mod exemplars;
 mod format;
+mod native;
 mod row;
 mod serve;
 mod table;

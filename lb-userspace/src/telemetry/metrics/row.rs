@@ -1,5 +1,6 @@
 //! A row of the table, and what its function gives.
 
+use super::native::Native;
 use crate::agent::observed::{Observed, ObservedGeneration, ObservedService};
 
 /// A metric: everything there is to say of it, but its values.
@@ -68,6 +69,21 @@ pub(super) struct Histogram {
     pub(super) buckets: Vec<(f64, u64)>,
     /// Of all values.
     pub(super) sum: f64,
+    /// The same values in finer buckets, if there are such.
+    pub(super) native: Option<Native>,
+    /// Some of the values, by the place of their bucket.
+    pub(super) exemplars: Vec<(usize, Exemplar)>,
+}
+
+/// A value that leads to a trace.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Exemplar {
+    /// The trace: 32 hexadecimal digits.
+    pub(super) trace: String,
+    /// The value.
+    pub(super) value: f64,
+    /// When it was seen, in milliseconds since 1970; without it, when it is scraped.
+    pub(super) at_ms: Option<i64>,
 }
 
 impl Metric {

@@ -43,16 +43,16 @@ pub(crate) async fn answer(agent: &Agent, headers: &HeaderMap) -> Response {
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept);
-    let text = match agent.scrape().await {
+    let answer = match agent.scrape().await {
         Scrape::Own(observed) => render(&observed, format).map_err(|error| error.to_string()),
         Scrape::Successors => {
             let successor = Client::new(&agent.places().socket());
-            let text = successor.metrics(format.content_type()).await;
-            text.map_err(|error| error.to_string())
+            let answer = successor.metrics(format.content_type()).await;
+            answer.map_err(|error| error.to_string())
         }
     };
-    match text {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+    match answer {
+        Ok(answer) => ([(header::CONTENT_TYPE, format.content_type())], answer).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
 }

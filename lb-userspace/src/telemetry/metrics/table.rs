@@ -78,7 +78,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_connections_lost",
                 &["service", "generation", "loss"],
-                "Connections of this generation that a client did not get all from, by what happened",
+                "Connections of this generation that a client did not get all from, or was refused, by what happened",
                 connections::lost,
             ),
             Metric::counter(
@@ -86,6 +86,30 @@ pub(super) const TABLE: &[Section] = &[
                 &["service", "loss"],
                 "The same over all generations, forgotten ones too",
                 connections::all_lost,
+            ),
+            Metric::counter(
+                "hotlb_received_bytes",
+                GENERATION,
+                "Bytes that clients sent, of connections of this generation that ended",
+                connections::received_bytes,
+            ),
+            Metric::counter(
+                "hotlb_sent_bytes",
+                GENERATION,
+                "Bytes that clients acknowledged, likewise",
+                connections::sent_bytes,
+            ),
+            Metric::counter(
+                "hotlb_service_received_bytes",
+                SERVICE,
+                "Bytes that clients sent, over all generations, forgotten ones too",
+                connections::all_received_bytes,
+            ),
+            Metric::counter(
+                "hotlb_service_sent_bytes",
+                SERVICE,
+                "Bytes that clients acknowledged, likewise",
+                connections::all_sent_bytes,
             ),
             Metric::gauge(
                 "hotlb_parked_connections",
@@ -115,6 +139,24 @@ pub(super) const TABLE: &[Section] = &[
                 GENERATION,
                 "From the handshake to the end of the connection",
                 latency::lifetime,
+            ),
+            Metric::histogram(
+                "hotlb_service_queue_wait_seconds",
+                SERVICE,
+                "From the handshake to the first byte that the server reads: all generations, forgotten ones too, and parking",
+                latency::all_queue_wait,
+            ),
+            Metric::histogram(
+                "hotlb_service_service_time_seconds",
+                SERVICE,
+                "From the first byte of a request to the first byte of its answer, likewise",
+                latency::all_service_time,
+            ),
+            Metric::histogram(
+                "hotlb_service_connection_lifetime_seconds",
+                SERVICE,
+                "From the handshake to the end of the connection, likewise",
+                latency::all_lifetime,
             ),
         ],
     },

@@ -49,7 +49,7 @@ impl Lineage {
     }
 
     /// Whether the trace is to be sent.
-    pub(super) fn is_sampled(&self) -> bool {
+    pub fn is_sampled(&self) -> bool {
         !self.unsampled
     }
 

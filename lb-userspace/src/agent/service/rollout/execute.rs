@@ -364,7 +364,12 @@ impl Executor {
             outcome,
             took: self.began.elapsed(),
             steered: self.done.steered_us.map(Duration::from_micros),
+            trace: self.plan.recorded_trace().map(str::to_owned),
         };
+        {
+            let mut books = self.service.books.lock().await;
+            self.service.end_traced(&mut books, &self.plan);
+        }
         self.service.tally_rollout(ended).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);

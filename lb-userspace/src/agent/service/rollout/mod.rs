@@ -13,4 +13,4 @@ mod resume;
 mod rollback;
 mod start;
 
-pub(super) use plan::InFlight;
+pub(super) use plan::{InFlight, Plan};

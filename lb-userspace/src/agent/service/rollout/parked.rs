@@ -90,6 +90,8 @@ impl Executor {
             // It has been tried beside the former one, and ended.
             to = self.service.enrol(&request).await?;
             self.plan.to = to.raw();
+            let mut books = self.service.books.lock().await;
+            self.service.begin_traced(&mut books, &self.plan);
         }
         self.start_candidate(to, &request).await?;
         Ok(to)

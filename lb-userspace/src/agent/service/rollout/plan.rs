@@ -44,7 +44,7 @@ pub(in crate::agent::service) struct Plan {
     pub(super) lineage: Lineage,
     /// Why it is undone, if it is.
     pub(super) reason: Option<String>,
-    /// What its two generations had lost before it.
+    /// What its two generations, and the parking listeners, had lost before it.
     #[serde(default)]
     pub(super) lost_before: Losses,
 }
@@ -60,8 +60,13 @@ impl Plan {
         self.from.and_then(GenerationId::new)
     }
 
+    /// Its trace, unless the caller wants nothing recorded.
+    pub(in crate::agent::service) fn recorded_trace(&self) -> Option<&str> {
+        self.lineage.is_sampled().then_some(&self.trace)
+    }
+
     /// The two generations, as far as they are known.
-    pub(super) fn both(&self) -> impl Iterator<Item = GenerationId> {
+    pub(in crate::agent::service) fn both(&self) -> impl Iterator<Item = GenerationId> {
         self.from().into_iter().chain(self.to())
     }
 

@@ -108,12 +108,13 @@ impl Drained {
 }
 
 impl Service {
-    /// What clients did not get all from, of the plan's generations, since these began.
+    /// What clients did not get all from, of the plan's generations and while nobody was active,
+    /// since these began.
     pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
         let generations = plan.both().filter_map(|id| books.get(id));
         generations
             .map(|generation| self.counts(generation).lost)
-            .fold(Losses::default(), Losses::plus)
+            .fold(self.path.connections(None).lost, Losses::plus)
     }
 
     /// How a generation was drained, once it is.

@@ -62,6 +62,7 @@ impl Service {
             if let Some(from) = &told.summary.from {
                 intent.plan.from = known_as(books, from).or(intent.plan.from);
             }
+            self.begin_traced(books, &intent.plan);
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resumed");
             books.last_token += 1;
             let (interrupt, interrupted) = watch::channel(None);

@@ -197,6 +197,7 @@ impl Service {
         asked: Asked<'_>,
     ) -> Executor {
         plan.lost_before = self.lost_in(books, &plan);
+        self.begin_traced(books, &plan);
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
             // Its executor may have ended just now.

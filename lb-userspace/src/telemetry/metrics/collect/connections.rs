@@ -59,3 +59,19 @@ pub(in crate::telemetry::metrics) fn all_lost(observed: &Observed, out: &mut Sam
         }
     }
 }
+
+pub(in crate::telemetry::metrics) fn received_bytes(observed: &Observed, out: &mut Samples) {
+    out.generations(observed, |g| Some(g.connections.received_bytes));
+}
+
+pub(in crate::telemetry::metrics) fn sent_bytes(observed: &Observed, out: &mut Samples) {
+    out.generations(observed, |g| Some(g.connections.sent_bytes));
+}
+
+pub(in crate::telemetry::metrics) fn all_received_bytes(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.totals.received_bytes);
+}
+
+pub(in crate::telemetry::metrics) fn all_sent_bytes(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.totals.sent_bytes);
+}

@@ -6,10 +6,10 @@ use crate::{
     agent::observed::{Observed, ObservedService},
     rollout::Phase,
     store::{
-        LastRollout,
+        LastRollout, TracedDuration,
         journal::{Outcome, RolloutKind},
     },
-    telemetry::metrics::row::{Histogram, Samples, Value},
+    telemetry::metrics::row::{Exemplar, Histogram, Samples, Value},
 };
 
 pub(in crate::telemetry::metrics) fn promotes(observed: &Observed, out: &mut Samples) {
@@ -53,7 +53,18 @@ pub(in crate::telemetry::metrics) fn promote_duration(observed: &Observed, out: 
     out.services(observed, |s| Histogram {
         buckets: s.tally.steered.buckets(),
         sum: s.tally.steered.sum().as_secs_f64(),
+        native: None,
+        exemplars: s.tally.steered.traced().map(exemplar).collect(),
     });
+}
+
+fn exemplar((bucket, traced): (usize, &TracedDuration)) -> (usize, Exemplar) {
+    let exemplar = Exemplar {
+        trace: traced.trace.clone(),
+        value: Duration::from_micros(traced.took_us).as_secs_f64(),
+        at_ms: Some(traced.at_ms),
+    };
+    (bucket, exemplar)
 }
 
 pub(in crate::telemetry::metrics) fn last_duration(observed: &Observed, out: &mut Samples) {

@@ -1,0 +1,86 @@
+//! What a generation's clients waited for in a rollout, to lead from its metrics to its trace.
+
+use lb_common::GenerationId;
+
+use super::{
+    Service,
+    books::{Books, Generation},
+    rollout::Plan,
+};
+use crate::{agent::observed::Slowest, datapath::Latencies};
+
+/// A generation's part in a rollout. It is not written down: the next agent begins anew.
+#[derive(Clone, Debug)]
+pub(super) struct Traced {
+    /// The rollout's trace.
+    trace: String,
+    /// How long its clients had waited before.
+    before: Latencies,
+    /// What came of it, once it is over.
+    after: Option<Slowest>,
+}
+
+impl Traced {
+    fn since(&self, now: &Latencies) -> Slowest {
+        let before = &self.before;
+        Slowest {
+            trace: self.trace.clone(),
+            queue_wait: now.queue_wait.greatest_since(&before.queue_wait),
+            service_time: now.service_time.greatest_since(&before.service_time),
+            lifetime: now.lifetime.greatest_since(&before.lifetime),
+        }
+    }
+}
+
+impl Generation {
+    /// Its slowest clients in a rollout, when they have waited as in `now` so far.
+    pub(super) fn slowest(&self, now: Option<&Latencies>) -> Option<Slowest> {
+        let traced = self.traced.as_ref()?;
+        match &traced.after {
+            Some(after) => Some(after.clone()),
+            None => Some(traced.since(now?)),
+        }
+    }
+}
+
+impl Service {
+    /// A rollout begins, or goes on with these generations.
+    pub(super) fn begin_traced(&self, books: &mut Books, plan: &Plan) {
+        let Some(trace) = plan.recorded_trace() else {
+            return;
+        };
+        for id in plan.both() {
+            self.trace_generation(books, id, trace);
+        }
+    }
+
+    fn trace_generation(&self, books: &mut Books, id: GenerationId, trace: &str) {
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        let known = generation.traced.as_ref();
+        if known.is_none_or(|known| known.trace != trace || known.after.is_some()) {
+            generation.traced = Some(Traced {
+                trace: trace.to_owned(),
+                before: self.path.latencies(Some(id)),
+                after: None,
+            });
+        }
+    }
+
+    /// A rollout is over: what comes later is not of it.
+    pub(super) fn end_traced(&self, books: &mut Books, plan: &Plan) {
+        for id in plan.both() {
+            let Some(generation) = books.get_mut(id) else {
+                continue;
+            };
+            let unseated = generation.unseated;
+            let Some(traced) = generation.traced.as_mut() else {
+                continue;
+            };
+            if Some(traced.trace.as_str()) == plan.recorded_trace() && !unseated {
+                traced.after = Some(traced.since(&self.path.latencies(Some(id))));
+            }
+        }
+    }
+}

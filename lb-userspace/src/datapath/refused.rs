@@ -1,0 +1,56 @@
+//! Counting the clients that the kernel refuses.
+
+use aya::programs::{RawTracePoint, links::FdLink};
+use lb_common::names;
+
+use super::{
+    DatapathError, object,
+    pins::{Pins, unpin},
+};
+use crate::sys::{heap, netns};
+
+/// The kernel's tracepoint of dropped packets.
+const DROPPED: &str = "kfree_skb";
+
+/// Counts from now on those whose SYN is answered by a reset, if that is not done already; it goes
+/// on when the agent has ended.
+///
+/// # Errors
+///
+/// When the kernel does not say why it drops packets (before 5.17), or does not describe its types.
+pub(super) fn count(pins: &Pins) -> Result<(), DatapathError> {
+    let pin = pins.link(names::REFUSED);
+    if pin.exists() {
+        return Ok(());
+    }
+    let counted = attach(pins).and_then(|link| {
+        link.pin(&pin)
+            .map(drop)
+            .map_err(DatapathError::pin(pin.clone()))
+    });
+    heap::give_back();
+    if counted.is_err() {
+        unpin(&pin);
+    }
+    counted
+}
+
+fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
+    let group = pins
+        .first_group()
+        .ok_or(DatapathError::Missing("a group's pins"))?;
+    let namespace =
+        netns::own_inode().map_err(DatapathError::system("find the network namespace"))?;
+    let mut object = object::load_refused(pins, &group, namespace)?;
+    let program: &mut RawTracePoint = object
+        .program_mut(names::REFUSED)
+        .ok_or(DatapathError::Missing(names::REFUSED))?
+        .try_into()
+        .map_err(DatapathError::program(names::REFUSED))?;
+    let link = program
+        .load()
+        .and_then(|()| program.attach(DROPPED))
+        .and_then(|id| program.take_link(id))
+        .map_err(DatapathError::program(names::REFUSED))?;
+    Ok(link.into())
+}
