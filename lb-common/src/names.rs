@@ -15,7 +15,7 @@ pub const GENERATION: &str = "GENERATION";
 pub const POLITE: &str = "polite";
 /// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
 /// bytes, and the field.
-pub const TCP_FIELDS: [(&str, &str); 9] = [
+pub const TCP_FIELDS: [(&str, &str); 11] = [
     ("BYTES_RECEIVED_AT", "bytes_received"),
     ("RCV_NXT_AT", "rcv_nxt"),
     ("COPIED_SEQ_AT", "copied_seq"),
@@ -25,8 +25,14 @@ pub const TCP_FIELDS: [(&str, &str); 9] = [
     ("SENT_TIME_AT", "lsndtime"),
     ("WRITE_SEQ_AT", "write_seq"),
     ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
+    ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
+    ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
 ];
-/// The same for [`REFUSED`]: the structures of a packet, of a device and of a network namespace.
+/// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
+/// they are loaded.
+pub const PORT_BITS: &str = "PORT_BITS";
+/// Constants of [`REFUSED`] that say where the running kernel has a field of a packet, of a device and
+/// of a network namespace, in bytes; the structure, and the field.
 pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [
     ("HEAD_AT", "sk_buff", "head"),
     ("NETWORK_HEADER_AT", "sk_buff", "network_header"),
