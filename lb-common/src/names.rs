@@ -41,6 +41,12 @@ pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [
     ("NAMESPACE_AT", "net_device", "nd_net.net"),
     ("INODE_AT", "net", "ns.inum"),
 ];
+/// Constant of [`REFUSED`]: 1 if it is attached to [`RESETS`], not to [`DROPS`].
+pub const AT_RESETS: &str = "AT_RESETS";
+/// The kernel's tracepoint of packets that are answered by a reset.
+pub const RESETS: &str = "tcp_send_reset";
+/// The kernel's tracepoint of packets that are dropped.
+pub const DROPS: &str = "kfree_skb";
 /// Constant of [`REFUSED`]: the inode of the network namespace that the service is in.
 pub const OWN_NAMESPACE: &str = "OWN_NAMESPACE";
 /// Constant of [`REFUSED`]: why the kernel drops what no socket takes (`enum skb_drop_reason`), the
@@ -50,7 +56,7 @@ pub const NO_SOCKET: (&str, &str) = ("NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET");
 pub const RECEIVED: &str = "received";
 /// Tracepoint program: the server has written to a connection.
 pub const SENT: &str = "sent";
-/// Raw tracepoint program: the kernel has dropped a packet.
+/// Raw tracepoint program: the kernel resets, or drops, what no socket takes.
 pub const REFUSED: &str = "refused";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
