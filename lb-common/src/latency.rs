@@ -66,15 +66,15 @@ pub const fn bucket(nanoseconds: u64) -> usize {
     }
     let power = nanoseconds.ilog2();
     let mantissa = nanoseconds << (63 - power);
-    let [a, b, c, d, e, f, g, h] = ENDS;
-    let above = (mantissa > a) as usize
-        + (mantissa > b) as usize
-        + (mantissa > c) as usize
-        + (mantissa > d) as usize
-        + (mantissa > e) as usize
-        + (mantissa > f) as usize
-        + (mantissa > g) as usize
-        + (mantissa > h) as usize;
+    let [one, two, three, four, five, six, seven, eight] = ENDS;
+    let above = (mantissa > one) as usize
+        + (mantissa > two) as usize
+        + (mantissa > three) as usize
+        + (mantissa > four) as usize
+        + (mantissa > five) as usize
+        + (mantissa > six) as usize
+        + (mantissa > seven) as usize
+        + (mantissa > eight) as usize;
     let bucket = (power as usize * 8 + above).saturating_sub(BELOW_FIRST);
     if bucket < BUCKETS {
         bucket
@@ -86,16 +86,16 @@ pub const fn bucket(nanoseconds: u64) -> usize {
 /// The longest duration in a bucket, in whole nanoseconds.
 pub const fn bucket_end(bucket: usize) -> u64 {
     let end = bucket + BELOW_FIRST;
-    let [a, b, c, d, e, f, g, h] = ENDS;
+    let [one, two, three, four, five, six, seven, eight] = ENDS;
     let mantissa = match end % 8 {
-        0 => a,
-        1 => b,
-        2 => c,
-        3 => d,
-        4 => e,
-        5 => f,
-        6 => g,
-        _ => h,
+        0 => one,
+        1 => two,
+        2 => three,
+        3 => four,
+        4 => five,
+        5 => six,
+        6 => seven,
+        _ => eight,
     };
     let power = end / 8;
     if power < 64 {

@@ -96,7 +96,7 @@ impl Ending {
     #[inline(always)]
     pub fn received_bytes(&self) -> u64 {
         self.bytes_received
-            .saturating_sub(self.client_closed as u64)
+            .saturating_sub(u64::from(self.client_closed))
     }
 
     /// Bytes that the client has acknowledged.
@@ -107,7 +107,7 @@ impl Ending {
             || self.former == state::CLOSING
             || self.former == state::LAST_ACK;
         let closing = closed && !self.unacknowledged;
-        self.bytes_acknowledged.saturating_sub(closing as u64)
+        self.bytes_acknowledged.saturating_sub(u64::from(closing))
     }
 
     /// A request came after the last byte of an answer.

@@ -24,11 +24,15 @@ pub const TCP_FIELDS: [(&str, &str); 11] = [
     ("RECEIVED_TIME_AT", "inet_conn.icsk_ack.lrcvtime"),
     ("SENT_TIME_AT", "lsndtime"),
     ("WRITE_SEQ_AT", "write_seq"),
+    ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
     ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
     ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
-    ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
 ];
-/// The same for [`REFUSED`]: the structures of a packet, of a device and of a network namespace.
+/// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
+/// they are loaded.
+pub const PORT_BITS: &str = "PORT_BITS";
+/// Constants of [`REFUSED`] that say where the running kernel has a field of a packet, of a device and
+/// of a network namespace, in bytes; the structure, and the field.
 pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [
     ("HEAD_AT", "sk_buff", "head"),
     ("NETWORK_HEADER_AT", "sk_buff", "network_header"),
@@ -37,19 +41,22 @@ pub const PACKET_FIELDS: [(&str, &str, &str); 6] = [
     ("NAMESPACE_AT", "net_device", "nd_net.net"),
     ("INODE_AT", "net", "ns.inum"),
 ];
+/// Constant of [`REFUSED`]: 1 if it is attached to [`RESETS`], not to [`DROPS`].
+pub const AT_RESETS: &str = "AT_RESETS";
+/// The kernel's tracepoint of packets that are answered by a reset.
+pub const RESETS: &str = "tcp_send_reset";
+/// The kernel's tracepoint of packets that are dropped.
+pub const DROPS: &str = "kfree_skb";
 /// Constant of [`REFUSED`]: the inode of the network namespace that the service is in.
 pub const OWN_NAMESPACE: &str = "OWN_NAMESPACE";
 /// Constant of [`REFUSED`]: why the kernel drops what no socket takes (`enum skb_drop_reason`), the
 /// name of that.
 pub const NO_SOCKET: (&str, &str) = ("NO_SOCKET", "SKB_DROP_REASON_NO_SOCKET");
-/// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
-/// they are loaded.
-pub const PORT_BITS: &str = "PORT_BITS";
 /// Tracepoint program: the server has read from a connection.
 pub const RECEIVED: &str = "received";
 /// Tracepoint program: the server has written to a connection.
 pub const SENT: &str = "sent";
-/// Raw tracepoint program: the kernel has dropped a packet.
+/// Raw tracepoint program: the kernel resets, or drops, what no socket takes.
 pub const REFUSED: &str = "refused";
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";

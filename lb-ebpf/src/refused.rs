@@ -1,9 +1,10 @@
 //! `refused`: counts the clients whose SYN the kernel answers by a reset, since no socket takes it.
 //!
-//! Attached to the kernel's `kfree_skb`, which it passes with each packet it drops, and with the
-//! reason (5.17). What is dropped for another reason than that no socket is there is left at once;
-//! delivered packets never come by. The fields of a packet are copied out, so the verifier has no
-//! part in them: the offsets are the running kernel's, from its own types.
+//! Attached to the kernel's `tcp_send_reset`, which it passes with each packet it answers by a reset
+//! (6.10; before that, only with those of a connection), else to `kfree_skb`, which it passes with
+//! each packet it drops and the reason (5.17), about once a connection: what is dropped for another
+//! reason than that no socket is there is left at once. The fields of a packet are copied out, so the
+//! verifier has no part in them: the offsets are the running kernel's, from its own types.
 
 use aya_ebpf::{
     Global, helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -31,6 +32,9 @@ static INODE_AT: Global<u32> = Global::new(0);
 /// The reason that means that no socket is there.
 #[unsafe(no_mangle)]
 static NO_SOCKET: Global<u32> = Global::new(0);
+/// Not 0: attached to `tcp_send_reset`.
+#[unsafe(no_mangle)]
+static AT_RESETS: Global<u32> = Global::new(0);
 /// The network namespace of the service.
 #[unsafe(no_mangle)]
 static OWN_NAMESPACE: Global<u32> = Global::new(0);
@@ -39,8 +43,15 @@ const TCP: u8 = 6;
 const SYN: u8 = 1 << 1;
 const ACK: u8 = 1 << 4;
 
-#[raw_tracepoint(tracepoint = "kfree_skb")]
+#[raw_tracepoint]
 pub fn refused(ctx: RawTracePointContext) -> i32 {
+    if AT_RESETS.load() != 0 {
+        let (socket, packet): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+        if socket.is_null() {
+            look_at(packet);
+        }
+        return 0;
+    }
     let (packet, reason): (*const u8, u32) = (ctx.arg(0), ctx.arg(2));
     if reason == NO_SOCKET.load() {
         look_at(packet);

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
+    exposition::{Exposition, OPENMETRICS},
     held::Held,
     history,
     host::Host,
@@ -101,7 +102,10 @@ fn expect_exemplar(
                 .is_some_and(|id| id == trace)
         })
     })
-    .with_context(|| format!("{:?}", prometheus.exemplars(host, series)))
+    .with_context(|| {
+        let scrape = Exposition::of(host, OPENMETRICS).map(|scrape| scrape.text);
+        format!("{:?}\n{scrape:?}", prometheus.exemplars(host, series))
+    })
 }
 
 #[test]
@@ -118,7 +122,18 @@ fn exemplars_lead_to_the_trace_of_the_rollout() -> Result<()> {
         };
         let prometheus = Prometheus::start_with(&host, features)?;
         let server = Kind::Plain.command(host.directory(), "gen2", target.port())?;
-        host.upgrade("gen2", &server)?;
+        let mut arguments = vec![
+            "upgrade",
+            "--generation",
+            "gen2",
+            "--bake",
+            "1s",
+            "--no-wait",
+            "--",
+        ];
+        arguments.extend(server.iter().map(String::as_str));
+        host.ok(&arguments)?;
+        host.expect_answers(target, 20, "gen2")?;
         history::wait_all_over(&host)?;
         let told = history::last(&host)?;
         let trace = history::text(&told, "/trace").context("no trace")?;

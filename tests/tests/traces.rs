@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     command::Run,
+    exposition::{Exposition, OPENMETRICS},
     history,
     host::Host,
     otlp::{self, Receiver, Speaks, Trace},
@@ -267,8 +268,19 @@ fn a_rollout_belongs_to_the_callers_trace() -> Result<()> {
     Ok(())
 }
 
+/// How long the collector is away: a minute with `HOTLB_FULL`.
+fn outage() -> Duration {
+    let full = std::env::var_os("HOTLB_FULL").is_some();
+    if full {
+        Duration::from_mins(1)
+    } else {
+        Duration::from_secs(3)
+    }
+}
+
 #[test]
 fn nothing_is_lost_while_the_collector_is_down() -> Result<()> {
+    let down = Instant::now();
     let mut host = scene(TO_GRPC)?;
     for generation in ["gen2", "gen3"] {
         upgrade(&host, generation, &[])?.expect_success()?;
@@ -279,11 +291,23 @@ fn nothing_is_lost_while_the_collector_is_down() -> Result<()> {
     // What an agent did not get rid of the next one does.
     host.kill_agent()?;
     host.start_agent()?;
+    let outage = outage();
+    wait::until_true("the outage is over", outage * 2, || {
+        down.elapsed() >= outage
+    })?;
+    // The agent has tried for so long by now that it tries seldom.
+    upgrade(&host, "gen4", &[])?.expect_success()?;
+    let down = down.elapsed();
     let receiver = receiver(&host, GRPC, Speaks::Grpc)?;
     let began = Instant::now();
-    for trace in receiver.wait_traces(3, LIMIT)? {
+    let traces = receiver.wait_traces(4, LIMIT)?;
+    for trace in &traces {
         trace.connected(None)?;
     }
+    ensure!(traces.len() == 4, "{traces:#?}");
+    let dropped = Exposition::of(&host, OPENMETRICS)?.value("hotlb_traces_dropped_total", &[])?;
+    ensure!(dropped < 0.5, "{dropped} dropped");
+    report::figure("traces: collector was down, s", down.as_secs());
     report::figure(
         "traces: collector is back, until all are there, ms",
         began.elapsed().as_millis(),

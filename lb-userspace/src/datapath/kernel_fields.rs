@@ -15,6 +15,8 @@ pub(super) type TcpFields = [(&'static str, u32); names::TCP_FIELDS.len()];
 pub(super) struct PacketFields {
     pub(super) offsets: [(&'static str, u32); names::PACKET_FIELDS.len()],
     pub(super) no_socket: u32,
+    /// [`names::RESETS`] has the packets that no socket takes too.
+    pub(super) at_resets: bool,
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -53,7 +55,22 @@ fn look_up_packet(types: &TypeInformation) -> Result<PacketFields, String> {
     for ((_, at), (_, structure, path)) in offsets.iter_mut().zip(names::PACKET_FIELDS) {
         *at = offset(types, structure, path)?;
     }
-    Ok(PacketFields { offsets, no_socket })
+    Ok(PacketFields {
+        offsets,
+        no_socket,
+        at_resets: has_all_resets(types).unwrap_or_default(),
+    })
+}
+
+/// Whether the tracepoint has a third argument, the reason, beside its own first one: since then
+/// (Linux 6.10) it has all resets.
+fn has_all_resets(types: &TypeInformation) -> Option<bool> {
+    let id = types.id_of(&format!("btf_trace_{}", names::RESETS))?;
+    let function = types.pointee_tid(id).ok()?;
+    let TypeVariant::FuncProto(function) = types.from_id(function)? else {
+        return None;
+    };
+    Some(function.parameter_list().len() > 3)
 }
 
 fn offset(types: &TypeInformation, structure: &str, path: &str) -> Result<u32, String> {

@@ -5,7 +5,11 @@ use std::path::Path;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{GenerationId, names, recent::port_bit};
 
-use super::{error::DatapathError, kernel_fields, pins::Pins};
+use super::{
+    error::DatapathError,
+    kernel_fields::{self, PacketFields},
+    pins::Pins,
+};
 use crate::sys::heap;
 
 /// The checked-in object; `cargo xtask ebpf build` makes it, its manifest says from what.
@@ -59,6 +63,24 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
     load(pins, group, None)
 }
 
+/// [`load`] for `refused`, of clients in the network namespace with this inode.
+pub(super) fn load_refused(
+    pins: &Pins,
+    group: &Path,
+    fields: &PacketFields,
+    namespace: u32,
+) -> Result<Ebpf, DatapathError> {
+    let at_resets = u32::from(fields.at_resets);
+    let mut loader = pinned(pins, group);
+    for (name, at) in &fields.offsets {
+        loader.override_global(name, at, true);
+    }
+    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
+    loader.override_global(names::AT_RESETS, &at_resets, true);
+    loader.override_global(names::OWN_NAMESPACE, &namespace, true);
+    finish(loader)
+}
+
 /// [`load`] for `received` and `sent`, which look at the connections of `ports` only and cannot do
 /// without the kernel's fields either.
 pub(super) fn load_latency(
@@ -78,23 +100,6 @@ fn need_fields() -> Result<(), DatapathError> {
     fields
         .map(drop)
         .map_err(|why| DatapathError::Types(why.to_owned()))
-}
-
-/// [`load`] for `refused`, of clients in the network namespace with this inode.
-pub(super) fn load_refused(
-    pins: &Pins,
-    group: &Path,
-    namespace: u32,
-) -> Result<Ebpf, DatapathError> {
-    let fields =
-        kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
-    let mut loader = pinned(pins, group);
-    for (name, at) in &fields.offsets {
-        loader.override_global(name, at, true);
-    }
-    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
-    loader.override_global(names::OWN_NAMESPACE, &namespace, true);
-    finish(loader)
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.

@@ -4,13 +4,10 @@ use aya::programs::{RawTracePoint, links::FdLink};
 use lb_common::names;
 
 use super::{
-    DatapathError, object,
+    DatapathError, kernel_fields, object,
     pins::{Pins, unpin},
 };
 use crate::sys::{heap, netns};
-
-/// The kernel's tracepoint of dropped packets.
-const DROPPED: &str = "kfree_skb";
 
 /// Counts from now on those whose SYN is answered by a reset, if that is not done already; it goes
 /// on when the agent has ended.
@@ -41,7 +38,9 @@ fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
         .ok_or(DatapathError::Missing("a group's pins"))?;
     let namespace =
         netns::own_inode().map_err(DatapathError::system("find the network namespace"))?;
-    let mut object = object::load_refused(pins, &group, namespace)?;
+    let fields =
+        kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
+    let mut object = object::load_refused(pins, &group, fields, namespace)?;
     let program: &mut RawTracePoint = object
         .program_mut(names::REFUSED)
         .ok_or(DatapathError::Missing(names::REFUSED))?
@@ -49,7 +48,13 @@ fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
         .map_err(DatapathError::program(names::REFUSED))?;
     let link = program
         .load()
-        .and_then(|()| program.attach(DROPPED))
+        .and_then(|()| {
+            program.attach(if fields.at_resets {
+                names::RESETS
+            } else {
+                names::DROPS
+            })
+        })
         .and_then(|id| program.take_link(id))
         .map_err(DatapathError::program(names::REFUSED))?;
     Ok(link.into())

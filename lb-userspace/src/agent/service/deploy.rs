@@ -200,14 +200,11 @@ impl Service {
             return ConnectionCounts::default();
         };
         let counted = self.counts(earlier);
-        if !earlier.unseated {
-            let earlier = earlier.id;
-            self.keep_latencies(books, earlier);
+        let (former, is_seated) = (earlier.id, !earlier.unseated);
+        if is_seated {
+            self.keep_latencies(books, former);
         }
-        let Some(earlier) = books.by_name(name) else {
-            return counted;
-        };
-        if books.previous == Some(earlier.id) {
+        if books.previous == Some(former) {
             books.previous = Some(id);
         }
         books.generations.retain(|g| g.name != name);

@@ -34,7 +34,7 @@ impl Service {
                     latency.add(measured);
                 }
                 if is_shown(generation, expire) {
-                    let (observed, cgroup) = self.observe_generation(generation, *counts, measured);
+                    let (observed, cgroup) = observe_generation(generation, *counts, measured);
                     generations.push(observed);
                     cgroups.push(cgroup);
                 }
@@ -81,26 +81,25 @@ impl Service {
     pub(super) fn latencies(&self, generation: &Generation) -> Option<Latencies> {
         (!generation.unseated).then(|| self.path.latencies(Some(generation.id)))
     }
+}
 
-    fn observe_generation(
-        &self,
-        generation: &Generation,
-        connections: ConnectionCounts,
-        latency: Option<Latencies>,
-    ) -> (ObservedGeneration, Option<Cgroup>) {
-        let drain = generation.drain.as_ref();
-        let observed = ObservedGeneration {
-            name: generation.name.clone(),
-            state: generation.state,
-            connections,
-            slowest: generation.slowest(latency.as_ref()),
-            latency,
-            drain: drain.map(|drain| drain.status(connections.live)),
-            usage: None,
-        };
-        let lives = generation.state.is_live();
-        (observed, lives.then(|| generation.cgroup.clone()))
-    }
+fn observe_generation(
+    generation: &Generation,
+    connections: ConnectionCounts,
+    latency: Option<Latencies>,
+) -> (ObservedGeneration, Option<Cgroup>) {
+    let drain = generation.drain.as_ref();
+    let observed = ObservedGeneration {
+        name: generation.name.clone(),
+        state: generation.state,
+        connections,
+        slowest: generation.slowest(latency.as_ref()),
+        latency,
+        drain: drain.map(|drain| drain.status(connections.live)),
+        usage: None,
+    };
+    let lives = generation.state.is_live();
+    (observed, lives.then(|| generation.cgroup.clone()))
 }
 
 fn is_shown(generation: &Generation, expire: Duration) -> bool {

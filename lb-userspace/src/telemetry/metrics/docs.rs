@@ -82,7 +82,10 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 fn is_series_of(metric: &Metric, word: &str) -> bool {
     let rest = word.strip_prefix(&*metric.whole_name());
     match metric.kind {
-        Kind::Histogram => rest.is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest)),
+        // A native one goes by the family's name.
+        Kind::Histogram => {
+            rest.is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+        }
         Kind::Counter | Kind::Gauge => rest == Some(""),
     }
 }

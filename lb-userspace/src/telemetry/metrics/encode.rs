@@ -244,7 +244,7 @@ mod tests {
                 .unwrap();
             names.push(family.name);
         }
-        let wanted: Vec<_> = table::all().map(|metric| metric.whole_name()).collect();
+        let wanted: Vec<_> = table::all().map(Metric::whole_name).collect();
         assert_eq!(names, wanted);
     }
 

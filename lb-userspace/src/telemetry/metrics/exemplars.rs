@@ -45,7 +45,7 @@ fn is_bucket(line: &str, name: &str) -> bool {
 fn write(written: &mut String, exemplar: &Exemplar) {
     let Exemplar { trace, value, .. } = exemplar;
     // Writing to a string cannot fail.
-    let _infallible = write!(written, " # {{{LABEL}=\"{trace}\"}} {value:?}");
+    let _infallible = write!(written, " # {{{LABEL}=\"{trace}\"}} {value}");
     if let Some(at) = exemplar.at_ms {
         let _infallible = write!(written, " {}.{:03}", at / 1000, at % 1000);
     }
@@ -99,9 +99,9 @@ mod tests {
         let wanted = text
             .replace(
                 "+Inf\"} 1\n# TYPE a_b",
-                "+Inf\"} 1 # {trace_id=\"12\"} 2.0\n# TYPE a_b",
+                "+Inf\"} 1 # {trace_id=\"12\"} 2\n# TYPE a_b",
             )
-            .replace("1\n# EOF", "1 # {trace_id=\"12\"} 2.0 1.007\n# EOF");
+            .replace("1\n# EOF", "1 # {trace_id=\"12\"} 2 1.007\n# EOF");
         assert_eq!(found, wanted);
     }
 }
