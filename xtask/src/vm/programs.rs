@@ -1,0 +1,121 @@
+//! The programs that run in the machine, built here.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::{Arguments, SHORT, plan::Program};
+use crate::{command, project::Project, test::PACKAGES};
+
+/// A message of cargo about something it built.
+#[derive(Debug, Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// Builds hotlb and the servers of the tests; the binary under test: `HOTLB_BIN`, else the one just built.
+pub(super) fn hotlb(project: &Project, target: &Path, debug: bool) -> Result<PathBuf> {
+    let mut cargo = project.cargo();
+    cargo.args(["build", "--bins"]).args(PACKAGES);
+    command::run(cargo.args(profile(debug)))?;
+    if let Some(stated) = env::var_os("HOTLB_BIN") {
+        return Ok(stated.into());
+    }
+    let directory = if debug { "debug" } else { "release" };
+    Ok(target.join(directory).join("hotlb"))
+}
+
+/// Builds the test programs that were asked for.
+pub(super) fn build(project: &Project, arguments: &Arguments) -> Result<Vec<Program>> {
+    if arguments.doctor {
+        return Ok(Vec::new());
+    }
+    let mut cargo = project.cargo();
+    cargo
+        .args(["test", "--no-run", "--message-format=json", "--test", "*"])
+        .args(PACKAGES)
+        .args(profile(arguments.debug));
+    let built = parse(&capture(&mut cargo)?);
+    if arguments.all {
+        return Ok(built);
+    }
+    let short: Vec<String> = SHORT.map(str::to_owned).to_vec();
+    let wanted = if arguments.tests.is_empty() {
+        &short
+    } else {
+        &arguments.tests
+    };
+    wanted
+        .iter()
+        .map(|name| {
+            let found = built.iter().find(|program| program.name == *name);
+            found
+                .cloned()
+                .with_context(|| format!("there is no tests/tests/{name}.rs"))
+        })
+        .collect()
+}
+
+fn profile(debug: bool) -> Option<&'static str> {
+    (!debug).then_some("--release")
+}
+
+/// Cargo's messages; its progress is shown.
+fn capture(cargo: &mut Command) -> Result<String> {
+    let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("the tests could not be built: {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The test programs in cargo's messages, by name. Lines that are no messages are none.
+fn parse(messages: &str) -> Vec<Program> {
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let mut programs: Vec<_> = messages.filter_map(program).collect();
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    programs
+}
+
+fn program(message: Message) -> Option<Program> {
+    let target = message.target?;
+    let is_test = target.kind.iter().any(|kind| kind == "test");
+    Some(Program {
+        name: target.name,
+        path: message.executable.filter(|_| is_test)?,
+        directory: message.manifest_path?.parent()?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/p/tests/Cargo.toml","target":{"kind":["test"],"name":"upgrades"},"executable":"/t/upgrades-1"}
+{"reason":"compiler-artifact","manifest_path":"/p/tests/Cargo.toml","target":{"kind":["bin"],"name":"bench"},"executable":"/t/bench"}
+{"reason":"compiler-artifact","manifest_path":"/p/tests/Cargo.toml","target":{"kind":["lib"],"name":"x"},"executable":null}
+{"reason":"build-finished","success":true}
+nonsense"#;
+        let found = parse(messages);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found.first().unwrap().name, "upgrades");
+        assert_eq!(found.first().unwrap().directory, Path::new("/p/tests"));
+    }
+}
