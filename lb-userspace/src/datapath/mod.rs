@@ -18,6 +18,7 @@ mod polite;
 mod recent;
 mod service;
 
+pub mod cost;
 pub mod features;
 pub mod yardstick;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::{GenerationId, names};
 
 use super::{error::DatapathError, kernel_fields, pins::Pins};
@@ -57,6 +57,14 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
     finish(EbpfLoader::new())
+}
+
+/// The same, with programs of which the verifier says, where it is asked for its words, only what
+/// they cost it.
+pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    finish(loader)
 }
 
 #[cfg(test)]

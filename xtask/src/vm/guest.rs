@@ -15,6 +15,8 @@ use super::{
     plan::{self, Plan, Program, Row},
 };
 
+/// The file with what the verifier spends on the programs.
+pub(super) const VERIFIER: &str = "verifier.tsv";
 /// Killed so long after it was told to end.
 const KILL_AFTER: &str = "--kill-after=30s";
 /// What `timeout` ends with when it had to end the program.
@@ -49,9 +51,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     )?;
     println!("vm: booted; asking hotlb doctor");
     doctor::ask(&plan.hotlb, shared)?;
+    // A program that was refused is in the doctor's answer; without a line it counts as trouble.
+    Command::new(&plan.verifier)
+        .stdout(File::create(shared.join(VERIFIER))?)
+        .status()
+        .with_context(|| format!("start {}", plan.verifier.display()))?;
     for program in &plan.programs {
         println!("vm: {}", program.name);
-        let row = test(program, &plan)?;
+        let row = test(program, &plan, shared)?;
         plan::report(shared, &row)?;
     }
     let warnings = warnings()?;
@@ -59,11 +66,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Runs one test program to its end.
-fn test(program: &Program, plan: &Plan) -> Result<Row> {
-    let (output, skips) = ("/run/vm/output", "/run/vm/report");
+fn test(program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
+    // With the host it can be looked at while it grows.
+    let output = shared.join(format!("{}.log", program.name));
+    let skips = "/run/vm/report";
     File::create(skips)?;
     let began = Instant::now();
-    let file = File::create(output)?;
+    let file = File::create(&output)?;
     let status = Command::new("timeout")
         .args([KILL_AFTER, &format!("{}m", plan.deadline_minutes)])
         .arg(&program.path)

@@ -1,7 +1,6 @@
 //! What a machine boots into: busybox, the modules for its file systems, and a script.
 
 use std::{
-    env,
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt as _,
@@ -30,8 +29,8 @@ const INIT: &str = include_str!("init.sh");
 /// Runs in the machine's last root and calls this program.
 const BEGIN: &str = include_str!("begin.sh");
 
-/// Packs it for `kernel`; gives its file.
-pub(super) fn build(kernel: &Kernel, project: &Project) -> Result<PathBuf> {
+/// Packs it for `kernel`, with `xtask` to be run in the machine; gives its file.
+pub(super) fn build(kernel: &Kernel, project: &Project, xtask: &Path) -> Result<PathBuf> {
     let tree = kernel.root().join("initramfs");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
@@ -44,17 +43,17 @@ pub(super) fn build(kernel: &Kernel, project: &Project) -> Result<PathBuf> {
     copy_modules(kernel, &tree)?;
     write_program(&tree.join("init"), INIT)?;
     write_program(&tree.join("begin.sh"), BEGIN)?;
-    fs::write(tree.join("settings"), settings(project)?)?;
+    fs::write(tree.join("settings"), settings(project, xtask))?;
     let file = kernel.root().join("initramfs.cpio");
     pack(&tree, &file)?;
     Ok(file)
 }
 
 /// Shell assignments for both scripts.
-fn settings(project: &Project) -> Result<String> {
+fn settings(project: &Project, xtask: &Path) -> String {
     let words = [
         ("MODULES", MODULES.join(" ")),
-        ("XTASK", env::current_exe()?.display().to_string()),
+        ("XTASK", xtask.display().to_string()),
         ("PROJECT", project.root().display().to_string()),
         (
             "PATH_OF_TESTS",
@@ -62,7 +61,7 @@ fn settings(project: &Project) -> Result<String> {
         ),
     ];
     let lines = words.map(|(name, value)| format!("{name}='{value}'\n"));
-    Ok(lines.concat())
+    lines.concat()
 }
 
 /// Copies the modules and those they need, and has busybox index them.

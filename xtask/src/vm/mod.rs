@@ -12,13 +12,16 @@ mod needs;
 mod package;
 mod plan;
 mod programs;
+mod staged;
 mod table;
+
+use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use self::{machine::Machine, package::Kernel, plan::Plan, table::Outcome};
-use crate::{project::Project, setup};
+use crate::{ebpf::verifier, project::Project, setup};
 
 /// What runs unless told otherwise: each feature of the kernel is in one of them.
 const SHORT: [&str; 10] = [
@@ -50,6 +53,9 @@ pub(crate) struct Arguments {
     /// Stop a test file that takes longer than this
     #[arg(long, value_name = "MINUTES", default_value_t = 20)]
     deadline: u32,
+    /// Write what the verifier spends on the programs into docs/verifier.md
+    #[arg(long)]
+    write_verifier: bool,
     /// kvm is faster where it works
     #[arg(long, default_value = "tcg")]
     accel: machine::Accelerator,
@@ -62,15 +68,20 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     }
     setup::for_machines()?;
     let target = project.metadata()?.target_directory;
+    let built = programs::build_all(project, &target, arguments.debug)?;
+    let programs = programs::build(project, arguments)?;
+    let staged = staged::Staged::new(&built, &target.join("vm/programs"))?;
     let plan = Plan {
-        hotlb: programs::hotlb(project, &target, arguments.debug)?,
-        programs: programs::build(project, arguments)?,
+        xtask: staged.this_program()?,
+        hotlb: staged.path(programs::HOTLB),
+        verifier: staged.path(verifier::PROGRAM),
+        programs: staged.tests(programs)?,
         patience: arguments.patience,
         deadline_minutes: arguments.deadline,
     };
     let mut outcomes = Vec::new();
     for version in &arguments.kernels {
-        outcomes.push(on(version, &plan, arguments.accel, project)?);
+        outcomes.push(on(version, &plan, arguments, project)?);
     }
     table::show(&outcomes);
     let failed: usize = outcomes.iter().map(Outcome::failed).sum();
@@ -81,16 +92,11 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
 }
 
 /// Everything in one kernel.
-fn on(
-    version: &str,
-    plan: &Plan,
-    accelerator: machine::Accelerator,
-    project: &Project,
-) -> Result<Outcome> {
+fn on(version: &str, plan: &Plan, arguments: &Arguments, project: &Project) -> Result<Outcome> {
     let places = project.metadata()?.target_directory.join("vm");
     let kernel = Kernel::get(version, &places).with_context(|| format!("kernel {version}"))?;
-    let initramfs = initramfs::build(&kernel, project)?;
-    let machine = Machine::new(&kernel, &initramfs, accelerator)?;
+    let initramfs = initramfs::build(&kernel, project, &plan.xtask)?;
+    let machine = Machine::new(&kernel, &initramfs, arguments.accel)?;
     plan.write(machine.shared())?;
     println!(
         "\n== {} ({} test files)",
@@ -98,5 +104,11 @@ fn on(
         plan.programs.len()
     );
     let run = machine.run()?;
-    Outcome::read(&kernel, machine.shared(), plan, &run)
+    let mut outcome = Outcome::read(&kernel, machine.shared(), plan, &run)?;
+    let answer = fs::read_to_string(machine.shared().join(guest::VERIFIER)).unwrap_or_default();
+    let write = arguments.write_verifier;
+    if let Err(error) = verifier::judge(project, &kernel.release, &answer, write) {
+        outcome.trouble(format!("{error:#}"));
+    }
+    Ok(outcome)
 }

@@ -17,8 +17,12 @@ const ROWS: &str = "rows.json";
 /// What is to run in a machine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
+    /// This program.
+    pub(super) xtask: PathBuf,
     /// The binary under test.
     pub(super) hotlb: PathBuf,
+    /// What asks the verifier.
+    pub(super) verifier: PathBuf,
     /// Test programs, in their order.
     pub(super) programs: Vec<Program>,
     /// How many times as long deadlines are.
@@ -107,7 +111,9 @@ mod tests {
     fn rows_are_read_in_the_order_they_came() {
         let shared = tempfile::tempdir().unwrap();
         let plan = Plan {
+            xtask: "xtask".into(),
             hotlb: "hotlb".into(),
+            verifier: "verifier".into(),
             programs: Vec::new(),
             patience: 2,
             deadline_minutes: 1,

@@ -1,7 +1,6 @@
 //! The programs that run in the machine, built here.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,6 +10,9 @@ use serde::Deserialize;
 
 use super::{Arguments, SHORT, plan::Program};
 use crate::{command, project::Project, test::PACKAGES};
+
+/// The binary under test.
+pub(super) const HOTLB: &str = "hotlb";
 
 /// A message of cargo about something it built.
 #[derive(Debug, Deserialize)]
@@ -26,16 +28,12 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds hotlb and the servers of the tests; the binary under test: `HOTLB_BIN`, else the one just built.
-pub(super) fn hotlb(project: &Project, target: &Path, debug: bool) -> Result<PathBuf> {
+/// Builds hotlb and what the tests start; gives their directory.
+pub(super) fn build_all(project: &Project, target: &Path, debug: bool) -> Result<PathBuf> {
     let mut cargo = project.cargo();
     cargo.args(["build", "--bins"]).args(PACKAGES);
     command::run(cargo.args(profile(debug)))?;
-    if let Some(stated) = env::var_os("HOTLB_BIN") {
-        return Ok(stated.into());
-    }
-    let directory = if debug { "debug" } else { "release" };
-    Ok(target.join(directory).join("hotlb"))
+    Ok(target.join(if debug { "debug" } else { "release" }))
 }
 
 /// Builds the test programs that were asked for.

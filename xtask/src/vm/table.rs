@@ -68,6 +68,11 @@ impl Outcome {
         Ok(outcome)
     }
 
+    /// Takes in what went wrong beside tests.
+    pub(super) fn trouble(&mut self, trouble: String) {
+        self.troubles.push(trouble);
+    }
+
     /// Tests that failed though the kernel has what they need, and other trouble.
     pub(super) fn failed(&self) -> usize {
         let tested = self
