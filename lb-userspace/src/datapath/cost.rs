@@ -1,9 +1,14 @@
 //! What the verifier spent on each program: the kernel refuses one that costs too much.
 
-use aya::programs::{Program, ProgramError};
+use aya::programs::ProgramError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{error::DatapathError, features::PROGRAMS, object};
+use super::{
+    error::DatapathError,
+    features::PROGRAMS,
+    loading::{self, Refusal},
+    object,
+};
 
 /// What the verifier says of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +23,14 @@ pub struct Cost {
     pub stack: u64,
 }
 
-/// Has the verifier look at every program. Needs the rights to load them; nothing stays loaded.
+/// Has the verifier look at every program, and gives an error for each that it refuses. Needs the rights to load them; nothing stays loaded.
 ///
 /// Only for a process of its own: no thread of it can open anything meanwhile. The verifier's words
 /// come to light only when the load fails, so it is made to fail where the kernel, after the
 /// verifier, hands out a file descriptor.
-pub fn costs() -> Result<Vec<Cost>, DatapathError> {
+pub fn costs() -> Result<Vec<Result<Cost, DatapathError>>, DatapathError> {
     let mut object = object::load_for_its_cost()?;
+    let types = loading::types();
     let before = getrlimit(Resource::Nofile);
     limit_files(Rlimit {
         current: Some(0),
@@ -32,10 +38,10 @@ pub fn costs() -> Result<Vec<Cost>, DatapathError> {
     })?;
     let costs = PROGRAMS
         .into_iter()
-        .map(|name| cost(name, object.program_mut(name)))
+        .map(|name| cost(name, loading::load(&mut object, name, types.as_ref())))
         .collect();
     limit_files(before)?;
-    costs
+    Ok(costs)
 }
 
 fn limit_files(limit: Rlimit) -> Result<(), DatapathError> {
@@ -45,26 +51,18 @@ fn limit_files(limit: Rlimit) -> Result<(), DatapathError> {
     })
 }
 
-fn cost(name: &'static str, program: Option<&mut Program>) -> Result<Cost, DatapathError> {
-    let refused = |reason: String| DatapathError::Program { name, reason };
-    let loaded = match program {
-        Some(Program::SkReuseport(program)) => program.load(),
-        Some(Program::CgroupSockAddr(program)) => program.load(),
-        Some(Program::SockOps(program)) => program.load(),
-        Some(Program::SkMsg(program)) => program.load(),
-        Some(_) => Err(ProgramError::UnexpectedProgramType),
-        None => return Err(DatapathError::Missing(name)),
-    };
+fn cost(name: &'static str, loaded: Result<(), Refusal>) -> Result<Cost, DatapathError> {
+    let unclear = |reason: String| DatapathError::Program { name, reason };
     match loaded {
-        Err(ProgramError::LoadError {
+        Err(Refusal::Program(ProgramError::LoadError {
             io_error,
             verifier_log,
-        }) if io_error.raw_os_error() == Some(libc::EMFILE) => {
+        })) if io_error.raw_os_error() == Some(libc::EMFILE) => {
             let log = verifier_log.to_string();
-            parse(name, &log).ok_or_else(|| refused(format!("no statistics in {log:?}")))
+            parse(name, &log).ok_or_else(|| unclear(format!("no statistics in {log:?}")))
         }
-        Err(error) => Err(DatapathError::program(name)(error)),
-        Ok(()) => Err(refused("it was loaded in spite of the limit".to_owned())),
+        Err(refusal) => Err(refusal.about(name)),
+        Ok(()) => Err(unclear("it was loaded in spite of the limit".to_owned())),
     }
 }
 

@@ -33,17 +33,17 @@ impl Finding {
 }
 
 /// Asks in the machine; a verdict of its own, whatever it is, is no error here.
-pub(super) fn ask(hotlb: &Path, shared: &Path) -> Result<()> {
+pub(super) fn ask(hotlb: &Path, shared: &Path) -> Result<Vec<Finding>> {
     let answer = File::create(shared.join(ANSWER))?;
     Command::new(hotlb)
         .args(["doctor", "--output", "json"])
         .stdout(answer)
         .status()
         .with_context(|| format!("start {}", hotlb.display()))?;
-    Ok(())
+    read(shared)
 }
 
-/// What was answered in a machine that has ended.
+/// What was answered.
 pub(super) fn read(shared: &Path) -> Result<Vec<Finding>> {
     let text = fs::read_to_string(shared.join(ANSWER))?;
     serde_json::from_str(&text).context("`hotlb doctor` in the machine did not answer")

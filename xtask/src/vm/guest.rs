@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{
-    doctor,
+    doctor, needs,
     plan::{self, Plan, Program, Row},
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         },
     )?;
     println!("vm: booted; asking hotlb doctor");
-    doctor::ask(&plan.hotlb, shared)?;
+    let findings = doctor::ask(&plan.hotlb, shared)?;
     // A program that was refused is in the doctor's answer; without a line it counts as trouble.
     Command::new(&plan.verifier)
         .stdout(File::create(shared.join(VERIFIER))?)
@@ -58,7 +58,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .with_context(|| format!("start {}", plan.verifier.display()))?;
     for program in &plan.programs {
         println!("vm: {}", program.name);
-        let row = test(program, &plan, shared)?;
+        let row = match needs::lacking(&program.name, &findings) {
+            Some(why) => Row::Degraded {
+                name: program.name.clone(),
+                why,
+            },
+            None => test(program, &plan, shared)?,
+        };
         plan::report(shared, &row)?;
     }
     let warnings = warnings()?;

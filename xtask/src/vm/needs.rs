@@ -8,7 +8,7 @@ const NEEDS: [(&str, &str); 4] = [
     ("polite", "hotlb's program polite"),
     ("long_lived", "hotlb's program polite"),
     ("losses", "btf"),
-    ("latency", "btf"),
+    ("latency", "hotlb's program received"),
 ];
 
 /// Why `program` cannot pass on a kernel of which `findings` is said; none if it must.

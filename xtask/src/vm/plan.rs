@@ -64,6 +64,13 @@ pub(super) enum Row {
         /// Seconds on the clock of the machine.
         seconds: u64,
     },
+    /// One test program that was not run: the kernel lacks what it tests.
+    Degraded {
+        /// Its name.
+        name: String,
+        /// What is lacking, in the doctor's words.
+        why: String,
+    },
     /// Everything was done.
     Done {
         /// Warnings of the kernel: oopses, hung tasks, the like.

@@ -41,30 +41,30 @@ pub(super) fn build(project: &Project, arguments: &Arguments) -> Result<Vec<Prog
     if arguments.doctor {
         return Ok(Vec::new());
     }
+    let short: Vec<String> = SHORT.map(str::to_owned).to_vec();
+    let all = ["*".to_owned()];
+    let wanted: &[String] = match (arguments.all, arguments.tests.is_empty()) {
+        (true, _) => &all,
+        (false, true) => &short,
+        (false, false) => &arguments.tests,
+    };
     let mut cargo = project.cargo();
     cargo
-        .args(["test", "--no-run", "--message-format=json", "--test", "*"])
+        .args(["test", "--no-run", "--message-format=json"])
+        .args(wanted.iter().flat_map(|name| ["--test", name]))
         .args(PACKAGES)
         .args(profile(arguments.debug));
     let built = parse(&capture(&mut cargo)?);
     if arguments.all {
         return Ok(built);
     }
-    let short: Vec<String> = SHORT.map(str::to_owned).to_vec();
-    let wanted = if arguments.tests.is_empty() {
-        &short
-    } else {
-        &arguments.tests
+    let find = |name: &String| {
+        let found = built.iter().find(|program| program.name == *name);
+        found
+            .cloned()
+            .with_context(|| format!("there is no tests/tests/{name}.rs"))
     };
-    wanted
-        .iter()
-        .map(|name| {
-            let found = built.iter().find(|program| program.name == *name);
-            found
-                .cloned()
-                .with_context(|| format!("there is no tests/tests/{name}.rs"))
-        })
-        .collect()
+    wanted.iter().map(find).collect()
 }
 
 fn profile(debug: bool) -> Option<&'static str> {

@@ -7,7 +7,6 @@ use anyhow::Result;
 use super::{
     doctor::{self, Finding},
     machine::Run,
-    needs,
     package::Kernel,
     plan::{self, Plan, Row},
 };
@@ -48,7 +47,7 @@ impl Outcome {
         for row in plan::rows(shared)? {
             match row {
                 Row::Machine { controllers } => outcome.controllers = controllers,
-                Row::Program { .. } => outcome.programs.extend(tested(&row, &outcome.findings)),
+                Row::Program { .. } | Row::Degraded { .. } => outcome.programs.extend(tested(&row)),
                 Row::Done { warnings } => {
                     done = true;
                     outcome.troubles.extend(warnings);
@@ -73,7 +72,7 @@ impl Outcome {
         self.troubles.push(trouble);
     }
 
-    /// Tests that failed though the kernel has what they need, and other trouble.
+    /// Tests that failed, and other trouble.
     pub(super) fn failed(&self) -> usize {
         let tested = self
             .programs
@@ -84,10 +83,21 @@ impl Outcome {
 }
 
 impl Tested {
+    /// One that was not run: the kernel lacks what it tests.
+    fn degraded(name: &str, why: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            passed: 0,
+            failed: Vec::new(),
+            skips: Vec::new(),
+            degraded: Some(why.to_owned()),
+        }
+    }
+
     fn cell(&self) -> String {
         let failed = self.failed.len();
         let mut cell = match (&self.degraded, failed) {
-            (Some(why), _) => format!("degraded: {why}"),
+            (Some(why), _) => format!("not run, degraded: {why}"),
             (None, 0) => format!("{} passed", self.passed),
             (None, _) => format!("{} passed, **{failed} failed**", self.passed),
         };
@@ -99,16 +109,17 @@ impl Tested {
 }
 
 /// Counts a test program's lines. One that did not end counts as a failure of its own.
-fn tested(row: &Row, findings: &[Finding]) -> Option<Tested> {
-    let Row::Program {
-        name,
-        output,
-        ended,
-        skips,
-        seconds,
-    } = row
-    else {
-        return None;
+fn tested(row: &Row) -> Option<Tested> {
+    let (name, output, ended, skips, seconds) = match row {
+        Row::Program {
+            name,
+            output,
+            ended,
+            skips,
+            seconds,
+        } => (name, output, ended, skips, seconds),
+        Row::Degraded { name, why } => return Some(Tested::degraded(name, why)),
+        Row::Machine { .. } | Row::Done { .. } => return None,
     };
     let ends = |ending: &str| {
         let tests = output.lines().filter_map(|line| line.strip_prefix("test "));
@@ -121,13 +132,12 @@ fn tested(row: &Row, findings: &[Finding]) -> Option<Tested> {
     } else if !output.contains("test result: ") {
         failed.push("(did not say how it ended)".to_owned());
     }
-    let degraded = needs::lacking(name, findings).filter(|_| !failed.is_empty());
     Some(Tested {
         name: name.clone(),
         passed: ends(" ... ok").len(),
         failed,
         skips: skips.clone(),
-        degraded,
+        degraded: None,
     })
 }
 
@@ -198,12 +208,7 @@ fn details(outcome: &Outcome) {
     println!("\n{}", outcome.kernel);
     for tested in &outcome.programs {
         for test in &tested.failed {
-            let how = if tested.degraded.is_some() {
-                "degraded"
-            } else {
-                "failed"
-            };
-            println!("  {how}: {}::{test}", tested.name);
+            println!("  failed: {}::{test}", tested.name);
         }
         for skip in &tested.skips {
             println!("  skipped: {}: {skip}", tested.name);
@@ -236,33 +241,22 @@ mod tests_of_counting {
     #[test]
     fn passed_failed_and_not_ended() {
         let output = "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed";
-        let counted = tested(&row("drain", output, true), &[]).unwrap();
+        let counted = tested(&row("drain", output, true)).unwrap();
         assert_eq!((counted.passed, counted.failed.len()), (1, 1));
-        let hung = tested(&row("drain", "test a ... ok\n", false), &[]).unwrap();
+        let hung = tested(&row("drain", "test a ... ok\n", false)).unwrap();
         assert_eq!((hung.passed, hung.failed.len()), (1, 1));
-        let crashed = tested(&row("drain", "test a ... ok\n", true), &[]).unwrap();
+        let crashed = tested(&row("drain", "test a ... ok\n", true)).unwrap();
         assert_eq!(crashed.failed.len(), 1);
     }
 
     #[test]
-    fn a_failure_is_excused_only_by_what_the_kernel_lacks() {
-        let finding = Finding {
-            check: "hotlb's program polite".to_owned(),
-            verdict: "degraded".to_owned(),
-            found: "no bpf_loop".to_owned(),
-            cost: None,
+    fn what_was_not_run_says_why_and_is_no_failure() {
+        let row = Row::Degraded {
+            name: "polite".to_owned(),
+            why: "no bpf_loop".to_owned(),
         };
-        let findings = [finding];
-        let output = "test b ... FAILED\ntest result: FAILED.";
-        let excused = tested(&row("polite", output, true), &findings).unwrap();
-        assert!(excused.degraded.is_some());
-        assert!(excused.cell().starts_with("degraded: "));
-        let other = tested(&row("drain", output, true), &findings).unwrap();
-        assert_eq!(other.degraded, None);
-        let passed = tested(
-            &row("polite", "test b ... ok\ntest result: ok.", true),
-            &findings,
-        );
-        assert_eq!(passed.unwrap().degraded, None);
+        let degraded = tested(&row).unwrap();
+        assert_eq!(degraded.cell(), "not run, degraded: no bpf_loop");
+        assert!(degraded.failed.is_empty());
     }
 }

@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 6] = [
+pub(super) const OWN_PROGRAMS: [Use; 8] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -110,6 +110,16 @@ pub(super) const OWN_PROGRAMS: [Use; 6] = [
         advice: "use Linux 5.17 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
                  with this output",
     },
+    Use {
+        name: names::RECEIVED,
+        cost: UNMEASURED,
+        advice: TRACEPOINTS,
+    },
+    Use {
+        name: names::SENT,
+        cost: UNMEASURED,
+        advice: TRACEPOINTS,
+    },
 ];
 
 /// hotlb's own maps, all of them.
@@ -131,10 +141,16 @@ const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining gener
                         connections end when the server closes them, which a client may take \
                         for an error";
 
+/// What is lost without the tracepoints of reads and writes; everything else works.
+const UNMEASURED: &str = "the time to an answer is not measured";
+
+const TRACEPOINTS: &str = "use Linux 6.3 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report \
+                           it with this output";
+
 impl Use {
     /// Whether hotlb works without it.
     pub(super) fn is_optional(&self) -> bool {
-        self.cost == IMPOLITE
+        [IMPOLITE, UNMEASURED].contains(&self.cost)
     }
 }
 

@@ -117,7 +117,11 @@ impl Document {
 
     /// Puts a column in place of what it had.
     pub(super) fn put(&mut self, series: &str, costs: &[(String, Cost)]) {
-        self.programs = costs.iter().map(|(name, _)| name.clone()).collect();
+        for (name, _) in costs {
+            if !self.programs.contains(name) {
+                self.programs.push(name.clone());
+            }
+        }
         let column = costs.iter().cloned().collect();
         self.columns.insert(Series::new(series), column);
     }
@@ -138,6 +142,9 @@ impl Document {
                 }
             }
         }
+        let is_found = |name: &String| costs.iter().any(|(found, _)| found == name);
+        let refused = column.keys().filter(|name| !is_found(name));
+        growth.extend(refused.map(|name| format!("{name}: no longer taken")));
         Some(growth)
     }
 
@@ -189,13 +196,22 @@ mod tests {
     #[test]
     fn a_tenth_more_is_growth_and_a_little_of_little_is_not() {
         let document = Document::parse(TEXT).unwrap();
+        let gone = document
+            .growth("6.1", &answer("steer\t1000\t50\t64"))
+            .unwrap();
+        assert_eq!(gone, ["track: no longer taken"]);
         let same = answer("steer\t1100\t55\t64\ntrack\t20\t3\t8");
         assert_eq!(document.growth("6.1", &same), Some(Vec::new()));
         let more = document
-            .growth("6.1", &answer("steer\t1101\t50\t64"))
+            .growth("6.1", &answer("steer\t1101\t50\t64\ntrack\t1\t1\t0"))
             .unwrap();
         assert_eq!(more, ["steer: 1101 instructions, not 1000"]);
-        let unknown = document.growth("6.1", &answer("other\t1\t1\t1")).unwrap();
+        let unknown = document
+            .growth(
+                "6.1",
+                &answer("other\t1\t1\t1\nsteer\t1\t1\t1\ntrack\t1\t1\t0"),
+            )
+            .unwrap();
         assert_eq!(unknown, ["other is not in it"]);
         assert_eq!(document.growth("6.6", &same), None);
     }
