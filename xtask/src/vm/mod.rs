@@ -23,27 +23,14 @@ use clap::Args;
 use self::{machine::Machine, package::Kernel, plan::Plan, table::Outcome};
 use crate::{ebpf::verifier, project::Project, setup};
 
-/// What runs unless told otherwise: each feature of the kernel is in one of them.
-const SHORT: [&str; 10] = [
-    "steering", "upgrades", "crash", "drain", "polite", "losses", "latency", "profile", "usage",
-    "tiers",
-];
-
 /// The arguments of `cargo xtask vm`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// A version of a kernel Debian has, such as 6.1; may be repeated
     #[arg(long = "kernel", value_name = "VERSION", default_values = ["6.1", "6.12"])]
     kernels: Vec<String>,
-    /// The files in tests/tests to run, without their ending; a short list without it
-    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "all")]
-    tests: Vec<String>,
-    /// Run all integration tests: this takes hours
-    #[arg(long)]
-    all: bool,
-    /// Run no tests, only `hotlb doctor`
-    #[arg(long, conflicts_with_all = ["tests", "all"])]
-    doctor: bool,
+    #[command(flatten)]
+    tests: programs::Choice,
     /// Test what is built without optimisation: faster to build, slower to run
     #[arg(long)]
     debug: bool,
@@ -69,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     setup::for_machines()?;
     let target = project.metadata()?.target_directory;
     let built = programs::build_all(project, &target, arguments.debug)?;
-    let programs = programs::build(project, arguments)?;
+    let programs = programs::build(project, &arguments.tests, arguments.debug)?;
     let staged = staged::Staged::new(&built, &target.join("vm/programs"))?;
     let plan = Plan {
         xtask: staged.this_program()?,

@@ -6,13 +6,34 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use serde::Deserialize;
 
-use super::{Arguments, SHORT, plan::Program};
+use super::plan::Program;
 use crate::{command, project::Project, test::PACKAGES};
 
 /// The binary under test.
 pub(super) const HOTLB: &str = "hotlb";
+
+/// What runs unless told otherwise: each feature of the kernel is in one of them.
+const SHORT: [&str; 10] = [
+    "steering", "upgrades", "crash", "drain", "polite", "losses", "latency", "profile", "usage",
+    "tiers",
+];
+
+/// Which test programs run in a machine.
+#[derive(Debug, Args)]
+pub(super) struct Choice {
+    /// The files in tests/tests to run, without their ending; a short list without it
+    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "all")]
+    tests: Vec<String>,
+    /// Run all integration tests: this takes hours
+    #[arg(long)]
+    all: bool,
+    /// Run no tests, only `hotlb doctor` and the verifier
+    #[arg(long, conflicts_with_all = ["tests", "all"])]
+    doctor: bool,
+}
 
 /// A message of cargo about something it built.
 #[derive(Debug, Deserialize)]
@@ -37,25 +58,25 @@ pub(super) fn build_all(project: &Project, target: &Path, debug: bool) -> Result
 }
 
 /// Builds the test programs that were asked for.
-pub(super) fn build(project: &Project, arguments: &Arguments) -> Result<Vec<Program>> {
-    if arguments.doctor {
+pub(super) fn build(project: &Project, choice: &Choice, debug: bool) -> Result<Vec<Program>> {
+    if choice.doctor {
         return Ok(Vec::new());
     }
     let short: Vec<String> = SHORT.map(str::to_owned).to_vec();
     let all = ["*".to_owned()];
-    let wanted: &[String] = match (arguments.all, arguments.tests.is_empty()) {
+    let wanted: &[String] = match (choice.all, choice.tests.is_empty()) {
         (true, _) => &all,
         (false, true) => &short,
-        (false, false) => &arguments.tests,
+        (false, false) => &choice.tests,
     };
     let mut cargo = project.cargo();
     cargo
         .args(["test", "--no-run", "--message-format=json"])
         .args(wanted.iter().flat_map(|name| ["--test", name]))
         .args(PACKAGES)
-        .args(profile(arguments.debug));
+        .args(profile(debug));
     let built = parse(&capture(&mut cargo)?);
-    if arguments.all {
+    if choice.all {
         return Ok(built);
     }
     let find = |name: &String| {

@@ -96,15 +96,15 @@ impl Tested {
 
     fn cell(&self) -> String {
         let failed = self.failed.len();
-        let mut cell = match (&self.degraded, failed) {
+        let cell = match (&self.degraded, failed) {
             (Some(why), _) => format!("not run, degraded: {why}"),
             (None, 0) => format!("{} passed", self.passed),
             (None, _) => format!("{} passed, **{failed} failed**", self.passed),
         };
-        if !self.skips.is_empty() {
-            cell += &format!(", {} skipped", self.skips.len());
+        if self.skips.is_empty() {
+            return cell;
         }
-        cell
+        format!("{cell}, {} skipped", self.skips.len())
     }
 }
 
