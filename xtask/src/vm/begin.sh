@@ -8,6 +8,10 @@ mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# As systemd does: every cgroup below the root is measured and can be limited.
+for controller in cpu io memory pids; do
+    echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || echo "vm: no controller $controller"
+done
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
 ip link set lo up
