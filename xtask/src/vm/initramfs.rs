@@ -35,7 +35,7 @@ pub(super) fn build(kernel: &Kernel, project: &Project, xtask: &Path) -> Result<
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
     }
-    for directory in ["bin", "dev", "proc", "sys", "host", "memory", "root"] {
+    for directory in ["bin", "dev", "proc", "sys", "host", "memory", "top"] {
         fs::create_dir_all(tree.join(directory))?;
     }
     let busybox = search_path::find("busybox").context("no busybox")?;
