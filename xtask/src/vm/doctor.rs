@@ -30,6 +30,11 @@ impl Finding {
     pub(super) fn is_ok(&self) -> bool {
         self.verdict == "ok"
     }
+
+    /// Whether hotlb does not work without it.
+    pub(super) fn is_missing(&self) -> bool {
+        self.verdict == "missing"
+    }
 }
 
 /// Asks in the machine; a verdict of its own, whatever it is, is no error here.

@@ -54,6 +54,12 @@ impl Outcome {
                 }
             }
         }
+        let missing = outcome
+            .findings
+            .iter()
+            .filter(|finding| finding.is_missing());
+        let missing = missing.map(|finding| format!("{}: {}", finding.check, finding.found));
+        outcome.troubles.extend(missing);
         if outcome.findings.is_empty() {
             outcome
                 .troubles
