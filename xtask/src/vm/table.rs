@@ -191,8 +191,9 @@ fn feature(outcome: &Outcome, name: &str) -> String {
         None => "not asked".to_owned(),
         Some(finding) if finding.is_ok() => "full".to_owned(),
         Some(finding) => {
-            let cost = finding.cost.as_deref().unwrap_or_default();
-            format!("{}: {} {cost}", finding.verdict, finding.found)
+            let cost = finding.cost.iter().map(|cost| format!("; {cost}"));
+            let cost: String = cost.collect();
+            format!("{}: {}{cost}", finding.verdict, finding.found)
         }
     }
 }
