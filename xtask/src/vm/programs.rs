@@ -16,9 +16,8 @@ use crate::{command, project::Project, test::PACKAGES};
 pub(super) const HOTLB: &str = "hotlb";
 
 /// What runs unless told otherwise: each feature of the kernel is in one of them.
-const SHORT: [&str; 10] = [
+const SHORT: [&str; 9] = [
     "steering", "upgrades", "crash", "drain", "polite", "losses", "latency", "profile", "usage",
-    "tiers",
 ];
 
 /// Which test programs run in a machine.
