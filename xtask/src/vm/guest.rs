@@ -82,7 +82,7 @@ fn test(program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
     let status = Command::new("timeout")
         .args([KILL_AFTER, &format!("{}m", plan.deadline_minutes)])
         .arg(&program.path)
-        .arg("--test-threads=1")
+        .args(["--test-threads=1", &plan.filter])
         .current_dir(&program.directory)
         .env("HOTLB_BIN", &plan.hotlb)
         .env("HOTLB_TEST_PATIENCE", plan.patience.to_string())

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     kernels: Vec<String>,
     #[command(flatten)]
     tests: programs::Choice,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
     /// Test what is built without optimisation: faster to build, slower to run
     #[arg(long)]
     debug: bool,
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
         hotlb: staged.path(programs::HOTLB),
         verifier: staged.path(verifier::PROGRAM),
         programs: staged.tests(programs)?,
+        filter: arguments.filter.clone(),
         patience: arguments.patience,
         deadline_minutes: arguments.deadline,
     };

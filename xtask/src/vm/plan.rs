@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) verifier: PathBuf,
     /// Test programs, in their order.
     pub(super) programs: Vec<Program>,
+    /// Only tests whose name contains this; all if it is empty.
+    pub(super) filter: String,
     /// How many times as long deadlines are.
     pub(super) patience: u32,
     /// The longest a test program may run.
@@ -122,6 +124,7 @@ mod tests {
             hotlb: "hotlb".into(),
             verifier: "verifier".into(),
             programs: Vec::new(),
+            filter: String::new(),
             patience: 2,
             deadline_minutes: 1,
         };
