@@ -8,6 +8,8 @@ use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
+use crate::patience;
+
 /// How long the agent may take for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -39,7 +41,7 @@ pub fn request(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        tokio::time::timeout(LIMIT, exchange(socket, request))
+        tokio::time::timeout(patience::of(LIMIT), exchange(socket, request))
             .await
             .context("no answer from the agent")?
     })

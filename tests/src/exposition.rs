@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{host::Host, http};
+use crate::{host::Host, http, patience};
 
 /// Where the agent of a test is scraped, unless it is configured otherwise.
 pub const ADDRESS: &str = "127.0.0.1:9464";
@@ -32,7 +32,7 @@ impl Exposition {
         let target: SocketAddr = ADDRESS.parse()?;
         host.netns().run(|| {
             let mut stream = TcpStream::connect(target)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(patience::of(Duration::from_secs(10))))?;
             let request = format!(
                 "GET /metrics HTTP/1.1\r\nHost: {target}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
             );

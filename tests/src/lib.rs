@@ -21,6 +21,7 @@ pub mod locate;
 pub mod mounts;
 pub mod netns;
 pub mod otlp;
+pub mod patience;
 pub mod polite;
 pub mod process;
 pub mod profile;

@@ -27,7 +27,7 @@ use prost::Message as _;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tonic::transport::{Server, server::TcpIncoming};
 
-use crate::{netns::Netns, wait};
+use crate::{netns::Netns, patience, wait};
 
 /// What it is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Receiver {
             })
         })?;
         listens
-            .recv_timeout(Duration::from_secs(5))
+            .recv_timeout(patience::of(Duration::from_secs(5)))
             .context("the receiver does not listen")?;
         Ok(Self {
             kept,

@@ -4,16 +4,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::patience;
+
 /// Time between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Asks `condition` until it gives a value; an error that names `what` when `limit` is over first.
+/// Asks `condition` until it gives a value; an error that names `what` when `limit`, times the machine's patience, is
+/// over first.
 pub fn until<T>(
     what: &str,
     limit: Duration,
     mut condition: impl FnMut() -> Option<T>,
 ) -> Result<T> {
     let started = Instant::now();
+    let limit = patience::of(limit);
     loop {
         if let Some(value) = condition() {
             return Ok(value);

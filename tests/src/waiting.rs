@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     http::{self, Response},
     netns::Netns,
-    wait,
+    patience, wait,
 };
 
 /// How long a connection may take to be established, or an answer to come.
@@ -43,7 +43,8 @@ impl Waiting {
     /// Opens `count` connections and sends nothing: the server waits for their requests.
     pub fn silent(netns: &Netns, target: SocketAddr, count: usize) -> Result<Self> {
         let streams = netns.run(|| {
-            let connections = (0..count).map(|_| TcpStream::connect_timeout(&target, LIMIT));
+            let connections =
+                (0..count).map(|_| TcpStream::connect_timeout(&target, patience::of(LIMIT)));
             connections.collect::<Result<Vec<_>, _>>()
         })??;
         Ok(Self { streams })
@@ -117,9 +118,9 @@ fn peek(stream: &TcpStream) -> std::io::Result<usize> {
 }
 
 fn connect(target: SocketAddr, path: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&target, LIMIT)
+    let mut stream = TcpStream::connect_timeout(&target, patience::of(LIMIT))
         .with_context(|| format!("connect to {target}"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(patience::of(LIMIT)))?;
     stream.write_all(&http::request(target, path, false))?;
     Ok(stream)
 }

@@ -8,6 +8,7 @@ use hotlb_tests::{
     api,
     host::Host,
     load::Plan,
+    patience,
     servers::{Kind, Plain},
     wait,
     waiting::Waiting,
@@ -101,7 +102,7 @@ fn the_deadline_ends_what_is_left() -> Result<()> {
         promote.describe()
     );
     ensure!(
-        promote.took < Duration::from_secs(4),
+        promote.took < patience::of(Duration::from_secs(4)),
         "too late\n{}",
         promote.describe()
     );
@@ -124,7 +125,7 @@ fn a_drained_generation_stands_by() -> Result<()> {
     scene.deploy("gen2")?;
     let promote = scene.host.promote("gen2")?;
     ensure!(
-        promote.took < Duration::from_secs(1),
+        promote.took < patience::of(Duration::from_secs(1)),
         "nothing to drain\n{}",
         promote.describe()
     );

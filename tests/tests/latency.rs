@@ -12,7 +12,7 @@ use hotlb_tests::{
     host::Host,
     http,
     load::{Load, Plan},
-    process, report,
+    patience, process, report,
     servers::{Nginx, Plain},
     status::Latency,
     wait,
@@ -48,7 +48,7 @@ fn expect_about(what: &str, found: Option<u64>, wanted: Duration, more: Duration
     );
     ensure!(found >= wanted, "{what}: {found:?} is too short");
     ensure!(
-        found <= wanted.mul_f64(1.0906) + more,
+        found <= patience::of(wanted.mul_f64(1.0906) + more),
         "{what}: {found:?} is too long"
     );
     Ok(())

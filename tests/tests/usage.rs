@@ -84,6 +84,30 @@ fn a_cgroup_that_is_gone_has_nothing_to_say() -> Result<()> {
     Ok(())
 }
 
+/// On a host where the controllers are on version 2, as systemd sets it up.
+#[test]
+fn memory_is_that_of_its_cgroup_where_the_controller_is_on() -> Result<()> {
+    let enabled = fs::read_to_string(mounts::cgroup2()?.join("cgroup.subtree_control"))?;
+    if !enabled.split_whitespace().any(|name| name == "memory") {
+        return report::skip(
+            "usage: controllers",
+            "the memory controller is not on version 2 (`cargo xtask vm` has machines where it is)",
+        );
+    }
+    let member = Member::new("controllers")?;
+    let usage = member.usage();
+    let memory = usage.memory.ok().context("no memory")?;
+    ensure!(memory.source == Source::Cgroup2, "{memory:?}");
+    // A peak is kept since 5.19, and so is reclaim.
+    let peak = usage.memory_peak.ok().context("no peak")?;
+    ensure!(peak.source == Source::Cgroup2, "{peak:?}");
+    ensure!(peak.value >= memory.value, "{peak:?} {memory:?}");
+    member.cgroup.freeze()?;
+    member.cgroup.reclaim().context("reclaim")?;
+    member.cgroup.thaw()?;
+    Ok(())
+}
+
 /// On a hybrid host a unit has a cgroup of version 1 for its memory; what hotlb starts is in the agent's.
 #[test]
 fn memory_is_that_of_a_cgroup_of_version_1_that_is_its_own() -> Result<()> {

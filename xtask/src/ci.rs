@@ -7,7 +7,7 @@ use crate::{ebpf, lint, project::Project, test};
 /// No stage of the tests comes near this many minutes unless it hangs.
 const STAGE_DEADLINE: u32 = 35;
 
-/// Runs lint, the check of the kernel programs and all tests, whatever failed before. The tests
+/// Runs lint, the checks of the kernel programs and all tests, whatever failed before. The tests
 /// come last, so that their total is the last line.
 pub(crate) fn run(project: &Project) -> Result<()> {
     let mut failed = Vec::new();
@@ -19,6 +19,10 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     };
     note("lint", lint::run(project));
     note("ebpf check", ebpf::check(project));
+    note(
+        "verifier",
+        ebpf::verifier::run(ebpf::verifier::Arguments::default(), project),
+    );
     note(
         "test",
         test::run(&test::Arguments::all_within(STAGE_DEADLINE), project),

@@ -14,6 +14,7 @@ mod project;
 mod search_path;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,11 @@ enum Verb {
     Demo,
     /// Measure what hotlb costs and what it gives
     Bench(demo::BenchArguments),
+    /// Run the integration tests on other kernels, in virtual machines
+    Vm(vm::Arguments),
+    /// What runs inside such a machine
+    #[command(hide = true)]
+    VmGuest(vm::guest::Arguments),
     /// Run everything that must hold before a change goes in: lint, ebpf check, test
     Ci,
 }
@@ -58,6 +64,8 @@ impl Verb {
             Self::Test(arguments) => test::run(&arguments, project),
             Self::Demo => demo::demo(project),
             Self::Bench(arguments) => demo::bench(&arguments, project),
+            Self::Vm(arguments) => vm::run(&arguments, project),
+            Self::VmGuest(arguments) => vm::guest::run(&arguments),
             Self::Ci => ci::run(project),
         }
     }

@@ -3,14 +3,18 @@
 use std::{error::Error, io};
 
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     maps::{Map, MapType},
-    programs::{Program, ProgramError, ProgramType},
+    programs::{ProgramError, ProgramType},
     sys::{is_map_supported, is_program_supported},
 };
 use lb_common::{names, steering};
 
-use super::{error::DatapathError, object};
+use super::{
+    error::DatapathError,
+    loading::{self, Refusal},
+    object,
+};
 use crate::sys::mapped::MappedCells;
 
 /// The kernel's answer to one probe.
@@ -48,7 +52,7 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 7] = [
+pub const PROGRAMS: [&str; 9] = [
     names::NOOP,
     names::STEER,
     names::JOIN4,
@@ -56,6 +60,8 @@ pub const PROGRAMS: [&str; 7] = [
     names::TRACK,
     names::POLITE,
     names::REFUSED,
+    names::RECEIVED,
+    names::SENT,
 ];
 
 /// The program types hotlb needs, each tried with a program that does nothing.
@@ -103,6 +109,7 @@ pub fn try_object() -> Trial {
             };
         }
     };
+    let types = loading::types();
     Trial {
         maps: Support::Yes,
         mapped: map_memory(&object),
@@ -110,7 +117,7 @@ pub fn try_object() -> Trial {
             .into_iter()
             .map(|name| Probe {
                 name,
-                support: load(&mut object, name),
+                support: load(&mut object, name, types.as_ref()),
             })
             .collect(),
     }
@@ -135,24 +142,16 @@ fn map_memory(object: &Ebpf) -> Support {
     }
 }
 
-fn load(object: &mut Ebpf, name: &'static str) -> Support {
-    let loaded = match object.program_mut(name) {
-        Some(Program::SkReuseport(program)) => program.load(),
-        Some(Program::CgroupSockAddr(program)) => program.load(),
-        Some(Program::SockOps(program)) => program.load(),
-        Some(Program::SkMsg(program)) => program.load(),
-        Some(Program::RawTracePoint(program)) => program.load(),
-        Some(_) => Err(ProgramError::UnexpectedProgramType),
-        None => return failed(&DatapathError::Missing(name)),
-    };
-    match loaded {
+fn load(object: &mut Ebpf, name: &'static str, types: Option<&Btf>) -> Support {
+    match loading::load(object, name, types) {
         Ok(()) => Support::Yes,
         // What the verifier refuses it explains; without a word it was not asked.
-        Err(ProgramError::LoadError {
+        Err(Refusal::Program(ProgramError::LoadError {
             io_error,
             verifier_log,
-        }) if verifier_log.to_string().trim().is_empty() => failed(&io_error),
-        Err(error) => match DatapathError::program(name)(error) {
+        })) if verifier_log.to_string().trim().is_empty() => failed(&io_error),
+        Err(Refusal::Program(ProgramError::Btf(_))) => Support::No,
+        Err(refusal) => match refusal.about(name) {
             DatapathError::Program { reason, .. } => Support::Failed(reason),
             other => failed(&other),
         },

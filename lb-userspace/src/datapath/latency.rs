@@ -19,6 +19,12 @@ const PROGRAMS: [(&str, &str); 2] = [
     (names::SENT, "sock_send_length"),
 ];
 
+/// The tracepoint of the program `name`.
+pub(super) fn tracepoint(name: &str) -> Option<&'static str> {
+    let (_, tracepoint) = PROGRAMS.iter().find(|(program, _)| *program == name)?;
+    Some(tracepoint)
+}
+
 /// The table of histograms.
 #[derive(Debug)]
 pub(super) struct Histograms(MappedCells);

@@ -12,6 +12,7 @@ mod histogram;
 mod kernel_fields;
 mod latencies;
 mod latency;
+mod loading;
 mod make;
 mod object;
 mod pins;
@@ -20,6 +21,7 @@ mod recent;
 mod refused;
 mod service;
 
+pub mod cost;
 pub mod features;
 pub mod yardstick;
 

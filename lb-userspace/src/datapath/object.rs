@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::{GenerationId, names, recent::port_bit};
 
 use super::{
@@ -70,13 +70,8 @@ pub(super) fn load_refused(
     fields: &PacketFields,
     namespace: u32,
 ) -> Result<Ebpf, DatapathError> {
-    let at_resets = u32::from(fields.at_resets);
     let mut loader = pinned(pins, group);
-    for (name, at) in &fields.offsets {
-        loader.override_global(name, at, true);
-    }
-    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
-    loader.override_global(names::AT_RESETS, &at_resets, true);
+    know_packets(&mut loader, fields);
     loader.override_global(names::OWN_NAMESPACE, &namespace, true);
     finish(loader)
 }
@@ -102,9 +97,36 @@ fn need_fields() -> Result<(), DatapathError> {
         .map_err(|why| DatapathError::Types(why.to_owned()))
 }
 
+fn know_packets<'a>(loader: &mut EbpfLoader<'a>, fields: &'a PacketFields) {
+    for (name, at) in &fields.offsets {
+        loader.override_global(name, at, true);
+    }
+    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
+    let at_resets: &u32 = if fields.at_resets { &1 } else { &0 };
+    loader.override_global(names::AT_RESETS, at_resets, true);
+}
+
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
-    finish(EbpfLoader::new())
+    finish(unpinned())
+}
+
+/// The same, with programs of which the verifier says, where it is asked for its words, only what
+/// they cost it.
+pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
+    let mut loader = unpinned();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    finish(loader)
+}
+
+/// A loader whose constants leave no part of a program out, so that the verifier sees it all.
+fn unpinned<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(names::PORT_BITS, &u64::MAX, true);
+    if let Ok(fields) = kernel_fields::packet_fields() {
+        know_packets(&mut loader, fields);
+    }
+    loader
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use super::plan::SLOW;
-use crate::{failure::Failure, http::Response};
+use crate::{failure::Failure, http::Response, patience};
 
 /// Notes kept of failed and of slow requests.
 const NOTES: usize = 10;
@@ -19,7 +18,7 @@ pub struct Outcome {
     pub failed: u64,
     /// Those of the failed whose connection was refused.
     pub refused: u64,
-    /// Good requests that took longer than [`SLOW`].
+    /// Good requests that took longer than [`patience::slow`].
     pub slow: u64,
     /// The longest good request.
     pub max: Duration,
@@ -56,13 +55,14 @@ impl Outcome {
         Ok(())
     }
 
-    /// Fails unless every request was answered in less than [`SLOW`].
+    /// Fails unless every request was answered in less than [`patience::slow`].
     pub fn expect_none_lost(&self) -> Result<()> {
         self.expect_none_failed()?;
         ensure!(
             self.slow == 0,
-            "{} requests took longer than {SLOW:?}: {self:#?}",
-            self.slow
+            "{} requests took longer than {:?}: {self:#?}",
+            self.slow,
+            patience::slow()
         );
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Outcome {
     fn answered(&mut self, at: Duration, took: Duration, generation: String) {
         self.ok += 1;
         self.max = self.max.max(took);
-        if took > SLOW {
+        if took > patience::slow() {
             self.slow += 1;
             note(&mut self.slow_ones, || {
                 format!("at {at:?}: {took:?}, by {generation}")

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use crate::patience;
+
 /// A request slower than this has lost a packet: a SYN or ACK that is sent again shows as a second or more.
 pub const SLOW: Duration = Duration::from_millis(250);
 
@@ -42,8 +44,8 @@ impl Plan {
             workers: 32,
             reuse: Reuse::Never,
             max_requests: 1_000_000,
-            max_duration: Duration::from_mins(3),
-            deadline: Duration::from_secs(10),
+            max_duration: patience::of(Duration::from_mins(3)),
+            deadline: patience::of(Duration::from_secs(10)),
         }
     }
 

@@ -12,6 +12,7 @@ mod manifest;
 pub(crate) mod rustc;
 mod strip;
 pub(crate) mod toolchain;
+pub(crate) mod verifier;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -38,6 +39,8 @@ enum Verb {
     Build,
     /// Fail when the object in lb-ebpf/prebuilt is stale; rebuild and compare if the tools are here
     Check,
+    /// Show what the verifier of this kernel spends on each program; fail when it is a tenth more than written down
+    Verifier(verifier::Arguments),
 }
 
 /// Does what `arguments` ask for.
@@ -45,5 +48,6 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     match arguments.verb {
         Verb::Build => build::run(project),
         Verb::Check => check::run(project),
+        Verb::Verifier(arguments) => verifier::run(arguments, project),
     }
 }

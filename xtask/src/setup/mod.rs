@@ -3,6 +3,7 @@
 
 mod apt;
 mod autostart;
+mod machines;
 mod outcome;
 mod servers;
 mod toolchain;
@@ -15,7 +16,7 @@ use self::{apt::Apt, outcome::Line};
 /// The arguments of `cargo xtask setup`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Only what this needs; without it, what both need
+    /// Only what this needs; without it, what the first two need
     #[arg(long = "for", value_name = "PURPOSE")]
     purpose: Option<Purpose>,
 }
@@ -27,6 +28,8 @@ enum Purpose {
     Test,
     /// Building the kernel programs
     Ebpf,
+    /// Booting other kernels; never without being asked for
+    Vm,
 }
 
 /// Does what `arguments` ask for. Fails when the tests cannot run, or when the kernel programs
@@ -34,10 +37,13 @@ enum Purpose {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut apt = Apt::default();
     let mut lacking = Vec::new();
-    if arguments.purpose != Some(Purpose::Ebpf) {
-        lacking.extend(tell(servers::provide(&mut apt)));
+    if arguments.purpose == Some(Purpose::Vm) {
+        lacking.extend(tell(servers::provide(&machines::PROGRAMS, &mut apt)));
     }
-    if arguments.purpose != Some(Purpose::Test) {
+    if matches!(arguments.purpose, None | Some(Purpose::Test)) {
+        lacking.extend(tell(servers::provide(&servers::PROGRAMS, &mut apt)));
+    }
+    if matches!(arguments.purpose, None | Some(Purpose::Ebpf)) {
         let asked_for = arguments.purpose == Some(Purpose::Ebpf);
         lacking.extend(
             tell(toolchain::provide(&mut apt))
@@ -55,6 +61,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn for_tests() -> Result<()> {
     run(&Arguments {
         purpose: Some(Purpose::Test),
+    })
+}
+
+/// What `cargo xtask vm` needs: an emulator, and what the tests run in the machine, which sees this one's files.
+pub(crate) fn for_machines() -> Result<()> {
+    for_tests()?;
+    run(&Arguments {
+        purpose: Some(Purpose::Vm),
     })
 }
 

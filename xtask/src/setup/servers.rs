@@ -3,18 +3,19 @@
 use super::{apt::Apt, outcome::Line};
 use crate::search_path;
 
-/// A program the tests run.
-struct Program {
-    name: &'static str,
+/// A program that is installed if it is not there.
+pub(super) struct Program {
+    pub(super) name: &'static str,
     /// The Debian package it is in; none if it is not to be installed.
-    package: Option<&'static str>,
+    pub(super) package: Option<&'static str>,
     /// Whether no test runs without it.
-    needed: bool,
+    pub(super) needed: bool,
     /// What does not work without it.
-    cost: &'static str,
+    pub(super) cost: &'static str,
 }
 
-const PROGRAMS: [Program; 11] = [
+/// What the tests run.
+pub(super) const PROGRAMS: [Program; 11] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -84,9 +85,9 @@ const PROGRAMS: [Program; 11] = [
 ];
 
 /// Finds or installs all of them.
-pub(super) fn provide(apt: &mut Apt) -> Vec<Line> {
+pub(super) fn provide(programs: &[Program], apt: &mut Apt) -> Vec<Line> {
     let absent = |program: &&Program| search_path::find(program.name).is_none();
-    let absent: Vec<_> = PROGRAMS.iter().filter(absent).collect();
+    let absent: Vec<_> = programs.iter().filter(absent).collect();
     let packages: Vec<_> = absent
         .iter()
         .filter_map(|program| program.package)
@@ -101,7 +102,7 @@ pub(super) fn provide(apt: &mut Apt) -> Vec<Line> {
         let is_new = absent.iter().any(|other| other.name == program.name);
         program.line(is_new, trouble.as_deref())
     };
-    PROGRAMS.iter().map(line).collect()
+    programs.iter().map(line).collect()
 }
 
 impl Program {

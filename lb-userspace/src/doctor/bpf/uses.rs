@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 7] = [
+pub(super) const OWN_PROGRAMS: [Use; 9] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -116,6 +116,16 @@ pub(super) const OWN_PROGRAMS: [Use; 7] = [
         advice: "use Linux 5.17 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
                  with this output",
     },
+    Use {
+        name: names::RECEIVED,
+        cost: UNMEASURED,
+        advice: TRACEPOINTS,
+    },
+    Use {
+        name: names::SENT,
+        cost: UNMEASURED,
+        advice: TRACEPOINTS,
+    },
 ];
 
 /// hotlb's own maps, all of them.
@@ -139,11 +149,16 @@ const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining gener
 
 /// What is lost without `refused`; everything else works.
 const UNCOUNTED: &str = "clients that are refused since nothing listens are not counted";
+/// What is lost without the tracepoints of reads and writes; everything else works.
+const UNMEASURED: &str = "the time to an answer is not measured";
+
+const TRACEPOINTS: &str = "use Linux 6.3 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report \
+                           it with this output";
 
 impl Use {
     /// Whether hotlb works without it.
     pub(super) fn is_optional(&self) -> bool {
-        self.cost == IMPOLITE || self.cost == UNCOUNTED
+        [IMPOLITE, UNCOUNTED, UNMEASURED].contains(&self.cost)
     }
 }
 
