@@ -19,6 +19,7 @@ mod polite;
 mod recent;
 mod steer;
 mod track;
+mod waiting;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -1,4 +1,4 @@
-//! Where the running kernel keeps the fields that `polite` and `track` read, from its own
+//! Where the running kernel keeps the fields that `polite`, `track` and `waiting` read, from its own
 //! description of its types (BTF). Rust's compiler cannot emit relocations against it, so the offsets are passed to
 //! the program as constants, and the verifier checks them.
 
@@ -12,25 +12,36 @@ pub(super) type TcpFields = [(&'static str, u32); names::TCP_FIELDS.len()];
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// The constants of [`names::TASK_FIELDS`], by name: offsets in `struct task_struct`, in bytes.
+pub(super) type TaskFields = [(&'static str, u32); names::TASK_FIELDS.len()];
+
 /// The offsets in this kernel, or why they are not known. Read once: it takes some 100 ms.
 pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
     static FIELDS: OnceLock<Result<TcpFields, String>> = OnceLock::new();
-    let fields = FIELDS.get_or_init(look_up).as_ref();
-    fields.map_err(String::as_str)
+    let fields = FIELDS.get_or_init(|| look_up("tcp_sock", names::TCP_FIELDS));
+    fields.as_ref().map_err(String::as_str)
 }
 
-fn look_up() -> Result<TcpFields, String> {
+/// The offsets in this kernel's tasks, or why they are not known.
+pub(super) fn task_fields() -> Result<TaskFields, String> {
+    look_up("task_struct", names::TASK_FIELDS)
+}
+
+fn look_up<const N: usize>(
+    structure: &str,
+    wanted: [(&'static str, &str); N],
+) -> Result<[(&'static str, u32); N], String> {
     let bytes = fs::read(BTF).map_err(|error| format!("{BTF}: {error}"))?;
     let types = TypeInformation::new(&Bytes(bytes)).map_err(complaint)?;
-    let tcp = types
-        .id_of("tcp_sock")
-        .ok_or_else(|| format!("{BTF} has no struct tcp_sock"))?;
-    let offset = |field: &str| match types.offset_of(tcp, field).map_err(complaint)? {
+    let id = types
+        .id_of(structure)
+        .ok_or_else(|| format!("{BTF} has no struct {structure}"))?;
+    let offset = |field: &str| match types.offset_of(id, field).map_err(complaint)? {
         (_, Offset::ByteOffset(offset)) => Ok(offset),
         (_, Offset::BitOffsetAndSize(..)) => Err(format!("{BTF}: {field} is a bit field")),
     };
-    let mut fields = names::TCP_FIELDS.map(|(name, _)| (name, 0));
-    for ((_, at), (_, path)) in fields.iter_mut().zip(names::TCP_FIELDS) {
+    let mut fields = wanted.map(|(name, _)| (name, 0));
+    for ((_, at), (_, path)) in fields.iter_mut().zip(wanted) {
         *at = offset(path)?;
     }
     Ok(fields)
@@ -70,5 +81,11 @@ mod tests {
             assert_eq!((16..600).contains(at), in_sock, "{path} at {at}");
             assert!(*at < 4096 && at % 4 == 0, "{path} at {at}");
         }
+    }
+
+    #[test]
+    fn this_kernel_has_the_fields_of_tasks() {
+        let fields = task_fields().unwrap();
+        assert!(fields.iter().all(|(_, at)| *at > 0), "{fields:?}");
     }
 }

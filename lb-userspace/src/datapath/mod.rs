@@ -17,6 +17,7 @@ mod pins;
 mod polite;
 mod recent;
 mod service;
+mod waits;
 
 pub mod features;
 pub mod yardstick;
@@ -30,3 +31,4 @@ pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
 pub use service::{Declared, ServicePath, TicketGuard};
+pub use waits::{Found, Totals, Waits};

@@ -54,6 +54,11 @@ pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathErr
     load(pins, group, None)
 }
 
+/// Loads the object by a loader that knows what its programs need, without pins.
+pub(super) fn load_with(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    Ok(loader.load(OBJECT)?)
+}
+
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
 pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
     finish(EbpfLoader::new())
@@ -76,6 +81,7 @@ mod tests {
             names::TRACK,
             names::POLITE,
             names::NOOP,
+            names::WAITING,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");
         }

@@ -16,8 +16,10 @@ use super::{
     error::Failed,
     model::{Exposure, Frame, Profile, Sampled, Stack},
     names::{Namer, Names},
+    plan::Measure,
     refusal,
     stacks::{Address, Key, Tally},
+    waiting,
 };
 use crate::{
     clock::{self, Deadline, millis},
@@ -59,39 +61,35 @@ pub fn run() -> io::Result<()> {
 }
 
 /// One generation at work.
-struct Subject {
-    generation: String,
-    cgroup: Cgroup,
-    members: Members,
-    tally: Tally,
+pub(super) struct Subject {
+    pub(super) generation: String,
+    pub(super) cgroup: Cgroup,
+    pub(super) members: Members,
+    pub(super) tally: Tally,
     /// CPU time of its cgroup when sampling began.
-    cpu_before: Option<Duration>,
-    expected: Option<u64>,
+    pub(super) cpu_before: Option<Duration>,
+    pub(super) expected: Option<u64>,
 }
 
 fn sample() -> Result<Profile, ProfileError> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let plan: Plan = serde_json::from_str(&line)?;
-    let (mut rings, scope) = open(&plan)?;
     let mut collector = Collector::new(plan.unwind);
-    let mut subjects = Vec::new();
-    for target in &plan.targets {
-        let cgroup = Cgroup::at(target.cgroup.clone());
-        let members = Members::of(cgroup.clone(), scope == Scope::Cgroup);
-        members.pids().for_each(|pid| collector.meet(pid));
-        subjects.push(Subject {
-            generation: target.generation.clone(),
-            cgroup,
-            members,
-            tally: Tally::default(),
-            cpu_before: None,
-            expected: None,
-        });
-    }
     let mut notes = Vec::new();
-    let (took, sampling) = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
-    drop(rings);
+    let (subjects, scope, (took, sampling)) = match plan.measure {
+        Measure::Waiting => {
+            let mut subjects = subjects(&plan, Scope::Cgroup, &mut collector);
+            let took = waiting::collect(&plan, &mut subjects, &mut collector, &mut notes)?;
+            (subjects, Scope::Cgroup, took)
+        }
+        Measure::Cpu => {
+            let (mut rings, scope) = open(&plan)?;
+            let mut subjects = subjects(&plan, scope, &mut collector);
+            let took = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
+            (subjects, scope, took)
+        }
+    };
     if collector.throttled {
         notes.push("the kernel held samples back, because they took it too long".to_owned());
     }
@@ -105,6 +103,23 @@ fn sample() -> Result<Profile, ProfileError> {
     Ok(name(
         &plan, scope, took, sampling, subjects, &collector, notes,
     ))
+}
+
+fn subjects(plan: &Plan, scope: Scope, collector: &mut Collector) -> Vec<Subject> {
+    let subject = |target: &super::Target| {
+        let cgroup = Cgroup::at(target.cgroup.clone());
+        let members = Members::of(cgroup.clone(), scope == Scope::Cgroup);
+        members.pids().for_each(|pid| collector.meet(pid));
+        Subject {
+            generation: target.generation.clone(),
+            cgroup,
+            members,
+            tally: Tally::default(),
+            cpu_before: None,
+            expected: None,
+        }
+    };
+    plan.targets.iter().map(subject).collect()
 }
 
 /// Opens the rings, of the cgroup or, where that cannot be, of the host.
@@ -176,16 +191,8 @@ fn collect(
         let used = Used::now();
         memory = memory.max(used.memory);
         let elapsed = clock::now().duration_since(began);
-        let ended = subjects
-            .iter()
-            .find(|subject| !subject.cgroup.is_populated());
-        let ended = ended.map(|subject| format!("{} ended", subject.generation));
-        if let Some(why) = ended.or_else(|| used.exceeded(elapsed)) {
-            notes.push(format!(
-                "sampling stopped after {} of {} ms: {why}",
-                elapsed.as_millis(),
-                plan.duration_ms
-            ));
+        if let Some(note) = must_stop(plan, subjects, used, elapsed) {
+            notes.push(note);
             break;
         }
     }
@@ -204,6 +211,25 @@ fn collect(
         ..Used::now()
     };
     Ok((took, sampling))
+}
+
+/// Why sampling ends before its time, if it must.
+pub(super) fn must_stop(
+    plan: &Plan,
+    subjects: &[Subject],
+    used: Used,
+    elapsed: Duration,
+) -> Option<String> {
+    let ended = subjects
+        .iter()
+        .find(|subject| !subject.cgroup.is_populated());
+    let ended = ended.map(|subject| format!("{} ended", subject.generation));
+    let why = ended.or_else(|| used.exceeded(elapsed))?;
+    Some(format!(
+        "sampling stopped after {} of {} ms: {why}",
+        elapsed.as_millis(),
+        plan.duration_ms
+    ))
 }
 
 fn take(rings: &mut [Rings], subjects: &mut [Subject], collector: &mut Collector) {
@@ -248,6 +274,7 @@ fn name(
     let used = Used::now();
     Profile {
         service: plan.service.clone(),
+        measure: plan.measure,
         frequency: plan.frequency,
         took_ms: millis(took),
         unwind: plan.unwind,
@@ -303,7 +330,7 @@ impl Table {
 }
 
 /// CPU time that all processes of the cgroup have used; cgroup2 counts it without a controller.
-fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
+pub(super) fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
     let stat = fs::read_to_string(cgroup.path().join("cpu.stat")).ok()?;
     let used = stat
         .lines()

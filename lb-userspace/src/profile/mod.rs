@@ -20,10 +20,11 @@ mod refusal;
 mod space;
 mod stacks;
 mod unwind;
+mod waiting;
 
 pub use error::{Failed, ProfileError};
 pub use model::{Exposure, Frame, FrameKind, Profile, Sampled, Stack};
-pub use plan::{DURATION, FREQUENCY, Plan, Target, Unwind};
+pub use plan::{DURATION, FREQUENCY, Measure, Plan, Target, Unwind};
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +68,7 @@ mod tests {
         }
         Profile {
             service: "web".to_owned(),
+            measure: Measure::Cpu,
             frequency: 99,
             took_ms: 10_000,
             unwind: Unwind::Auto,

@@ -27,6 +27,8 @@ pub(super) enum Address {
     Unknown,
     /// The stack goes on, but its callers were not found.
     Truncated,
+    /// Not in code at all: it could go on, but has no CPU.
+    Runnable,
 }
 
 /// A stack: the thread's name, and addresses, innermost first.
@@ -52,16 +54,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a stack.
-    pub(super) fn add(&mut self, thread: Arc<str>, frames: &[Address]) {
-        self.samples += 1;
-        if frames.contains(&Address::Truncated) {
-            self.truncated += 1;
+    /// Counts a stack that was found `times`.
+    pub(super) fn add(&mut self, key: Key, times: u64) {
+        self.samples += times;
+        if key.frames.contains(&Address::Truncated) {
+            self.truncated += times;
         }
-        let key = Key {
-            thread,
-            frames: frames.into(),
-        };
-        *self.stacks.entry(key).or_default() += 1;
+        *self.stacks.entry(key).or_default() += times;
     }
 }

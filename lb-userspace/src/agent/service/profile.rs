@@ -9,7 +9,10 @@ use crate::{
     api::wire::ProfileRequest,
     clock::Deadline,
     datapath::ConnectionCounts,
-    profile::{DURATION, Exposure, FREQUENCY, Failed, Plan, Profile, Target, helper::Answer},
+    profile::{
+        DURATION, Exposure, FREQUENCY, Failed, Measure, Plan, Profile, Target, Unwind,
+        helper::Answer,
+    },
     sys::cgroup::Cgroup,
 };
 
@@ -72,6 +75,7 @@ impl Service {
         Ok(Plan {
             service: self.name().to_owned(),
             targets,
+            measure: request.measure,
             frequency: request.frequency,
             duration_ms: request.duration_ms,
             unwind: request.unwind,
@@ -102,6 +106,16 @@ fn check(request: &ProfileRequest) -> Result<(), VerbError> {
             humantime::format_duration(*DURATION.end()),
             humantime::format_duration(duration)
         ));
+    }
+    if request.measure == Measure::Waiting && request.generations.len() > 1 {
+        return usage(
+            "waiting is shown of one generation: what one wait is sampled by belongs together, so \
+             that a comparison would call chance significant"
+                .to_owned(),
+        );
+    }
+    if request.measure == Measure::Waiting && request.unwind == Unwind::Fp {
+        return usage("waiting is unwound by tables: take --unwind auto or dwarf".to_owned());
     }
     if !FREQUENCY.contains(&request.frequency) {
         return usage(format!(
