@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     host::Host,
+    mounts,
     profile::{Profile, Stack},
     report,
     servers::{Kind, nginx, split},
@@ -179,5 +180,69 @@ fn wrong_usage_is_refused() -> Result<()> {
     host.hotlb(&["profile", "--diff", "gen1", "gen1", "--off-cpu"])?
         .expect_code(2)?
         .expect_stderr(&["--diff"])?;
+    Ok(())
+}
+
+/// Has the agent see `text` at `path` instead of what is there, and asks for profiles with each of `arguments`.
+fn with_file(
+    path: &str,
+    text: &str,
+    arguments: &[&[&str]],
+) -> Result<Vec<hotlb_tests::command::Run>> {
+    mounts::in_private(|| {
+        let mut host = Host::without_agent()?;
+        host.write_config(&format!("[service.web]\n{SERVICE}\n"))?;
+        let file = host.directory().join("instead");
+        std::fs::write(&file, text)?;
+        mounts::bind(&file, path.as_ref())?;
+        host.start_agent()?;
+        host.upgrade("gen1", &split::command("inside", &["--wait", "--spin"])?)?;
+        arguments
+            .iter()
+            .map(|arguments| host.hotlb(arguments))
+            .collect()
+    })
+}
+
+#[test]
+fn a_kernel_that_does_not_describe_its_types() -> Result<()> {
+    let waiting: &[&str] = &["profile", "gen1", "--off-cpu", "--for", "1s"];
+    let cpu: &[&str] = &["profile", "gen1", "--for", "1s"];
+    let runs = with_file("/sys/kernel/btf/vmlinux", "", &[waiting, cpu])?;
+    let mut runs = runs.into_iter();
+    let run = runs.next().context("no run")?.expect_code(7)?;
+    run.expect_one_line_error()?.expect_stderr(&[
+        "where threads wait cannot be seen",
+        "/sys/kernel/btf/vmlinux",
+        "5.18",
+    ])?;
+    runs.next().context("no run")?.expect_success()?;
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_is_known_to_lock_up() -> Result<()> {
+    let cpu: &[&str] = &["profile", "gen1", "--for", "1s"];
+    let fp: &[&str] = &["profile", "gen1", "--for", "1s", "--unwind", "fp"];
+    let forced: &[&str] = &["profile", "gen1", "--for", "1s", "--force"];
+    let doctor: &[&str] = &["doctor"];
+    let release = "6.0.19-amd64\n";
+    let runs = with_file(
+        "/proc/sys/kernel/osrelease",
+        release,
+        &[cpu, fp, forced, doctor],
+    )?;
+    let mut runs = runs.into_iter();
+    let run = runs.next().context("no run")?.expect_code(7)?;
+    run.expect_one_line_error()?.expect_stderr(&[
+        "6.0.19-amd64",
+        "lock the whole host up",
+        "#2070",
+        "--force",
+    ])?;
+    runs.next().context("no run")?.expect_success()?;
+    runs.next().context("no run")?.expect_success()?;
+    let said = runs.next().context("no run")?.stdout;
+    ensure!(said.contains("lock the whole host up"), "{said}");
     Ok(())
 }

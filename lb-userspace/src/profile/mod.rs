@@ -11,6 +11,7 @@ pub mod diff;
 mod error;
 mod functions;
 pub mod helper;
+pub mod known_bugs;
 mod model;
 mod module;
 mod names;

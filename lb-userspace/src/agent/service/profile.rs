@@ -11,7 +11,7 @@ use crate::{
     datapath::ConnectionCounts,
     profile::{
         DURATION, Exposure, FREQUENCY, Failed, Measure, Plan, Profile, Target, Unwind,
-        helper::Answer,
+        helper::Answer, known_bugs,
     },
     sys::cgroup::Cgroup,
 };
@@ -23,6 +23,12 @@ impl Service {
     /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
     pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
         check(&request)?;
+        if !request.force
+            && let Some(bug) = known_bugs::on_this_host(request.measure, request.unwind)
+        {
+            let message = format!("{bug}; --force samples all the same");
+            return Err(refused("kernel_bug", message, 7));
+        }
         let _alone = self.profiling.try_lock().map_err(|_held| {
             let message = format!(
                 "a profile of service {} is being made; wait for it: two at once would measure \

@@ -136,6 +136,9 @@ pub struct ProfileRequest {
     /// How callers are found.
     #[serde(default)]
     pub unwind: Unwind,
+    /// Whether to sample on a kernel that is known to have stopped hosts by it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// POST `/v1/agent/upgrade`.

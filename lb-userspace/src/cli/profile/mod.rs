@@ -46,6 +46,9 @@ pub struct ProfileArgs {
     /// How callers are found.
     #[arg(long, value_enum, default_value_t)]
     unwind: Unwind,
+    /// Sample even if this kernel is known to have stopped hosts by it.
+    #[arg(long)]
+    force: bool,
     /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
     /// .json].
     #[arg(long, value_enum)]
@@ -73,6 +76,7 @@ pub(super) async fn execute(
         },
         frequency: args.frequency,
         unwind: args.unwind,
+        force: args.force,
     };
     printer.progress(&Progress {
         step: format!(
