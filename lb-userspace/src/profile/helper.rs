@@ -13,9 +13,11 @@ use super::{
     Plan, ProfileError, Unwind,
     budget::Used,
     collector::{Collector, Members},
+    continuous,
     error::Failed,
     model::{Exposure, Frame, Profile, Sampled, Stack},
     names::{Namer, Names},
+    orders::Task,
     plan::Measure,
     refusal,
     stacks::{Address, Key, Tally},
@@ -44,14 +46,21 @@ pub enum Answer {
     Failed(Failed),
 }
 
-/// Samples by the plan in the first line of stdin, and writes an [`Answer`] to stdout. It gives up
-/// when stdin is closed: whoever asked has gone.
+/// Does the [`Task`] in the first line of stdin. It gives up when stdin is closed: whoever asked has
+/// gone.
 ///
 /// # Errors
 ///
-/// What writing to stdout says.
+/// What reading and writing the standard streams says.
 pub fn run() -> io::Result<()> {
-    let answer = match sample() {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let sampled = match serde_json::from_str(&line) {
+        Ok(Task::Always(standing)) => return continuous::run(standing),
+        Ok(Task::Once(plan)) => sample(&plan),
+        Err(error) => Err(error.into()),
+    };
+    let answer = match sampled {
         Ok(profile) => Answer::Profile(Box::new(profile)),
         Err(error) => Answer::Failed(Failed::from(&error)),
     };
@@ -71,22 +80,26 @@ pub(super) struct Subject {
     pub(super) expected: Option<u64>,
 }
 
-fn sample() -> Result<Profile, ProfileError> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    let plan: Plan = serde_json::from_str(&line)?;
+/// What was counted of one generation.
+pub(super) struct Counted {
+    pub(super) generation: String,
+    pub(super) tally: Tally,
+    pub(super) expected: Option<u64>,
+}
+
+fn sample(plan: &Plan) -> Result<Profile, ProfileError> {
     let mut collector = Collector::new(plan.unwind);
     let mut notes = Vec::new();
     let (subjects, scope, (took, sampling)) = match plan.measure {
         Measure::Waiting => {
-            let mut subjects = subjects(&plan, Scope::Cgroup, &mut collector);
-            let took = waiting::collect(&plan, &mut subjects, &mut collector, &mut notes)?;
+            let mut subjects = subjects(plan, Scope::Cgroup, &mut collector);
+            let took = waiting::collect(plan, &mut subjects, &mut collector, &mut notes)?;
             (subjects, Scope::Cgroup, took)
         }
         Measure::Cpu => {
-            let (mut rings, scope) = open(&plan)?;
-            let mut subjects = subjects(&plan, scope, &mut collector);
-            let took = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
+            let (mut rings, scope) = open(plan)?;
+            let mut subjects = subjects(plan, scope, &mut collector);
+            let took = collect(plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
             (subjects, scope, took)
         }
     };
@@ -100,8 +113,14 @@ fn sample() -> Result<Profile, ProfileError> {
                 .to_owned(),
         );
     }
+    let counted = |subject: Subject| Counted {
+        generation: subject.generation,
+        tally: subject.tally,
+        expected: subject.expected,
+    };
+    let subjects = subjects.into_iter().map(counted).collect();
     Ok(name(
-        &plan, scope, took, sampling, subjects, &collector, notes,
+        plan, scope, took, sampling, subjects, &collector, notes,
     ))
 }
 
@@ -123,7 +142,7 @@ fn subjects(plan: &Plan, scope: Scope, collector: &mut Collector) -> Vec<Subject
 }
 
 /// Opens the rings, of the cgroup or, where that cannot be, of the host.
-fn open(plan: &Plan) -> Result<(Vec<Rings>, Scope), ProfileError> {
+pub(super) fn open(plan: &Plan) -> Result<(Vec<Rings>, Scope), ProfileError> {
     match (
         plan.scope,
         open_by(plan, plan.scope.unwrap_or(Scope::Cgroup)),
@@ -199,10 +218,8 @@ fn collect(
     for (rings, subject) in rings.iter_mut().zip(subjects.iter_mut()) {
         rings.disable()?;
         let used = cpu_time(&subject.cgroup).zip(subject.cpu_before);
-        subject.expected = used.map(|(after, before)| {
-            let used = after.saturating_sub(before).as_micros() * u128::from(plan.frequency);
-            u64::try_from(used / 1_000_000).unwrap_or(u64::MAX)
-        });
+        subject.expected =
+            used.map(|(after, before)| expected(after.saturating_sub(before), plan.frequency));
     }
     let took = clock::now().duration_since(began);
     take(rings, subjects, collector);
@@ -243,12 +260,12 @@ fn take(rings: &mut [Rings], subjects: &mut [Subject], collector: &mut Collector
 
 /// Puts names to what was collected.
 #[expect(clippy::too_many_arguments, reason = "all that was found out, once")]
-fn name(
+pub(super) fn name(
     plan: &Plan,
     scope: Scope,
     took: Duration,
     sampling: Used,
-    subjects: Vec<Subject>,
+    subjects: Vec<Counted>,
     collector: &Collector,
     mut notes: Vec<String>,
 ) -> Profile {
@@ -261,7 +278,7 @@ fn name(
     notes.append(&mut namer.notes);
     drop(namer);
     let mut table = Table::default();
-    let mut sampled = |subject: Subject| Sampled {
+    let mut sampled = |subject: Counted| Sampled {
         generation: subject.generation,
         samples: subject.tally.samples,
         expected: subject.expected,
@@ -336,6 +353,12 @@ pub(super) fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
         .lines()
         .find_map(|line| line.strip_prefix("usage_usec "))?;
     used.trim().parse().ok().map(Duration::from_micros)
+}
+
+/// Samples that this much CPU time makes.
+pub(super) fn expected(cpu: Duration, frequency: u32) -> u64 {
+    let samples = cpu.as_micros() * u128::from(frequency) / 1_000_000;
+    u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
 /// The numbers of the CPUs that are online, for example from "0-3,8".

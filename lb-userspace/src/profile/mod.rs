@@ -7,6 +7,7 @@
 
 mod budget;
 mod collector;
+mod continuous;
 pub mod diff;
 mod error;
 mod functions;
@@ -15,6 +16,7 @@ pub mod known_bugs;
 mod model;
 mod module;
 mod names;
+pub mod orders;
 pub mod output;
 mod plan;
 mod refusal;

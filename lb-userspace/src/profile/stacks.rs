@@ -54,6 +54,21 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Counts all that another one has.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.truncated += other.truncated;
+        self.lost += other.lost;
+        for (key, count) in &other.stacks {
+            *self.stacks.entry(key.clone()).or_default() += count;
+        }
+    }
+
+    /// Frames of all stacks: what it takes of memory.
+    pub(super) fn frames(&self) -> usize {
+        self.stacks.keys().map(|key| key.frames.len()).sum()
+    }
+
     /// Counts a stack that was found `times`.
     pub(super) fn add(&mut self, key: Key, times: u64) {
         self.samples += times;

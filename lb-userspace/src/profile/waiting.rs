@@ -6,7 +6,7 @@ use super::{
     Plan, ProfileError,
     budget::Used,
     collector::Collector,
-    helper::{Subject, cpu_time, must_stop},
+    helper::{self, Subject, cpu_time, must_stop},
     stacks::Key,
 };
 use crate::{
@@ -141,10 +141,8 @@ fn count(subjects: &mut [Subject], target: u32, key: Key, times: u64) {
 
 /// Threads that should have been found off the CPUs: all but what their CPU time makes.
 fn expected(totals: Totals, cpu: Duration, frequency: u32) -> u64 {
-    let running = cpu.as_micros() * u128::from(frequency) / 1_000_000;
-    totals
-        .found
-        .saturating_sub(u64::try_from(running).unwrap_or(u64::MAX))
+    let running = helper::expected(cpu, frequency);
+    totals.found.saturating_sub(running)
 }
 
 /// When it is looked.
