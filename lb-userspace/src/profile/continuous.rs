@@ -105,7 +105,9 @@ struct Live {
     cgroup: Cgroup,
     members: Members,
     tally: Tally,
+    /// CPU time of its cgroup when the slice began, and at the last look: it is gone with the cgroup.
     cpu_before: Option<Duration>,
+    cpu: Option<Duration>,
 }
 
 /// What is kept of a generation.
@@ -193,6 +195,7 @@ impl Archive {
         self.rings.append(&mut rings);
         self.live.push(Live {
             cpu_before: cpu_time(&cgroup),
+            cpu: None,
             generation,
             cgroup,
             members,
@@ -204,6 +207,7 @@ impl Archive {
     fn take(&mut self) {
         self.collector.next_look();
         for (rings, live) in self.rings.iter_mut().zip(&mut self.live) {
+            live.cpu = cpu_time(&live.cgroup).or(live.cpu);
             let Live { members, tally, .. } = live;
             members.look();
             rings.read(&mut |event| self.collector.take(&event, members, tally));
@@ -244,9 +248,8 @@ impl Archive {
         for (place, live) in self.live.iter_mut().enumerate() {
             let tally = std::mem::take(&mut live.tally);
             self.samples += tally.samples;
-            let now = cpu_time(&live.cgroup);
-            let used = now.zip(live.cpu_before.take());
-            live.cpu_before = now;
+            let used = live.cpu.zip(live.cpu_before);
+            live.cpu_before = live.cpu.or(live.cpu_before);
             let slice = Slice {
                 began,
                 ended,

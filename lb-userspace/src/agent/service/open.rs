@@ -73,6 +73,7 @@ impl Service {
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
+            kept: Default::default(),
             changed: Notify::new(),
             config,
             places,

@@ -11,7 +11,7 @@ use crate::{
     datapath::ConnectionCounts,
     profile::{
         DURATION, Exposure, FREQUENCY, Failed, Measure, Plan, Profile, Target, Unwind,
-        helper::Answer, known_bugs,
+        helper::Answer, known_bugs, orders::Task,
     },
     sys::cgroup::Cgroup,
 };
@@ -22,6 +22,11 @@ const GRACE: Duration = Duration::from_mins(2);
 impl Service {
     /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
     pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
+        if let Some(last) = request.last_ms {
+            return self
+                .kept_profile(&request, Duration::from_millis(last))
+                .await;
+        }
         check(&request)?;
         if !request.force
             && let Some(bug) = known_bugs::on_this_host(request.measure, request.unwind)
@@ -134,12 +139,23 @@ fn check(request: &ProfileRequest) -> Result<(), VerbError> {
     Ok(())
 }
 
-fn refused(code: &'static str, message: String, exit: u8) -> VerbError {
+pub(super) fn refused(code: &'static str, message: String, exit: u8) -> VerbError {
     VerbError::Profile {
         code,
         message,
         exit,
     }
+}
+
+/// How a helper is started.
+pub(super) fn helper_command() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("__profile")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
 }
 
 /// Has a helper carry out `plan`. It is killed when this is dropped, and ends by itself when the
@@ -149,14 +165,9 @@ async fn ask_helper(plan: &Plan) -> Result<Profile, VerbError> {
         doing: "cannot start the helper that samples",
         source,
     };
-    let mut child = Command::new("/proc/self/exe")
-        .arg("__profile")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(system)?;
-    let mut line = serde_json::to_vec(plan).map_err(|error| system(error.into()))?;
+    let mut child = helper_command().spawn().map_err(system)?;
+    let mut line =
+        serde_json::to_vec(&Task::Once(plan.clone())).map_err(|error| system(error.into()))?;
     line.push(b'\n');
     // Held open until the helper has answered: its end says that nobody waits any more.
     let mut stdin = child.stdin.take();

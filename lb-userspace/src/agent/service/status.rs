@@ -42,6 +42,7 @@ impl Service {
             groups: group_status(&books),
             steering: self.steering_status(),
             polite: self.polite_status(),
+            profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,
@@ -94,6 +95,9 @@ impl Service {
             warnings.push(format!(
                 "it is not measured how long clients wait: {reason}"
             ));
+        }
+        if let Some(reason) = self.kept_profiles_status().and_then(|kept| kept.stopped) {
+            warnings.push(format!("profiles are not kept: {reason}"));
         }
         if let Err(reason) = self.path.polite()
             && self.config.drain.polite != PoliteMode::Off

@@ -136,6 +136,9 @@ pub struct ProfileRequest {
     /// How callers are found.
     #[serde(default)]
     pub unwind: Unwind,
+    /// Instead of sampling: what is kept of the last so many milliseconds.
+    #[serde(default)]
+    pub last_ms: Option<u64>,
     /// Whether to sample on a kernel that is known to have stopped hosts by it.
     #[serde(default)]
     pub force: bool,

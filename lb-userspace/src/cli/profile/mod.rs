@@ -46,6 +46,15 @@ pub struct ProfileArgs {
     /// How callers are found.
     #[arg(long, value_enum, default_value_t)]
     unwind: Unwind,
+    /// Sample nothing now: show what is kept of the last minutes, also of a generation that ended
+    /// meanwhile. The service's table `profile` must say so.
+    #[arg(
+        long,
+        value_parser = humantime::parse_duration,
+        value_name = "DURATION",
+        conflicts_with_all = ["off_cpu", "duration", "frequency", "unwind", "force"]
+    )]
+    last: Option<Duration>,
     /// Sample even if this kernel is known to have stopped hosts by it.
     #[arg(long)]
     force: bool,
@@ -76,14 +85,11 @@ pub(super) async fn execute(
         },
         frequency: args.frequency,
         unwind: args.unwind,
+        last_ms: args.last.map(millis),
         force: args.force,
     };
     printer.progress(&Progress {
-        step: format!(
-            "sampling {} for {}",
-            args.generations.join(" and "),
-            humantime::format_duration(args.duration)
-        ),
+        step: step(args),
         remaining: None,
     });
     let path = path(&args.service, "profile")?;
@@ -114,6 +120,17 @@ pub(super) async fn execute(
             };
             printer.done(&done).map_err(cannot_print)
         }
+    }
+}
+
+fn step(args: &ProfileArgs) -> String {
+    let generations = args.generations.join(" and ");
+    match args.last {
+        Some(_) => format!("reading what is kept of {generations}"),
+        None => format!(
+            "sampling {generations} for {}",
+            humantime::format_duration(args.duration)
+        ),
     }
 }
 
