@@ -329,7 +329,7 @@ impl Helper {
         Ok(helper)
     }
 
-    async fn tell(&mut self, what: &impl serde::Serialize) -> io::Result<()> {
+    async fn tell(&mut self, what: &(impl serde::Serialize + Sync)) -> io::Result<()> {
         let mut line = serde_json::to_vec(what)?;
         line.push(b'\n');
         self.hears.write_all(&line).await

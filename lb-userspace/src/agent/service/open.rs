@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    kept_profiles::Desk,
     totals::retire,
 };
 use crate::{
@@ -73,7 +74,7 @@ impl Service {
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
-            kept: Default::default(),
+            kept: Desk::default(),
             changed: Notify::new(),
             config,
             places,
