@@ -264,7 +264,8 @@ fn shares(report: &str) -> HashMap<&str, f64> {
         let (percent, rest) = str::split_once(line, '%')?;
         let percent: f64 = percent.trim().parse().ok()?;
         let (_, name) = rest.split_once("] ")?;
-        Some((name.trim(), percent))
+        // Behind it may be columns of processors that count instructions.
+        Some((name.split("  ").next()?.trim(), percent))
     };
     report.lines().filter_map(share).collect()
 }
