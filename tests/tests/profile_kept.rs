@@ -133,7 +133,7 @@ fn two_generations_are_compared_by_what_is_kept() -> Result<()> {
     wait::until_true("gen2 is sampled", LIMIT, || {
         samples(&host).is_ok_and(|s| s > 500)
     })?;
-    load.stop()?.expect_none_lost()?;
+    load.stop()?.expect_none_failed()?;
     let run = host.ok(&["profile", "--diff", "gen1", "gen2", "--last", "2m"])?;
     let mut lines = run
         .stdout

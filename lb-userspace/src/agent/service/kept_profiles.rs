@@ -51,6 +51,8 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether there is a helper that can be asked.
+    is_there: bool,
     runs: bool,
     /// Why it does not, or not any more.
     stopped: Option<String>,
@@ -88,6 +90,7 @@ impl Desk {
     /// so.
     fn ended(&self, why: &str) {
         let mut state = self.state();
+        state.is_there = false;
         state.runs = false;
         let cost = std::mem::take(&mut state.cost);
         state.before.cpu_ms += cost.cpu_ms;
@@ -111,8 +114,9 @@ impl Service {
                 Ok(()) => "it ended".to_owned(),
                 Err(error) => error.to_string(),
             };
-            self.kept
-                .ended(&format!("the helper that samples is gone: {why}"));
+            self.kept.ended(&format!(
+                "the helper that samples is gone ({why}); another is started within a minute"
+            ));
             tracing::warn!(
                 service = self.name(),
                 reason = self.kept.state().stopped,
@@ -131,6 +135,7 @@ impl Service {
         .await?;
         {
             let mut state = self.kept.state();
+            state.is_there = true;
             state.runs = true;
             state.stopped = None;
         }
@@ -245,6 +250,9 @@ impl Service {
             last_ms: millis(last),
             answer,
         };
+        if !self.kept.state().is_there {
+            return Err(stopped());
+        }
         self.kept.asks.try_send(ask).map_err(|_full| stopped())?;
         match timeout(GRACE, answered).await {
             Ok(Ok(Answer::Profile(mut profile))) => {
