@@ -241,7 +241,7 @@ fn pprof_reads_the_file() -> Result<()> {
         pprof
             .args(["tool", "pprof", "-top", &file])
             .env("HOME", host.directory());
-        let run = command::run(&mut pprof, Duration::from_secs(60))?.expect_success()?;
+        let run = command::run(&mut pprof, Duration::from_mins(1))?.expect_success()?;
         ensure!(
             run.stdout.contains(&format!("Type: {kind}\n")),
             "{}",

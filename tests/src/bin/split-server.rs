@@ -7,11 +7,14 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     sync::{Mutex, mpsc},
-    time::Duration,
 };
 
 use anyhow::Result;
 use clap::Parser;
+use nix::{
+    poll,
+    sys::time::{TimeSpec, TimeValLike as _},
+};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -71,15 +74,15 @@ fn wait(name: &str) -> Result<()> {
     // The timeout of a read would be rounded up to the kernel's ticks; a sleep is exact.
     std::thread::spawn(move || {
         while peer.read_exact(&mut [0]).is_ok() {
-            std::thread::sleep(Duration::from_millis(30));
-            peer.write_all(&[0]).ok();
+            pass(30);
+            drop(peer.write_all(&[0]));
         }
     });
     let (has_lock, had_lock) = mpsc::channel();
     let waiter = std::thread::Builder::new().name(name.to_owned());
     waiter.spawn(move || {
         let _held = LOCK.lock();
-        has_lock.send(()).ok();
+        let _received = has_lock.send(());
         loop {
             seventy_asleep();
             thirty_reading(&mut stream);
@@ -92,21 +95,25 @@ fn wait(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits exactly so many milliseconds, for nothing: this is what is sampled.
+fn pass(ms: i64) -> Option<i32> {
+    poll::ppoll(&mut [], Some(TimeSpec::milliseconds(ms)), None).ok()
+}
+
 #[inline(never)]
 fn seventy_asleep() {
-    std::thread::sleep(Duration::from_millis(70));
-    black_box(());
+    black_box(pass(70));
 }
 
 #[inline(never)]
 fn thirty_reading(stream: &mut UnixStream) {
-    stream.write_all(&[0]).ok();
-    black_box(stream.read(&mut [0])).ok();
+    drop(stream.write_all(&[0]));
+    drop(black_box(stream.read(&mut [0])));
 }
 
 #[inline(never)]
 fn locked_out(lock: &Mutex<()>) {
-    black_box(drop(lock.lock()));
+    drop(black_box(lock.lock()));
 }
 
 fn answer(mut stream: TcpStream, arguments: &Arguments) -> Result<()> {

@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout},
     sync::{mpsc, oneshot},
-    time::{interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -34,7 +34,7 @@ use crate::{
 
 /// How often it is looked whether a generation has begun.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long after a helper ended another one is started.
+/// How often a helper is started at most.
 const AGAIN: Duration = Duration::from_mins(1);
 /// How long a helper may take to find names.
 const GRACE: Duration = Duration::from_mins(2);
@@ -105,7 +105,10 @@ impl Service {
         let Some(kept) = self.config.profiles else {
             return std::future::pending().await;
         };
+        let mut again = interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            again.tick().await;
             if let Some(bug) = known_bugs::on_this_host(Measure::Cpu, Unwind::Auto) {
                 self.kept.ended(&bug);
                 return std::future::pending().await;
@@ -120,9 +123,8 @@ impl Service {
             tracing::warn!(
                 service = self.name(),
                 reason = self.kept.state().stopped,
-                "profiles are not kept; trying again in a minute"
+                "profiles are not kept"
             );
-            sleep(AGAIN).await;
         }
     }
 

@@ -258,7 +258,7 @@ fn side_by_side(profile: &Profile, report: &str) -> Result<()> {
     Ok(())
 }
 
-/// Percent by function, from lines such as "    12.34%  [k] tcp_sendmsg".
+/// Percent by function, from lines such as `    12.34%  [k] tcp_sendmsg`.
 fn shares(report: &str) -> HashMap<&str, f64> {
     let share = |line| {
         let (percent, rest) = str::split_once(line, '%')?;
