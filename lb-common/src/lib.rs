@@ -36,6 +36,7 @@ pub mod head;
 pub mod names;
 pub mod recent;
 pub mod steering;
+pub mod wait;
 
 pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};

@@ -58,6 +58,34 @@ pub const RECEIVED: &str = "received";
 pub const SENT: &str = "sent";
 /// Raw tracepoint program: the kernel resets, or drops, what no socket takes.
 pub const REFUSED: &str = "refused";
+/// Task iterator: where threads of generations wait. Loaded by the profiler alone.
+pub const WAITING: &str = "waiting";
+/// Constants of `waiting` that say where the running kernel's `struct task_struct` has a field, in
+/// bytes, and the field.
+pub const TASK_FIELDS: [(&str, &str); 6] = [
+    ("TID_AT", "pid"),
+    ("PID_AT", "tgid"),
+    ("STATE_AT", "__state"),
+    ("ON_CPU_AT", "on_cpu"),
+    ("GAVE_UP_AT", "nvcsw"),
+    ("TAKEN_AT", "nivcsw"),
+];
+/// Constants of `waiting` that say where the architecture's `struct pt_regs` has the instruction,
+/// stack and frame pointer and the link register, in bytes; [`NO_REGISTER`] for none.
+pub const REGISTERS: [&str; 4] = ["IP_AT", "SP_AT", "FP_AT", "LR_AT"];
+/// Of a register the architecture does not have.
+pub const NO_REGISTER: u32 = u32::MAX;
+/// Ring buffer of `waiting`'s records, see [`crate::wait`].
+pub const WAITS: &str = "WAITS";
+/// Process to the number of its generation.
+pub const MEMBERS: &str = "MEMBERS";
+/// Thread to how it was found last.
+pub const SEEN: &str = "SEEN";
+/// Totals of `waiting`, see [`crate::wait`].
+pub const WAIT_TOTALS: &str = "WAIT_TOTALS";
+/// Maps of `waiting`. In the object they are as small as maps can be; the profiler says how large
+/// they are made.
+pub const OF_WAITING: [&str; 3] = [WAITS, MEMBERS, SEEN];
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 

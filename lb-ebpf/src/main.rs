@@ -20,6 +20,7 @@ mod recent;
 mod refused;
 mod steer;
 mod track;
+mod waiting;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -42,6 +42,12 @@ pub fn cpu_time(directory: &Path) -> Result<Duration> {
     Ok(Duration::from_micros(micros))
 }
 
+/// The processes in it, as text.
+pub fn pids(directory: &Path) -> Result<Vec<String>> {
+    let own = fs::read_to_string(directory.join("cgroup.procs"))?;
+    Ok(own.lines().map(str::to_owned).collect())
+}
+
 /// Kills every process of the cgroup and of those below it, and waits until they are gone.
 pub fn kill(directory: &Path) -> Result<()> {
     fs::write(directory.join("cgroup.kill"), "1")

@@ -89,3 +89,9 @@ impl Tmpfs {
         self.at.join("ballast")
     }
 }
+
+/// Shows `file` at `at`, in the mounts of this thread.
+pub fn bind(file: &Path, at: &Path) -> Result<()> {
+    mount(Some(file), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("show {} at {}", file.display(), at.display()))
+}

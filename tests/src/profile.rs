@@ -16,6 +16,8 @@ pub struct Profile {
     pub notes: Vec<String>,
     /// CPU time of the sampling.
     pub own_cpu_ms: u64,
+    /// CPU time of finding names afterwards.
+    pub names_cpu_ms: u64,
     /// Its memory.
     pub own_memory_bytes: u64,
     /// How long it took.

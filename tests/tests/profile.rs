@@ -1,10 +1,12 @@
 //! Promise: a profile shows where exactly one generation spends its CPU time, without a change of the server.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
+    command,
     host::Host,
+    locate,
     profile::Profile,
     report,
     servers::{Kind, nginx, node, split},
@@ -220,5 +222,36 @@ fn every_format_holds_the_samples() -> Result<()> {
         "{}",
         table.describe()
     );
+    Ok(())
+}
+
+#[test]
+fn pprof_reads_the_file() -> Result<()> {
+    let Some(go) = locate::program("go") else {
+        return report::skip("pprof_reads_the_file", "go is not installed");
+    };
+    let host = Host::with_service(SERVICE)?;
+    host.upgrade("gen1", &split::command("inside", &["--spin"])?)?;
+    let file = host.directory().join("a.pb.gz").display().to_string();
+    for (option, kind) in [(None, "cpu"), (Some("--off-cpu"), "off_cpu")] {
+        let mut arguments = vec!["profile", "gen1", "--for", "2s", "-o", &file];
+        arguments.extend(option);
+        host.ok(&arguments)?;
+        let mut pprof = host.command(&go);
+        pprof
+            .args(["tool", "pprof", "-top", &file])
+            .env("HOME", host.directory());
+        let run = command::run(&mut pprof, Duration::from_mins(1))?.expect_success()?;
+        ensure!(
+            run.stdout.contains(&format!("Type: {kind}\n")),
+            "{}",
+            run.describe()
+        );
+        if option.is_none() {
+            let first = run.stdout.lines().find(|line| line.ends_with("::seventy"));
+            let row = first.with_context(|| run.describe())?;
+            report::figure("profile: what pprof says of a function of 70 %", row.trim());
+        }
+    }
     Ok(())
 }

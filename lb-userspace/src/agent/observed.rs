@@ -2,7 +2,7 @@
 
 use super::OwnProcess;
 use crate::{
-    api::wire::{DrainStatus, PoliteStatus, SteeringStatus},
+    api::wire::{DrainStatus, KeptProfilesStatus, PoliteStatus, SteeringStatus},
     datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
@@ -37,6 +37,8 @@ pub struct ObservedService {
     pub steering: SteeringStatus,
     /// How clients are asked to leave.
     pub polite: PoliteStatus,
+    /// Profiles that are kept, if they are.
+    pub profiles: Option<KeptProfilesStatus>,
     /// Promotes since the service began.
     pub promotes: u64,
     /// Rollbacks since the service began.

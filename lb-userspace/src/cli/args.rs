@@ -108,10 +108,11 @@ and have its cgroup for itself, as a systemd service has.")]
 Examples: hotlb history --service web
           hotlb history show r42")]
     History(HistoryArgs),
-    /// Show where a generation spends CPU time: a table, a flame graph, or a file for other tools.
+    /// Show where a generation spends CPU time, or waits: a table, a flame graph, or a file for other tools.
     #[command(after_help = "\
 Examples: hotlb profile gen2                               the top functions of 10 seconds
           hotlb profile gen2 --for 30s -o gen2.svg         a flame graph
+          hotlb profile gen2 --off-cpu                     where its threads wait
           hotlb profile --diff gen1 gen2 -o diff.svg       what changed, sampled at the same moment
 
 Only for root. Stacks of programs without frame pointers are found too.")]

@@ -34,6 +34,17 @@ fn service_table(service: &ServiceStatus) -> String {
         let _infallible = write!(text, "  parked: {}", service.parked);
     }
     text.push('\n');
+    if let Some(kept) = service.profiles.as_ref().filter(|kept| kept.runs) {
+        let _infallible = writeln!(
+            text,
+            "  profiles are kept: {} Hz for {}; {} samples so far took {} ms of CPU time, {} MB now",
+            kept.frequency,
+            humantime::format_duration(Duration::from_millis(kept.keep_ms)),
+            kept.samples,
+            kept.cpu_ms,
+            kept.memory_bytes >> 20
+        );
+    }
     for warning in &service.warnings {
         let _infallible = writeln!(text, "  ! {warning}");
     }

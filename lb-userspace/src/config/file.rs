@@ -17,6 +17,7 @@ use super::{
     hook_tables::HookTables,
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
+    profiling::ProfileTable,
     service::{HandOver, ServiceConfig, Undeclared},
     traces::TracesTable,
 };
@@ -120,6 +121,7 @@ struct ServiceTable {
     #[serde(default)]
     adopt: bool,
     latency: Option<bool>,
+    profile: Option<ProfileTable>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -255,6 +257,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.notify = table.notify;
     service.undeclared = table.bind;
     service.adopt = table.adopt;
+    service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.latency = table.latency.unwrap_or(service.latency);
     Ok(service)
 }

@@ -11,6 +11,7 @@ mod log;
 mod places;
 mod policy;
 mod policy_tables;
+mod profiling;
 mod service;
 mod traces;
 
@@ -22,5 +23,6 @@ pub use hooks::{Hook, HookError, HookPhase};
 pub use log::{LogConfig, LogFormat};
 pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
+pub use profiling::KeptProfiles;
 pub use service::{HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name};
 pub use traces::{TracesConfig, TracesProtocol};

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Health, Hook,
+    ConfigError, Health, Hook, KeptProfiles,
     policy::{DrainPolicy, KeepPolicy},
 };
 use crate::sys::{listener::Twin, users::Identity};
@@ -39,6 +39,8 @@ pub struct ServiceConfig {
     pub adopt: bool,
     /// Whether the kernel measures how long clients wait.
     pub latency: bool,
+    /// Profiles that are kept; `None` for none.
+    pub profiles: Option<KeptProfiles>,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -109,6 +111,7 @@ impl ServiceConfig {
             keep: KeepPolicy::default(),
             adopt: false,
             latency: true,
+            profiles: None,
             hooks: Vec::new(),
         })
     }

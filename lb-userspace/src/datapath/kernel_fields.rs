@@ -1,4 +1,4 @@
-//! Where the running kernel keeps the fields that `polite`, `track` and `refused` read, from its own
+//! Where the running kernel keeps the fields that `polite`, `track`, `refused` and `waiting` read, from its own
 //! description of its types (BTF). Rust's compiler cannot emit relocations against it, so the offsets are passed to
 //! the program as constants, and the verifier checks them.
 
@@ -9,6 +9,9 @@ use lb_common::names;
 
 /// The constants of [`names::TCP_FIELDS`], by name: offsets in `struct tcp_sock`, in bytes.
 pub(super) type TcpFields = [(&'static str, u32); names::TCP_FIELDS.len()];
+
+/// The constants of [`names::TASK_FIELDS`], by name: offsets in `struct task_struct`, in bytes.
+pub(super) type TaskFields = [(&'static str, u32); names::TASK_FIELDS.len()];
 
 /// The constants of [`names::PACKET_FIELDS`], by name, and that of [`names::NO_SOCKET`].
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,11 @@ pub(super) fn packet_fields() -> Result<&'static PacketFields, &'static str> {
     known()?.1.as_ref().map_err(String::as_str)
 }
 
+/// The offsets in this kernel's tasks, or why they are not known.
+pub(super) fn task_fields() -> Result<TaskFields, String> {
+    offsets(&types()?, "task_struct", names::TASK_FIELDS)
+}
+
 type Known = (TcpFields, Result<PacketFields, String>);
 
 /// Read once: it takes some 100 ms.
@@ -40,13 +48,26 @@ fn known() -> Result<&'static Known, &'static str> {
 }
 
 fn look_up() -> Result<Known, String> {
-    let bytes = fs::read(BTF).map_err(|error| format!("{BTF}: {error}"))?;
-    let types = TypeInformation::new(&Bytes(bytes)).map_err(complaint)?;
-    let mut fields = names::TCP_FIELDS.map(|(name, _)| (name, 0));
-    for ((_, at), (_, path)) in fields.iter_mut().zip(names::TCP_FIELDS) {
-        *at = offset(&types, "tcp_sock", path)?;
-    }
+    let types = types()?;
+    let fields = offsets(&types, "tcp_sock", names::TCP_FIELDS)?;
     Ok((fields, look_up_packet(&types)))
+}
+
+fn types() -> Result<TypeInformation, String> {
+    let bytes = fs::read(BTF).map_err(|error| format!("{BTF}: {error}"))?;
+    TypeInformation::new(&Bytes(bytes)).map_err(complaint)
+}
+
+fn offsets<const N: usize>(
+    types: &TypeInformation,
+    structure: &str,
+    wanted: [(&'static str, &str); N],
+) -> Result<[(&'static str, u32); N], String> {
+    let mut fields = wanted.map(|(name, _)| (name, 0));
+    for ((_, at), (_, path)) in fields.iter_mut().zip(wanted) {
+        *at = offset(types, structure, path)?;
+    }
+    Ok(fields)
 }
 
 fn look_up_packet(types: &TypeInformation) -> Result<PacketFields, String> {
@@ -141,5 +162,11 @@ mod tests {
             fields.offsets.iter().all(|&(_, at)| at < 8192),
             "{fields:?}"
         );
+    }
+
+    #[test]
+    fn this_kernel_has_the_fields_of_tasks() {
+        let fields = task_fields().unwrap();
+        assert!(fields.iter().all(|(_, at)| *at > 0), "{fields:?}");
     }
 }

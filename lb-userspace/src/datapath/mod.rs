@@ -20,6 +20,7 @@ mod polite;
 mod recent;
 mod refused;
 mod service;
+mod waits;
 
 pub mod cost;
 pub mod features;
@@ -35,3 +36,4 @@ pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
 pub use service::{Declared, ServicePath, TicketGuard};
+pub use waits::{Found, Totals, Waits};

@@ -76,6 +76,11 @@ pub(super) fn load_refused(
     finish(loader)
 }
 
+/// Loads the object by a loader that knows what its programs need, without pins.
+pub(super) fn load_with(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    Ok(loader.load(OBJECT)?)
+}
+
 /// [`load`] for `received` and `sent`, which look at the connections of `ports` only and cannot do
 /// without the kernel's fields either.
 pub(super) fn load_latency(
@@ -147,6 +152,7 @@ mod tests {
             names::POLITE,
             names::REFUSED,
             names::NOOP,
+            names::WAITING,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");
         }

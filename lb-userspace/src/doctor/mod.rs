@@ -9,6 +9,7 @@ mod finding;
 mod kernel;
 mod mounts;
 mod rights;
+mod sampling;
 mod sockets;
 mod sysctls;
 mod table;
@@ -45,6 +46,7 @@ fn examine(places: &Places) -> Vec<Finding> {
         &directories::Directories::gather(places),
         &rights,
     ));
+    findings.push(sampling::check(&sampling::Sampling::gather()));
     findings.extend(sysctls::check(&sysctls::Sysctls::gather()));
     findings
 }

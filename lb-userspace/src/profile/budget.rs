@@ -29,6 +29,14 @@ impl Used {
         }
     }
 
+    /// Without the CPU time that had been used before.
+    pub(super) fn since(self, before: Duration) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before),
+            ..self
+        }
+    }
+
     /// Why sampling must stop after `elapsed`, if it must.
     pub(super) fn exceeded(self, elapsed: Duration) -> Option<String> {
         let allowed = elapsed.max(SETTLED).as_micros() * CPU_PERCENT / 100;

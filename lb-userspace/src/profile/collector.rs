@@ -10,13 +10,16 @@ use super::{
     Unwind,
     module::Modules,
     space::Space,
-    stacks::{Address, Tally},
+    stacks::{Address, Key, Tally},
     unwind::{StackUnwinder, chain},
 };
-use crate::sys::{
-    cgroup::Cgroup,
-    perf::{Event, UserStack},
-    reader::printable,
+use crate::{
+    datapath::Found,
+    sys::{
+        cgroup::Cgroup,
+        perf::{Event, UserStack},
+        reader::printable,
+    },
 };
 
 /// Everything that is known of sampled processes.
@@ -113,7 +116,7 @@ impl Collector {
                 user,
             } => {
                 if members.has(*pid) {
-                    self.sample((*pid, *tid), chain, user.as_ref(), tally);
+                    tally.add(self.sample((*pid, *tid), chain, user.as_ref()), 1);
                 }
             }
             Event::Mapped {
@@ -146,25 +149,56 @@ impl Collector {
         }
     }
 
+    /// The stack of a thread that waits.
+    pub(super) fn waiting(&mut self, found: &Found<'_>) -> Key {
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        if found.is_runnable {
+            frames.push(Address::Runnable);
+        }
+        frames.extend(found.kernel.iter().map(|&address| Address::Kernel(address)));
+        let user = UserStack {
+            registers: found.registers,
+            bytes: found.stack,
+        };
+        let user = (!found.stack.is_empty()).then_some(&user);
+        self.user((found.pid, found.tid), user, frames)
+    }
+
     fn sample(
         &mut self,
         (pid, tid): (u32, u32),
         kernel: &[u64],
         user: Option<&UserStack<'_>>,
-        tally: &mut Tally,
-    ) {
+    ) -> Key {
         self.meet(pid);
-        let leaf = user.map(|user| user.registers.ip);
-        self.look_again(pid, leaf);
         let mut frames = std::mem::take(&mut self.frames);
         frames.clear();
         let space = self.spaces.get(&pid);
         chain(space.map(|space| (space, pid)), kernel, &mut frames);
+        self.user((pid, tid), user, frames)
+    }
+
+    /// Adds the user side to the kernel's `frames`.
+    fn user(
+        &mut self,
+        (pid, tid): (u32, u32),
+        user: Option<&UserStack<'_>>,
+        mut frames: Vec<Address>,
+    ) -> Key {
+        self.meet(pid);
+        let leaf = user.map(|user| user.registers.ip);
+        self.look_again(pid, leaf);
+        let space = self.spaces.get(&pid);
         if let (Some(space), Some(user)) = (space, user) {
             self.unwinder.user(space, pid, user, &mut frames);
         }
-        tally.add(self.thread(pid, tid), &frames);
+        let key = Key {
+            thread: self.thread(pid, tid),
+            frames: frames.as_slice().into(),
+        };
         self.frames = frames;
+        key
     }
 
     /// Reads the mappings again if they do not explain where a thread is: once in each look.

@@ -5,12 +5,20 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::datapath::DatapathError;
+
 /// Why there is no profile. It crosses from the helper to the agent as text.
 #[derive(Debug, Error)]
 pub enum ProfileError {
     /// The kernel does not let the agent sample.
     #[error("the kernel does not let the agent sample: {0}")]
     Refused(String),
+    /// The kernel does not show where threads wait.
+    #[error(
+        "where threads wait cannot be seen here: {0}. It takes a kernel from 5.18 on with \
+         CONFIG_DEBUG_INFO_BTF, and CAP_BPF; a profile of CPU time (without --off-cpu) needs neither"
+    )]
+    NoWaits(DatapathError),
     /// The generation has no process.
     #[error(
         "{0} has no process: nothing can be sampled; `hotlb status` shows which generations run"
@@ -48,7 +56,7 @@ impl From<&ProfileError> for Failed {
     fn from(error: &ProfileError) -> Self {
         let exit = match error {
             ProfileError::NoProcess(_) => 6,
-            ProfileError::Refused(_) | ProfileError::Cgroup { .. } => 7,
+            ProfileError::Refused(_) | ProfileError::NoWaits(_) | ProfileError::Cgroup { .. } => 7,
             ProfileError::System(_) | ProfileError::Plan(_) | ProfileError::Abandoned => 1,
         };
         Self {

@@ -13,11 +13,15 @@ use super::{
     Plan, ProfileError, Unwind,
     budget::Used,
     collector::{Collector, Members},
+    continuous,
     error::Failed,
     model::{Exposure, Frame, Profile, Sampled, Stack},
     names::{Namer, Names},
+    orders::Task,
+    plan::Measure,
     refusal,
     stacks::{Address, Key, Tally},
+    waiting,
 };
 use crate::{
     clock::{self, Deadline, millis},
@@ -42,14 +46,21 @@ pub enum Answer {
     Failed(Failed),
 }
 
-/// Samples by the plan in the first line of stdin, and writes an [`Answer`] to stdout. It gives up
-/// when stdin is closed: whoever asked has gone.
+/// Does the [`Task`] in the first line of stdin. It gives up when stdin is closed: whoever asked has
+/// gone.
 ///
 /// # Errors
 ///
-/// What writing to stdout says.
+/// What reading and writing the standard streams says.
 pub fn run() -> io::Result<()> {
-    let answer = match sample() {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let sampled = match serde_json::from_str(&line) {
+        Ok(Task::Always(standing)) => return continuous::run(standing),
+        Ok(Task::Once(plan)) => sample(&plan),
+        Err(error) => Err(error.into()),
+    };
+    let answer = match sampled {
         Ok(profile) => Answer::Profile(Box::new(profile)),
         Err(error) => Answer::Failed(Failed::from(&error)),
     };
@@ -59,39 +70,39 @@ pub fn run() -> io::Result<()> {
 }
 
 /// One generation at work.
-struct Subject {
-    generation: String,
-    cgroup: Cgroup,
-    members: Members,
-    tally: Tally,
+pub(super) struct Subject {
+    pub(super) generation: String,
+    pub(super) cgroup: Cgroup,
+    pub(super) members: Members,
+    pub(super) tally: Tally,
     /// CPU time of its cgroup when sampling began.
-    cpu_before: Option<Duration>,
-    expected: Option<u64>,
+    pub(super) cpu_before: Option<Duration>,
+    pub(super) expected: Option<u64>,
 }
 
-fn sample() -> Result<Profile, ProfileError> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    let plan: Plan = serde_json::from_str(&line)?;
-    let (mut rings, scope) = open(&plan)?;
+/// What was counted of one generation.
+pub(super) struct Counted {
+    pub(super) generation: String,
+    pub(super) tally: Tally,
+    pub(super) expected: Option<u64>,
+}
+
+fn sample(plan: &Plan) -> Result<Profile, ProfileError> {
     let mut collector = Collector::new(plan.unwind);
-    let mut subjects = Vec::new();
-    for target in &plan.targets {
-        let cgroup = Cgroup::at(target.cgroup.clone());
-        let members = Members::of(cgroup.clone(), scope == Scope::Cgroup);
-        members.pids().for_each(|pid| collector.meet(pid));
-        subjects.push(Subject {
-            generation: target.generation.clone(),
-            cgroup,
-            members,
-            tally: Tally::default(),
-            cpu_before: None,
-            expected: None,
-        });
-    }
     let mut notes = Vec::new();
-    let (took, sampling) = collect(&plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
-    drop(rings);
+    let (subjects, scope, (took, sampling)) = match plan.measure {
+        Measure::Waiting => {
+            let mut subjects = subjects(plan, Scope::Cgroup, &mut collector);
+            let took = waiting::collect(plan, &mut subjects, &mut collector, &mut notes)?;
+            (subjects, Scope::Cgroup, took)
+        }
+        Measure::Cpu => {
+            let (mut rings, scope) = open(plan)?;
+            let mut subjects = subjects(plan, scope, &mut collector);
+            let took = collect(plan, &mut rings, &mut subjects, &mut collector, &mut notes)?;
+            (subjects, scope, took)
+        }
+    };
     if collector.throttled {
         notes.push("the kernel held samples back, because they took it too long".to_owned());
     }
@@ -102,13 +113,36 @@ fn sample() -> Result<Profile, ProfileError> {
                 .to_owned(),
         );
     }
+    let counted = |subject: Subject| Counted {
+        generation: subject.generation,
+        tally: subject.tally,
+        expected: subject.expected,
+    };
+    let subjects = subjects.into_iter().map(counted).collect();
     Ok(name(
-        &plan, scope, took, sampling, subjects, &collector, notes,
+        plan, scope, took, sampling, subjects, &collector, notes,
     ))
 }
 
+fn subjects(plan: &Plan, scope: Scope, collector: &mut Collector) -> Vec<Subject> {
+    let subject = |target: &super::Target| {
+        let cgroup = Cgroup::at(target.cgroup.clone());
+        let members = Members::of(cgroup.clone(), scope == Scope::Cgroup);
+        members.pids().for_each(|pid| collector.meet(pid));
+        Subject {
+            generation: target.generation.clone(),
+            cgroup,
+            members,
+            tally: Tally::default(),
+            cpu_before: None,
+            expected: None,
+        }
+    };
+    plan.targets.iter().map(subject).collect()
+}
+
 /// Opens the rings, of the cgroup or, where that cannot be, of the host.
-fn open(plan: &Plan) -> Result<(Vec<Rings>, Scope), ProfileError> {
+pub(super) fn open(plan: &Plan) -> Result<(Vec<Rings>, Scope), ProfileError> {
     match (
         plan.scope,
         open_by(plan, plan.scope.unwrap_or(Scope::Cgroup)),
@@ -176,26 +210,16 @@ fn collect(
         let used = Used::now();
         memory = memory.max(used.memory);
         let elapsed = clock::now().duration_since(began);
-        let ended = subjects
-            .iter()
-            .find(|subject| !subject.cgroup.is_populated());
-        let ended = ended.map(|subject| format!("{} ended", subject.generation));
-        if let Some(why) = ended.or_else(|| used.exceeded(elapsed)) {
-            notes.push(format!(
-                "sampling stopped after {} of {} ms: {why}",
-                elapsed.as_millis(),
-                plan.duration_ms
-            ));
+        if let Some(note) = must_stop(plan, subjects, used, elapsed) {
+            notes.push(note);
             break;
         }
     }
     for (rings, subject) in rings.iter_mut().zip(subjects.iter_mut()) {
         rings.disable()?;
         let used = cpu_time(&subject.cgroup).zip(subject.cpu_before);
-        subject.expected = used.map(|(after, before)| {
-            let used = after.saturating_sub(before).as_micros() * u128::from(plan.frequency);
-            u64::try_from(used / 1_000_000).unwrap_or(u64::MAX)
-        });
+        subject.expected =
+            used.map(|(after, before)| expected(after.saturating_sub(before), plan.frequency));
     }
     let took = clock::now().duration_since(began);
     take(rings, subjects, collector);
@@ -204,6 +228,25 @@ fn collect(
         ..Used::now()
     };
     Ok((took, sampling))
+}
+
+/// Why sampling ends before its time, if it must.
+pub(super) fn must_stop(
+    plan: &Plan,
+    subjects: &[Subject],
+    used: Used,
+    elapsed: Duration,
+) -> Option<String> {
+    let ended = subjects
+        .iter()
+        .find(|subject| !subject.cgroup.is_populated());
+    let ended = ended.map(|subject| format!("{} ended", subject.generation));
+    let why = ended.or_else(|| used.exceeded(elapsed))?;
+    Some(format!(
+        "sampling stopped after {} of {} ms: {why}",
+        elapsed.as_millis(),
+        plan.duration_ms
+    ))
 }
 
 fn take(rings: &mut [Rings], subjects: &mut [Subject], collector: &mut Collector) {
@@ -217,12 +260,12 @@ fn take(rings: &mut [Rings], subjects: &mut [Subject], collector: &mut Collector
 
 /// Puts names to what was collected.
 #[expect(clippy::too_many_arguments, reason = "all that was found out, once")]
-fn name(
+pub(super) fn name(
     plan: &Plan,
     scope: Scope,
     took: Duration,
     sampling: Used,
-    subjects: Vec<Subject>,
+    subjects: Vec<Counted>,
     collector: &Collector,
     mut notes: Vec<String>,
 ) -> Profile {
@@ -235,7 +278,7 @@ fn name(
     notes.append(&mut namer.notes);
     drop(namer);
     let mut table = Table::default();
-    let mut sampled = |subject: Subject| Sampled {
+    let mut sampled = |subject: Counted| Sampled {
         generation: subject.generation,
         samples: subject.tally.samples,
         expected: subject.expected,
@@ -248,6 +291,7 @@ fn name(
     let used = Used::now();
     Profile {
         service: plan.service.clone(),
+        measure: plan.measure,
         frequency: plan.frequency,
         took_ms: millis(took),
         unwind: plan.unwind,
@@ -303,12 +347,18 @@ impl Table {
 }
 
 /// CPU time that all processes of the cgroup have used; cgroup2 counts it without a controller.
-fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
+pub(super) fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
     let stat = fs::read_to_string(cgroup.path().join("cpu.stat")).ok()?;
     let used = stat
         .lines()
         .find_map(|line| line.strip_prefix("usage_usec "))?;
     used.trim().parse().ok().map(Duration::from_micros)
+}
+
+/// Samples that this much CPU time makes.
+pub(super) fn expected(cpu: Duration, frequency: u32) -> u64 {
+    let samples = cpu.as_micros() * u128::from(frequency) / 1_000_000;
+    u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
 /// The numbers of the CPUs that are online, for example from "0-3,8".

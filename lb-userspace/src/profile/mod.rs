@@ -7,23 +7,27 @@
 
 mod budget;
 mod collector;
+mod continuous;
 pub mod diff;
 mod error;
 mod functions;
 pub mod helper;
+pub mod known_bugs;
 mod model;
 mod module;
 mod names;
+pub mod orders;
 pub mod output;
 mod plan;
 mod refusal;
 mod space;
 mod stacks;
 mod unwind;
+mod waiting;
 
 pub use error::{Failed, ProfileError};
 pub use model::{Exposure, Frame, FrameKind, Profile, Sampled, Stack};
-pub use plan::{DURATION, FREQUENCY, Plan, Target, Unwind};
+pub use plan::{DURATION, FREQUENCY, Measure, Plan, Target, Unwind};
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +71,7 @@ mod tests {
         }
         Profile {
             service: "web".to_owned(),
+            measure: Measure::Cpu,
             frequency: 99,
             took_ms: 10_000,
             unwind: Unwind::Auto,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Unwind;
+use super::{Measure, Unwind};
 use crate::sys::perf::Scope;
 
 /// Stacks of one or two generations, sampled at the same moment.
@@ -10,7 +10,10 @@ use crate::sys::perf::Scope;
 pub struct Profile {
     /// The service.
     pub service: String,
-    /// Samples per second of CPU time.
+    /// What was counted.
+    #[serde(default)]
+    pub measure: Measure,
+    /// Samples per second of CPU time, or of each thread's waiting.
     pub frequency: u32,
     /// How long was sampled.
     pub took_ms: u64,
@@ -66,8 +69,8 @@ pub struct Sampled {
     pub generation: String,
     /// Samples: all stacks together.
     pub samples: u64,
-    /// Samples there should be, by the CPU time the kernel accounts to its cgroup; `null` if it
-    /// does not say.
+    /// Samples there should be, by the CPU time the kernel accounts to its cgroup (of waiting: of
+    /// all threads, what was not CPU time); `null` if it does not say.
     pub expected: Option<u64>,
     /// Records for which there was no room.
     pub lost: u64,

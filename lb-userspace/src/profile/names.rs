@@ -56,6 +56,7 @@ impl<'a> Namer<'a> {
                 Address::File { module, offset } => files.entry(module).or_default().push(offset),
                 Address::Jit { pid, address } => jit.entry(pid).or_default().push(address),
                 Address::Unknown => drop(names.insert(address, vec![note("[unknown]")])),
+                Address::Runnable => drop(names.insert(address, vec![note("[runnable]")])),
                 Address::Truncated => drop(names.insert(address, vec![note("[truncated]")])),
             }
         }

@@ -36,6 +36,17 @@ impl Unwind {
     }
 }
 
+/// What a profile counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// Time on a CPU.
+    #[default]
+    Cpu,
+    /// Time off the CPUs, thread by thread: waiting for something, or for a CPU.
+    Waiting,
+}
+
 /// What the helper is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -43,7 +54,10 @@ pub struct Plan {
     pub service: String,
     /// The generations, one or two, sampled at the same moment.
     pub targets: Vec<Target>,
-    /// Samples per second of CPU time.
+    /// What is counted.
+    #[serde(default)]
+    pub measure: Measure,
+    /// Samples per second of CPU time, or of each thread's waiting.
     pub frequency: u32,
     /// How long.
     pub duration_ms: u64,

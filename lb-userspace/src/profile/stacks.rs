@@ -27,6 +27,8 @@ pub(super) enum Address {
     Unknown,
     /// The stack goes on, but its callers were not found.
     Truncated,
+    /// Not in code at all: it could go on, but has no CPU.
+    Runnable,
 }
 
 /// A stack: the thread's name, and addresses, innermost first.
@@ -52,16 +54,27 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a stack.
-    pub(super) fn add(&mut self, thread: Arc<str>, frames: &[Address]) {
-        self.samples += 1;
-        if frames.contains(&Address::Truncated) {
-            self.truncated += 1;
+    /// Counts all that another one has.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.truncated += other.truncated;
+        self.lost += other.lost;
+        for (key, count) in &other.stacks {
+            *self.stacks.entry(key.clone()).or_default() += count;
         }
-        let key = Key {
-            thread,
-            frames: frames.into(),
-        };
-        *self.stacks.entry(key).or_default() += 1;
+    }
+
+    /// Frames of all stacks: what it takes of memory.
+    pub(super) fn frames(&self) -> usize {
+        self.stacks.keys().map(|key| key.frames.len()).sum()
+    }
+
+    /// Counts a stack that was found `times`.
+    pub(super) fn add(&mut self, key: Key, times: u64) {
+        self.samples += times;
+        if key.frames.contains(&Address::Truncated) {
+            self.truncated += times;
+        }
+        *self.stacks.entry(key).or_default() += times;
     }
 }

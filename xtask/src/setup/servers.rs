@@ -15,7 +15,7 @@ pub(super) struct Program {
 }
 
 /// What the tests run.
-pub(super) const PROGRAMS: [Program; 11] = [
+pub(super) const PROGRAMS: [Program; 13] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -63,6 +63,18 @@ pub(super) const PROGRAMS: [Program; 11] = [
         package: Some("busybox-static"),
         needed: false,
         cost: "profiles of a stripped static server are not tested",
+    },
+    Program {
+        name: "go",
+        package: Some("golang-go"),
+        needed: false,
+        cost: "it is not tested that `go tool pprof` reads a profile",
+    },
+    Program {
+        name: "perf",
+        package: Some("linux-perf"),
+        needed: false,
+        cost: "profiles are not measured beside perf",
     },
     Program {
         name: "ip",

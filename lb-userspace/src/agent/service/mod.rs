@@ -19,6 +19,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod kept_profiles;
 mod observe;
 mod open;
 mod outside;
@@ -84,6 +85,8 @@ pub struct Service {
     halted: channel::Sender<bool>,
     /// Held while a profile is made: there is one at a time.
     profiling: Mutex<()>,
+    /// Profiles that are kept.
+    kept: kept_profiles::Desk,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

@@ -68,6 +68,7 @@ impl Service {
             parked: self.path.live(None),
             steering: self.steering_status(),
             polite: self.polite_status(),
+            profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,

@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    kept_profiles::Desk,
     totals::retire,
 };
 use crate::{
@@ -75,6 +76,7 @@ impl Service {
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
+            kept: Desk::default(),
             changed: Notify::new(),
             config,
             places,

@@ -9,7 +9,10 @@ use crate::{
     api::wire::ProfileRequest,
     clock::Deadline,
     datapath::ConnectionCounts,
-    profile::{DURATION, Exposure, FREQUENCY, Failed, Plan, Profile, Target, helper::Answer},
+    profile::{
+        DURATION, Exposure, FREQUENCY, Failed, Measure, Plan, Profile, Target, Unwind,
+        helper::Answer, known_bugs, orders::Task,
+    },
     sys::cgroup::Cgroup,
 };
 
@@ -19,7 +22,18 @@ const GRACE: Duration = Duration::from_mins(2);
 impl Service {
     /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
     pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
+        if let Some(last) = request.last_ms {
+            return self
+                .kept_profile(&request, Duration::from_millis(last))
+                .await;
+        }
         check(&request)?;
+        if !request.force
+            && let Some(bug) = known_bugs::on_this_host(request.measure, request.unwind)
+        {
+            let message = format!("{bug}; --force samples all the same");
+            return Err(refused("kernel_bug", message, 7));
+        }
         let _alone = self.profiling.try_lock().map_err(|_held| {
             let message = format!(
                 "a profile of service {} is being made; wait for it: two at once would measure \
@@ -72,6 +86,7 @@ impl Service {
         Ok(Plan {
             service: self.name().to_owned(),
             targets,
+            measure: request.measure,
             frequency: request.frequency,
             duration_ms: request.duration_ms,
             unwind: request.unwind,
@@ -103,6 +118,16 @@ fn check(request: &ProfileRequest) -> Result<(), VerbError> {
             humantime::format_duration(duration)
         ));
     }
+    if request.measure == Measure::Waiting && request.generations.len() > 1 {
+        return usage(
+            "waiting is shown of one generation: what one wait is sampled by belongs together, so \
+             that a comparison would call chance significant"
+                .to_owned(),
+        );
+    }
+    if request.measure == Measure::Waiting && request.unwind == Unwind::Fp {
+        return usage("waiting is unwound by tables: take --unwind auto or dwarf".to_owned());
+    }
     if !FREQUENCY.contains(&request.frequency) {
         return usage(format!(
             "the frequency is {} to {} Hz, not {}",
@@ -114,12 +139,23 @@ fn check(request: &ProfileRequest) -> Result<(), VerbError> {
     Ok(())
 }
 
-fn refused(code: &'static str, message: String, exit: u8) -> VerbError {
+pub(super) fn refused(code: &'static str, message: String, exit: u8) -> VerbError {
     VerbError::Profile {
         code,
         message,
         exit,
     }
+}
+
+/// How a helper is started.
+pub(super) fn helper_command() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("__profile")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
 }
 
 /// Has a helper carry out `plan`. It is killed when this is dropped, and ends by itself when the
@@ -129,14 +165,9 @@ async fn ask_helper(plan: &Plan) -> Result<Profile, VerbError> {
         doing: "cannot start the helper that samples",
         source,
     };
-    let mut child = Command::new("/proc/self/exe")
-        .arg("__profile")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(system)?;
-    let mut line = serde_json::to_vec(plan).map_err(|error| system(error.into()))?;
+    let mut child = helper_command().spawn().map_err(system)?;
+    let mut line =
+        serde_json::to_vec(&Task::Once(plan.clone())).map_err(|error| system(error.into()))?;
     line.push(b'\n');
     // Held open until the helper has answered: its end says that nobody waits any more.
     let mut stdin = child.stdin.take();

@@ -41,6 +41,7 @@ impl Service {
             groups: group_status(&books),
             steering: self.steering_status(),
             polite: self.polite_status(),
+            profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,
@@ -98,6 +99,9 @@ impl Service {
             warnings.push(format!(
                 "clients that are refused are not counted: {reason}"
             ));
+        }
+        if let Some(reason) = self.kept_profiles_status().and_then(|kept| kept.stopped) {
+            warnings.push(format!("profiles are not kept: {reason}"));
         }
         if let Err(reason) = self.path.polite()
             && self.config.drain.polite != PoliteMode::Off

@@ -36,6 +36,7 @@ impl Service {
     pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
         let mut events = Events::open(self.path.pins())?;
         let mut tend = tokio::time::interval(TEND);
+        let mut profiles = std::pin::pin!(self.keep_profiles());
         loop {
             tokio::select! {
                 arrived = events.next() => match arrived {
@@ -46,6 +47,7 @@ impl Service {
                     }
                 },
                 _ = tend.tick() => self.tend().await,
+                () = &mut profiles => {}
                 () = self.is_halted() => return Ok(()),
             }
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{line::*, request::*, status::*};
 pub use crate::{
-    profile::{Frame, FrameKind, Profile, Sampled, Stack, Unwind},
+    profile::{Frame, FrameKind, Measure, Profile, Sampled, Stack, Unwind},
     rollout::Phase,
     store::journal::{
         CutConnection, Entry, GenerationRef, Outcome, Record, RolloutId, RolloutKind, Summary,

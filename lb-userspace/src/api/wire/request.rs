@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use super::Profile;
-use super::Unwind;
+use super::{Measure, Unwind};
 use crate::config::Hook;
 
 /// POST `/v1/services/{service}/deploy`.
@@ -128,11 +128,20 @@ pub struct ProfileRequest {
     pub generations: Vec<String>,
     /// How long, in milliseconds: a second to five minutes.
     pub duration_ms: u64,
-    /// Samples per second of CPU time, 1 to 999.
+    /// What is counted; where threads wait only of one generation.
+    #[serde(default)]
+    pub measure: Measure,
+    /// Samples per second of CPU time or of each thread's waiting, 1 to 999.
     pub frequency: u32,
     /// How callers are found.
     #[serde(default)]
     pub unwind: Unwind,
+    /// Instead of sampling: what is kept of the last so many milliseconds.
+    #[serde(default)]
+    pub last_ms: Option<u64>,
+    /// Whether to sample on a kernel that is known to have stopped hosts by it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// POST `/v1/agent/upgrade`.

@@ -54,6 +54,9 @@ pub struct ServiceStatus {
     /// How clients are asked to leave a draining generation.
     #[serde(default)]
     pub polite: PoliteStatus,
+    /// Profiles that are kept; `null` if it is not configured.
+    #[serde(default)]
+    pub profiles: Option<KeptProfilesStatus>,
     /// Promotes since the service began.
     pub promotes: u64,
     /// Rollbacks since the service began.
@@ -74,6 +77,25 @@ pub struct PoliteStatus {
     pub leaving: u64,
     /// What was done with the responses that were looked at.
     pub responses: BTreeMap<String, u64>,
+}
+
+/// Sampling that goes on, and what it costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptProfilesStatus {
+    /// Samples per second of CPU time.
+    pub frequency: u32,
+    /// How long a sample is kept, in milliseconds.
+    pub keep_ms: u64,
+    /// Whether it goes on now.
+    pub runs: bool,
+    /// Why it does not, or did not a moment ago.
+    pub stopped: Option<String>,
+    /// CPU time it has used since the agent began, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory it has now, in bytes.
+    pub memory_bytes: u64,
+    /// Samples since the agent began.
+    pub samples: u64,
 }
 
 /// One reuseport group.

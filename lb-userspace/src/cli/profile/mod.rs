@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         client::{Client, ClientError},
-        wire::{Done, Failure, Profile, ProfileRequest, Progress, Unwind},
+        wire::{Done, Failure, Measure, Profile, ProfileRequest, Progress, Unwind},
     },
     clock,
     profile::output::{Format, render},
@@ -34,15 +34,30 @@ pub struct ProfileArgs {
     /// second.
     #[arg(long)]
     diff: bool,
+    /// Show where its threads wait, instead of where they use CPU time.
+    #[arg(long, conflicts_with = "diff")]
+    off_cpu: bool,
     /// How long, 1s to 5m.
     #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     duration: Duration,
-    /// Samples per second of CPU time, 1 to 999.
+    /// Samples per second of CPU time (with --off-cpu: of each thread's waiting), 1 to 999.
     #[arg(long, default_value_t = 99, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=999))]
     frequency: u32,
     /// How callers are found.
     #[arg(long, value_enum, default_value_t)]
     unwind: Unwind,
+    /// Sample nothing now: show what is kept of the last minutes, also of a generation that ended
+    /// meanwhile. The service's table `profile` must say so.
+    #[arg(
+        long,
+        value_parser = humantime::parse_duration,
+        value_name = "DURATION",
+        conflicts_with_all = ["off_cpu", "duration", "frequency", "unwind", "force"]
+    )]
+    last: Option<Duration>,
+    /// Sample even if this kernel is known to have stopped hosts by it.
+    #[arg(long)]
+    force: bool,
     /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
     /// .json].
     #[arg(long, value_enum)]
@@ -63,15 +78,18 @@ pub(super) async fn execute(
     let request = ProfileRequest {
         generations: args.generations.clone(),
         duration_ms: millis(args.duration),
+        measure: if args.off_cpu {
+            Measure::Waiting
+        } else {
+            Measure::Cpu
+        },
         frequency: args.frequency,
         unwind: args.unwind,
+        last_ms: args.last.map(millis),
+        force: args.force,
     };
     printer.progress(&Progress {
-        step: format!(
-            "sampling {} for {}",
-            args.generations.join(" and "),
-            humantime::format_duration(args.duration)
-        ),
+        step: step(args),
         remaining: None,
     });
     let path = path(&args.service, "profile")?;
@@ -102,6 +120,17 @@ pub(super) async fn execute(
             };
             printer.done(&done).map_err(cannot_print)
         }
+    }
+}
+
+fn step(args: &ProfileArgs) -> String {
+    let generations = args.generations.join(" and ");
+    match args.last {
+        Some(_) => format!("reading what is kept of {generations}"),
+        None => format!(
+            "sampling {generations} for {}",
+            humantime::format_duration(args.duration)
+        ),
     }
 }
 
@@ -145,12 +174,20 @@ fn refuse_empty(profile: &Profile) -> Result<(), ClientError> {
     else {
         return Ok(());
     };
-    let mut message = format!(
-        "{} used no CPU time in {} s that a sample fell into: it is idle or frozen, and there is \
+    let mut message = if profile.measure == Measure::Waiting {
+        format!(
+            "no thread of {} was found waiting in {} s: all are busy, or sampling was too short",
+            empty.generation,
+            profile.took_ms / 1000
+        )
+    } else {
+        format!(
+            "{} used no CPU time in {} s that a sample fell into: it is idle or frozen, and there is \
          nothing to show; give it load, or sample longer",
-        empty.generation,
-        profile.took_ms / 1000
-    );
+            empty.generation,
+            profile.took_ms / 1000
+        )
+    };
     for note in &profile.notes {
         message.push_str("\n  ");
         message.push_str(note);

@@ -9,7 +9,7 @@ use std::{
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    api::wire::{Frame, Profile, Sampled},
+    api::wire::{Frame, Measure, Profile, Sampled},
     profile::diff::{Change, Diff},
     sys::reader::printable,
 };
@@ -48,6 +48,12 @@ pub(super) fn summary(profile: &Profile) -> String {
             sampled.truncated,
             sampled.lost
         ));
+    }
+    if profile.measure == Measure::Waiting {
+        lines.push(
+            "a sample is a thread found off the CPUs: waiting, or [runnable] and without a CPU"
+                .to_owned(),
+        );
     }
     lines.push(format!(
         "sampled by {}, callers by {}; this took {} ms of CPU time, names {} ms more, and {} MB",

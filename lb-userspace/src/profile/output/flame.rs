@@ -33,16 +33,24 @@ pub(super) fn difference(
     after: &Sampled,
     diff: &Diff,
 ) -> io::Result<Vec<u8>> {
+    // Short: what is in the corners must stay readable.
     let title = format!(
-        "{} -> {}, {}: {} and {}",
+        "{} -> {}, {}: {} and {} samples",
         before.generation,
         after.generation,
         diff.unit.name(),
-        samples(before),
-        samples(after)
+        before.samples,
+        after.samples
     );
+    let mut options = options(profile, &title);
+    options.subtitle = Some(format!(
+        "{} and {}; {}",
+        samples(before),
+        samples(after),
+        missing(profile)
+    ));
     draw(
-        options(profile, &title),
+        options,
         &folded::compared(profile, before, after, diff.scale),
     )
 }

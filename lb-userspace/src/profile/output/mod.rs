@@ -6,7 +6,7 @@ mod pprof;
 
 use std::{io, path::Path};
 
-use super::{Profile, Sampled, diff::Diff};
+use super::{Measure, Profile, Sampled, diff::Diff};
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -69,10 +69,14 @@ fn samples(sampled: &Sampled) -> String {
     }
 }
 
-/// "99 Hz, 10.0 s".
+/// "99 Hz, 10.0 s", and what it is of, if not CPU time.
 fn how(profile: &Profile) -> String {
     let seconds = std::time::Duration::from_millis(profile.took_ms).as_secs_f64();
-    format!("{} Hz, {seconds:.1} s", profile.frequency)
+    let of = match profile.measure {
+        Measure::Cpu => "",
+        Measure::Waiting => "off the CPUs, ",
+    };
+    format!("{of}{} Hz, {seconds:.1} s", profile.frequency)
 }
 
 /// What is missing, for a line below the title.

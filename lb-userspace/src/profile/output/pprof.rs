@@ -5,7 +5,7 @@ use std::{collections::HashMap, io, io::Write as _};
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::super::Profile;
+use super::super::{Measure, Profile};
 
 #[derive(Clone, PartialEq, Message)]
 struct Root {
@@ -134,6 +134,10 @@ pub(super) fn encode(profile: &Profile, unix_ms: i64) -> io::Result<Vec<u8>> {
 
 fn root(profile: &Profile, unix_ms: i64) -> Root {
     let mut texts = Texts::new();
+    let what = match profile.measure {
+        Measure::Cpu => "cpu",
+        Measure::Waiting => "off_cpu",
+    };
     let period = 1_000_000_000 / i64::from(profile.frequency.max(1));
     let mut value_type = |kind, unit| ValueType {
         kind: texts.place(kind),
@@ -141,9 +145,9 @@ fn root(profile: &Profile, unix_ms: i64) -> Root {
     };
     let sample_type = vec![
         value_type("samples", "count"),
-        value_type("cpu", "nanoseconds"),
+        value_type(what, "nanoseconds"),
     ];
-    let period_type = Some(value_type("cpu", "nanoseconds"));
+    let period_type = Some(value_type(what, "nanoseconds"));
     let mut root = Root {
         sample_type,
         period_type,

@@ -2,7 +2,7 @@
 
 use super::{
     collect::{
-        agent, connections, drain, generation, latency, rollouts, steering,
+        agent, connections, drain, generation, latency, profiles, rollouts, steering,
         usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
     },
     row::{Metric, Section},
@@ -273,6 +273,30 @@ pub(super) const TABLE: &[Section] = &[
                 &["service", "generation", "metric", "resource", "reason"],
                 "Always 1: this live generation has no such metric (of this resource), for this reason",
                 usage::unavailable,
+            ),
+            Metric::gauge(
+                "hotlb_profile_running",
+                SERVICE,
+                "1 while profiles are kept: only of services that are configured so",
+                profiles::running,
+            ),
+            Metric::counter(
+                "hotlb_profile_cpu_seconds",
+                SERVICE,
+                "CPU time that keeping profiles has taken since the agent began",
+                profiles::cpu,
+            ),
+            Metric::gauge(
+                "hotlb_profile_memory_bytes",
+                SERVICE,
+                "Memory of the process that keeps profiles, with what is kept and the pages of mapped programs",
+                profiles::memory,
+            ),
+            Metric::counter(
+                "hotlb_profile_samples",
+                SERVICE,
+                "Samples taken for them since the agent began",
+                profiles::samples,
             ),
         ],
     },

@@ -8,6 +8,7 @@ mod cycles;
 mod latency;
 mod overlap;
 mod polite;
+mod profile;
 mod promote;
 mod sample;
 mod steer;
@@ -42,6 +43,8 @@ enum Part {
     Polite,
     /// What it costs to measure latency.
     Latency,
+    /// What profiles cost, beside perf.
+    Profile,
     /// What the agent holds after many generations.
     Cycles,
 }
@@ -67,7 +70,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 7] = [
+const PARTS: [(Part, &str, Measure); 8] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -97,6 +100,11 @@ const PARTS: [(Part, &str, Measure); 7] = [
         Part::Latency,
         "requests per second while latency is measured, and while it is not, in turns",
         latency::measure,
+    ),
+    (
+        Part::Profile,
+        "what profiles cost, beside perf record",
+        profile::measure,
     ),
     (
         Part::Cycles,

@@ -5,6 +5,7 @@ pub(super) mod connections;
 pub(super) mod drain;
 pub(super) mod generation;
 pub(super) mod latency;
+pub(super) mod profiles;
 pub(super) mod rollouts;
 pub(super) mod steering;
 pub(super) mod usage;
