@@ -16,6 +16,7 @@ pub mod held;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod incidents;
 pub mod load;
 pub mod locate;
 pub mod mounts;

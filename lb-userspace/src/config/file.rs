@@ -15,6 +15,7 @@ use super::{
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
+    incidents::{IncidentRetention, IncidentRetentionTable, Incidents},
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     service::{HandOver, ServiceConfig, Undeclared},
@@ -42,6 +43,8 @@ pub struct AgentConfig {
     pub operators: Vec<String>,
     /// How much of the history is kept.
     pub history: Retention,
+    /// How many incidents are kept.
+    pub incidents: IncidentRetention,
     /// Where traces go, if `[traces]` says so.
     pub traces: Option<TracesConfig>,
     /// How it logs.
@@ -70,6 +73,7 @@ impl Default for AgentConfig {
             metrics_expire: METRICS_EXPIRE,
             operators: Vec::new(),
             history: Retention::default(),
+            incidents: IncidentRetention::default(),
             traces: None,
             log: LogConfig::default(),
         }
@@ -97,6 +101,8 @@ struct AgentTable {
     operators: Vec<String>,
     #[serde(default)]
     history: HistoryTable,
+    #[serde(default)]
+    incidents: IncidentRetentionTable,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +126,7 @@ struct ServiceTable {
     #[serde(default)]
     adopt: bool,
     latency: Option<bool>,
+    incidents: Option<Incidents>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -211,6 +218,7 @@ impl Config {
                     .map_or(METRICS_EXPIRE, |Span(expire)| expire),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
+                incidents: file.agent.incidents.resolve(),
                 traces: file.traces.map(TracesTable::resolve),
                 log: file.log.resolve(),
             },
@@ -256,6 +264,13 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.undeclared = table.bind;
     service.adopt = table.adopt;
     service.latency = table.latency.unwrap_or(service.latency);
+    if let Some(incidents) = table.incidents {
+        service.incidents = incidents.resolve().map_err(|reason| ConfigError::Value {
+            service: name.to_owned(),
+            key: "incidents",
+            reason,
+        })?;
+    }
     Ok(service)
 }
 

@@ -5,13 +5,13 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Health, Hook,
+    ConfigError, Health, Hook, IncidentPolicy,
     policy::{DrainPolicy, KeepPolicy},
 };
 use crate::sys::{listener::Twin, users::Identity};
 
 /// A service as the agent runs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,
@@ -39,6 +39,8 @@ pub struct ServiceConfig {
     pub adopt: bool,
     /// Whether the kernel measures how long clients wait.
     pub latency: bool,
+    /// What is done about unusual windows.
+    pub incidents: IncidentPolicy,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -109,6 +111,7 @@ impl ServiceConfig {
             keep: KeepPolicy::default(),
             adopt: false,
             latency: true,
+            incidents: IncidentPolicy::default(),
             hooks: Vec::new(),
         })
     }

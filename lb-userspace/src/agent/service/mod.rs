@@ -19,6 +19,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod incidents;
 mod observe;
 mod open;
 mod outside;
@@ -46,6 +47,7 @@ pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
 use books::{Books, Going};
+use incidents::Incidents;
 use polite::Politeness;
 
 use super::{
@@ -81,6 +83,8 @@ pub struct Service {
     halted: channel::Sender<bool>,
     /// Held while a profile is made: there is one at a time.
     profiling: Mutex<()>,
+    /// What is known of its windows.
+    incidents: Incidents,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

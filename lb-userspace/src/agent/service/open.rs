@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    incidents::Incidents,
     totals::retire,
 };
 use crate::{
@@ -73,6 +74,7 @@ impl Service {
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
+            incidents: Incidents::default(),
             changed: Notify::new(),
             config,
             places,

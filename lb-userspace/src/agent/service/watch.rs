@@ -6,8 +6,9 @@ use std::{
 };
 
 use lb_common::{Event, EventKind, GenerationId};
+use tokio::time::MissedTickBehavior;
 
-use super::{Service, books::Books};
+use super::{Service, books::Books, incidents};
 use crate::{
     clock,
     config::{HandOver, ServiceConfig},
@@ -36,6 +37,8 @@ impl Service {
     pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
         let mut events = Events::open(self.path.pins())?;
         let mut tend = tokio::time::interval(TEND);
+        let mut windows = tokio::time::interval(incidents::EACH);
+        windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 arrived = events.next() => match arrived {
@@ -46,6 +49,7 @@ impl Service {
                     }
                 },
                 _ = tend.tick() => self.tend().await,
+                _ = windows.tick() => self.screen().await,
                 () = self.is_halted() => return Ok(()),
             }
         }
