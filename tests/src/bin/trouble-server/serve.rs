@@ -71,7 +71,7 @@ async fn converse(
         let number = requests.fetch_add(1, Ordering::Relaxed);
         let fate = trouble.fate(number);
         // Some requests have more to do than others.
-        let share = 1 + u64::from(number % 5 == 0);
+        let share = 1 + u64::from(number.is_multiple_of(5));
         black_box(useful(arguments.steps * share));
         if fate.burn > 0 {
             black_box(needless(fate.burn));

@@ -1,5 +1,7 @@
 //! What `hotlb incidents` says, as JSON.
 
+pub mod recording;
+
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -78,7 +80,7 @@ pub struct Window {
 
 /// The incidents there are, newest first.
 pub fn list(host: &Host) -> Result<Vec<Incident>> {
-    let run = host.ok(&["incidents", "--output", "json"])?;
+    let run = host.ok(&["incidents", "-n", "10000", "--output", "json"])?;
     let list: List = serde_json::from_str(&run.stdout).with_context(|| run.describe())?;
     Ok(list.incidents)
 }
