@@ -15,7 +15,7 @@ pub const GENERATION: &str = "GENERATION";
 pub const POLITE: &str = "polite";
 /// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
 /// bytes, and the field.
-pub const TCP_FIELDS: [(&str, &str); 8] = [
+pub const TCP_FIELDS: [(&str, &str); 10] = [
     ("BYTES_RECEIVED_AT", "bytes_received"),
     ("RCV_NXT_AT", "rcv_nxt"),
     ("COPIED_SEQ_AT", "copied_seq"),
@@ -24,7 +24,12 @@ pub const TCP_FIELDS: [(&str, &str); 8] = [
     ("RECEIVED_TIME_AT", "inet_conn.icsk_ack.lrcvtime"),
     ("SENT_TIME_AT", "lsndtime"),
     ("WRITE_SEQ_AT", "write_seq"),
+    ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
+    ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
 ];
+/// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
+/// they are loaded.
+pub const PORT_BITS: &str = "PORT_BITS";
 /// Tracepoint program: the server has read from a connection.
 pub const RECEIVED: &str = "received";
 /// Tracepoint program: the server has written to a connection.

@@ -26,6 +26,13 @@ pub const fn row(cookie: u64) -> u32 {
     (cookie % ROWS as u64) as u32
 }
 
+/// A port's bit in a set of 64: ports that are not of the service share it with one of the
+/// service's in few cases, and their connections are then told apart by their cookie.
+#[inline(always)]
+pub const fn port_bit(port: u16) -> u64 {
+    1 << (port % 64)
+}
+
 /// Whose turn it is on a connection, and whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {

@@ -1,14 +1,13 @@
 //! `received` and `sent`: how long clients wait, from the server's own reads and writes.
 //!
 //! Attached to the kernel's `sock_recv_length` and `sock_send_length` (6.3), which every socket of
-//! the host passes; those without a row in the table of recent connections are left at once.
+//! the host passes; those of other ports, or without a row in the table of recent connections, are
+//! left at once.
 
-use aya_ebpf::{
-    helpers::bpf_get_socket_cookie, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 use lb_common::{
     Latency,
-    recent::{ASKED, OPENED, Said},
+    recent::{ASKED, OPENED, Said, port_bit},
 };
 
 use crate::recent::{Row, now, observe};
@@ -54,9 +53,38 @@ pub fn sent(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Offsets in the running kernel's `struct sock`: constants to the verifier, which checks that a
+/// field of this size is there.
+#[unsafe(no_mangle)]
+static PORT_AT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static COOKIE_AT: Global<u32> = Global::new(0);
+/// The service's ports, as `port_bit`s.
+#[unsafe(no_mangle)]
+static PORT_BITS: Global<u64> = Global::new(0);
+
+/// The row of the socket's connection. Every socket of the host comes here, so what most of them
+/// fail is asked first, and without a call.
 #[inline(always)]
 fn row(ctx: &BtfTracePointContext) -> Option<Row> {
-    let socket: *mut core::ffi::c_void = ctx.arg(0);
-    // SAFETY: the tracepoint's first argument is a socket.
-    Row::find(unsafe { bpf_get_socket_cookie(socket) })
+    let socket: *const u8 = ctx.arg(0);
+    // SAFETY: the tracepoint's first argument is a socket; the verifier checks the sum against the
+    // kernel's own type.
+    let port = unsafe {
+        socket
+            .add(PORT_AT.load() as usize)
+            .cast::<u16>()
+            .read_volatile()
+    };
+    if PORT_BITS.load() & port_bit(port) == 0 {
+        return None;
+    }
+    // SAFETY: as above. A connection has its cookie since `track` asked for it.
+    let cookie = unsafe {
+        socket
+            .add(COOKIE_AT.load() as usize)
+            .cast::<u64>()
+            .read_volatile()
+    };
+    Row::find(cookie)
 }

@@ -67,8 +67,8 @@ mod tests {
         let fields = tcp_fields().unwrap();
         for ((_, at), (_, path)) in fields.iter().zip(names::TCP_FIELDS) {
             let in_sock = path.contains(".sk.");
-            assert_eq!((16..600).contains(at), in_sock, "{path} at {at}");
-            assert!(*at < 4096 && at % 4 == 0, "{path} at {at}");
+            assert_eq!((12..600).contains(at), in_sock, "{path} at {at}");
+            assert!(*at < 4096 && at % 2 == 0, "{path} at {at}");
         }
     }
 }

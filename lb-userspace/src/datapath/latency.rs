@@ -65,12 +65,12 @@ pub(super) fn is_on(pins: &Pins) -> bool {
 /// # Errors
 ///
 /// When the kernel lacks a tracepoint (before 6.3) or does not describe its types.
-pub(super) fn turn_on(pins: &Pins) -> Result<(), DatapathError> {
+pub(super) fn turn_on(pins: &Pins, ports: impl Iterator<Item = u16>) -> Result<(), DatapathError> {
     turn_off(pins);
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let mut object = object::load(pins, &group, None)?;
+    let mut object = object::load_latency(pins, &group, ports)?;
     let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
     let turned = PROGRAMS.iter().try_for_each(|&(name, tracepoint)| {
         let program: &mut BtfTracePoint = object

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
-use lb_common::{GenerationId, names};
+use lb_common::{GenerationId, names, recent::port_bit};
 
 use super::{error::DatapathError, kernel_fields, pins::Pins};
 use crate::sys::heap;
@@ -22,6 +22,12 @@ pub(super) fn load(
     generation: Option<GenerationId>,
 ) -> Result<Ebpf, DatapathError> {
     let generation = generation.map_or(0, GenerationId::raw);
+    let mut loader = pinned(pins, group);
+    loader.override_global(names::GENERATION, &generation, true);
+    finish(loader)
+}
+
+fn pinned<'a>(pins: &Pins, group: &Path) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for name in names::SHARED {
         loader.map_pin_path(name, pins.map(name));
@@ -29,8 +35,7 @@ pub(super) fn load(
     for name in names::PER_GROUP {
         loader.map_pin_path(name, group.join(name));
     }
-    loader.override_global(names::GENERATION, &generation, true);
-    finish(loader)
+    loader
 }
 
 /// Has the programs know the kernel's fields, and loads them. Without the fields `track` counts
@@ -50,8 +55,29 @@ fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
 
 /// [`load`] for `polite`, which cannot do without the kernel's fields.
 pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
-    kernel_fields::tcp_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
+    need_fields()?;
     load(pins, group, None)
+}
+
+/// [`load`] for `received` and `sent`, which look at the connections of `ports` only and cannot do
+/// without the kernel's fields either.
+pub(super) fn load_latency(
+    pins: &Pins,
+    group: &Path,
+    ports: impl Iterator<Item = u16>,
+) -> Result<Ebpf, DatapathError> {
+    need_fields()?;
+    let bits = ports.fold(0, |bits, port| bits | port_bit(port));
+    let mut loader = pinned(pins, group);
+    loader.override_global(names::PORT_BITS, &bits, true);
+    finish(loader)
+}
+
+fn need_fields() -> Result<(), DatapathError> {
+    let fields = kernel_fields::tcp_fields();
+    fields
+        .map(drop)
+        .map_err(|why| DatapathError::Types(why.to_owned()))
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.

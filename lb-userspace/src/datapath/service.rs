@@ -339,7 +339,8 @@ impl ServicePath {
         if !on {
             latency::turn_off(&self.pins);
         } else if !latency::is_on(&self.pins) {
-            latency::turn_on(&self.pins)?;
+            let ports = self.groups.iter().map(|group| group.address().port());
+            latency::turn_on(&self.pins, ports)?;
         }
         Ok(())
     }
