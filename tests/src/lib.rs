@@ -23,6 +23,7 @@ pub mod mounts;
 pub mod netns;
 pub mod otlp;
 pub mod polite;
+pub mod priority;
 pub mod process;
 pub mod profile;
 pub mod prometheus;

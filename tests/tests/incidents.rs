@@ -9,7 +9,7 @@ use hotlb_tests::{
     host::Host,
     incidents::{self, Incident},
     load::{Load, Plan},
-    report,
+    priority, report,
     servers::trouble,
     wait,
 };
@@ -24,6 +24,7 @@ const USUAL: usize = 12;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn host(keys: &str) -> Result<(Host, Load)> {
+    priority::before_neighbours();
     let host = Host::with_service(&format!("{SERVICE}\n{DRAIN}\n{keys}"))?;
     let [control, _] = CONTROLS;
     let arguments = ["--wait-ms", "15"];
@@ -64,7 +65,7 @@ fn an_anomaly_of_one_of_two_generations_is_kept() -> Result<()> {
     ensure!(quiet.is_empty(), "before anything went wrong: {quiet:?}");
 
     let [first, _] = CONTROLS;
-    trouble::tell(host.netns(), control, "burn 5000 1000 20000")?;
+    trouble::tell(host.netns(), control, "burn 5000 1000 6000")?;
     trouble::tell(host.netns(), control, "slow 5000 500 300")?;
     let incident = newest(&host, 1)?;
     report::figure("incidents: reason", &incident.reason);

@@ -184,7 +184,7 @@ mod tests {
     fn says_what_is_wrong() {
         for (value, expected) in [
             ("{ threshold = 1.5 }", "a threshold of 1.5 cannot be"),
-            ("{ threshold = 0 }", "true, false, or"),
+            ("{ threshold = 0 }", "a threshold of 0 cannot be"),
             ("{ threshold = nan }", "a threshold of NaN cannot be"),
             ("{ per_hour = 0 }", "per_hour = 0 cannot be"),
             ("{ per_hour = 100000 }", "per_hour = 100000 cannot be"),

@@ -15,6 +15,8 @@ mod score;
 mod screen;
 mod signal;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod window;
 mod words;
 

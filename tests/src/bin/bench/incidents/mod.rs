@@ -17,7 +17,7 @@ use hotlb_tests::{
         self,
         recording::{Anomaly, Found, Outcome, Recording, row},
     },
-    report,
+    priority, report,
     servers::trouble,
     wait,
 };
@@ -47,6 +47,8 @@ const READ: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
+    // What else this machine does is not what is measured.
+    priority::before_neighbours();
     let count = scale.rounds(ANOMALIES);
     let host = Host::with_service(KEYS)?;
     let target: SocketAddr = TARGET.parse()?;
