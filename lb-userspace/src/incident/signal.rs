@@ -37,7 +37,7 @@ const FOR_99TH: u64 = 200;
 const SHORT_US: f64 = 1_000.0;
 const SHORT_CPU_US: f64 = 200.0;
 /// CPU time of a second that is nobody's trouble.
-const LITTLE_CPU_US: f64 = 50_000.0;
+const LITTLE_CPU_US: f64 = 20_000.0;
 /// Connections that may wait to be accepted at any moment.
 const SHORT_QUEUE: f64 = 24.0;
 

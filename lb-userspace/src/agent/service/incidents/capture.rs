@@ -42,10 +42,7 @@ impl Service {
         let Some(id) = GenerationId::new(found.id) else {
             return;
         };
-        let rollout = {
-            let books = self.books.lock().await;
-            books.rollout.as_ref().and_then(|rollout| rollout.id)
-        };
+        let rollout = self.rollout_now().await;
         let began = clock::now();
         let mut notes = Vec::new();
         let ((connections, not_listed), stacks) =
@@ -85,6 +82,14 @@ impl Service {
             notes,
         };
         self.keep(incident, rollout).await;
+    }
+
+    /// The rollout that goes on, its drain included.
+    async fn rollout_now(&self) -> Option<RolloutId> {
+        // In its drain only the journal knows it. Without one, no rollout is known either.
+        let unfinished = self.journal.unfinished(self.name()).await;
+        let newest = unfinished.ok().and_then(|mut all| all.pop());
+        newest.map(|told| told.summary.id)
     }
 
     /// The windows around an unusual one.

@@ -19,8 +19,11 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-/// Requests that may be under way at most: clients give up some time.
+/// Connections that may be open at most: clients give up some time.
 const MOST: usize = 400;
+/// Requests of a connection, and the pause between two.
+const REQUESTS: u8 = 4;
+const PAUSE: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A load of one kind of connections.
@@ -35,7 +38,8 @@ pub(super) struct Arrivals {
 pub(super) type Rate = fn(Duration) -> f64;
 
 impl Arrivals {
-    /// New connections, one for each request.
+    /// New connections, one for a few requests. The kernel measures the newest 32,768 only, and kept ones are to stay
+    /// among them.
     pub(super) fn of_new(
         netns: &Netns,
         target: SocketAddr,
@@ -126,26 +130,34 @@ async fn arrive(
     let room = Arc::new(Semaphore::new(MOST));
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        next += chance.pause(rate(began.elapsed()));
+        next += chance.pause(rate(began.elapsed()) / f64::from(REQUESTS));
         sleep_until(next.into()).await;
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             continue;
         };
         let answered = Arc::clone(&answered);
         tokio::spawn(async move {
-            if let Ok(Ok(())) = timeout(PATIENCE, once(target)).await {
-                answered.fetch_add(1, Ordering::Relaxed);
-            }
+            // Who is not answered goes away.
+            drop(timeout(PATIENCE, visit(target, &answered)).await);
             drop(place);
         });
     }
 }
 
-async fn once(target: SocketAddr) -> Result<()> {
+async fn visit(target: SocketAddr, answered: &AtomicU64) -> Result<()> {
     let mut stream = TcpStream::connect(target).await?;
-    stream.write_all(&http::request(target, "/", false)).await?;
-    let answer = http::read_response(&mut stream, &mut Vec::new()).await;
-    answer.map(drop).map_err(|failure| anyhow!("{failure}"))
+    let mut buffer = Vec::new();
+    for left in (0..REQUESTS).rev() {
+        let request = http::request(target, "/", left > 0);
+        stream.write_all(&request).await?;
+        let answer = http::read_response(&mut stream, &mut buffer).await;
+        answer.map_err(|failure| anyhow!("{failure}"))?;
+        answered.fetch_add(1, Ordering::Relaxed);
+        if left > 0 {
+            sleep_until((Instant::now() + PAUSE).into()).await;
+        }
+    }
+    Ok(())
 }
 
 async fn keep(

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Seconds without trouble first.
 const FIRST: u64 = 40;
 /// Seconds from one anomaly to the next.
-const APART: u64 = 16;
+const APART: u64 = 13;
 /// How long a level of the load lasts, in seconds; not a divisor of [`APART`].
 const LEVEL: f64 = 27.0;
 /// Requests per second of each generation.
@@ -49,7 +49,7 @@ const TO_KEPT: [(&str, u64, &str); 5] = [
     ("slow", 1_500, "200 60"),
     ("slow", 1_300, "1000 25"),
     ("stall", 1_200, ""),
-    ("burn", 1_500, "1000 3000"),
+    ("burn", 1_500, "1000 8000"),
     ("stop", 1_400, ""),
 ];
 
@@ -59,7 +59,7 @@ const TO_NEW: [(&str, u64, &str); 8] = [
     ("deaf", 1_300, ""),
     ("slow", 1_200, "1000 30"),
     ("lose", 1_200, "250 0"),
-    ("burn", 1_500, "1000 3500"),
+    ("burn", 1_500, "1000 9000"),
     ("stall", 1_000, ""),
     ("stop", 1_200, ""),
     ("slow", 1_400, "300 40"),
