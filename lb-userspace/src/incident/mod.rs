@@ -3,7 +3,7 @@
 //! The first stage is cheap and always on: each second the agent reads what the kernel programs
 //! counted anyway ([`Reading`]), takes the difference ([`Window`]) and gives it a score from 0 to 1
 //! ([`Screen`]): against windows of the generation's own past with a like load, and against the
-//! generation that serves beside it. Few of them pass the [`gate`]; those alone have the second
+//! generation that serves beside it. Few of them pass the [`Gate`]; those alone have the second
 //! stage look closely, and become an [`Incident`].
 //!
 //! Everything here is pure: no IO, no clock. `agent::service` reads, captures and stores.

@@ -10,7 +10,7 @@ use crate::{config::HandOver, rollout::GenerationState, store::Origin};
 /// Everything an agent knows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// [`VERSION`].
+    /// [`super::VERSION`].
     pub api: u32,
     /// The agent's version.
     pub version: String,
