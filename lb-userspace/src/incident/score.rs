@@ -1,6 +1,6 @@
 //! How unusual a window is, and in what.
 //!
-//! Each signal has an *excess*: 1 where it is both twice as much as usual and six standard
+//! Each signal has an *excess*: 1 where it is both twice as much as usual and 4.5 standard
 //! deviations from it, as a robust estimate has them. The greatest excess makes the score,
 //! `excess / (excess + 2/3)`: 0.6 for an excess of 1, 0.75 for one of 2, never 1.
 
@@ -30,7 +30,7 @@ pub(super) struct Beside<'a> {
 }
 
 /// Standard deviations from usual that are enough.
-const DEVIATIONS: f64 = 6.0;
+const DEVIATIONS: f64 = 4.5;
 /// The least deviation there is, on the logarithmic scale: a histogram's bucket is an eighth wide.
 const LEAST_DEVIATION: f64 = 0.12;
 /// A generation without a past is compared with the one beside it: three times as much is enough.
@@ -101,7 +101,7 @@ fn times(
     // Of several quantiles of the same time the most unusual one speaks.
     let groups: [&[Curve]; 3] = [
         &[Curve::Service50, Curve::Service90, Curve::Service99],
-        &[Curve::Wait90, Curve::Wait99],
+        &[Curve::Wait50, Curve::Wait90, Curve::Wait99],
         &[Curve::Queue],
     ];
     groups.into_iter().filter_map(move |group| {
@@ -135,13 +135,14 @@ fn cpu(moment: &Moment, like: &Like<'_>, beside: Option<Beside<'_>>) -> Option<F
 fn excess(moment: &Moment, like: &Like<'_>, curve: Curve) -> Option<f64> {
     let value = moment.value(curve)?;
     let usual = like.usual(|past| past.value(curve))?;
-    let mut own = beyond(value - usual.median, usual.deviation);
+    let weight = curve.weight(&moment.window);
+    let mut own = weight * beyond(value - usual.median, usual.deviation);
     if !like.same_load {
         own *= AT_ANOTHER_LOAD;
     }
     let ahead = moment.ahead(curve).and_then(|ahead| {
         let usual = like.usual(|past| past.ahead(curve))?;
-        Some(beyond(ahead - usual.median, usual.deviation))
+        Some(weight * beyond(ahead - usual.median, usual.deviation))
     });
     Some(ahead.map_or(own, |ahead| f64::midpoint(own, own.min(ahead))))
 }

@@ -13,6 +13,8 @@ pub(super) enum Curve {
     Service90,
     /// 99 of 100 were.
     Service99,
+    /// The middle queue wait.
+    Wait50,
     /// Nine of ten connections were read from in it.
     Wait90,
     /// 99 of 100 were.
@@ -26,12 +28,14 @@ pub(super) enum Curve {
 }
 
 /// How many there are.
-pub(super) const CURVES: usize = 8;
+pub(super) const CURVES: usize = 9;
 
 /// So many values make a median worth something, a ninth decile, and a 99th part.
 const FOR_HALF: u64 = 10;
 const FOR_NINTH: u64 = 20;
-const FOR_99TH: u64 = 200;
+const FOR_99TH: u64 = 40;
+/// Of fewer than that the 99th part is the slowest one alone: it counts half.
+const SURE_99TH: u64 = 200;
 /// What is added to times before their logarithm: what is shorter than a millisecond is nobody's
 /// trouble, whatever it is a multiple of.
 const SHORT_US: f64 = 1_000.0;
@@ -47,6 +51,7 @@ impl Curve {
         Self::Service50,
         Self::Service90,
         Self::Service99,
+        Self::Wait50,
         Self::Wait90,
         Self::Wait99,
         Self::Queue,
@@ -64,6 +69,7 @@ impl Curve {
             Self::Service50 => time(service.p50, service.count, FOR_HALF),
             Self::Service90 => time(service.p90, service.count, FOR_NINTH),
             Self::Service99 => time(service.p99, service.count, FOR_99TH),
+            Self::Wait50 => time(wait.p50, wait.count, FOR_HALF),
             Self::Wait90 => time(wait.p90, wait.count, FOR_NINTH),
             Self::Wait99 => time(wait.p99, wait.count, FOR_99TH),
             Self::Queue => Some((float(u64::from(window.queue)) + SHORT_QUEUE).ln()),
@@ -73,6 +79,16 @@ impl Curve {
                 (window.load() >= FOR_HALF).then(|| (each + SHORT_CPU_US).ln())
             }
         }
+    }
+
+    /// How much an excess of the window's value counts.
+    pub(super) const fn weight(self, window: &Window) -> f64 {
+        let count = match self {
+            Self::Service99 => window.service.count,
+            Self::Wait99 => window.wait.count,
+            _ => SURE_99TH,
+        };
+        if count < SURE_99TH { 0.5 } else { 1.0 }
     }
 
     /// The value of a window that had it, as it was before the logarithm: microseconds, or
@@ -93,6 +109,7 @@ impl Curve {
             Self::Service50 => "service time p50",
             Self::Service90 => "service time p90",
             Self::Service99 => "service time p99",
+            Self::Wait50 => "queue wait p50",
             Self::Wait90 => "queue wait p90",
             Self::Wait99 => "queue wait p99",
             Self::Queue => "accept queue",
