@@ -208,7 +208,7 @@ fn silence(window: &Window, past: &Past) -> Option<Finding> {
     Some(Finding {
         excess,
         words: format!(
-            "{} answered, usually {usual}, while {} not read from",
+            "{} answered, usually {usual}, while {} waiting",
             count(window.requests, "request"),
             match unread {
                 1 => "1 connection is".to_owned(),

@@ -170,7 +170,7 @@ fn losses_drops_and_silence_are_found() {
     let score = run.one(stuck).unwrap();
     assert!(score.value >= 0.6, "{score:?}");
     assert!(
-        score.reason.contains("20 connections are not read from"),
+        score.reason.contains("20 connections are waiting"),
         "{score:?}"
     );
 }

@@ -55,8 +55,8 @@ pub struct Window {
     pub dropped: u64,
     /// Connections in the accept queues at the end.
     pub queue: u32,
-    /// Connections with bytes that the server has not read, or that it has not accepted, at the
-    /// end; counted only when far fewer requests than usual were answered.
+    /// Connections that wait at the end: with bytes that the server has not read, or not answered
+    /// for half a second, or that it has not accepted; counted only when far fewer requests than usual were answered.
     pub unread: Option<u32>,
 }
 

@@ -1,6 +1,6 @@
 //! Connections that wait, and for what.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use lb_common::GenerationId;
 
@@ -19,6 +19,8 @@ use crate::{
 /// The kernel is asked for a list of connections while there are so many at most: a list of more
 /// takes it too long.
 pub(super) const MOST_LISTED: u64 = 20_000;
+/// A request without an answer for so long waits, when far fewer than usual are answered.
+const STUCK: Duration = Duration::from_millis(500);
 /// So many slow connections are remembered from look to look.
 const REMEMBERED: usize = 500;
 
@@ -57,15 +59,21 @@ impl Slowest {
 }
 
 impl Service {
-    /// How many of the generation's connections have bytes that it has not read, or are not
-    /// accepted; `None` if that would take too long to find out.
+    /// How many of the generation's connections have bytes that it has not read, are not accepted,
+    /// or wait for an answer; `None` if that would take too long to find out.
     pub(super) fn count_unread(&self, subject: &Subject, window: &Window) -> Option<u32> {
         if window.live > MOST_LISTED {
             return None;
         }
         let moved = self.path.connections(Some(subject.id)).moved_in > 0;
         let found = established::find(&subject.cgroup, &self.ports(), moved).ok()?;
-        let unread = found.iter().filter(|c| is_queued(c) || c.receive_queue > 0);
+        let stuck = |connection: &Connection| {
+            let unanswered = self.path.unanswered(connection.cookie);
+            unanswered.is_some_and(|waited| waited >= STUCK)
+        };
+        let unread = found
+            .iter()
+            .filter(|c| is_queued(c) || c.receive_queue > 0 || stuck(c));
         u32::try_from(unread.count()).ok()
     }
 
@@ -101,7 +109,7 @@ fn slow(
     connection: &Connection,
     info: Option<TcpInfo>,
 ) -> Option<SlowConnection> {
-    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).ok();
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).ok();
     let age_us = path.age(connection.cookie).and_then(micros);
     let millis = |ms: fn(&TcpInfo) -> u32| info.as_ref().map(|info| u64::from(ms(info)) * 1_000);
     let (phase, waited_us) = if is_queued(connection) {
