@@ -266,7 +266,7 @@ pub(crate) fn record(
     config: &AgentConfig,
     drill: Option<Drill>,
 ) -> Result<(Journal, Option<Traces>), TracesError> {
-    let journal = Journal::with(path, config.history, drill);
+    let journal = Journal::with(path, config.history, drill).keeping_incidents(config.incidents);
     let wanted = match &config.traces {
         Some(wanted) => Some(wanted.clone()),
         None => TracesConfig::from_env().unwrap_or_else(|error| {

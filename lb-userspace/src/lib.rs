@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod generation;
+pub mod incident;
 pub mod profile;
 pub mod relay;
 pub mod rollout;

@@ -42,6 +42,11 @@ pub fn split_server() -> Result<PathBuf> {
     own("split-server")
 }
 
+/// The server of the tests that goes wrong when it is told to.
+pub fn trouble_server() -> Result<PathBuf> {
+    own("trouble-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

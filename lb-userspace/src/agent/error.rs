@@ -411,6 +411,7 @@ impl VerbError {
             Self::StartedElsewhere { .. } => "started_elsewhere",
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
+            Self::Journal(JournalError::UnknownIncident(_)) => "unknown_incident",
             Self::Journal(JournalError::Over(_)) => "rollout_over",
             Self::Unjournaled(_) | Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Upgrade(error) => error.code(),
@@ -429,7 +430,9 @@ impl VerbError {
             Self::Name(_) | Self::WhichService(_) => 2,
             Self::UnknownService { .. }
             | Self::UnknownGeneration { .. }
-            | Self::Journal(JournalError::UnknownRollout(_)) => 5,
+            | Self::Journal(JournalError::UnknownRollout(_) | JournalError::UnknownIncident(_)) => {
+                5
+            }
             Self::NameTaken { .. }
             | Self::Busy(_)
             | Self::Unpromotable { .. }

@@ -4,6 +4,7 @@ mod adopt_error;
 mod custody;
 mod error;
 mod history;
+mod incidents;
 pub mod observed;
 mod own_process;
 mod scrape;

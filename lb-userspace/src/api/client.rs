@@ -18,7 +18,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::wire::{
-    Done, Failure, History, Line, Progress, RolloutId, Status, Told, VERSION, VERSION_HEADER,
+    Done, Failure, History, Incident, IncidentId, IncidentList, Line, Progress, RolloutId, Status,
+    Told, VERSION, VERSION_HEADER, Windows,
 };
 use crate::telemetry::traces::{HEADER, TraceParent};
 
@@ -122,6 +123,27 @@ impl Client {
     /// One rollout with everything that was written down.
     pub async fn rollout(&self, id: RolloutId) -> Result<Told, ClientError> {
         self.get(&format!("/v1/history/{id}")).await
+    }
+
+    /// The newest `limit` incidents, of one service or of all, whose name is a name.
+    pub async fn incidents(
+        &self,
+        service: Option<&str>,
+        limit: u32,
+    ) -> Result<IncidentList, ClientError> {
+        let service = service.map_or_else(String::new, |name| format!("service={name}&"));
+        self.get(&format!("/v1/incidents?{service}limit={limit}"))
+            .await
+    }
+
+    /// One incident with everything.
+    pub async fn incident(&self, id: IncidentId) -> Result<Incident, ClientError> {
+        self.get(&format!("/v1/incidents/{id}")).await
+    }
+
+    /// The newest windows of a service, whose name is a name.
+    pub async fn windows(&self, service: &str) -> Result<Windows, ClientError> {
+        self.get(&format!("/v1/services/{service}/windows")).await
     }
 
     /// The metrics, in the form that `accept` names.

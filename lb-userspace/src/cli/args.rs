@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{destination::Destination, history::HistoryArgs, profile::ProfileArgs};
+use super::{
+    destination::Destination, history::HistoryArgs, incidents::IncidentsArgs, profile::ProfileArgs,
+};
 use crate::{config::Hook, telemetry::traces::TraceParent};
 
 /// Replace a running server by its next version without losing a connection.
@@ -117,6 +119,13 @@ Examples: hotlb profile gen2                               the top functions of 
 
 Only for root. Stacks of programs without frame pointers are found too.")]
     Profile(ProfileArgs),
+    /// List what was unusual; `incidents show` tells one in full.
+    #[command(after_help = "\
+Examples: hotlb incidents web
+          hotlb incidents show i7
+          hotlb incidents show i7 -o i7.svg         its flame graph
+          hotlb incidents windows                   what the first stage sees now")]
+    Incidents(IncidentsArgs),
     /// End all generations, the parking listeners and the agent. Clients are refused from then on.
     Down,
     /// Check what this host can do for hotlb, and say what is missing and what that costs.

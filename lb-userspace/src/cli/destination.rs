@@ -4,7 +4,10 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use clap::{CommandFactory as _, error::ErrorKind};
 
-use super::args::{Cli, Command, OutputFormat};
+use super::{
+    args::{Cli, Command, OutputFormat},
+    incidents::{IncidentsArgs, IncidentsVerb},
+};
 
 /// What follows `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +50,23 @@ impl Cli {
                 args.file = Some(path);
                 Ok(OutputFormat::Table)
             }
+            (
+                Destination::File(path),
+                Command::Incidents(IncidentsArgs {
+                    verb: Some(IncidentsVerb::Show(show)),
+                    ..
+                }),
+            ) => {
+                show.file = Some(path);
+                Ok(OutputFormat::Table)
+            }
             (Destination::File(path), _) => {
                 let path = path.to_string_lossy();
                 Err(Self::command().error(
                     ErrorKind::InvalidValue,
                     format!(
                         "invalid value '{}' for '--output': it is table or json (only `hotlb \
-                         profile` writes a file)",
+                         profile` and `hotlb incidents show` write a file)",
                         path.escape_debug()
                     ),
                 ))

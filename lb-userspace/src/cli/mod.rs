@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod destination;
 mod history;
+pub mod incidents;
 mod output;
 mod profile;
 mod status;

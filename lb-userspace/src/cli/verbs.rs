@@ -6,16 +6,19 @@ use serde_json::json;
 
 use super::{
     args::{AdoptArgs, Command, DeployArgs, ExecArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
-    history,
+    history, incidents,
     output::Printer,
     profile, status,
 };
-use crate::api::{
-    client::{Client, ClientError},
-    wire::{
-        AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, PromoteRequest,
-        RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        wire::{
+            AdoptRequest, DeployRequest, Done, ExecAnswer, ExecRequest, Failure, PromoteRequest,
+            RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
+        },
     },
+    clock,
 };
 
 /// Does what a verb says, through the agent. Verbs without an agent are not for here.
@@ -68,6 +71,7 @@ pub async fn execute(
         Command::Status(args) => return show(args, client, printer).await,
         Command::Profile(args) => return profile::execute(args, client, printer).await,
         Command::History(args) => return history::execute(args, client, printer).await,
+        Command::Incidents(args) => return incidents::execute(args, client, printer).await,
         Command::Agent(_)
         | Command::Run(_)
         | Command::Doctor
@@ -163,7 +167,7 @@ async fn show(args: &ServiceArgs, client: &Client, printer: &Printer) -> Result<
         only(&mut status, name)?;
     }
     printer
-        .value(&status, || status::table(&status))
+        .value(&status, || status::table(&status, clock::unix_millis()))
         .map_err(cannot_print)
 }
 

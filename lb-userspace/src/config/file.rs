@@ -15,6 +15,7 @@ use super::{
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
+    incidents::{IncidentRetention, IncidentRetentionTable, Incidents},
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
@@ -43,6 +44,8 @@ pub struct AgentConfig {
     pub operators: Vec<String>,
     /// How much of the history is kept.
     pub history: Retention,
+    /// How many incidents are kept.
+    pub incidents: IncidentRetention,
     /// Where traces go, if `[traces]` says so.
     pub traces: Option<TracesConfig>,
     /// How it logs.
@@ -71,6 +74,7 @@ impl Default for AgentConfig {
             metrics_expire: METRICS_EXPIRE,
             operators: Vec::new(),
             history: Retention::default(),
+            incidents: IncidentRetention::default(),
             traces: None,
             log: LogConfig::default(),
         }
@@ -98,6 +102,8 @@ struct AgentTable {
     operators: Vec<String>,
     #[serde(default)]
     history: HistoryTable,
+    #[serde(default)]
+    incidents: IncidentRetentionTable,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +128,7 @@ struct ServiceTable {
     adopt: bool,
     latency: Option<bool>,
     profile: Option<ProfileTable>,
+    incidents: Option<Incidents>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -213,6 +220,7 @@ impl Config {
                     .map_or(METRICS_EXPIRE, |Span(expire)| expire),
                 operators: file.agent.operators,
                 history: file.agent.history.resolve(),
+                incidents: file.agent.incidents.resolve(),
                 traces: file.traces.map(TracesTable::resolve),
                 log: file.log.resolve(),
             },
@@ -259,6 +267,13 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.latency = table.latency.unwrap_or(service.latency);
+    if let Some(incidents) = table.incidents {
+        service.incidents = incidents.resolve().map_err(|reason| ConfigError::Value {
+            service: name.to_owned(),
+            key: "incidents",
+            reason,
+        })?;
+    }
     Ok(service)
 }
 

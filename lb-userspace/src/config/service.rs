@@ -5,13 +5,13 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Health, Hook, KeptProfiles,
+    ConfigError, Health, Hook, IncidentPolicy, KeptProfiles,
     policy::{DrainPolicy, KeepPolicy},
 };
 use crate::sys::{listener::Twin, users::Identity};
 
 /// A service as the agent runs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,
@@ -41,6 +41,8 @@ pub struct ServiceConfig {
     pub latency: bool,
     /// Profiles that are kept; `None` for none.
     pub profiles: Option<KeptProfiles>,
+    /// What is done about unusual windows.
+    pub incidents: IncidentPolicy,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -112,6 +114,7 @@ impl ServiceConfig {
             adopt: false,
             latency: true,
             profiles: None,
+            incidents: IncidentPolicy::default(),
             hooks: Vec::new(),
         })
     }

@@ -65,6 +65,17 @@ impl Histogram {
         }
     }
 
+    /// The values that came since it was `former`.
+    #[must_use]
+    pub fn since(&self, former: &Self) -> Self {
+        let former_counts = former.counts.iter().copied().chain(std::iter::repeat(0));
+        let pairs = self.counts.iter().zip(former_counts);
+        Self {
+            counts: pairs.map(|(now, then)| now.saturating_sub(then)).collect(),
+            sum: self.sum.saturating_sub(former.sum),
+        }
+    }
+
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

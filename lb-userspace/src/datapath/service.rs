@@ -324,6 +324,12 @@ impl ServicePath {
         self.recent.age(cookie)
     }
 
+    /// How long the server has had a request of this connection without answering; `None` while it
+    /// has none, or where that is not measured.
+    pub fn unanswered(&self, cookie: u64) -> Option<Duration> {
+        self.recent.unanswered(cookie)
+    }
+
     /// Measures how long clients wait, or does so no longer. One that is on stays on when the agent
     /// has ended.
     ///

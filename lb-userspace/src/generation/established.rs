@@ -13,6 +13,7 @@ use crate::sys::{
     pidfd::Pidfd,
     process::{self, Holder},
     sock_diag::DumpError,
+    tcp_info::TcpInfo,
 };
 
 /// The connections that came in through the generation's listeners at `ports`.
@@ -21,19 +22,41 @@ use crate::sys::{
 /// which, and for connections that moved here from a closing listener, the processes that have it
 /// open decide; `moved`: look for such ones.
 pub fn find(cgroup: &Cgroup, ports: &[u16], moved: bool) -> Result<Vec<Connection>, DumpError> {
-    let ids: HashSet<u64> = cgroup.ids().into_iter().collect();
     let mut all = Vec::new();
     for &port in ports {
         all.extend(established::at_port(port)?);
     }
-    let own = |connection: &Connection| connection.cgroup.is_some_and(|id| ids.contains(&id));
-    if moved || all.iter().any(|connection| connection.cgroup.is_none()) {
-        let held = process::socket_holders(cgroup.pids());
-        all.retain(|connection| own(connection) || held.contains_key(&connection.inode));
-    } else {
-        all.retain(own);
-    }
+    retain_own(&mut all, cgroup, moved, |connection| connection);
     Ok(all)
+}
+
+/// The same, each with what the kernel knows of it.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn find_detailed(
+    cgroup: &Cgroup,
+    ports: &[u16],
+    moved: bool,
+) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+    let mut all = Vec::new();
+    for &port in ports {
+        all.extend(established::detailed_at_port(port)?);
+    }
+    retain_own(&mut all, cgroup, moved, |(connection, _)| connection);
+    Ok(all)
+}
+
+fn retain_own<T>(all: &mut Vec<T>, cgroup: &Cgroup, moved: bool, of: fn(&T) -> &Connection) {
+    let ids: HashSet<u64> = cgroup.ids().into_iter().collect();
+    let own = |connection: &Connection| connection.cgroup.is_some_and(|id| ids.contains(&id));
+    if moved || all.iter().any(|one| of(one).cgroup.is_none()) {
+        let held = process::socket_holders(cgroup.pids());
+        all.retain(|one| own(of(one)) || held.contains_key(&of(one).inode));
+    } else {
+        all.retain(|one| own(of(one)));
+    }
 }
 
 /// Where the generation's processes have their sockets open, by inode.

@@ -30,14 +30,14 @@ pub use model::{Exposure, Frame, FrameKind, Profile, Sampled, Stack};
 pub use plan::{DURATION, FREQUENCY, Measure, Plan, Target, Unwind};
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use super::*;
     use crate::sys::perf::Scope;
 
     /// A profile of generations with these folded stacks.
-    pub(super) fn profile(generations: &[&[(&str, u64)]]) -> Profile {
+    pub(crate) fn profile(generations: &[&[(&str, u64)]]) -> Profile {
         let mut frames = Vec::new();
         let mut places = HashMap::new();
         let mut place = |name: &str| {

@@ -9,4 +9,4 @@ pub mod journal;
 pub use journal::Journal;
 pub use ledger::{LEDGER_VERSION, Ledger, LedgerError, Remembered};
 pub use outside::{Origin, Outside};
-pub use tally::{Durations, HookCounts, LastRollout, Tally, TracedDuration};
+pub use tally::{Durations, HookCounts, LastRollout, Tally, TracedDuration, WindowCounts};

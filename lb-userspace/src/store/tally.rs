@@ -20,6 +20,47 @@ pub struct Tally {
     pub hooks: BTreeMap<String, HookCounts>,
     /// The rollout that ended last.
     pub last: Option<LastRollout>,
+    /// What became of the windows of its generations.
+    pub windows: WindowCounts,
+    /// Incidents that were kept.
+    pub incidents: u64,
+}
+
+/// What became of windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WindowCounts {
+    /// Nothing to compare them with, or too little in them.
+    pub unscored: u64,
+    /// A score below the threshold.
+    pub dropped: u64,
+    /// A score above it, and not looked at: the same anomaly, or too soon after the last.
+    pub held: u64,
+    /// Looked at closely.
+    pub captured: u64,
+    /// How long reading and scoring took, in microseconds.
+    pub took_us: u64,
+}
+
+impl WindowCounts {
+    /// Adds those of a second.
+    pub fn add(&mut self, more: Self) {
+        self.unscored += more.unscored;
+        self.dropped += more.dropped;
+        self.held += more.held;
+        self.captured += more.captured;
+        self.took_us += more.took_us;
+    }
+
+    /// Each by its name.
+    pub const fn by_name(&self) -> [(&'static str, u64); 4] {
+        [
+            ("unscored", self.unscored),
+            ("dropped", self.dropped),
+            ("held", self.held),
+            ("captured", self.captured),
+        ]
+    }
 }
 
 /// How the hooks of a phase ended.

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::sys::signal::{Signal, kill};
@@ -98,6 +99,15 @@ impl Cgroup {
             .into_iter()
             .flat_map(|cgroup| cgroup.own_pids())
             .collect()
+    }
+
+    /// CPU time that all its processes have used; cgroup2 counts it without a controller.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = fs::read_to_string(self.path.join("cpu.stat")).ok()?;
+        let used = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "))?;
+        used.trim().parse().ok().map(Duration::from_micros)
     }
 
     /// Whether any live process is in this cgroup or below it.

@@ -14,10 +14,13 @@ use netlink_packet_sock_diag::{
         AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
         TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
     },
-    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
 
-use super::sock_diag::{self, DumpError};
+use super::{
+    sock_diag::{self, DumpError},
+    tcp_info::TcpInfo,
+};
 
 /// Where a connection is between open and closed, seen from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,14 +78,44 @@ pub struct Connection {
 /// When the kernel has no `sock_diag` or refuses it.
 pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
     let mut found = Vec::new();
+    each_at_port(port, &ExtensionFlags::empty(), |connection, _| {
+        found.push(connection);
+    })?;
+    Ok(found)
+}
+
+/// The same, each with what the kernel knows of it; `None` where it does not say.
+///
+/// # Errors
+///
+/// As [`at_port`].
+pub fn detailed_at_port(port: u16) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+    let mut found = Vec::new();
+    each_at_port(port, &ExtensionFlags::INFO, |connection, info| {
+        found.push((connection, info));
+    })?;
+    Ok(found)
+}
+
+fn each_at_port(
+    port: u16,
+    extensions: &ExtensionFlags,
+    mut each: impl FnMut(Connection, Option<TcpInfo>),
+) -> Result<(), DumpError> {
     for family in [AF_INET, AF_INET6] {
-        sock_diag::dump(request(family, port), |response| {
+        sock_diag::dump(request(family, port, extensions.clone()), |response| {
+            let info = response.nlas.iter().find_map(|attribute| match attribute {
+                Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
+                _ => None,
+            });
             // The kernel passes over other ports, but for port 0.
-            found.extend(parse(response).filter(|connection| connection.local.port() == port));
+            if let Some(connection) = parse(response).filter(|found| found.local.port() == port) {
+                each(connection, info);
+            }
         })
         .map_err(DumpError)?;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Ends a connection at once: both sides see it reset (`SOCK_DESTROY`).
@@ -117,13 +150,13 @@ pub fn destroy(connection: &Connection) -> io::Result<()> {
     }
 }
 
-fn request(family: u8, port: u16) -> InetRequest {
+fn request(family: u8, port: u16, extensions: ExtensionFlags) -> InetRequest {
     let mut socket_id = SocketId::new_v4();
     socket_id.source_port = port;
     InetRequest {
         family,
         protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
+        extensions,
         states: StateFlags::ESTABLISHED
             | StateFlags::CLOSE_WAIT
             | StateFlags::FIN_WAIT1

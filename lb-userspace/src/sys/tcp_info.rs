@@ -25,6 +25,10 @@ pub struct TcpInfo {
     pub since_acknowledged: u32,
     /// The shortest round trip so far, in microseconds.
     pub least_round_trip: u32,
+    /// The smoothed round trip, in microseconds.
+    pub round_trip: u32,
+    /// Segments that were sent again, so far.
+    pub retransmitted: u32,
 }
 
 /// The times since something happened are counted in the kernel's ticks, of 10 ms at most: what
@@ -38,6 +42,8 @@ mod at {
     pub(super) const LAST_DATA_SENT: usize = 44;
     pub(super) const LAST_DATA_RECV: usize = 52;
     pub(super) const LAST_ACK_RECV: usize = 56;
+    pub(super) const RTT: usize = 68;
+    pub(super) const TOTAL_RETRANS: usize = 100;
     pub(super) const BYTES_RECEIVED: usize = 128;
     pub(super) const NOTSENT_BYTES: usize = 144;
     pub(super) const MIN_RTT: usize = 148;
@@ -52,22 +58,25 @@ impl TcpInfo {
     ///
     /// When it is no TCP socket, or the kernel is older than 4.19.
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
-        let bytes = read(&socket)?;
+        Self::parse(&read(&socket)?).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// From the bytes of the kernel's structure; `None` where a kernel older than 4.19 made it.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let info = || {
-            Some(Self {
-                bytes_received: u64_at(at::BYTES_RECEIVED)?,
-                bytes_sent: u64_at(at::BYTES_SENT)?,
-                unacknowledged: u32_at(at::UNACKED)?,
-                unsent: u32_at(at::NOTSENT_BYTES)?,
-                since_sent: u32_at(at::LAST_DATA_SENT)?,
-                since_received: u32_at(at::LAST_DATA_RECV)?,
-                since_acknowledged: u32_at(at::LAST_ACK_RECV)?,
-                least_round_trip: u32_at(at::MIN_RTT)?,
-            })
-        };
-        info().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+        Some(Self {
+            bytes_received: u64_at(at::BYTES_RECEIVED)?,
+            bytes_sent: u64_at(at::BYTES_SENT)?,
+            unacknowledged: u32_at(at::UNACKED)?,
+            unsent: u32_at(at::NOTSENT_BYTES)?,
+            since_sent: u32_at(at::LAST_DATA_SENT)?,
+            since_received: u32_at(at::LAST_DATA_RECV)?,
+            since_acknowledged: u32_at(at::LAST_ACK_RECV)?,
+            least_round_trip: u32_at(at::MIN_RTT)?,
+            round_trip: u32_at(at::RTT)?,
+            retransmitted: u32_at(at::TOTAL_RETRANS)?,
+        })
     }
 
     /// Whether all this side wrote has arrived, and the other side has spoken since: a request
@@ -139,6 +148,8 @@ mod tests {
         since_received: 1_004,
         since_acknowledged: 1_000,
         least_round_trip: 7,
+        round_trip: 9,
+        retransmitted: 0,
     };
 
     #[test]

@@ -19,6 +19,7 @@ mod find;
 mod freeze;
 mod held;
 mod in_flight;
+mod incidents;
 mod kept_profiles;
 mod observe;
 mod open;
@@ -48,6 +49,7 @@ pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
 use books::{Books, Going};
+use incidents::Incidents;
 use polite::Politeness;
 
 use super::{
@@ -87,6 +89,8 @@ pub struct Service {
     profiling: Mutex<()>,
     /// Profiles that are kept.
     kept: kept_profiles::Desk,
+    /// What is known of its windows.
+    incidents: Incidents,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

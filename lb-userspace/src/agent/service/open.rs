@@ -11,6 +11,7 @@ use super::{
     drain::Drain,
     exec_check::hooks_cgroup,
     held,
+    incidents::Incidents,
     kept_profiles::Desk,
     totals::retire,
 };
@@ -77,6 +78,7 @@ impl Service {
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
             kept: Desk::default(),
+            incidents: Incidents::default(),
             changed: Notify::new(),
             config,
             places,

@@ -46,6 +46,7 @@ impl Service {
             rollbacks: books.rollbacks,
             failovers: books.failovers,
             rollout: books.rollout.as_ref().map(|rollout| rollout.status(&name)),
+            incident: self.incidents.fresh(),
             generations: books
                 .generations
                 .iter()

@@ -6,8 +6,9 @@ use std::{
 };
 
 use lb_common::{Event, EventKind, GenerationId};
+use tokio::time::MissedTickBehavior;
 
-use super::{Service, books::Books};
+use super::{Service, books::Books, incidents};
 use crate::{
     clock,
     config::{HandOver, ServiceConfig},
@@ -37,6 +38,8 @@ impl Service {
         let mut events = Events::open(self.path.pins())?;
         let mut tend = tokio::time::interval(TEND);
         let mut profiles = std::pin::pin!(self.keep_profiles());
+        let mut windows = tokio::time::interval(incidents::EACH);
+        windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 arrived = events.next() => match arrived {
@@ -48,6 +51,7 @@ impl Service {
                 },
                 _ = tend.tick() => self.tend().await,
                 () = &mut profiles => {}
+                _ = windows.tick() => self.screen().await,
                 () = self.is_halted() => return Ok(()),
             }
         }

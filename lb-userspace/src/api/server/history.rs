@@ -36,16 +36,23 @@ pub(super) async fn list(
     State(control): State<Arc<Control>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Response {
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(rejection) => return not_understood(&rejection.body_text()),
-    };
+    match filter(asked) {
+        Ok(filter) => answer(control.agent.history(filter).await),
+        Err(refused) => *refused,
+    }
+}
+
+/// What is asked for, or the refusal.
+pub(super) fn filter(
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<HistoryFilter, Box<Response>> {
+    let refused = |rejection: QueryRejection| Box::new(not_understood(&rejection.body_text()));
+    let Query(asked) = asked.map_err(refused)?;
     let only = |name: &String| name.is_empty() || name == ONLY;
-    let filter = HistoryFilter {
+    Ok(HistoryFilter {
         service: asked.service.filter(|name| !only(name)),
         limit: Some(asked.limit.unwrap_or(LIMIT)),
-    };
-    answer(control.agent.history(filter).await)
+    })
 }
 
 /// GET `/v1/history/{id}`.
@@ -56,7 +63,7 @@ pub(super) async fn show(State(control): State<Arc<Control>>, Path(id): Path<Str
     }
 }
 
-fn answer<T: Serialize>(result: Result<T, VerbError>) -> Response {
+pub(super) fn answer<T: Serialize>(result: Result<T, VerbError>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
         Err(error) => failure(status(&error), verb_failure(&error)),
@@ -70,7 +77,7 @@ fn status(error: &VerbError) -> StatusCode {
     }
 }
 
-fn not_understood(why: &str) -> Response {
+pub(super) fn not_understood(why: &str) -> Response {
     failure(
         StatusCode::BAD_REQUEST,
         Failure {

@@ -9,6 +9,7 @@ mod answer;
 mod caller;
 mod gate;
 mod history;
+mod incidents;
 mod peer;
 mod profile;
 mod routes;

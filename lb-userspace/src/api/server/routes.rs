@@ -17,7 +17,7 @@ use super::{
     Control,
     answer::{failure, stream, stream_ungated, verb_failure},
     caller::InTrace,
-    history,
+    history, incidents,
     peer::Peer,
     profile::profile,
 };
@@ -54,6 +54,9 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/metrics", get(metrics))
         .route("/v1/history", get(history::list))
         .route("/v1/history/{id}", get(history::show))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::show))
+        .route("/v1/services/{service}/windows", get(incidents::windows))
         .merge(verbs)
         .layer(middleware::from_fn(same_version))
         .route("/v1/openapi.json", get(openapi))

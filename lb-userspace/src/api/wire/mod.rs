@@ -1,13 +1,18 @@
 //! The API's values, as JSON. `hotlb status --output json` prints [`Status`] as it is.
 
+mod incidents;
 mod line;
 mod request;
 mod status;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{line::*, request::*, status::*};
+pub use self::{incidents::*, line::*, request::*, status::*};
 pub use crate::{
+    incident::{
+        Incident, IncidentId, NoIncidentId, Phase as WaitPhase, Quantiles as WindowQuantiles,
+        SlowConnection, Summary as IncidentSummary, Window,
+    },
     profile::{Frame, FrameKind, Measure, Profile, Sampled, Stack, Unwind},
     rollout::Phase,
     store::journal::{

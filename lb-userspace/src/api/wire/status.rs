@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Phase;
+use super::{IncidentSummary, Phase};
 use crate::{config::HandOver, rollout::GenerationState, store::Origin};
 
 /// Everything an agent knows.
@@ -66,6 +66,9 @@ pub struct ServiceStatus {
     /// The rollout that goes on, up to its drain.
     #[serde(default)]
     pub rollout: Option<RolloutStatus>,
+    /// The newest incident, for some minutes.
+    #[serde(default)]
+    pub incident: Option<IncidentSummary>,
     /// The generations, oldest first.
     pub generations: Vec<GenerationStatus>,
 }

@@ -3,7 +3,7 @@
 mod list;
 mod record;
 mod show;
-mod words;
+pub(super) mod words;
 
 use clap::{Args, Subcommand};
 

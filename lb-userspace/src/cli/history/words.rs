@@ -42,7 +42,7 @@ pub(super) fn who(who: &Who) -> String {
 }
 
 /// "3m 12s ago" within a day, else the date; both in milliseconds since 1970.
-pub(super) fn when(at_ms: i64, now_ms: i64) -> String {
+pub(in crate::cli) fn when(at_ms: i64, now_ms: i64) -> String {
     match now_ms.saturating_sub(at_ms) {
         age @ 0..DAY_MS => format!("{} ago", seconds(u64::try_from(age).unwrap_or(0))),
         _ => date(at_ms),
@@ -50,7 +50,7 @@ pub(super) fn when(at_ms: i64, now_ms: i64) -> String {
 }
 
 /// "2026-11-22T21:42:02Z".
-pub(super) fn date(at_ms: i64) -> String {
+pub(in crate::cli) fn date(at_ms: i64) -> String {
     let since = Duration::from_millis(u64::try_from(at_ms).unwrap_or(0));
     let mut text = String::new();
     let written = UNIX_EPOCH
@@ -64,7 +64,7 @@ pub(super) fn date(at_ms: i64) -> String {
 }
 
 /// The two greatest units: "1m 3s", "4s 120ms".
-pub(super) fn took(ms: u64) -> String {
+pub(in crate::cli) fn took(ms: u64) -> String {
     let whole = humantime::format_duration(Duration::from_millis(ms)).to_string();
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -85,7 +85,7 @@ pub(super) fn outcome(summary: &Summary) -> String {
 }
 
 /// The text on one line.
-pub(super) fn one_line(text: &str) -> String {
+pub(in crate::cli) fn one_line(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| printable(line.trim())).collect();
     lines.join(" ")
 }

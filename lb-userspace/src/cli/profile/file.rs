@@ -13,7 +13,7 @@ use super::{ClientError, failed};
 
 /// Where the result goes.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(in crate::cli) enum Target {
     /// To stdout.
     Stdout,
     /// To a file.
@@ -22,7 +22,7 @@ pub(super) enum Target {
 
 /// A file that is written whole or not at all; what was there before stays until then.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(in crate::cli) struct Output {
     path: PathBuf,
 }
 
@@ -39,7 +39,7 @@ impl Target {
 
 impl Output {
     /// Writes all of it; where that is.
-    pub(super) fn write(self, bytes: &[u8]) -> Result<PathBuf, ClientError> {
+    pub(in crate::cli) fn write(self, bytes: &[u8]) -> Result<PathBuf, ClientError> {
         let written = match open(&self.path) {
             Ok(Open::Beside(mut file)) => file.write_all(bytes).and_then(|()| {
                 let moved = file.persist(&self.path);

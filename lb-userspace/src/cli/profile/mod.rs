@@ -3,11 +3,14 @@
 mod file;
 mod tables;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
-use self::file::Target;
+pub(super) use self::{file::Target, tables::show as table};
 use super::{
     args::ServiceArgs,
     output::{Printer, script},
@@ -74,7 +77,7 @@ pub(super) async fn execute(
     printer: &Printer,
 ) -> Result<(), ClientError> {
     check(args)?;
-    let target = target(args)?;
+    let target = target(args.file.as_deref(), args.format)?;
     let request = ProfileRequest {
         generations: args.generations.clone(),
         duration_ms: millis(args.duration),
@@ -147,15 +150,18 @@ fn check(args: &ProfileArgs) -> Result<(), ClientError> {
 }
 
 /// Where the result goes and how; `None`: a table, or JSON if that is how to print.
-fn target(args: &ProfileArgs) -> Result<Option<(Target, Format)>, ClientError> {
-    let Some(path) = &args.file else {
-        return Ok(args.format.map(|format| (Target::Stdout, format)));
+pub(super) fn target(
+    file: Option<&Path>,
+    format: Option<Format>,
+) -> Result<Option<(Target, Format)>, ClientError> {
+    let Some(path) = file else {
+        return Ok(format.map(|format| (Target::Stdout, format)));
     };
     if path.as_os_str() == "-" {
-        let format = args.format.unwrap_or(Format::Folded);
+        let format = format.unwrap_or(Format::Folded);
         return Ok(Some((Target::Stdout, format)));
     }
-    let Some(format) = args.format.or_else(|| Format::of(path)) else {
+    let Some(format) = format.or_else(|| Format::of(path)) else {
         return Err(usage(&format!(
             "the name {} does not say which format is wanted; end it in .svg, .folded, .pb.gz or \
              .json, or say --format",
@@ -199,7 +205,7 @@ fn usage(message: &str) -> ClientError {
     failed("usage", message.to_owned(), 2)
 }
 
-fn failed(code: &str, message: String, exit: u8) -> ClientError {
+pub(super) fn failed(code: &str, message: String, exit: u8) -> ClientError {
     ClientError::Refused(Failure {
         code: code.to_owned(),
         message,

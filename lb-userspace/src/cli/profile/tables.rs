@@ -20,7 +20,7 @@ const ROWS: usize = 20;
 const WIDTH: usize = 60;
 
 /// The profile in full: what was sampled, and the functions that matter most.
-pub(super) fn show(profile: &Profile) -> String {
+pub(in crate::cli) fn show(profile: &Profile) -> String {
     let mut text = summary(profile);
     text.push_str("\n\n");
     match profile.generations.as_slice() {

@@ -10,6 +10,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use thiserror::Error;
 
 use super::RolloutId;
+use crate::incident::IncidentId;
 
 /// The journal did not do what was asked of it.
 ///
@@ -28,6 +29,9 @@ pub enum JournalError {
     /// There is no such rollout.
     #[error("no rollout {0} is in the journal; `hotlb history` lists those there are")]
     UnknownRollout(RolloutId),
+    /// There is no such incident.
+    #[error("no incident {0} is kept; `hotlb incidents` lists those there are")]
+    UnknownIncident(IncidentId),
     /// The rollout has ended already.
     #[error("rollout {0} has ended already")]
     Over(RolloutId),

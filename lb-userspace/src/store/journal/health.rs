@@ -35,7 +35,12 @@ impl Health {
     pub(super) fn tried<T>(&self, result: &Result<T, JournalError>) {
         let trouble = match result {
             Err(JournalError::Unusable { trouble, .. }) => Some(trouble.clone()),
-            Ok(_) | Err(JournalError::UnknownRollout(_) | JournalError::Over(_)) => None,
+            Ok(_)
+            | Err(
+                JournalError::UnknownRollout(_)
+                | JournalError::UnknownIncident(_)
+                | JournalError::Over(_),
+            ) => None,
         };
         let mut known = self.known();
         match (&known.trouble, &trouble) {

@@ -10,6 +10,7 @@ mod drill;
 mod error;
 mod fence;
 mod health;
+mod incidents;
 mod outbox;
 mod read;
 mod reading;
@@ -35,7 +36,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use self::{database::Database, drill::Drilling, fence::Fence, health::Health, outbox::Outbox};
-use crate::config::Retention;
+use crate::config::{IncidentRetention, Retention};
 
 pub use self::{
     drill::{Drill, DrillError},
@@ -64,6 +65,8 @@ pub struct Journal {
     work: Sender<Work>,
     health: Arc<Health>,
     retention: Retention,
+    /// How many incidents are kept.
+    incidents: IncidentRetention,
     /// How many [`TICK`]s a request may wait for the disk. Counted, not measured, so that an
     /// agent that was stopped for a minute does not find its time used up.
     patience: u32,
@@ -105,6 +108,7 @@ impl Journal {
             work,
             health,
             retention,
+            incidents: IncidentRetention::default(),
             patience: PATIENCE,
             fence: Arc::default(),
             outbox: None,

@@ -2,7 +2,7 @@
 
 use super::{
     collect::{
-        agent, connections, drain, generation, latency, profiles, rollouts, steering,
+        agent, connections, drain, generation, incidents, latency, profiles, rollouts, steering,
         usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
     },
     row::{Metric, Section},
@@ -157,6 +157,29 @@ pub(super) const TABLE: &[Section] = &[
                 SERVICE,
                 "From the handshake to the end of the connection, likewise",
                 latency::all_lifetime,
+            ),
+        ],
+    },
+    Section {
+        mark: "incidents",
+        rows: &[
+            Metric::counter(
+                "hotlb_incidents",
+                SERVICE,
+                "Anomalies that were looked at closely and kept: hotlb incidents",
+                incidents::kept,
+            ),
+            Metric::counter(
+                "hotlb_windows",
+                &["service", "outcome"],
+                "Seconds of generations, by what became of them: unscored, dropped, held or captured",
+                incidents::windows,
+            ),
+            Metric::counter(
+                "hotlb_screening_seconds",
+                SERVICE,
+                "How long reading and scoring the windows took the agent",
+                incidents::screening,
             ),
         ],
     },

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks through its output")]
 
 mod cycles;
+mod incidents;
 mod latency;
 mod overlap;
 mod polite;
@@ -47,6 +48,8 @@ enum Part {
     Profile,
     /// What the agent holds after many generations.
     Cycles,
+    /// Which injected anomalies become incidents. Twelve minutes; only when it is named.
+    Incidents,
 }
 
 impl Scale {
@@ -58,8 +61,12 @@ impl Scale {
 
 fn main() -> Result<()> {
     let scale = Scale::parse();
-    for (part, title, measure) in PARTS {
-        if scale.part.is_none_or(|only| only == part) {
+    for &(part, title, measure) in PARTS {
+        let wanted = match scale.part {
+            Some(only) => only == part,
+            None => part != Part::Incidents,
+        };
+        if wanted {
             println!("{title}");
             measure(scale)?;
         }
@@ -70,7 +77,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 8] = [
+const PARTS: &[(Part, &str, Measure)] = &[
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -110,5 +117,10 @@ const PARTS: [(Part, &str, Measure); 8] = [
         Part::Cycles,
         "generation after generation: promoted, drained, retired",
         cycles::measure,
+    ),
+    (
+        Part::Incidents,
+        "anomalies injected into two generations under a load that varies, and what is found of them",
+        incidents::measure,
     ),
 ];

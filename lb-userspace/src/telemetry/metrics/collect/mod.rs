@@ -4,6 +4,7 @@ pub(super) mod agent;
 pub(super) mod connections;
 pub(super) mod drain;
 pub(super) mod generation;
+pub(super) mod incidents;
 pub(super) mod latency;
 pub(super) mod profiles;
 pub(super) mod rollouts;

@@ -1,0 +1,144 @@
+//! `hotlb incidents`: what was unusual.
+
+mod list;
+mod show;
+mod windows;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    output::{Printer, script},
+    profile::{Target, failed, target},
+    verbs::{cannot_print, checked},
+};
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        wire::{Done, Incident, IncidentId},
+    },
+    clock,
+    profile::output::{Format, render},
+};
+
+/// `hotlb incidents`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct IncidentsArgs {
+    /// What to do instead of listing.
+    #[command(subcommand)]
+    pub verb: Option<IncidentsVerb>,
+    /// The service [default: all].
+    #[arg(value_name = "SERVICE")]
+    name: Option<String>,
+    /// The service, as other commands take it.
+    #[arg(long, short, conflicts_with = "name")]
+    service: Option<String>,
+    /// How many to list, the newest ones.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// `hotlb incidents VERB`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum IncidentsVerb {
+    /// Tell one incident in full: reason, windows, slowest connections, functions; with -o FILE
+    /// its flame graph.
+    Show(ShowArgs),
+    /// Show the newest windows and their scores: what the first stage sees.
+    Windows {
+        /// The service; may be left out while there is only one.
+        #[arg(value_name = "SERVICE")]
+        name: Option<String>,
+        /// How many to show, the newest ones.
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+}
+
+/// `hotlb incidents show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// The incident, as `hotlb incidents` names it: i42.
+    pub id: IncidentId,
+    /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
+    /// .json].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The file, from `--output`.
+    #[arg(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// Lists or tells.
+pub(super) async fn execute(
+    args: &IncidentsArgs,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), ClientError> {
+    let printed = match &args.verb {
+        Some(IncidentsVerb::Show(args)) => return tell(args, client, printer).await,
+        Some(IncidentsVerb::Windows { name, limit }) => {
+            let service = checked(name.as_deref().unwrap_or("-"))?;
+            let mut windows = client.windows(service).await?;
+            let excess = windows.windows.len().saturating_sub(*limit);
+            windows.windows.drain(..excess);
+            printer.value(&windows, || windows::table(&windows))
+        }
+        None => {
+            let service = args.name.as_deref().or(args.service.as_deref());
+            let service = service.map(checked).transpose()?;
+            let list = client.incidents(service, args.limit).await?;
+            printer.value(&list, || {
+                list::table(&list.incidents, service, args.limit, clock::unix_millis())
+            })
+        }
+    };
+    printed.map_err(cannot_print)
+}
+
+async fn tell(args: &ShowArgs, client: &Client, printer: &Printer) -> Result<(), ClientError> {
+    let target = target(args.file.as_deref(), args.format)?;
+    let incident = client.incident(args.id).await?;
+    let Some((target, format)) = target else {
+        let text = || show::text(&incident, clock::unix_millis());
+        return printer.value(&incident, text).map_err(cannot_print);
+    };
+    let bytes = rendered(&incident, format)?;
+    match target {
+        Target::Stdout => script(&bytes).map_err(cannot_print),
+        Target::File(file) => {
+            let name = file.write(&bytes)?;
+            let done = Done {
+                message: format!("incident {} written to {}", args.id, name.display()),
+                ..Done::default()
+            };
+            printer.done(&done).map_err(cannot_print)
+        }
+    }
+}
+
+fn rendered(incident: &Incident, format: Format) -> Result<Vec<u8>, ClientError> {
+    let id = incident.summary.id;
+    let sampled = |profile: &&crate::profile::Profile| {
+        profile
+            .generations
+            .iter()
+            .any(|sampled| sampled.samples > 0)
+    };
+    let Some(profile) = incident.profile.as_ref().filter(sampled) else {
+        let notes = if incident.notes.is_empty() {
+            "no CPU time was used that a sample fell into".to_owned()
+        } else {
+            incident.notes.join("; ")
+        };
+        let message = format!("incident {id} has no stacks to draw: {notes}");
+        return Err(failed("no_stacks", message, 1));
+    };
+    render(profile, format, incident.summary.at_ms).map_err(|error| {
+        let message = format!("cannot draw the stacks of incident {id}: {error}");
+        failed("not_rendered", message, 1)
+    })
+}

@@ -1,0 +1,101 @@
+//! `hotlb incidents show`: one incident in full.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{
+    super::{
+        history::words::{date, one_line, took, when},
+        profile::table as profile_table,
+    },
+    windows,
+};
+use crate::{
+    api::wire::{Incident, SlowConnection},
+    sys::reader::printable,
+};
+
+/// The incident for people.
+pub(super) fn text(incident: &Incident, now_ms: i64) -> String {
+    let summary = &incident.summary;
+    let mut text = format!(
+        "{}  {} of {}\n",
+        summary.id,
+        printable(&summary.generation),
+        printable(&summary.service)
+    );
+    let mut rows = vec![
+        ("score", format!("{:.2}", summary.score)),
+        ("reason", one_line(&summary.reason)),
+        (
+            "when",
+            format!(
+                "{} ({}), looked at for {}",
+                date(summary.at_ms),
+                when(summary.at_ms, now_ms),
+                took(incident.took_ms)
+            ),
+        ),
+    ];
+    rows.extend(summary.rollout.iter().map(|id| {
+        let id = printable(id);
+        ("rollout", format!("{id} (hotlb history show {id})"))
+    }));
+    rows.extend(
+        incident
+            .beside
+            .iter()
+            .map(|name| ("beside", printable(name))),
+    );
+    rows.extend(incident.notes.iter().map(|note| ("note", one_line(note))));
+    for (name, value) in rows {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "  {name:<8} {value}");
+    }
+    let name = printable(&summary.generation);
+    let at = Some(summary.at_ms);
+    let _infallible = write!(
+        text,
+        "\nwindows of {name}\n{}",
+        windows::rows(&incident.windows, at)
+    );
+    if let Some(beside) = &incident.beside {
+        let rows = windows::rows(&incident.beside_windows, at);
+        let _infallible = write!(text, "\nwindows of {}\n{rows}", printable(beside));
+    }
+    text.push_str("\nslowest connections\n");
+    text.push_str(&connections(&incident.connections));
+    if let Some(profile) = &incident.profile {
+        let _infallible = write!(text, "\nCPU time\n{}", profile_table(profile));
+    }
+    text
+}
+
+fn connections(slow: &[SlowConnection]) -> String {
+    if slow.is_empty() {
+        return "  none waited for the server\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "CLIENT", "WAITS", "FOR", "AGE", "RECEIVED", "SENT", "RTT", "RESENT",
+    ]);
+    for connection in slow {
+        let age = connection.age_us.map_or("-".to_owned(), windows::time);
+        table.add_row([
+            connection.client.to_string(),
+            connection.phase.name().to_owned(),
+            windows::time(connection.waited_us),
+            age,
+            connection.received.to_string(),
+            connection.sent.to_string(),
+            windows::time(connection.round_trip_us.into()),
+            connection.retransmitted.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    windows::lines(&table)
+}

@@ -1,0 +1,23 @@
+//! Windows, and the incidents found in them.
+
+use std::time::Duration;
+
+use crate::{agent::observed::Observed, telemetry::metrics::row::Samples};
+
+pub(in crate::telemetry::metrics) fn kept(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.tally.incidents);
+}
+
+pub(in crate::telemetry::metrics) fn windows(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for (outcome, count) in service.tally.windows.by_name() {
+            out.add([&service.name, outcome], count);
+        }
+    }
+}
+
+pub(in crate::telemetry::metrics) fn screening(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| {
+        Duration::from_micros(s.tally.windows.took_us).as_secs_f64()
+    });
+}
