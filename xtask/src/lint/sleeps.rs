@@ -81,11 +81,20 @@ mod tests {
         "tests/src/bin/plain-server/server.rs",
         "use tokio::time::sleep;",
     );
+    const TROUBLE: (&str, &str) = (
+        "tests/src/bin/trouble-server/serve.rs",
+        "use std::thread::sleep;",
+    );
 
     #[test]
     fn a_sleep_is_found_however_it_is_named() {
         let agent = "use tokio::{time::sleep};\nfn f() { std::thread::sleep(X); sleep_until(Y) }";
-        let sources = Sources::of(&[POLLS, SLOW, ("lb-userspace/src/agent/mod.rs", agent)]);
+        let sources = Sources::of(&[
+            POLLS,
+            SLOW,
+            TROUBLE,
+            ("lb-userspace/src/agent/mod.rs", agent),
+        ]);
         let places: Vec<_> = check(&sources).iter().map(ToString::to_string).collect();
         assert_eq!(places.len(), 2);
         assert!(places[0].contains("mod.rs:1:") && places[1].contains("mod.rs:2:"));
@@ -93,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_allowance_that_nothing_uses_is_a_finding() {
-        let findings = check(&Sources::of(&[SLOW]));
+        let findings = check(&Sources::of(&[SLOW, TROUBLE]));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].to_string().contains("take it off the list"));
     }
