@@ -65,7 +65,7 @@ fn an_anomaly_of_one_of_two_generations_is_kept() -> Result<()> {
     ensure!(quiet.is_empty(), "before anything went wrong: {quiet:?}");
 
     let [first, _] = CONTROLS;
-    trouble::tell(host.netns(), control, "burn 5000 1000 6000")?;
+    trouble::tell(host.netns(), control, "burn 5000 1000 40000")?;
     trouble::tell(host.netns(), control, "slow 5000 500 300")?;
     let incident = newest(&host, 1)?;
     report::figure("incidents: reason", &incident.reason);
