@@ -84,16 +84,24 @@ fn a_cgroup_that_is_gone_has_nothing_to_say() -> Result<()> {
     Ok(())
 }
 
-/// On a host where the controllers are on version 2, as systemd sets it up.
+/// The memory controller is on one of the two versions of cgroups: where it is, memory is its cgroup's. A host with
+/// systemd has it on version 2; this project's own machines are hybrid, and `cargo xtask vm` has the others.
 #[test]
-fn memory_is_that_of_its_cgroup_where_the_controller_is_on() -> Result<()> {
+fn memory_is_that_of_its_own_cgroup() -> Result<()> {
     let enabled = fs::read_to_string(mounts::cgroup2()?.join("cgroup.subtree_control"))?;
-    if !enabled.split_whitespace().any(|name| name == "memory") {
-        return report::skip(
-            "usage: controllers",
-            "the memory controller is not on version 2 (`cargo xtask vm` has machines where it is)",
-        );
+    let legacy = Path::new("/sys/fs/cgroup/memory");
+    if enabled.split_whitespace().any(|name| name == "memory") {
+        report::figure("usage: memory controller", "version 2");
+        of_version_2()
+    } else if legacy.join("memory.usage_in_bytes").exists() {
+        report::figure("usage: memory controller", "version 1");
+        of_version_1(legacy)
+    } else {
+        report::skip("usage: controllers", "there is no memory controller")
     }
+}
+
+fn of_version_2() -> Result<()> {
     let member = Member::new("controllers")?;
     let usage = member.usage();
     let memory = usage.memory.ok().context("no memory")?;
@@ -109,12 +117,7 @@ fn memory_is_that_of_its_cgroup_where_the_controller_is_on() -> Result<()> {
 }
 
 /// On a hybrid host a unit has a cgroup of version 1 for its memory; what hotlb starts is in the agent's.
-#[test]
-fn memory_is_that_of_a_cgroup_of_version_1_that_is_its_own() -> Result<()> {
-    let root = Path::new("/sys/fs/cgroup/memory");
-    if !root.join("memory.usage_in_bytes").exists() {
-        return report::skip("usage: hybrid", "the memory controller is not on version 1");
-    }
+fn of_version_1(root: &Path) -> Result<()> {
     let mut member = Member::new("hybrid")?;
     let usage = member.usage();
     let memory = usage.memory.ok().context("no memory")?;
