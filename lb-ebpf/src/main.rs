@@ -18,6 +18,7 @@ mod packet;
 mod polite;
 mod recent;
 mod steer;
+mod storage;
 mod track;
 
 #[cfg(not(test))]

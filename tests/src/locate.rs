@@ -42,6 +42,11 @@ pub fn split_server() -> Result<PathBuf> {
     own("split-server")
 }
 
+/// The server of the tests with several workers.
+pub fn worker_server() -> Result<PathBuf> {
+    own("worker-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

@@ -17,7 +17,7 @@ use super::{
     hook_tables::HookTables,
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
-    service::{HandOver, ServiceConfig, Undeclared},
+    service::{HandOver, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 use crate::sys::users::Identity;
@@ -120,6 +120,8 @@ struct ServiceTable {
     #[serde(default)]
     adopt: bool,
     latency: Option<bool>,
+    #[serde(default)]
+    workers: WorkerChoice,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -255,6 +257,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.notify = table.notify;
     service.undeclared = table.bind;
     service.adopt = table.adopt;
+    service.workers = table.workers;
     service.latency = table.latency.unwrap_or(service.latency);
     Ok(service)
 }

@@ -11,6 +11,7 @@ mod group;
 mod histogram;
 mod kernel_fields;
 mod latency;
+mod loads;
 mod make;
 mod object;
 mod pins;

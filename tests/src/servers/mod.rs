@@ -5,6 +5,7 @@ pub mod node;
 pub mod plain;
 pub mod python;
 pub mod split;
+pub mod workers;
 
 use std::path::Path;
 

@@ -64,6 +64,7 @@ impl Service {
             "service opened"
         );
         let measured = path.measure_latency(config.latency);
+        path.choose_by(config.workers.resolve());
         let service = Arc::new(Self {
             unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {

@@ -12,6 +12,7 @@ mod promote;
 mod sample;
 mod steer;
 mod throughput;
+mod workers;
 
 use anyhow::Result;
 use clap::Parser;
@@ -42,6 +43,8 @@ enum Part {
     Polite,
     /// What it costs to measure latency.
     Latency,
+    /// Which worker takes a connection.
+    Workers,
     /// What the agent holds after many generations.
     Cycles,
 }
@@ -67,7 +70,7 @@ fn main() -> Result<()> {
 /// Measures one part.
 type Measure = fn(Scale) -> Result<()>;
 
-const PARTS: [(Part, &str, Measure); 7] = [
+const PARTS: [(Part, &str, Measure); 8] = [
     (
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
@@ -97,6 +100,11 @@ const PARTS: [(Part, &str, Measure); 7] = [
         Part::Latency,
         "requests per second while latency is measured, and while it is not, in turns",
         latency::measure,
+    ),
+    (
+        Part::Workers,
+        "four workers that serve one connection at a time, 32 clients, in turns",
+        workers::measure,
     ),
     (
         Part::Cycles,
