@@ -13,6 +13,7 @@ mod kernel_fields;
 mod latencies;
 mod latency;
 mod loading;
+mod loads;
 mod make;
 mod object;
 mod pins;
