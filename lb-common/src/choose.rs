@@ -5,7 +5,7 @@
 
 use crate::{
     Exit, GenerationId, PARKING_SLOT, SeatRow, SteeringWord, Workers,
-    workers::{scale, two},
+    workers::{least, scale},
 };
 
 /// Slots tried in one generation before the next best is taken: the wanted one and its
@@ -111,14 +111,7 @@ fn slot<G: Group>(row: SeatRow, request: &Request, group: &mut G) -> u32 {
     let (first, count) = (u32::from(row.first), u32::from(row.count));
     match request.workers {
         // Of one there is nothing to choose.
-        Workers::Least if count > 1 => {
-            let (one, other) = two(row, request.hash);
-            if group.load(other) < group.load(one) {
-                other
-            } else {
-                one
-            }
-        }
+        Workers::Least if count > 1 => least(row, request.hash, |slot| group.load(slot)),
         Workers::Cpu => first + group.cpu() % count,
         Workers::Hash | Workers::Least => first + scale(request.hash, count),
     }

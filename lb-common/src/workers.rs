@@ -2,6 +2,10 @@
 
 use crate::SeatRow;
 
+/// In a generation with as many listeners all are compared for [`Workers::Least`]. In a larger one
+/// two are, which costs the same however many there are.
+pub const ALL_OF: u32 = 4;
+
 /// How the choice falls between the listeners of one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u64)]
@@ -11,7 +15,8 @@ pub enum Workers {
     Hash = 0,
     /// By the CPU the connection arrives at.
     Cpu = 1,
-    /// The one with fewer open connections of two that the hash names.
+    /// The one with the fewest open connections of all, or of two that the hash names where a
+    /// generation has more than [`ALL_OF`].
     Least = 2,
 }
 
@@ -52,6 +57,34 @@ pub(crate) const fn two(row: SeatRow, hash: u32) -> (u32, u32) {
     (row.first as u32 + one, row.first as u32 + other)
 }
 
+/// The slot with the fewest open connections, as `load` has them.
+#[inline(always)]
+pub(crate) fn least(row: SeatRow, hash: u32, mut load: impl FnMut(u32) -> u64) -> u32 {
+    let count = row.count as u32;
+    let (one, other) = two(row, hash);
+    let (mut best, mut fewest) = (one, load(one));
+    if count > ALL_OF {
+        return if load(other) < fewest { other } else { best };
+    }
+    let end = row.first as u32 + count;
+    let mut slot = one;
+    for _ in 1..ALL_OF {
+        slot = if slot + 1 < end {
+            slot + 1
+        } else {
+            row.first as u32
+        };
+        if slot == one {
+            break;
+        }
+        let open = load(slot);
+        if open < fewest {
+            (best, fewest) = (slot, open);
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +112,39 @@ mod tests {
                     assert!((9..9 + u32::from(count)).contains(&slot));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_emptiest_of_a_few_is_found_from_wherever_the_search_begins() {
+        for count in 2..=4_u16 {
+            let row = SeatRow {
+                generation: None,
+                first: 7,
+                count,
+            };
+            for emptiest in 7..7 + u32::from(count) {
+                for step in 0..1000_u32 {
+                    let hash = step.wrapping_mul(4_294_967);
+                    let load = |slot| if slot == emptiest { 3 } else { 4 };
+                    assert_eq!(least(row, hash, load), emptiest);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_the_emptier_of_two_is_taken() {
+        let row = SeatRow {
+            generation: None,
+            first: 0,
+            count: 32,
+        };
+        for step in 0..1000_u32 {
+            let hash = step.wrapping_mul(4_294_967);
+            let (one, other) = two(row, hash);
+            assert_eq!(least(row, hash, |slot| u64::from(slot == one)), other);
+            assert_eq!(least(row, hash, |_slot| 0), one);
         }
     }
 
