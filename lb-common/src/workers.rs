@@ -31,6 +31,15 @@ impl Workers {
         }
     }
 
+    /// The name in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Cpu => "cpu",
+            Self::Least => "least",
+        }
+    }
+
     /// As it is in the steering row.
     pub const fn to_bits(self) -> u64 {
         self as u64

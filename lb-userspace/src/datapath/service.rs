@@ -2,7 +2,7 @@
 //! groups share, and the groups.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -191,9 +191,29 @@ impl ServicePath {
         listeners: &BTreeMap<u64, OwnedFd>,
     ) -> Result<Registered, DatapathError> {
         let registered = group.register(generation, listeners)?;
-        let least = self.steering.load(steering::WORKERS) == Workers::Least.to_bits();
+        let least = self.chosen_by() == Workers::Least;
         self.loads.count(least, &registered, listeners)?;
         Ok(registered)
+    }
+
+    /// How the choice falls between the listeners of a generation.
+    pub fn chosen_by(&self) -> Workers {
+        Workers::from_bits(self.steering.load(steering::WORKERS))
+    }
+
+    /// Takes these of the generation's listeners out of the choice, until they are registered
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn rest(
+        &self,
+        generation: GenerationId,
+        cookies: &BTreeSet<u64>,
+    ) -> Result<(), DatapathError> {
+        let mut groups = self.groups.iter();
+        groups.try_for_each(|group| group.rest(generation, cookies))
     }
 
     /// Open connections that came through the listener at `slot`; 0 where they are not counted.
