@@ -7,13 +7,15 @@
 mod cycles;
 mod incidents;
 mod latency;
-mod overlap;
 mod polite;
 mod profile;
 mod promote;
+mod proxies;
 mod sample;
 mod steer;
 mod throughput;
+mod turn;
+mod upgrades;
 mod workers;
 
 use anyhow::Result;
@@ -39,8 +41,10 @@ enum Part {
     Promote,
     /// New connections per second.
     Throughput,
-    /// Upgrades under load, beside bare overlap.
-    Overlap,
+    /// Upgrades under load, beside what servers can do by themselves.
+    Upgrades,
+    /// New connections through hotlb and through proxies.
+    Proxies,
     /// Upgrades under kept connections, with polite drain and without.
     Polite,
     /// What it costs to measure latency.
@@ -97,9 +101,14 @@ const PARTS: &[(Part, &str, Measure)] = &[
         throughput::measure,
     ),
     (
-        Part::Overlap,
-        "upgrades of nginx under 32 new connections at a time",
-        overlap::measure,
+        Part::Upgrades,
+        "upgrades under load, by hotlb and by what servers can do by themselves",
+        upgrades::measure,
+    ),
+    (
+        Part::Proxies,
+        "new connections: straight, through hotlb, through proxies",
+        proxies::measure,
     ),
     (
         Part::Polite,

@@ -1,25 +1,20 @@
 //! Which of four workers takes a connection: the kernel's hash, the one with fewer connections, or whoever is free.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::Result;
-use hotlb_tests::{
-    host::Host,
-    load::{Load, Outcome, Plan},
-    report,
-    servers::workers,
-};
+use hotlb_tests::{host::Host, load::Plan, report, servers::workers};
 
 use crate::{
     Scale,
     sample::{Sample, against_aim},
+    turn::Turn,
 };
 
 const ROUNDS: usize = 10;
 /// Requests a turn.
 const EACH: u64 = 20_000;
 const CLIENTS: usize = 32;
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// One way to serve: a service of its own.
 struct Way {
@@ -121,18 +116,11 @@ impl Way {
 
     fn turn(&mut self, host: &Host) -> Result<()> {
         let target = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let plan = Plan::new(target).workers(CLIENTS).max_requests(EACH);
-        let load = Load::start(host.netns(), plan)?;
-        load.wait_for("the turn", LIMIT, |outcome| outcome.requests() >= EACH)?;
-        let outcome = load.stop()?;
-        outcome.expect_none_failed()?;
-        let milliseconds =
-            |outcome: &Outcome, part| outcome.times.quantile(part).as_secs_f64() * 1e3;
-        #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-        let requests = outcome.requests() as f64;
-        self.rates.push(requests / outcome.took.as_secs_f64());
-        self.p99.push(milliseconds(&outcome, 0.99));
-        self.p999.push(milliseconds(&outcome, 0.999));
+        let plan = Plan::new(target).workers(CLIENTS);
+        let turn = Turn::take(host, plan, EACH)?;
+        self.rates.push(turn.rate());
+        self.p99.push(turn.ms(0.99));
+        self.p999.push(turn.ms(0.999));
         Ok(())
     }
 
