@@ -35,6 +35,7 @@ mod word;
 pub mod head;
 pub mod names;
 pub mod recent;
+pub mod sample;
 pub mod steering;
 pub mod wait;
 
