@@ -11,8 +11,8 @@
 //! ended in an oops. The maps are its own; `names::OF_SAMPLE` says how large they are.
 
 use aya_ebpf::{
-    EbpfContext as _, Global,
-    bindings::BPF_NOEXIST,
+    Global,
+    bindings::{BPF_NOEXIST, bpf_perf_event_data},
     btf_maps::{Array, CgroupArray, HashMap},
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_probe_read_user,
@@ -20,8 +20,7 @@ use aya_ebpf::{
             bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_stack, bpf_task_pt_regs,
         },
     },
-    macros::{btf_map, perf_event},
-    programs::PerfEventContext,
+    macros::btf_map,
 };
 use lb_common::sample::{
     ENTERED, FRAMES, GOES_ON, KERNEL, KEY_WORDS, NAME, NO_STACK, PROCESS, STACK_WORDS, TAKEN,
@@ -57,20 +56,22 @@ static MODE_MASK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static MODE_USER: Global<u32> = Global::new(0);
 
-#[perf_event]
-pub fn sample(ctx: PerfEventContext) -> u32 {
+/// The kernel writes a record if this is not 0; aya's macro for such programs returns 0 always.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+pub extern "C" fn sample(ctx: *mut bpf_perf_event_data) -> u32 {
     if !matches!(SAMPLED.current_task_under_cgroup(0), Ok(true)) {
         return 0;
     }
     if COUNTING.load() == 0 {
         return 1;
     }
-    let _lost = count(&ctx);
+    let _lost = count(ctx);
     0
 }
 
 #[inline(always)]
-fn count(ctx: &PerfEventContext) -> Option<()> {
+fn count(ctx: *mut bpf_perf_event_data) -> Option<()> {
     let totals = SAMPLE_TOTALS.get_ptr_mut(0)?.cast::<u64>();
     add(totals, TAKEN);
     // SAFETY: no argument, no effect.
@@ -118,9 +119,9 @@ fn enter(number: u64, draft: *mut u64, totals: *mut u64) -> Option<u64> {
 
 /// Puts the kernel's side into the draft; its number.
 #[inline(always)]
-fn kernel(ctx: &PerfEventContext, draft: *mut u64) -> u64 {
+fn kernel(ctx: *mut bpf_perf_event_data, draft: *mut u64) -> u64 {
     // SAFETY: the draft has room for so many frames behind its first word.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), draft.add(1).cast(), (FRAMES * 8) as u32, 0) };
+    let bytes = unsafe { bpf_get_stack(ctx.cast(), draft.add(1).cast(), (FRAMES * 8) as u32, 0) };
     if bytes <= 0 {
         return NO_STACK;
     }

@@ -83,8 +83,8 @@ pub(super) fn load_refused(
 /// use none of the agent's maps, which cannot be left out and are made as small as they can be.
 pub(super) fn load_alone(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
     for name in names::SHARED.iter().chain(&names::PER_GROUP) {
-        // The size of a ring is in pages.
-        if ![names::EVENTS, names::LOGS].contains(name) {
+        // The size of a ring is in pages, that of storage is not said.
+        if ![names::EVENTS, names::LOGS, names::CONVERSATIONS].contains(name) {
             loader.map_max_entries(name, 1);
         }
     }

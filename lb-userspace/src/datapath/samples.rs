@@ -20,7 +20,8 @@ use crate::sys::heap;
 type Stack = [u64; sample::STACK_WORDS];
 type Pair = [u64; sample::KEY_WORDS];
 
-/// The program that is asked at each sample, for one cgroup. What it is attached to keeps it.
+/// The program that is asked at each sample, for one cgroup. Events it is attached to keep it, and
+/// all it needs.
 pub struct Samples {
     object: Ebpf,
     stacks: HashMap<MapData, u64, Stack>,

@@ -160,10 +160,10 @@ fn by(
             scope: way.scope,
         };
         rings.push(Rings::open(&sampling, cpus)?);
+        // Else it is enough that the events have the program.
         if way.record == Record::Nothing {
             counts.extend(samples);
         }
-        // Else the events keep the program.
     }
     Ok((rings, counts))
 }
