@@ -138,6 +138,19 @@ pub struct Helper(Child);
 impl Helper {
     /// Starts it; `plan` has what differs from ten seconds at 99 Hz.
     pub fn start(host: &Host, plan: &Value) -> Result<Self> {
+        Self::start_by(host, plan, Command::new(host.binary()))
+    }
+
+    /// Likewise without the right to load BPF programs.
+    pub fn start_without_bpf(host: &Host, plan: &Value) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-bpf,-sys_admin")
+            .arg(host.binary());
+        Self::start_by(host, plan, command)
+    }
+
+    fn start_by(host: &Host, plan: &Value, mut command: Command) -> Result<Self> {
         let cgroup = cgroups::of(host.generation("gen1")?.process()?)?;
         let mut whole = json!({
             "service": "web",
@@ -149,7 +162,7 @@ impl Helper {
         for (name, value) in plan.as_object().context("a plan is an object")? {
             whole[name] = value.clone();
         }
-        let mut child = Command::new(host.binary())
+        let mut child = command
             .arg("__profile")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -143,9 +143,20 @@ fn names_are_those_of_a_generation_that_has_ended_meanwhile() -> Result<()> {
 #[test]
 fn without_the_program_it_is_said() -> Result<()> {
     let host = spinning()?;
-    let plan = json!({ "unwind": "fp", "duration_ms": 1000, "scope": "cgroup" });
-    let profile = Helper::start(&host, &plan)?.profile()?;
-    ensure!(profile.scope == "cgroup", "{}", profile.scope);
-    ensure!(profile.percent_in("::work")? > 98.0, "{profile:?}");
-    expect_only_inside(&profile)
+    for (unwind, said) in [
+        ("fp", "each call chain comes as a record"),
+        ("auto", "costs the server more"),
+    ] {
+        let plan = json!({ "unwind": unwind, "duration_ms": 1000 });
+        let profile = Helper::start_without_bpf(&host, &plan)?.profile()?;
+        ensure!(
+            profile.scope != "filtered" && profile.notes.iter().any(|note| note.contains(said)),
+            "it was sampled by {}: {:?}",
+            profile.scope,
+            profile.notes
+        );
+        ensure!(profile.percent_in("::work")? > 98.0, "{profile:?}");
+        expect_only_inside(&profile)?;
+    }
+    Ok(())
 }
