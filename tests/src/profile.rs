@@ -159,8 +159,9 @@ impl Helper {
             "duration_ms": 10_000,
             "unwind": "auto",
         });
-        for (name, value) in plan.as_object().context("a plan is an object")? {
-            whole[name] = value.clone();
+        let differs = plan.as_object().context("a plan is an object")?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.extend(differs.clone());
         }
         let mut child = command
             .arg("__profile")

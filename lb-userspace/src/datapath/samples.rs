@@ -25,7 +25,7 @@ type Pair = [u64; sample::KEY_WORDS];
 pub struct Samples {
     object: Ebpf,
     stacks: HashMap<MapData, u64, Stack>,
-    samples: HashMap<MapData, Pair, u64>,
+    pairs: HashMap<MapData, Pair, u64>,
     totals: Array<MapData, [u64; sample::TOTALS]>,
     room: u64,
     /// What had been entered when it was read last.
@@ -108,7 +108,7 @@ impl Samples {
             .map_err(DatapathError::map(names::SAMPLED))?;
         Ok(Self {
             stacks: object::taken(&mut object, names::STACKS)?,
-            samples: object::taken(&mut object, names::SAMPLES)?,
+            pairs: object::taken(&mut object, names::SAMPLES)?,
             totals: object::taken(&mut object, names::SAMPLE_TOTALS)?,
             object,
             room: room.into(),
@@ -153,7 +153,7 @@ impl Samples {
         let [_, entered] = self.totals();
         self.entered = entered;
         // A walk through a map that changes meanwhile may come by the same key twice.
-        let walked: Result<Known<Pair, u64>, _> = self.samples.iter().collect();
+        let walked: Result<Known<Pair, u64>, _> = self.pairs.iter().collect();
         let walked = walked.map_err(DatapathError::map(names::SAMPLES))?;
         let mut known = Known::new();
         for (pair, count) in walked {
@@ -165,7 +165,7 @@ impl Samples {
                     known.insert(number, stack);
                 }
             }
-            let _gone = self.samples.remove(&pair);
+            let _gone = self.pairs.remove(&pair);
             if let Some(alike) = alike(&pair, count, &known) {
                 self.read += count;
                 to(alike);

@@ -31,6 +31,8 @@ const TARGET: &str = "127.0.0.1:8080";
 /// Requests a turn.
 const EACH: u64 = 20_000;
 const ROUNDS: usize = 50;
+/// Longer than a turn takes, in milliseconds.
+const TURN: u32 = 60_000;
 /// Rounds beside perf, each with five seconds of either.
 const BESIDE: usize = 5;
 const SECONDS: &str = "5";
@@ -62,12 +64,15 @@ fn ways() -> [(&'static str, Value); 3] {
     [
         (
             "by a program at the events of the CPUs",
-            json!({ "scope": "filtered" }),
+            json!({ "duration_ms": TURN, "scope": "filtered" }),
         ),
-        ("by events of the cgroup", json!({ "scope": "cgroup" })),
+        (
+            "by events of the cgroup",
+            json!({ "duration_ms": TURN, "scope": "cgroup" }),
+        ),
         (
             "counted in the kernel (--unwind fp)",
-            json!({ "unwind": "fp" }),
+            json!({ "duration_ms": TURN, "unwind": "fp" }),
         ),
     ]
 }
@@ -79,10 +84,14 @@ fn throughput(host: &Host, scale: Scale) -> Result<()> {
     for round in 0..scale.rounds(ROUNDS) {
         let mut without = 0.0;
         let mut with = ways.each_ref().map(|_| 0.0);
-        for turn in 0..=ways.len() {
-            match (round + turn) % (ways.len() + 1) {
-                0 => without = rate(host)?,
-                place => with[place - 1] = while_sampled(host, &ways[place - 1].1)?,
+        let mut turns: Vec<_> = ways.iter().zip(&mut with).map(Some).collect();
+        turns.push(None);
+        let first = round % turns.len();
+        turns.rotate_left(first);
+        for turn in turns {
+            match turn {
+                None => without = rate(host)?,
+                Some(((_, way), with)) => *with = while_sampled(host, way)?,
             }
         }
         for (ratios, with) in ratios.iter_mut().zip(with) {
@@ -105,9 +114,7 @@ fn throughput(host: &Host, scale: Scale) -> Result<()> {
 }
 
 fn while_sampled(host: &Host, way: &Value) -> Result<f64> {
-    let mut plan = way.clone();
-    plan["duration_ms"] = json!(60_000);
-    let helper = Helper::start(host, &plan)?;
+    let helper = Helper::start(host, way)?;
     wait::until_true("it is sampled", LIMIT, || {
         let maps = fs::read_to_string(format!("/proc/{}/maps", helper.id()));
         maps.is_ok_and(|maps| maps.contains("[perf_event]"))
