@@ -18,6 +18,7 @@ mod packet;
 mod polite;
 mod recent;
 mod refused;
+mod sample;
 mod steer;
 mod storage;
 mod track;

@@ -52,7 +52,7 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 9] = [
+pub const PROGRAMS: [&str; 10] = [
     names::NOOP,
     names::STEER,
     names::JOIN4,
@@ -62,6 +62,7 @@ pub const PROGRAMS: [&str; 9] = [
     names::REFUSED,
     names::RECEIVED,
     names::SENT,
+    names::SAMPLE,
 ];
 
 /// The program types hotlb needs, each tried with a program that does nothing.

@@ -21,6 +21,8 @@ mod pins;
 mod polite;
 mod recent;
 mod refused;
+mod registers;
+mod samples;
 mod service;
 mod waits;
 
@@ -37,5 +39,6 @@ pub use latencies::Latencies;
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
+pub use samples::{Alike, Samples, Use};
 pub use service::{Declared, ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};

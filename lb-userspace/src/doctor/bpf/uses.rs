@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 9] = [
+pub(super) const OWN_PROGRAMS: [Use; 10] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -126,6 +126,12 @@ pub(super) const OWN_PROGRAMS: [Use; 9] = [
         cost: UNMEASURED,
         advice: TRACEPOINTS,
     },
+    Use {
+        name: names::SAMPLE,
+        cost: UNFILTERED,
+        advice: "use Linux 5.15 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
+                 with this output",
+    },
 ];
 
 /// hotlb's own maps, all of them.
@@ -152,13 +158,17 @@ const UNCOUNTED: &str = "clients that are refused since nothing listens are not 
 /// What is lost without the tracepoints of reads and writes; everything else works.
 const UNMEASURED: &str = "the time to an answer is not measured";
 
+/// What is lost without `sample`; everything else works.
+const UNFILTERED: &str = "`hotlb profile` samples by events of the cgroup, which cost the server more, \
+                          and follows no frame pointers itself";
+
 const TRACEPOINTS: &str = "use Linux 6.3 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report \
                            it with this output";
 
 impl Use {
     /// Whether hotlb works without it.
     pub(super) fn is_optional(&self) -> bool {
-        [IMPOLITE, UNCOUNTED, UNMEASURED].contains(&self.cost)
+        [IMPOLITE, UNCOUNTED, UNMEASURED, UNFILTERED].contains(&self.cost)
     }
 }
 
