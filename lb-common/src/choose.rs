@@ -109,7 +109,11 @@ fn park<G: Group>(group: &mut G) -> Exit {
 
 /// Selects a listener of `generation`; says how many slots past the hash's own it stands.
 #[inline(always)]
-fn within<G: Group>(generation: Option<GenerationId>, hash: u32, group: &mut G) -> Option<u32> {
+pub(crate) fn within<G: Group>(
+    generation: Option<GenerationId>,
+    hash: u32,
+    group: &mut G,
+) -> Option<u32> {
     let generation = generation?;
     let row = group.seat(generation.seat());
     if row.generation != Some(generation) || row.count == 0 {

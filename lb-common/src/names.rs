@@ -2,6 +2,8 @@
 
 /// `sk_reuseport`, migrate attach type: chooses the socket of a connection.
 pub const STEER: &str = "steer";
+/// `sk_reuseport`: chooses the socket of a datagram.
+pub const STEER_UDP: &str = "steer_udp";
 /// cgroup bind4: lets unmodified servers share the service's ports.
 pub const JOIN4: &str = "join4";
 /// cgroup bind6: the same for IPv6.
@@ -119,11 +121,18 @@ pub const LEAVING: &str = "LEAVING";
 pub const CONVERSATIONS: &str = "CONVERSATIONS";
 /// Per-CPU counts of `polite`, see [`crate::PoliteCell`].
 pub const POLITENESS: &str = "POLITENESS";
+/// Flows: [`crate::FlowKey`] to [`crate::Flow`] and the tick it began at. In the object it has room
+/// for one; the agent says how large it is made.
+pub const FLOWS: &str = "FLOWS";
+/// The service's row of [`crate::FlowRules`]; memory-mapped.
+pub const FLOW_RULES: &str = "FLOW_RULES";
+/// Per-CPU counts of `steer_udp`, see [`crate::FlowExit`].
+pub const DATAGRAMS: &str = "DATAGRAMS";
 /// aya-log's ring buffer.
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 16] = [
+pub const SHARED: [&str; 19] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -139,6 +148,9 @@ pub const SHARED: [&str; 16] = [
     LEAVING,
     CONVERSATIONS,
     POLITENESS,
+    FLOWS,
+    FLOW_RULES,
+    DATAGRAMS,
     LOGS,
 ];
 

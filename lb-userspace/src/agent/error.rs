@@ -349,6 +349,17 @@ pub(super) enum CheckError {
     /// Its listeners are not where they belong.
     #[error("{0}")]
     Misfit(#[from] Misfit),
+    /// It has no UDP socket on a declared address.
+    #[error(
+        "no UDP socket is bound to {address}; {}",
+        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {found}") }
+    )]
+    NoDatagrams {
+        /// The declared address.
+        address: SocketAddr,
+        /// Where it has some.
+        found: String,
+    },
     /// It did not answer as it should.
     #[error("probe: {0}")]
     Probe(String),
@@ -367,6 +378,22 @@ pub(super) enum CheckError {
     /// The list of sockets.
     #[error(transparent)]
     Sockets(#[from] DumpError),
+}
+
+impl CheckError {
+    /// Whether its sockets do not fit, which may come right: a server opens them one by one.
+    pub(super) const fn is_of_listeners(&self) -> bool {
+        matches!(self, Self::Misfit(_) | Self::NoDatagrams { .. })
+    }
+
+    /// Whether it has sockets somewhere, if not where they belong.
+    pub(super) const fn is_somewhere(&self) -> bool {
+        match self {
+            Self::Misfit(Misfit::Missing { found, .. }) => !found.is_empty(),
+            Self::NoDatagrams { found, .. } => !found.is_empty(),
+            _ => true,
+        }
+    }
 }
 
 impl VerbError {

@@ -15,12 +15,13 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, names, steering,
+    SteeringWord, TicketKey, names, port_key, steering,
 };
 
 use super::{
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
+    flows::Flows,
     group::Group,
     latencies::Latencies,
     latency::{self, Histograms},
@@ -39,14 +40,35 @@ pub struct Declared {
     pub addresses: Vec<SocketAddr>,
     /// The owner of the groups.
     pub uid: u32,
+    /// UDP, if the service has any.
+    pub datagrams: Option<DeclaredDatagrams>,
     /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
     pub undeclared: u32,
+}
+
+/// The UDP side of a service.
+#[derive(Clone, Debug)]
+pub struct DeclaredDatagrams {
+    /// The addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Room for so many flows.
+    pub table: u32,
+    /// After how long without a datagram a flow is none any more; `None` for no flows at all.
+    pub idle: Option<Duration>,
+}
+
+impl Declared {
+    fn datagram_addresses(&self) -> &[SocketAddr] {
+        self.datagrams.as_ref().map_or(&[], |d| &d.addresses)
+    }
 }
 
 /// The kernel side of one service. The only owner of its maps.
 pub struct ServicePath {
     pins: Pins,
     groups: Vec<Group>,
+    datagram_groups: Vec<Group>,
+    flows: Option<Flows>,
     steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
@@ -89,8 +111,22 @@ impl Drop for TicketGuard<'_> {
 impl ServicePath {
     /// Whether pins exist whose groups are not those of `declared`: the configuration changed.
     pub fn is_of_other_addresses(pins: &Pins, declared: &Declared) -> bool {
-        pins.exist() && pins.group_count() != declared.addresses.len()
+        let udp = declared.datagram_addresses();
+        pins.exist() && pins.group_count() != declared.addresses.len() + udp.len()
             || pins.exist() && !declared.addresses.iter().all(|&a| pins.group(a).is_dir())
+            || pins.exist() && !udp.iter().all(|&a| pins.datagram_group(a).is_dir())
+            || pins.exist() && Self::has_other_table(pins, declared)
+    }
+
+    /// Whether there is room for another number of flows than declared. A table cannot grow.
+    fn has_other_table(pins: &Pins, declared: &Declared) -> bool {
+        let Some(datagrams) = &declared.datagrams else {
+            return false;
+        };
+        let made = MapData::from_pin(pins.map(names::FLOWS))
+            .ok()
+            .and_then(|map| map.info().ok());
+        made.is_none_or(|made| made.max_entries() != datagrams.table)
     }
 
     /// Opens the service's pins, making them first if there are none. Links of `join` and
@@ -143,8 +179,17 @@ impl ServicePath {
             .iter()
             .map(|&address| Group::open(&pins, address))
             .collect::<Result<_, _>>()?;
+        let datagram_groups = declared
+            .datagram_addresses()
+            .iter()
+            .map(|&address| Group::open_datagrams(&pins, address))
+            .collect::<Result<_, _>>()?;
+        let flows = declared.datagrams.as_ref();
+        let flows = flows.map(|datagrams| Flows::open(&pins, datagrams.idle));
         Ok(Self {
             groups,
+            datagram_groups,
+            flows: flows.transpose()?,
             steering: steering_row(&pins)?,
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
@@ -168,6 +213,21 @@ impl ServicePath {
         &self.groups
     }
 
+    /// The groups of UDP sockets, one for each declared address, in that order.
+    pub fn datagram_groups(&self) -> &[Group] {
+        &self.datagram_groups
+    }
+
+    /// All groups.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(&self.datagram_groups)
+    }
+
+    /// The flows of UDP clients; `None` for a service without UDP.
+    pub fn flows(&self) -> Option<&Flows> {
+        self.flows.as_ref()
+    }
+
     /// The steering word.
     pub fn word(&self) -> SteeringWord {
         SteeringWord::from_bits(self.steering.load(steering::WORD))
@@ -188,10 +248,9 @@ impl ServicePath {
     /// Has the connections that come through listeners of `cgroup` counted for `generation`, from
     /// the next one on.
     pub fn count(&self, generation: GenerationId, cgroup: &Path) -> Result<(), DatapathError> {
-        let Some(group) = self.groups.first() else {
+        let Some(group) = self.pins.first_group() else {
             return Ok(());
         };
-        let group = self.pins.group(group.address());
         make::count(&self.pins, &group, cgroup, generation)
     }
 
@@ -387,6 +446,9 @@ impl ServicePath {
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
         self.set_earlier(generation, 0);
+        if let Some(flows) = &self.flows {
+            flows.reopen(generation);
+        }
         self.latencies.clear(generation);
         Ok(())
     }
@@ -409,9 +471,20 @@ impl ServicePath {
             addresses
                 .insert(key, 1, 0)
                 .map_err(DatapathError::map(names::DECLARED))?;
-            let rule = rule(declared, address.port()).to_words();
+            let rule = rule(declared, &declared.addresses, address.port()).to_words();
             ports
                 .insert(u32::from(address.port()), rule, 0)
+                .map_err(DatapathError::map(names::PORTS))?;
+        }
+        let udp = declared.datagram_addresses();
+        for address in udp {
+            let key = ListenKey::new(address.ip(), address.port()).of(true);
+            addresses
+                .insert(key.to_words(), 1, 0)
+                .map_err(DatapathError::map(names::DECLARED))?;
+            let rule = rule(declared, udp, address.port()).to_words();
+            ports
+                .insert(port_key(address.port(), true), rule, 0)
                 .map_err(DatapathError::map(names::PORTS))?;
         }
         Ok(())
@@ -453,10 +526,10 @@ pub(super) fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
 }
 
 /// What happens to binds of `port`: undeclared ones may move to the first declared address.
-fn rule(declared: &Declared, port: u16) -> BindRule {
+fn rule(declared: &Declared, addresses: &[SocketAddr], port: u16) -> BindRule {
     let mut v4 = None;
     let mut v6 = None;
-    for address in declared.addresses.iter().filter(|a| a.port() == port) {
+    for address in addresses.iter().filter(|a| a.port() == port) {
         match address {
             SocketAddr::V4(address) => _ = v4.get_or_insert(*address.ip()),
             SocketAddr::V6(address) => _ = v6.get_or_insert(*address.ip()),

@@ -33,7 +33,9 @@ impl Service {
         let Some(generation) = books.get_mut(id) else {
             return Ok(());
         };
-        let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
+        let datagrams = self.datagram_members(generation)?;
+        let all = members.iter().chain(&datagrams).flatten();
+        let cookies: BTreeSet<u64> = all.map(|w| w.cookie).collect();
         if cookies == generation.steered {
             return Ok(());
         }
@@ -48,6 +50,10 @@ impl Service {
                 self.path.note_listener(cookie, Some(id))?;
             }
             let registered = group.register(id, &sockets)?;
+            steered.extend(registered.steered.keys());
+            left_out += registered.left_out.len();
+        }
+        for registered in self.register_datagrams(id, &generation.cgroup, &datagrams)? {
             steered.extend(registered.steered.keys());
             left_out += registered.left_out.len();
         }
@@ -68,21 +74,22 @@ impl Service {
             let mut books = self.books.lock().await;
             let misfit = match self.register(&mut books, id) {
                 Ok(()) => return Ok(()),
-                Err(CheckError::Misfit(misfit)) => misfit,
+                Err(error) if error.is_of_listeners() => error,
                 Err(error) => return Err(error),
             };
             still_alive(&books, id)?;
-            if self.adapted(&mut books, id, &misfit)? {
+            if let CheckError::Misfit(misfit) = &misfit
+                && self.adapted(&mut books, id, misfit)?
+            {
                 continue;
             }
             drop(books);
-            let somewhere = !matches!(&misfit, Misfit::Missing { found, .. } if found.is_empty());
-            if somewhere {
+            if misfit.is_somewhere() {
                 verdict.get_or_insert(Deadline::after(SETTLING));
             }
             let over = verdict.is_some_and(|verdict| verdict.left().is_none());
             if over || !self.look_again(&mut pace).await {
-                return Err(self.explained(id, misfit.into()).await);
+                return Err(self.explained(id, misfit).await);
             }
         }
     }

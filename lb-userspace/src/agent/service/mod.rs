@@ -11,6 +11,7 @@ mod caller;
 mod candidate;
 mod claim;
 mod custody;
+mod datagrams;
 mod deploy;
 mod drain;
 mod exec;

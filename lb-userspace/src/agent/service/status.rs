@@ -192,7 +192,7 @@ impl Service {
             drain: generation
                 .drain
                 .as_ref()
-                .map(|drain| drain.status(self.path.live(Some(generation.id)))),
+                .map(|drain| drain.status(self.clients(generation.id))),
             listeners: found
                 .iter()
                 .map(|waiting| listener_status(waiting, generation))

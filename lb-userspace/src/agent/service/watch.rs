@@ -222,7 +222,10 @@ impl Service {
 
 /// Remembers what `join` did, with the generation whose process it was.
 fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
-    let declared: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let declared: Vec<String> = config
+        .addresses()
+        .map(|listen| listen.to_string())
+        .collect();
     let asked = std::net::SocketAddr::new(event.bound_address(), event.port);
     let who = format!(
         "{} (pid {}, user {})",

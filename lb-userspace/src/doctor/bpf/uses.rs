@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 9] = [
+pub(super) const OWN_PROGRAMS: [Use; 10] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -87,6 +87,11 @@ pub(super) const OWN_PROGRAMS: [Use; 9] = [
     Use {
         name: names::STEER,
         cost: "nothing chooses which generation gets a connection: hotlb does not work",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::STEER_UDP,
+        cost: "services with udp:// addresses cannot be opened; all others work",
         advice: VERIFIER,
     },
     Use {
