@@ -47,6 +47,11 @@ pub fn trouble_server() -> Result<PathBuf> {
     own("trouble-server")
 }
 
+/// The server of the tests that answers datagrams.
+pub fn udp_server() -> Result<PathBuf> {
+    own("udp-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

@@ -6,12 +6,13 @@ pub mod plain;
 pub mod python;
 pub mod split;
 pub mod trouble;
+pub mod udp;
 
 use std::path::Path;
 
 use anyhow::Result;
 
-pub use self::{nginx::Nginx, plain::Plain};
+pub use self::{nginx::Nginx, plain::Plain, udp::Udp};
 
 /// A command line.
 pub type CommandLine = Vec<String>;
