@@ -217,7 +217,7 @@ pub fn choose_datagram<G: Group>(
         && let Some(generation) = flow.generation
         && rules.holds(flow, now)
         && !rules.is_closed(generation)
-        && within(Some(generation), request.hash, group).is_some()
+        && within(Some(generation), request, group).is_some()
     {
         return Steered {
             exit: FlowExit::Kept,
@@ -276,6 +276,16 @@ impl<G: Group> Group for Noted<'_, G> {
     fn select(&mut self, slot: u32) -> bool {
         // There is no parking for datagrams: nobody would ever read them.
         slot != crate::PARKING_SLOT && self.group.select(slot)
+    }
+
+    #[inline(always)]
+    fn load(&mut self, slot: u32) -> u64 {
+        self.group.load(slot)
+    }
+
+    #[inline(always)]
+    fn cpu(&mut self) -> u32 {
+        self.group.cpu()
     }
 }
 

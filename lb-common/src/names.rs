@@ -128,11 +128,16 @@ pub const FLOWS: &str = "FLOWS";
 pub const FLOW_RULES: &str = "FLOW_RULES";
 /// Per-CPU counts of `steer_udp`, see [`crate::FlowExit`].
 pub const DATAGRAMS: &str = "DATAGRAMS";
+/// Socket storage of a listener, which the kernel copies to each connection made by it: its slot.
+/// Only while [`crate::Workers::Least`] is wanted.
+pub const WORKER: &str = "WORKER";
+/// Open connections by the slot of the listener they came through; memory-mapped.
+pub const LOADS: &str = "LOADS";
 /// aya-log's ring buffer.
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 19] = [
+pub const SHARED: [&str; 21] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -151,6 +156,8 @@ pub const SHARED: [&str; 19] = [
     FLOWS,
     FLOW_RULES,
     DATAGRAMS,
+    WORKER,
+    LOADS,
     LOGS,
 ];
 

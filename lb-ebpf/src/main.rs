@@ -20,6 +20,7 @@ mod recent;
 mod refused;
 mod steer;
 mod steer_udp;
+mod storage;
 mod track;
 mod waiting;
 

@@ -8,11 +8,14 @@ use aya_ebpf::{
     },
     macros::btf_map,
 };
+
 use lb_common::{
     ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
     FLOW_COUNTS, FLOW_WORDS, FlowKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, POLITE_CELLS, SEATS,
     SLOTS, TicketKey, recent, steering,
 };
+
+use crate::storage::ClonedStorage;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -89,6 +92,13 @@ pub static FLOW_RULES: Array<[u64; FLOW_CELLS], 1, MMAPABLE> = Array::new();
 /// Exits of `steer_udp`, per CPU.
 #[btf_map]
 pub static DATAGRAMS: PerCpuArray<[u64; FLOW_COUNTS], 1> = PerCpuArray::new();
+/// The slot of a listener, and of each connection made by it.
+#[btf_map]
+pub static WORKER: ClonedStorage<u64> = ClonedStorage::new();
+
+/// Open connections by the slot of the listener they came through.
+#[btf_map]
+pub static LOADS: Array<u64, { SLOTS as usize }, MMAPABLE> = Array::new();
 
 /// The group's sockets. Values of eight bytes, so that user space can read the cookies back
 /// (with four it gets ENOSPC); aya's own type insists on four.

@@ -13,7 +13,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_IDLE, FLOW_REFRESH, FLOW_WORDS, Flow,
-    FlowExit, FlowKey, FlowRules, GenerationId, Request, Steered, choose_datagram, first, ticks,
+    FlowExit, FlowKey, FlowRules, GenerationId, Request, Steered, Workers, choose_datagram, first,
+    ticks,
 };
 
 use crate::{
@@ -28,7 +29,11 @@ pub fn steer_udp(ctx: SkReuseportContext) -> u32 {
         return SK_PASS; // never: the maps have this entry
     };
     let counts = counts.cast::<u64>();
-    let request = request(&ctx, row, false);
+    let request = Request {
+        // A flow stays with its socket; a CPU or a count of connections would lead it about.
+        workers: Workers::Hash,
+        ..request(&ctx, row, false)
+    };
     let mut group = Slots::of(&ctx);
     let exit = match rules() {
         Some(rules) => with_flows(&ctx, &request, &rules, &mut group, counts),

@@ -52,6 +52,11 @@ pub fn udp_server() -> Result<PathBuf> {
     own("udp-server")
 }
 
+/// The server of the tests with several workers.
+pub fn worker_server() -> Result<PathBuf> {
+    own("worker-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

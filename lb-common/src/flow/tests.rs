@@ -2,7 +2,7 @@ extern crate std;
 use std::{collections::BTreeSet, vec::Vec};
 
 use super::*;
-use crate::{PARKING_SLOT, SeatRow, Share, SteeringWord};
+use crate::{PARKING_SLOT, SeatRow, Share, SteeringWord, Workers};
 
 const A: u32 = 1;
 const B: u32 = 2;
@@ -35,6 +35,14 @@ impl Group for Table {
         }
         filled
     }
+
+    fn load(&mut self, _slot: u32) -> u64 {
+        0
+    }
+
+    fn cpu(&mut self) -> u32 {
+        0
+    }
 }
 
 fn table(filling: u32) -> Table {
@@ -60,6 +68,7 @@ fn request(active: u32, candidate: u32, permille: u16, ticket: u32, hash: u32) -
         hash,
         client: hash,
         ticket: GenerationId::new(ticket),
+        workers: Workers::Hash,
     }
 }
 

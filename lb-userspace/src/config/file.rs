@@ -20,7 +20,7 @@ use super::{
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
-    service::{HandOver, ServiceConfig, Undeclared},
+    service::{HandOver, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 use crate::sys::users::Identity;
@@ -133,6 +133,8 @@ struct ServiceTable {
     latency: Option<bool>,
     profile: Option<ProfileTable>,
     incidents: Option<Incidents>,
+    #[serde(default)]
+    workers: WorkerChoice,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -265,6 +267,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.undeclared = table.bind;
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
+    service.workers = table.workers;
     service.latency = table.latency.unwrap_or(service.latency);
     if let Some(incidents) = table.incidents {
         service.incidents = incidents.resolve().map_err(|reason| ConfigError::Value {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lb_common::Workers;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -46,6 +47,8 @@ pub struct ServiceConfig {
     pub profiles: Option<KeptProfiles>,
     /// What is done about unusual windows.
     pub incidents: IncidentPolicy,
+    /// Which listener of a generation takes a connection.
+    pub workers: WorkerChoice,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -73,6 +76,30 @@ impl HandOver {
             Self::Inherit => "inherit",
             Self::Parked => "parked",
             Self::Auto => "auto",
+        }
+    }
+}
+
+/// Which listener of a generation takes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerChoice {
+    /// The one the kernel's hash names.
+    #[default]
+    Hash,
+    /// The one of the CPU the connection arrives at.
+    Cpu,
+    /// The one with fewer open connections of two that the hash names.
+    Least,
+}
+
+impl WorkerChoice {
+    /// As the kernel programs know it.
+    pub const fn resolve(self) -> Workers {
+        match self {
+            Self::Hash => Workers::Hash,
+            Self::Cpu => Workers::Cpu,
+            Self::Least => Workers::Least,
         }
     }
 }
@@ -134,6 +161,7 @@ impl ServiceConfig {
             latency: true,
             profiles: None,
             incidents: IncidentPolicy::default(),
+            workers: WorkerChoice::default(),
             hooks: Vec::new(),
         })
     }

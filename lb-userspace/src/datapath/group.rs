@@ -99,7 +99,7 @@ impl Group {
     }
 
     /// Gives each of the generation's listeners a slot, and forgets those that are gone.
-    pub fn register(
+    pub(super) fn register(
         &self,
         generation: GenerationId,
         listeners: &BTreeMap<u64, OwnedFd>,

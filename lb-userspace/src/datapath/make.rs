@@ -14,12 +14,7 @@ use aya::{
 };
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
-use super::{
-    error::DatapathError,
-    object,
-    pins::Pins,
-    service::{Declared, steering_row},
-};
+use super::{declared::Declared, error::DatapathError, object, pins::Pins, service::steering_row};
 
 /// The cgroup of a service's keeper, below the service's.
 pub const PARKING: &str = "parking";

@@ -5,6 +5,8 @@
 //! probes or rollouts.
 
 mod counts;
+mod datagrams;
+mod declared;
 mod error;
 mod events;
 mod flows;
@@ -14,6 +16,7 @@ mod kernel_fields;
 mod latencies;
 mod latency;
 mod loading;
+mod loads;
 mod make;
 mod object;
 mod pins;
@@ -28,6 +31,7 @@ pub mod features;
 pub mod yardstick;
 
 pub use counts::{ConnectionCounts, Losses, SteeringCounts};
+pub use declared::{Declared, DeclaredDatagrams};
 pub use error::DatapathError;
 pub use events::Events;
 pub use flows::{DatagramCounts, FlowEntry, Flows};
@@ -37,5 +41,5 @@ pub use latencies::Latencies;
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
-pub use service::{Declared, DeclaredDatagrams, ServicePath, TicketGuard};
+pub use service::{ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};

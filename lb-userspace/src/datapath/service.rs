@@ -2,8 +2,10 @@
 //! groups share, and the groups.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -15,16 +17,18 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, names, port_key, steering,
+    SteeringWord, TicketKey, Workers, names, port_key, steering,
 };
 
 use super::{
     counts::{ConnectionCounts, SteeringCounts},
+    declared::Declared,
     error::DatapathError,
     flows::Flows,
-    group::Group,
+    group::{Group, Registered},
     latencies::Latencies,
     latency::{self, Histograms},
+    loads::Loads,
     make,
     pins::{Pins, unpin},
     polite::Polite,
@@ -33,47 +37,18 @@ use super::{
 };
 use crate::sys::mapped::MappedCells;
 
-/// What `join` must know of a service.
-#[derive(Clone, Debug)]
-pub struct Declared {
-    /// The listen addresses.
-    pub addresses: Vec<SocketAddr>,
-    /// The owner of the groups.
-    pub uid: u32,
-    /// UDP, if the service has any.
-    pub datagrams: Option<DeclaredDatagrams>,
-    /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
-    pub undeclared: u32,
-}
-
-/// The UDP side of a service.
-#[derive(Clone, Debug)]
-pub struct DeclaredDatagrams {
-    /// The addresses.
-    pub addresses: Vec<SocketAddr>,
-    /// Room for so many flows.
-    pub table: u32,
-    /// After how long without a datagram a flow is none any more; `None` for no flows at all.
-    pub idle: Option<Duration>,
-}
-
-impl Declared {
-    fn datagram_addresses(&self) -> &[SocketAddr] {
-        self.datagrams.as_ref().map_or(&[], |d| &d.addresses)
-    }
-}
-
 /// The kernel side of one service. The only owner of its maps.
 pub struct ServicePath {
     pins: Pins,
-    groups: Vec<Group>,
-    datagram_groups: Vec<Group>,
-    flows: Option<Flows>,
+    pub(super) groups: Vec<Group>,
+    pub(super) datagram_groups: Vec<Group>,
+    pub(super) flows: Option<Flows>,
     steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
     latencies: Histograms,
+    loads: Loads,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -109,26 +84,6 @@ impl Drop for TicketGuard<'_> {
 }
 
 impl ServicePath {
-    /// Whether pins exist whose groups are not those of `declared`: the configuration changed.
-    pub fn is_of_other_addresses(pins: &Pins, declared: &Declared) -> bool {
-        let udp = declared.datagram_addresses();
-        pins.exist() && pins.group_count() != declared.addresses.len() + udp.len()
-            || pins.exist() && !declared.addresses.iter().all(|&a| pins.group(a).is_dir())
-            || pins.exist() && !udp.iter().all(|&a| pins.datagram_group(a).is_dir())
-            || pins.exist() && Self::has_other_table(pins, declared)
-    }
-
-    /// Whether there is room for another number of flows than declared. A table cannot grow.
-    fn has_other_table(pins: &Pins, declared: &Declared) -> bool {
-        let Some(datagrams) = &declared.datagrams else {
-            return false;
-        };
-        let made = MapData::from_pin(pins.map(names::FLOWS))
-            .ok()
-            .and_then(|map| map.info().ok());
-        made.is_none_or(|made| made.max_entries() != datagrams.table)
-    }
-
     /// Opens the service's pins, making them first if there are none. Links of `join` and
     /// `track` attach to `cgroup`. Says whether they were found.
     ///
@@ -196,6 +151,7 @@ impl ServicePath {
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
             recent: Recent::open(&pins)?,
             latencies: Histograms::open(&pins)?,
+            loads: Loads::open(&pins)?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
@@ -213,19 +169,32 @@ impl ServicePath {
         &self.groups
     }
 
-    /// The groups of UDP sockets, one for each declared address, in that order.
-    pub fn datagram_groups(&self) -> &[Group] {
-        &self.datagram_groups
+    /// How the choice falls between the listeners of a generation, from the next connection on.
+    pub fn choose_by(&self, workers: Workers) {
+        self.steering.store(steering::WORKERS, workers.to_bits());
     }
 
-    /// All groups.
-    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().chain(&self.datagram_groups)
+    /// Gives each of the generation's listeners in a group a slot, and forgets those that are
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a listener, or has no slots left.
+    pub fn register(
+        &self,
+        group: &Group,
+        generation: GenerationId,
+        listeners: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Registered, DatapathError> {
+        let registered = group.register(generation, listeners)?;
+        let least = self.steering.load(steering::WORKERS) == Workers::Least.to_bits();
+        self.loads.count(least, &registered, listeners)?;
+        Ok(registered)
     }
 
-    /// The flows of UDP clients; `None` for a service without UDP.
-    pub fn flows(&self) -> Option<&Flows> {
-        self.flows.as_ref()
+    /// Open connections that came through the listener at `slot`; 0 where they are not counted.
+    pub fn load(&self, slot: u32) -> u64 {
+        self.loads.at(slot)
     }
 
     /// The steering word.

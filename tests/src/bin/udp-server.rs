@@ -50,7 +50,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if let Some(address) = arguments.tcp {
-        let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
         let name = arguments.name.clone();
         threads.push(thread::spawn(move || greet(&listener, &name)));
     }

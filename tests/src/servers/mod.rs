@@ -7,6 +7,7 @@ pub mod python;
 pub mod split;
 pub mod trouble;
 pub mod udp;
+pub mod workers;
 
 use std::path::Path;
 

@@ -246,7 +246,7 @@ impl Service {
             }
             self.path.note_listener(cookie, Some(id))?;
         }
-        let registered = group.register(id, sockets)?;
+        let registered = self.path.register(group, id, sockets)?;
         if !registered.left_out.is_empty() {
             return Err(VerbError::System {
                 doing: "give each of its listeners a slot",

@@ -49,7 +49,7 @@ impl Service {
                 }
                 self.path.note_listener(cookie, Some(id))?;
             }
-            let registered = group.register(id, &sockets)?;
+            let registered = self.path.register(group, id, &sockets)?;
             steered.extend(registered.steered.keys());
             left_out += registered.left_out.len();
         }

@@ -4,12 +4,7 @@
 //! them when each of its flows has been idle for `flow_idle`, or at the drain's deadline: flows that
 //! are left then go where new ones do.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
@@ -73,9 +68,7 @@ impl Service {
         groups
             .map(|(group, members)| {
                 let sockets = listeners::take(cgroup, members);
-                let registered = group.register(id, &sockets)?;
-                attach(group, &sockets)?;
-                Ok(registered)
+                Ok(self.path.register_datagrams(group, id, &sockets)?)
             })
             .collect()
     }
@@ -148,16 +141,6 @@ fn found_there(
     all.iter()
         .find(|w| w.address == address && !without.contains(&w.cookie))
         .map(|w| w.v6only)
-}
-
-fn attach(
-    group: &crate::datapath::Group,
-    sockets: &BTreeMap<u64, OwnedFd>,
-) -> Result<(), CheckError> {
-    match sockets.values().next() {
-        Some(socket) => Ok(group.attach(socket)?),
-        None => Ok(()),
-    }
 }
 
 /// Whether datagrams wait that the generation has not read. One that is frozen or hangs does not.
