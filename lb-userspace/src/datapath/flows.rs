@@ -26,6 +26,9 @@ const COST: u32 = 50;
 /// Nor is the table read more often than this.
 const SOONEST: Duration = Duration::from_millis(20);
 
+/// How long an eviction is news.
+const RECENTLY: Duration = Duration::from_mins(10);
+
 /// One flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowEntry {
@@ -88,6 +91,10 @@ struct Table {
     /// The same map: aya's type shows no descriptor.
     raw: MapData,
     counted: Option<Counted>,
+    /// When an entry was last known to have given way.
+    evicted: Option<Instant>,
+    /// Why it could not be read.
+    error: Option<String>,
 }
 
 /// The flows by generation, as they were a moment ago.
@@ -120,6 +127,8 @@ impl Flows {
                 map: table.map_err(DatapathError::map(names::FLOWS))?,
                 raw: map(names::FLOWS)?,
                 counted: None,
+                evicted: None,
+                error: None,
             }),
         };
         flows.set_idle(idle);
@@ -144,6 +153,23 @@ impl Flows {
     /// Entries that gave way to others since the service began.
     pub fn evicted(&self) -> u64 {
         self.rules.load(FLOW_EVICTED)
+    }
+
+    /// Whether entries gave way in the last [`RECENTLY`].
+    pub fn evicts(&self) -> bool {
+        let at = self.table().evicted;
+        at.is_some_and(|at| at.elapsed() < RECENTLY)
+    }
+
+    /// Why flows could not be read when they were last counted.
+    pub fn error(&self) -> Option<String> {
+        self.table().error.clone()
+    }
+
+    /// Counts, for what counting finds out; not more often than it may.
+    pub fn look(&self) {
+        let looked = self.by_generation();
+        self.table().error = looked.err().map(|error| error.to_string());
     }
 
     /// Every flow that is not idle.
@@ -241,7 +267,9 @@ impl Flows {
                     _ => over.push(*key),
                 }
             })?;
-            self.note_evicted(made, present);
+            if self.note_evicted(made, present) {
+                table.evicted = Some(clock::now());
+            }
             self.remove(table, &over);
         }
         Ok(Counted {
@@ -252,12 +280,14 @@ impl Flows {
     }
 
     /// What was made, and neither is there nor was removed, has given way. Never more than that:
-    /// what was made is read first.
-    fn note_evicted(&self, made: u64, present: u64) {
+    /// what was made is read first. Says whether it is more than was known.
+    fn note_evicted(&self, made: u64, present: u64) -> bool {
         let evicted = made.saturating_sub(present + self.rules.load(FLOW_REMOVED));
-        if evicted > self.evicted() {
+        let grew = evicted > self.evicted();
+        if grew {
             self.rules.store(FLOW_EVICTED, evicted);
         }
+        grew
     }
 
     /// Makes room: an entry of an idle flow is not to be counted as evicted.

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Longest wait for a server that is about to be told to end to read what has come for it.
+/// Longest wait for a server that gets no datagram any more to read those it has.
 const UNREAD: Duration = Duration::from_secs(1);
 
 impl Service {
@@ -106,9 +106,11 @@ impl Service {
                     left,
                     "flows are led to the active generation: the drain's deadline is over"
                 );
-                return;
+                break;
             }
         }
+        // It may be frozen next.
+        self.read_up(id).await;
     }
 
     /// No flow stays with a generation that is told to end; what has come for it, it may still read.
@@ -120,6 +122,17 @@ impl Service {
         for group in self.path.datagram_groups() {
             group.unregister(id);
         }
+        self.await_read(cgroup).await;
+    }
+
+    async fn read_up(&self, id: GenerationId) {
+        let cgroup = self.books.lock().await.get(id).map(|g| g.cgroup.clone());
+        if let Some(cgroup) = cgroup {
+            self.await_read(&cgroup).await;
+        }
+    }
+
+    async fn await_read(&self, cgroup: &Cgroup) {
         let mut pace = Pace::until(Deadline::after(UNREAD));
         while has_unread(cgroup) && self.look_again(&mut pace).await {}
     }

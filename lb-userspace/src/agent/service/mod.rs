@@ -17,6 +17,7 @@ mod drain;
 mod exec;
 mod exec_check;
 mod find;
+mod flows;
 mod freeze;
 mod held;
 mod in_flight;

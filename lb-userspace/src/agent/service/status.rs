@@ -31,6 +31,7 @@ impl Service {
             name: self.config.name.clone(),
             mode: self.config.hand_over,
             listen: self.config.listen.clone(),
+            udp: self.datagram_status(),
             active: word.active.map(name),
             candidate: word.candidate.map(name),
             previous: books.previous.map(name),
@@ -85,6 +86,7 @@ impl Service {
                 warnings.push(format!("{} failed: {reason}", generation.name));
             }
         }
+        self.flow_warnings(&mut warnings);
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
             warnings.push(format!(
@@ -183,6 +185,7 @@ impl Service {
                 .as_secs()
                 .saturating_sub(generation.since),
             connections: self.counts(generation),
+            flows: self.path.flows().map(|flows| flows.of(generation.id)),
             latency: self
                 .latencies(generation)
                 .map(|latencies| in_short(&latencies))

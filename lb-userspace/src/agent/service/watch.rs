@@ -154,6 +154,7 @@ impl Service {
         self.keep_again().await;
         self.adopt_again().await;
         self.settle_politeness().await;
+        self.tend_flows().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         if let Some(active) = active

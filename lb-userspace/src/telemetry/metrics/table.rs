@@ -6,6 +6,7 @@ use super::{
         usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
     },
     row::{Metric, Section},
+    udp,
 };
 
 const SERVICE: &[&str] = &["service"];
@@ -246,6 +247,7 @@ pub(super) const TABLE: &[Section] = &[
             ),
         ],
     },
+    udp::SECTION,
     Section {
         mark: "generations",
         rows: &[
