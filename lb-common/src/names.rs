@@ -88,6 +88,21 @@ pub const WAIT_TOTALS: &str = "WAIT_TOTALS";
 /// Maps of `waiting`. In the object they are as small as maps can be; the profiler says how large
 /// they are made.
 pub const OF_WAITING: [&str; 3] = [WAITS, MEMBERS, SEEN];
+/// Iterators that say whose program decides about each reuseport group, and the sockets each goes
+/// through. Loaded by the agent alone.
+pub const GUARDS: [(&str, &str); 2] = [("guard_tcp", "tcp"), ("guard_udp", "udp")];
+/// Words of their records: the cookie of a socket, and the id of its group's program.
+pub const GUARD_WORDS: usize = 2;
+/// Constants of [`GUARDS`] that say where the running kernel has a field, in bytes; the structure,
+/// and the field.
+pub const GROUP_FIELDS: [(&str, &str, &str); 6] = [
+    ("SOCKET_STATE_AT", "sock_common", "skc_state"),
+    ("SOCKET_COOKIE_AT", "sock_common", "skc_cookie"),
+    ("GROUP_AT", "sock", "sk_reuseport_cb"),
+    ("PROGRAM_AT", "sock_reuseport", "prog"),
+    ("AUX_AT", "bpf_prog", "aux"),
+    ("ID_AT", "bpf_prog_aux", "id"),
+];
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 

@@ -10,6 +10,7 @@
 mod atomic;
 mod ending;
 mod events;
+mod guard;
 mod join;
 mod latency;
 mod maps;

@@ -49,6 +49,8 @@ pub struct ObservedService {
     pub failovers: u64,
     /// What is not as it should be: how many lines `status` has of it.
     pub warnings: u64,
+    /// Groups about which somebody else's program decides.
+    pub usurped: u64,
     /// Where the rollout that goes on stands.
     pub phase: Option<Phase>,
     /// What its rollouts came to.

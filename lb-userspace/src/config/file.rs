@@ -123,6 +123,8 @@ struct ServiceTable {
     notify: bool,
     #[serde(default)]
     bind: Undeclared,
+    #[serde(default)]
+    restore: bool,
     ready_timeout: Option<Span>,
     #[serde(default)]
     drain: DrainTable,
@@ -265,6 +267,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.hand_over = table.mode;
     service.notify = table.notify;
     service.undeclared = table.bind;
+    service.restore = table.restore;
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.workers = table.workers;

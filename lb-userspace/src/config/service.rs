@@ -31,6 +31,8 @@ pub struct ServiceConfig {
     pub notify: bool,
     /// What happens to a bind of the service's port on an undeclared address.
     pub undeclared: Undeclared,
+    /// Whether hotlb's program is put back when somebody else replaces it.
+    pub restore: bool,
     /// How long a candidate may take to become ready.
     pub ready_timeout: Duration,
     /// How a generation is drained.
@@ -153,6 +155,7 @@ impl ServiceConfig {
             hand_over: HandOver::default(),
             notify: false,
             undeclared: Undeclared::default(),
+            restore: false,
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
             bake: Duration::ZERO,

@@ -88,6 +88,27 @@ impl Group {
         SkReuseport::detach(socket.as_fd()).map_err(DatapathError::program(self.program))
     }
 
+    /// The id of the program that is to decide.
+    pub fn program_id(&self) -> Result<u32, DatapathError> {
+        self.steer
+            .info()
+            .map(|info| info.id())
+            .map_err(DatapathError::program(self.program))
+    }
+
+    /// The cookies of the sockets that have slots, the parking listener's first.
+    pub fn cookies(&self) -> Result<Vec<u64>, DatapathError> {
+        let rows = self.other_rows(usize::MAX);
+        let slots = rows.flat_map(|row| {
+            let first = u32::from(row.first);
+            first..first + u32::from(row.count)
+        });
+        std::iter::once(PARKING_SLOT)
+            .chain(slots)
+            .filter_map(|slot| self.cookie_at(slot).transpose())
+            .collect()
+    }
+
     /// Makes `socket` the parking listener.
     pub fn park(&self, socket: &OwnedFd, cookie: u64) -> Result<(), DatapathError> {
         self.insert(PARKING_SLOT, socket.as_fd(), cookie)

@@ -16,10 +16,15 @@ pub struct Udp {
 impl Udp {
     /// Answers with `name` at `0.0.0.0:port`.
     pub fn new(name: &str, port: u16) -> Self {
+        Self::at(name, &format!("0.0.0.0:{port}"))
+    }
+
+    /// Answers with `name` at `address`.
+    pub fn at(name: &str, address: &str) -> Self {
         let bare = Self {
             arguments: vec!["--name".to_owned(), name.to_owned()],
         };
-        bare.option("--listen", format!("0.0.0.0:{port}"))
+        bare.option("--listen", address)
     }
 
     /// One more flag with a value.

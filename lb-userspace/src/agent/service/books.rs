@@ -9,7 +9,7 @@ use std::{
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
-use super::{drain::Drain, rollout::InFlight, traced::Traced};
+use super::{drain::Drain, guard::Usurped, rollout::InFlight, traced::Traced};
 use crate::{
     clock,
     datapath::{ConnectionCounts, Latencies},
@@ -200,6 +200,8 @@ pub(super) struct Books {
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
     /// and nothing is steered until a generation is adopted, or deployed on free ports.
     pub(super) awaits_adopt: bool,
+    /// Where somebody else's program decides.
+    pub(super) usurped: Usurped,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.

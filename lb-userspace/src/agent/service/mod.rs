@@ -19,6 +19,7 @@ mod exec_check;
 mod find;
 mod flows;
 mod freeze;
+mod guard;
 mod held;
 mod in_flight;
 mod incidents;

@@ -75,6 +75,7 @@ impl Service {
             rollbacks: books.rollbacks,
             failovers: books.failovers,
             warnings: self.warnings(books).len() as u64,
+            usurped: books.usurped.groups.len() as u64,
             phase: books.rollout.as_ref().map(|rollout| rollout.phase),
             tally: books.tally.clone(),
         }

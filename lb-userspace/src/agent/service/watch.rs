@@ -155,6 +155,7 @@ impl Service {
         self.adopt_again().await;
         self.settle_politeness().await;
         self.tend_flows().await;
+        self.guard().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         if let Some(active) = active

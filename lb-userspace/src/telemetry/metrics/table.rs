@@ -245,6 +245,12 @@ pub(super) const TABLE: &[Section] = &[
                 "How they ended; the sum over all exits and both values of migrating equals the calls",
                 steering::exits,
             ),
+            Metric::gauge(
+                "hotlb_groups_usurped",
+                SERVICE,
+                "Listen addresses where somebody else's program decides, not hotlb's",
+                steering::usurped,
+            ),
         ],
     },
     udp::SECTION,

@@ -13,6 +13,7 @@ mod profile;
 mod promote;
 mod sample;
 mod steer;
+mod steer_udp;
 mod throughput;
 mod workers;
 
@@ -35,6 +36,8 @@ struct Scale {
 enum Part {
     /// ns per run of the steering program.
     Steer,
+    /// ns per run of the steering program for UDP.
+    SteerUdp,
     /// Time until a promote is felt.
     Promote,
     /// New connections per second.
@@ -85,6 +88,11 @@ const PARTS: &[(Part, &str, Measure)] = &[
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
         steer::measure,
+    ),
+    (
+        Part::SteerUdp,
+        "ns per run of steer_udp, with flows and without, and of a program that does nothing",
+        steer_udp::measure,
     ),
     (
         Part::Promote,
