@@ -155,7 +155,7 @@ impl Flows {
         self.rules.load(FLOW_EVICTED)
     }
 
-    /// Whether entries gave way in the last [`RECENTLY`].
+    /// Whether entries gave way in the last ten minutes.
     pub fn evicts(&self) -> bool {
         let at = self.table().evicted;
         at.is_some_and(|at| at.elapsed() < RECENTLY)
