@@ -24,10 +24,10 @@ fn story(kind: Kind, requests: u64) -> Result<()> {
         return report::skip(&format!("upgrades: {}", kind.name()), reason);
     }
     let target: SocketAddr = TARGET.parse()?;
-    let signal = if matches!(kind, Kind::Nginx | Kind::NginxReuseport) {
-        "SIGQUIT"
-    } else {
-        "SIGTERM"
+    let signal = match kind {
+        Kind::Nginx | Kind::NginxReuseport => "SIGQUIT",
+        Kind::Haproxy => "SIGUSR1",
+        _ => "SIGTERM",
     };
     let host = Host::with_service(&format!(
         "listen = [\"0.0.0.0:8080\"]\ndrain = {{ signal = \"{signal}\", signal_after = \"2s\", deadline = \"10s\" }}"
@@ -134,6 +134,11 @@ fn nginx() -> Result<()> {
 #[test]
 fn nginx_with_two_reuseport_workers() -> Result<()> {
     story(Kind::NginxReuseport, 20_000)
+}
+
+#[test]
+fn haproxy() -> Result<()> {
+    story(Kind::Haproxy, 20_000)
 }
 
 #[test]

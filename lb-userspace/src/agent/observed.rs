@@ -78,6 +78,8 @@ pub struct ObservedGeneration {
     pub name: String,
     /// Its state.
     pub state: GenerationState,
+    /// How many of its listeners hang.
+    pub hung_listeners: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
     /// Flows of UDP clients that are with it; `None` for a service without UDP.

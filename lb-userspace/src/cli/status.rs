@@ -47,6 +47,9 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     if service.parked > 0 {
         let _infallible = write!(text, "  parked: {}", service.parked);
     }
+    if !service.workers.is_hash() {
+        let _infallible = write!(text, "  workers: {}", service.workers.now);
+    }
     text.push('\n');
     if let Some(kept) = service.profiles.as_ref().filter(|kept| kept.runs) {
         let _infallible = writeln!(

@@ -137,6 +137,7 @@ struct ServiceTable {
     incidents: Option<Incidents>,
     #[serde(default)]
     workers: WorkerChoice,
+    hung_worker_after: Option<Span>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -271,6 +272,9 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.workers = table.workers;
+    if let Some(Span(after)) = table.hung_worker_after {
+        service.hung_worker_after = Some(after).filter(|after| !after.is_zero());
+    }
     service.latency = table.latency.unwrap_or(service.latency);
     if let Some(incidents) = table.incidents {
         service.incidents = incidents.resolve().map_err(|reason| ConfigError::Value {

@@ -51,6 +51,9 @@ pub struct ServiceConfig {
     pub incidents: IncidentPolicy,
     /// Which listener of a generation takes a connection.
     pub workers: WorkerChoice,
+    /// How long a listener's queue may stand still before another takes its connections; `None`
+    /// for ever.
+    pub hung_worker_after: Option<Duration>,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -91,15 +94,18 @@ pub enum WorkerChoice {
     Hash,
     /// The one of the CPU the connection arrives at.
     Cpu,
-    /// The one with fewer open connections of two that the hash names.
+    /// The one with the fewest open connections.
     Least,
+    /// By the hash, until clients wait at one listener while another's queue is empty; then the
+    /// one with the fewest open connections.
+    Auto,
 }
 
 impl WorkerChoice {
-    /// As the kernel programs know it.
+    /// As the kernel programs know it, to begin with.
     pub const fn resolve(self) -> Workers {
         match self {
-            Self::Hash => Workers::Hash,
+            Self::Hash | Self::Auto => Workers::Hash,
             Self::Cpu => Workers::Cpu,
             Self::Least => Workers::Least,
         }
@@ -165,6 +171,7 @@ impl ServiceConfig {
             profiles: None,
             incidents: IncidentPolicy::default(),
             workers: WorkerChoice::default(),
+            hung_worker_after: Some(Duration::from_secs(5)),
             hooks: Vec::new(),
         })
     }

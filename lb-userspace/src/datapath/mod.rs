@@ -16,6 +16,7 @@ mod histogram;
 mod kernel_fields;
 mod latencies;
 mod latency;
+mod listeners;
 mod loading;
 mod loads;
 mod make;

@@ -2,10 +2,8 @@
 //! groups share, and the groups.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    os::fd::OwnedFd,
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -17,7 +15,7 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, Workers, names, port_key, steering,
+    SteeringWord, TicketKey, names, port_key, steering,
 };
 
 use super::{
@@ -25,7 +23,7 @@ use super::{
     declared::Declared,
     error::DatapathError,
     flows::Flows,
-    group::{Group, Registered},
+    group::Group,
     latencies::Latencies,
     latency::{self, Histograms},
     loads::Loads,
@@ -43,12 +41,12 @@ pub struct ServicePath {
     pub(super) groups: Vec<Group>,
     pub(super) datagram_groups: Vec<Group>,
     pub(super) flows: Option<Flows>,
-    steering: MappedCells,
+    pub(super) steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
     latencies: Histograms,
-    loads: Loads,
+    pub(super) loads: Loads,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -167,34 +165,6 @@ impl ServicePath {
     /// The groups, one for each declared address, in that order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
-    }
-
-    /// How the choice falls between the listeners of a generation, from the next connection on.
-    pub fn choose_by(&self, workers: Workers) {
-        self.steering.store(steering::WORKERS, workers.to_bits());
-    }
-
-    /// Gives each of the generation's listeners in a group a slot, and forgets those that are
-    /// gone.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses a listener, or has no slots left.
-    pub fn register(
-        &self,
-        group: &Group,
-        generation: GenerationId,
-        listeners: &BTreeMap<u64, OwnedFd>,
-    ) -> Result<Registered, DatapathError> {
-        let registered = group.register(generation, listeners)?;
-        let least = self.steering.load(steering::WORKERS) == Workers::Least.to_bits();
-        self.loads.count(least, &registered, listeners)?;
-        Ok(registered)
-    }
-
-    /// Open connections that came through the listener at `slot`; 0 where they are not counted.
-    pub fn load(&self, slot: u32) -> u64 {
-        self.loads.at(slot)
     }
 
     /// The steering word.

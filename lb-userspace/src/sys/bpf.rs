@@ -44,6 +44,15 @@ pub fn insert_socket(array: BorrowedFd<'_>, slot: u32, socket: impl AsFd) -> io:
     element(BPF_MAP_UPDATE_ELEM, array, slot, &mut value, 0)
 }
 
+/// Empties `slot` of a socket array.
+///
+/// # Errors
+///
+/// ENOENT: it is empty.
+pub fn remove_socket(array: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
+    element(BPF_MAP_DELETE_ELEM, array, slot, &mut 0, 0)
+}
+
 /// Gives `socket` a value in a socket storage map, unless it has one.
 ///
 /// # Errors

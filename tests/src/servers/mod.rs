@@ -1,5 +1,6 @@
 //! Command lines of real servers. Each answers with the name it is given, so that an answer names its generation.
 
+pub mod haproxy;
 pub mod nginx;
 pub mod node;
 pub mod plain;
@@ -13,7 +14,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-pub use self::{nginx::Nginx, plain::Plain, udp::Udp};
+pub use self::{haproxy::Haproxy, nginx::Nginx, plain::Plain, udp::Udp};
 
 /// A command line.
 pub type CommandLine = Vec<String>;
@@ -25,6 +26,8 @@ pub enum Kind {
     Nginx,
     /// Stock nginx with two workers and `listen ... reuseport`: two sockets for each generation.
     NginxReuseport,
+    /// Stock haproxy, which answers by itself.
+    Haproxy,
     /// `python3 -m http.server`, with its backlog of 5.
     Python,
     /// node's http server.
@@ -41,6 +44,7 @@ impl Kind {
         match self {
             Self::Nginx => "nginx",
             Self::NginxReuseport => "nginx reuseport",
+            Self::Haproxy => "haproxy",
             Self::Python => "python3 http.server",
             Self::Node => "node",
             Self::Plain => "plain-server",
@@ -54,6 +58,9 @@ impl Kind {
             Self::Nginx | Self::NginxReuseport => nginx::binary()
                 .is_none()
                 .then_some("nginx is not installed"),
+            Self::Haproxy => haproxy::binary()
+                .is_none()
+                .then_some("haproxy is not installed"),
             Self::Python => python::binary()
                 .is_none()
                 .then_some("python3 is not installed"),
@@ -72,6 +79,9 @@ impl Kind {
                 .workers(2)
                 .listen(&format!("0.0.0.0:{port} reuseport"))
                 .command(directory),
+            Self::Haproxy => {
+                Haproxy::new(generation).answering(directory, &format!("0.0.0.0:{port}"))
+            }
             Self::Python => python::command(directory, generation, "0.0.0.0", port),
             Self::Node => node::command(generation, Some("0.0.0.0"), port),
             Self::Plain => Plain::new(generation)

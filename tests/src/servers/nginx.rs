@@ -14,13 +14,18 @@ use crate::locate;
 /// What nginx keeps temporary files of.
 const TEMPORARY: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 
+/// The module that passes connections on, as Debian packages it.
+const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// A generation of nginx.
 #[derive(Debug, Clone)]
 pub struct Nginx {
     name: String,
+    /// What it answers, if not its name.
+    answer: Option<String>,
     listen: Vec<String>,
     workers: u32,
-    single: bool,
+    globals: &'static str,
     files: Option<PathBuf>,
 }
 
@@ -29,10 +34,20 @@ impl Nginx {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            answer: None,
             listen: Vec::new(),
             workers: 1,
-            single: false,
+            globals: "daemon off;",
             files: None,
+        }
+    }
+
+    /// Answers this; the name tells its directory.
+    #[must_use]
+    pub fn answering(self, answer: &str) -> Self {
+        Self {
+            answer: Some(answer.to_owned()),
+            ..self
         }
     }
 
@@ -62,7 +77,16 @@ impl Nginx {
     #[must_use]
     pub fn single_process(self) -> Self {
         Self {
-            single: true,
+            globals: "daemon off; master_process off;",
+            ..self
+        }
+    }
+
+    /// In the background, as nginx must be to exchange its binary: the command ends once it serves.
+    #[must_use]
+    pub fn daemon(self) -> Self {
+        Self {
+            globals: "daemon on;",
             ..self
         }
     }
@@ -75,11 +99,6 @@ impl Nginx {
         fs::set_permissions(&prefix, Permissions::from_mode(0o777))?;
         let file = prefix.join("nginx.conf");
         fs::write(&file, self.config(&prefix))?;
-        let globals = if self.single {
-            "daemon off; master_process off;"
-        } else {
-            "daemon off;"
-        };
         let binary = binary().context("nginx is not installed")?;
         let words = [
             &binary,
@@ -88,7 +107,7 @@ impl Nginx {
             Path::new("-c"),
             &file,
             Path::new("-g"),
-            Path::new(globals),
+            Path::new(self.globals),
         ];
         Ok(words
             .iter()
@@ -97,8 +116,8 @@ impl Nginx {
     }
 
     fn config(&self, prefix: &Path) -> String {
+        let name = self.answer.as_ref().unwrap_or(&self.name);
         let Self {
-            name,
             listen,
             workers,
             files,
@@ -128,6 +147,31 @@ impl Nginx {
             prefix = prefix.display(),
         )
     }
+}
+
+/// The command line of one that passes every TCP connection to `address` on to `server`.
+pub fn forwarding(directory: &Path, address: &str, server: &str) -> Result<CommandLine> {
+    let binary = binary().context("nginx is not installed")?;
+    let prefix = directory.join("nginx-stream");
+    fs::create_dir_all(&prefix)?;
+    let file = prefix.join("nginx.conf");
+    fs::write(
+        &file,
+        format!(
+            "load_module {STREAM};\nuser root;\nworker_processes 1;\ndaemon off;\n\
+             pid {}/nginx.pid;\nerror_log stderr warn;\nevents {{ worker_connections 4096; }}\n\
+             stream {{ server {{ listen {address}; proxy_pass {server}; }} }}\n",
+            prefix.display()
+        ),
+    )?;
+    let words = [&binary, Path::new("-p"), &prefix, Path::new("-c"), &file];
+    Ok(words.map(|word| word.display().to_string()).to_vec())
+}
+
+/// Why it cannot pass connections on here, if so.
+pub fn no_stream() -> Option<&'static str> {
+    let there = binary().is_some() && Path::new(STREAM).exists();
+    (!there).then_some("nginx or its stream module (libnginx-mod-stream) is not installed")
 }
 
 /// Where nginx is.

@@ -15,12 +15,18 @@ pub(super) struct Program {
 }
 
 /// What the tests run.
-pub(super) const PROGRAMS: [Program; 13] = [
+pub(super) const PROGRAMS: [Program; 14] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
         needed: false,
         cost: "the tests with nginx are skipped",
+    },
+    Program {
+        name: "haproxy",
+        package: Some("haproxy"),
+        needed: false,
+        cost: "the tests with haproxy are skipped, and nothing is measured beside it",
     },
     Program {
         name: "python3",

@@ -4,14 +4,18 @@
 //! them when each of its flows has been idle for `flow_idle`, or at the drain's deadline: flows that
 //! are left then go where new ones do.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use lb_common::GenerationId;
 
 use super::{CheckError, Pace, Service, books::Generation};
 use crate::{
     clock::Deadline,
-    datapath::Registered,
     generation::{
         fit::{self, Misfit},
         listeners,
@@ -27,24 +31,57 @@ use crate::{
 const UNREAD: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// The generation's UDP sockets in each group, or why they do not fit.
-    pub(super) fn datagram_members(
+    /// Gives each of the generation's UDP sockets a slot, and has `steer_udp` choose in their groups.
+    /// Cheap when nothing changed.
+    pub(super) fn give_datagram_slots(
         &self,
-        generation: &Generation,
-    ) -> Result<Vec<Vec<Waiting>>, CheckError> {
+        generation: &mut Generation,
+    ) -> Result<(), CheckError> {
+        let members = self.datagram_members(generation)?;
+        let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
+        if cookies.iter().eq(generation.datagrams.keys()) {
+            return Ok(());
+        }
+        let mut steered = BTreeMap::new();
+        for (group, members) in self.path.datagram_groups().iter().zip(&members) {
+            let sockets = listeners::take(&generation.cgroup, members);
+            let registered = self
+                .path
+                .register_datagrams(group, generation.id, &sockets)?;
+            if !registered.left_out.is_empty() {
+                tracing::error!(
+                    service = self.name(),
+                    generation = generation.name,
+                    address = %group.address(),
+                    left_out = registered.left_out.len(),
+                    "UDP sockets have no slot and get no datagram"
+                );
+            }
+            steered.extend(registered.steered);
+        }
+        generation.datagrams = steered;
+        Ok(())
+    }
+
+    /// The generation's UDP sockets in each group, or why they do not fit.
+    fn datagram_members(&self, generation: &Generation) -> Result<Vec<Vec<Waiting>>, CheckError> {
         let Some(datagrams) = &self.config.datagrams else {
             return Ok(Vec::new());
         };
         let all = sock_diag::waiting(Protocol::Udp)?;
         let found = listeners::find(&generation.cgroup, Protocol::Udp)?;
+        let own = |socket: &Waiting| found.iter().any(|w| w.cookie == socket.cookie);
+        let kind = |address: SocketAddr| {
+            let mut here = all.iter().filter(|w| w.address == address);
+            let mut others = here.clone().filter(|w| !own(w));
+            others.next().or_else(|| here.next()).map(|w| w.v6only)
+        };
         let twins: Vec<Twin> = datagrams
             .listen
             .iter()
             .map(|&address| Twin {
                 address,
-                v6only: found_there(address, &all, &generation.steered)
-                    .or_else(|| found_there(address, &found, &BTreeSet::new()))
-                    .unwrap_or_default(),
+                v6only: kind(address).unwrap_or_default(),
                 uid: self.config.identity.uid,
             })
             .collect();
@@ -55,22 +92,6 @@ impl Service {
             },
             other => other.into(),
         })
-    }
-
-    /// Gives the sockets of each group their slots, and has `steer_udp` choose in the group.
-    pub(super) fn register_datagrams(
-        &self,
-        id: GenerationId,
-        cgroup: &Cgroup,
-        members: &[Vec<Waiting>],
-    ) -> Result<Vec<Registered>, CheckError> {
-        let groups = self.path.datagram_groups().iter().zip(members);
-        groups
-            .map(|(group, members)| {
-                let sockets = listeners::take(cgroup, members);
-                Ok(self.path.register_datagrams(group, id, &sockets)?)
-            })
-            .collect()
     }
 
     /// What a drain waits for: open connections, and flows.
@@ -143,17 +164,6 @@ impl Service {
             flows.reopen(id);
         }
     }
-}
-
-/// Whether the sockets there are IPv6 only, but for those in `without`; `None` if there are none.
-fn found_there(
-    address: std::net::SocketAddr,
-    all: &[Waiting],
-    without: &BTreeSet<u64>,
-) -> Option<bool> {
-    all.iter()
-        .find(|w| w.address == address && !without.contains(&w.cookie))
-        .map(|w| w.v6only)
 }
 
 /// Whether datagrams wait that the generation has not read. One that is frozen or hangs does not.

@@ -348,6 +348,7 @@ impl Service {
             return;
         };
         generation.steered.clear();
+        generation.datagrams.clear();
         if !generation.cgroup.is_populated()
             && let Err(error) = generation.cgroup.remove()
         {

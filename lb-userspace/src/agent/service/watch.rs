@@ -158,11 +158,7 @@ impl Service {
         self.guard().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
-        if let Some(active) = active
-            && let Err(error) = self.register(&mut books, active)
-        {
-            tracing::warn!(service = self.name(), %error, "the active generation's listeners");
-        }
+        self.tend_workers(&mut books);
         self.thaw_stand_in(&books);
         if self.someone_waits(active) {
             self.release_parked(&mut books);

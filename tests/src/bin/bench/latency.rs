@@ -1,19 +1,15 @@
 //! What it costs to measure how long clients wait.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use hotlb::datapath::{Declared, Pins, ServicePath};
-use hotlb_tests::{
-    host::Host,
-    load::{Load, Plan},
-    report,
-    servers::Nginx,
-};
+use hotlb_tests::{host::Host, load::Plan, report, servers::Nginx};
 
 use crate::{
     Scale,
     sample::{Sample, against_aim},
+    turn::Turn,
 };
 
 const LISTEN: &str = "0.0.0.0:8080";
@@ -21,7 +17,6 @@ const TARGET: &str = "127.0.0.1:8080";
 /// Requests a turn.
 const EACH: u64 = 5_000;
 const ROUNDS: usize = 100;
-const LIMIT: Duration = Duration::from_mins(1);
 const AIM: f64 = 0.98;
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
@@ -39,10 +34,10 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
     let (path, found) = ServicePath::open_or_create(pins, &host.cgroup()?, &declared)?;
     ensure!(found, "the agent's pins");
     pairs(&host, &path, "new connections", scale, || {
-        rate(&host, Plan::new(target))
+        Ok(Turn::take(&host, Plan::new(target), EACH)?.rate())
     })?;
     pairs(&host, &path, "requests on kept connections", scale, || {
-        rate(&host, Plan::new(target).keep_alive())
+        Ok(Turn::take(&host, Plan::new(target).keep_alive(), EACH)?.rate())
     })
 }
 
@@ -83,14 +78,4 @@ fn pairs(
         ratio.median() >= AIM,
     );
     Ok(())
-}
-
-fn rate(host: &Host, plan: Plan) -> Result<f64> {
-    let load = Load::start(host.netns(), plan.max_requests(EACH))?;
-    load.wait_for("the turn", LIMIT, |outcome| outcome.requests() >= EACH)?;
-    let outcome = load.stop()?;
-    outcome.expect_none_failed()?;
-    #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-    let requests = outcome.requests() as f64;
-    Ok(requests / outcome.took.as_secs_f64())
 }

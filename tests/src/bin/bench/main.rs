@@ -7,14 +7,16 @@
 mod cycles;
 mod incidents;
 mod latency;
-mod overlap;
 mod polite;
 mod profile;
 mod promote;
+mod proxies;
 mod sample;
 mod steer;
 mod steer_udp;
 mod throughput;
+mod turn;
+mod upgrades;
 mod workers;
 
 use anyhow::Result;
@@ -42,8 +44,10 @@ enum Part {
     Promote,
     /// New connections per second.
     Throughput,
-    /// Upgrades under load, beside bare overlap.
-    Overlap,
+    /// Upgrades under load, beside what servers can do by themselves.
+    Upgrades,
+    /// New connections through hotlb and through proxies.
+    Proxies,
     /// Upgrades under kept connections, with polite drain and without.
     Polite,
     /// What it costs to measure latency.
@@ -105,9 +109,14 @@ const PARTS: &[(Part, &str, Measure)] = &[
         throughput::measure,
     ),
     (
-        Part::Overlap,
-        "upgrades of nginx under 32 new connections at a time",
-        overlap::measure,
+        Part::Upgrades,
+        "upgrades under load, by hotlb and by what servers can do by themselves",
+        upgrades::measure,
+    ),
+    (
+        Part::Proxies,
+        "new connections: straight, through hotlb, through proxies",
+        proxies::measure,
     ),
     (
         Part::Polite,

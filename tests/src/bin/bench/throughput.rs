@@ -1,21 +1,16 @@
 //! New connections per second through hotlb and through plain `SO_REUSEPORT`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use hotlb_tests::{
-    host::Host,
-    load::{Load, Plan},
-    process::Process,
-    report,
-    servers::Nginx,
-    wait,
-    waiting::Waiting,
+    host::Host, load::Plan, process::Process, report, servers::Nginx, wait, waiting::Waiting,
 };
 
 use crate::{
     Scale,
     sample::{Sample, against_aim},
+    turn::{LIMIT, Turn},
 };
 
 const STEERED: &str = "127.0.0.1:8080";
@@ -23,7 +18,6 @@ const PLAIN: &str = "127.0.0.1:8081";
 /// New connections a turn. Short turns and many: what else the machine does falls on both.
 const EACH: u64 = 5_000;
 const ROUNDS: usize = 100;
-const LIMIT: Duration = Duration::from_mins(1);
 const AIM: f64 = 0.98;
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
@@ -40,8 +34,8 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         } else {
             (PLAIN, STEERED)
         };
-        let first = rate(&host, first.parse()?)?;
-        let second = rate(&host, second.parse()?)?;
+        let first = Turn::take(&host, Plan::new(first.parse()?), EACH)?.rate();
+        let second = Turn::take(&host, Plan::new(second.parse()?), EACH)?.rate();
         let (with, plain) = if round % 2 == 0 {
             (first, second)
         } else {
@@ -85,14 +79,4 @@ fn plain(host: &Host) -> Result<Process> {
         Waiting::open(host.netns(), target, 1).is_ok()
     })?;
     Ok(process)
-}
-
-fn rate(host: &Host, target: SocketAddr) -> Result<f64> {
-    let load = Load::start(host.netns(), Plan::new(target).max_requests(EACH))?;
-    load.wait_for("the turn", LIMIT, |outcome| outcome.requests() >= EACH)?;
-    let outcome = load.stop()?;
-    outcome.expect_none_failed()?;
-    #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-    let requests = outcome.requests() as f64;
-    Ok(requests / outcome.took.as_secs_f64())
 }

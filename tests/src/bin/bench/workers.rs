@@ -1,25 +1,20 @@
 //! Which of four workers takes a connection: the kernel's hash, the one with fewer connections, or whoever is free.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::Result;
-use hotlb_tests::{
-    host::Host,
-    load::{Load, Outcome, Plan},
-    report,
-    servers::workers,
-};
+use hotlb_tests::{host::Host, load::Plan, report, servers::workers};
 
 use crate::{
     Scale,
     sample::{Sample, against_aim},
+    turn::Turn,
 };
 
 const ROUNDS: usize = 10;
 /// Requests a turn.
 const EACH: u64 = 20_000;
 const CLIENTS: usize = 32;
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// One way to serve: a service of its own.
 struct Way {
@@ -34,11 +29,12 @@ struct Way {
 const SERVICES: &str = "\
 [service.hash]\nlisten = [\"0.0.0.0:8081\"]\nworkers = \"hash\"\n\
 [service.least]\nlisten = [\"0.0.0.0:8082\"]\nworkers = \"least\"\n\
-[service.shared]\nlisten = [\"0.0.0.0:8083\"]\n";
+[service.auto]\nlisten = [\"0.0.0.0:8083\"]\nworkers = \"auto\"\n\
+[service.shared]\nlisten = [\"0.0.0.0:8084\"]\n";
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
     println!("-- 2 % of the requests wait for 20 ms");
-    let [hash, least, shared] = turns(scale, &["--slow-one-of", "50"])?;
+    let [hash, least, auto, shared] = turns(scale, &["--slow-one-of", "50"])?;
     let tail = least.p999() / shared.p999();
     against_aim(
         "least: p99.9 beside the shared listener's",
@@ -57,8 +53,12 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         "least: requests per second beside hash's",
         format!("{:.2}", least.rate() / hash.rate()),
     );
+    report::figure(
+        "auto: requests per second beside least's",
+        format!("{:.2}", auto.rate() / least.rate()),
+    );
     println!("-- all requests are cheap");
-    let [hash, least, _shared] = turns(scale, &[])?;
+    let [hash, least, auto, _shared] = turns(scale, &[])?;
     let rate = least.rate() / hash.rate();
     against_aim(
         "least: requests per second beside hash's",
@@ -66,15 +66,20 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         "at least 0.95",
         rate >= 0.95,
     );
+    report::figure(
+        "auto: requests per second beside hash's",
+        format!("{:.3}", auto.rate() / hash.rate()),
+    );
     Ok(())
 }
 
-fn turns(scale: Scale, arguments: &[&str]) -> Result<[Way; 3]> {
+fn turns(scale: Scale, arguments: &[&str]) -> Result<[Way; 4]> {
     let host = Host::with_config(SERVICES)?;
     let mut ways = [
         Way::new("hash", 8081, &[]),
         Way::new("least", 8082, &[]),
-        Way::new("shared", 8083, &["--shared"]),
+        Way::new("auto", 8083, &[]),
+        Way::new("shared", 8084, &["--shared"]),
     ];
     for way in &ways {
         let own = [way.arguments, arguments].concat();
@@ -111,18 +116,11 @@ impl Way {
 
     fn turn(&mut self, host: &Host) -> Result<()> {
         let target = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let plan = Plan::new(target).workers(CLIENTS).max_requests(EACH);
-        let load = Load::start(host.netns(), plan)?;
-        load.wait_for("the turn", LIMIT, |outcome| outcome.requests() >= EACH)?;
-        let outcome = load.stop()?;
-        outcome.expect_none_failed()?;
-        let milliseconds =
-            |outcome: &Outcome, part| outcome.times.quantile(part).as_secs_f64() * 1e3;
-        #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-        let requests = outcome.requests() as f64;
-        self.rates.push(requests / outcome.took.as_secs_f64());
-        self.p99.push(milliseconds(&outcome, 0.99));
-        self.p999.push(milliseconds(&outcome, 0.999));
+        let plan = Plan::new(target).workers(CLIENTS);
+        let turn = Turn::take(host, plan, EACH)?;
+        self.rates.push(turn.rate());
+        self.p99.push(turn.ms(0.99));
+        self.p999.push(turn.ms(0.999));
         Ok(())
     }
 
