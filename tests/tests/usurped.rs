@@ -51,9 +51,9 @@ fn usurp(host: &Host, kind: Type) -> Result<()> {
         socket.bind(&SocketAddr::from(([0, 0, 0, 0], PORT)).into())?;
         if kind == Type::STREAM {
             socket.listen(1)?;
-            Noop::attach(&TcpListener::from(socket))?;
+            Noop::attach(TcpListener::from(socket))?;
         } else {
-            Noop::attach(&UdpSocket::from(socket))?;
+            Noop::attach(UdpSocket::from(socket))?;
         }
         anyhow::Ok(())
     })?
@@ -100,7 +100,7 @@ fn another_program_is_noticed_and_named() -> Result<()> {
 
 #[test]
 fn hotlbs_program_is_put_back_where_that_is_configured() -> Result<()> {
-    let host = serving("restore = true")?;
+    let host = serving("foreign_program = \"restore\"")?;
     for (service, kind) in [("web", Type::STREAM), ("dns", Type::DGRAM)] {
         usurp(&host, kind)?;
         wait::until("it is put back", NOTICED, || {

@@ -133,25 +133,22 @@ fn check(request: &Request, filling: u32, known: Option<Flow>, now: u64, rules: 
     let steered = choose_datagram(request, known, now, rules, &mut group);
     let owner = group.selected.map(|slot| slot / 10);
     assert_eq!(owner, steered.generation.map(GenerationId::raw));
-    match stays {
-        Some(id) => {
-            assert_eq!(steered.exit, FlowExit::Kept);
-            assert_eq!(steered.generation, Some(id));
-            let age = known.map_or(0, |flow| now - flow.seen);
-            let refreshed = steered.entry == Entry::Refreshed;
-            assert_eq!(refreshed, age > rules.refresh);
-            assert!(!steered.moved);
-        }
-        None => {
-            assert_eq!((steered.exit, steered.generation), expected);
-            let written = steered.entry == Entry::Written;
-            let nobody = steered.exit == FlowExit::Nobody;
-            assert_eq!(written, !nobody && request.ticket.is_none(), "{steered:?}");
-            let was = fresh.and_then(|flow| flow.generation);
-            let moved = written && was.is_some() && was != steered.generation;
-            assert_eq!(steered.moved, moved);
-        }
+    if let Some(id) = stays {
+        assert_eq!(steered.exit, FlowExit::Kept);
+        assert_eq!(steered.generation, Some(id));
+        let age = known.map_or(0, |flow| now - flow.seen);
+        let refreshed = steered.entry == Entry::Refreshed;
+        assert_eq!(refreshed, age > rules.refresh);
+        assert!(!steered.moved);
+        return;
     }
+    assert_eq!((steered.exit, steered.generation), expected);
+    let written = steered.entry == Entry::Written;
+    let nobody = steered.exit == FlowExit::Nobody;
+    assert_eq!(written, !nobody && request.ticket.is_none(), "{steered:?}");
+    let was = fresh.and_then(|flow| flow.generation);
+    let moved = written && was.is_some() && was != steered.generation;
+    assert_eq!(steered.moved, moved);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `hotlb flows`: which generation each UDP client is with.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use clap::Args;
 
@@ -56,10 +56,12 @@ fn table(list: &FlowList) -> String {
     let mut text = lines(&table, "");
     let listed = list.flows.len() as u64;
     if list.total > listed {
-        text.push_str(&format!(
-            " the latest {listed} of {}; --limit N lists more\n",
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(
+            text,
+            " the latest {listed} of {}; --limit N lists more",
             list.total
-        ));
+        );
     }
     text
 }

@@ -20,7 +20,7 @@ use super::{
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
-    service::{HandOver, ServiceConfig, Undeclared, WorkerChoice},
+    service::{ForeignProgram, HandOver, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 use crate::sys::users::Identity;
@@ -124,7 +124,7 @@ struct ServiceTable {
     #[serde(default)]
     bind: Undeclared,
     #[serde(default)]
-    restore: bool,
+    foreign_program: ForeignProgram,
     ready_timeout: Option<Span>,
     #[serde(default)]
     drain: DrainTable,
@@ -268,7 +268,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.hand_over = table.mode;
     service.notify = table.notify;
     service.undeclared = table.bind;
-    service.restore = table.restore;
+    service.foreign_program = table.foreign_program;
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.workers = table.workers;

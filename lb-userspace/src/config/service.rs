@@ -31,8 +31,8 @@ pub struct ServiceConfig {
     pub notify: bool,
     /// What happens to a bind of the service's port on an undeclared address.
     pub undeclared: Undeclared,
-    /// Whether hotlb's program is put back when somebody else replaces it.
-    pub restore: bool,
+    /// What is done when somebody else replaces hotlb's program.
+    pub foreign_program: ForeignProgram,
     /// How long a candidate may take to become ready.
     pub ready_timeout: Duration,
     /// How a generation is drained.
@@ -112,6 +112,17 @@ impl WorkerChoice {
     }
 }
 
+/// What is done when somebody else's kernel program decides about a group of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignProgram {
+    /// It is said, and nothing is changed: somebody wanted that.
+    #[default]
+    Warn,
+    /// hotlb's is put back.
+    Restore,
+}
+
 /// What happens to a bind of the service's port on an undeclared address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -161,7 +172,7 @@ impl ServiceConfig {
             hand_over: HandOver::default(),
             notify: false,
             undeclared: Undeclared::default(),
-            restore: false,
+            foreign_program: ForeignProgram::default(),
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
             bake: Duration::ZERO,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Service, books::Books};
 use crate::{
+    config::ForeignProgram,
     datapath::{Deciding, Group, deciding, deciding_now},
     generation::listeners,
     sys::sock_diag::{self, Protocol},
@@ -20,6 +21,35 @@ pub(super) struct Usurped {
     pub(super) restored: u64,
     /// Why nobody can look.
     pub(super) blind: Option<String>,
+}
+
+impl Usurped {
+    /// What is not as it should be with who decides.
+    pub(super) fn warnings(&self, warnings: &mut Vec<String>) {
+        for (address, program) in &self.groups {
+            let whose = match *program {
+                0 => "no program decides".to_owned(),
+                u32::MAX => "somebody's classic filter decides".to_owned(),
+                id => format!("somebody else's program (id {id}) decides"),
+            };
+            warnings.push(format!(
+                "{address}: {whose} which generation gets new clients, not hotlb; end whoever \
+                 attached it, or set foreign_program = \"restore\""
+            ));
+        }
+        if let Some(reason) = &self.blind {
+            warnings.push(format!(
+                "a program that somebody else attaches to the service's groups is not noticed: \
+                 {reason}"
+            ));
+        }
+        if self.restored > 0 {
+            warnings.push(format!(
+                "hotlb's program was put back {} times in the place of somebody else's",
+                self.restored
+            ));
+        }
+    }
 }
 
 impl Service {
@@ -74,7 +104,9 @@ impl Service {
             let Some(program) = usurper(group, deciding) else {
                 continue;
             };
-            if self.config.restore && self.restore_program(books, udp, group) {
+            if self.config.foreign_program == ForeignProgram::Restore
+                && self.restore_program(books, udp, group)
+            {
                 books.usurped.restored += 1;
                 tracing::warn!(
                     service = self.name(),
@@ -92,7 +124,7 @@ impl Service {
 
     fn restore_program(&self, books: &Books, udp: bool, group: &Group) -> bool {
         let restored = if udp {
-            self.attach_datagrams(books, group)
+            attach_datagrams(books, group)
         } else {
             let parked = books
                 .parks
@@ -119,47 +151,20 @@ impl Service {
             None => false,
         }
     }
+}
 
-    /// Attaches through any socket of the group.
-    fn attach_datagrams(&self, books: &Books, group: &Group) -> Option<Result<(), String>> {
-        let all = sock_diag::waiting(Protocol::Udp).unwrap_or_default();
-        let cookies: Vec<u64> = group.cookies().ok()?;
-        let members: Vec<_> = all
-            .into_iter()
-            .filter(|socket| cookies.contains(&socket.cookie))
-            .collect();
-        let living = books.generations.iter().filter(|g| g.state.is_live());
-        let mut sockets = living.flat_map(|g| listeners::take(&g.cgroup, &members));
-        let (_, socket) = sockets.next()?;
-        Some(group.attach(socket).map_err(|error| error.to_string()))
-    }
-
-    /// What is not as it should be with who decides.
-    pub(super) fn guard_warnings(&self, books: &Books, warnings: &mut Vec<String>) {
-        for (address, program) in &books.usurped.groups {
-            let whose = match *program {
-                0 => "no program decides".to_owned(),
-                u32::MAX => "somebody's classic filter decides".to_owned(),
-                id => format!("somebody else's program (id {id}) decides"),
-            };
-            warnings.push(format!(
-                "{address}: {whose} which generation gets new clients, not hotlb; end whoever \
-                 attached it, or set restore = true"
-            ));
-        }
-        if let Some(reason) = &books.usurped.blind {
-            warnings.push(format!(
-                "a program that somebody else attaches to the service's groups is not noticed: \
-                 {reason}"
-            ));
-        }
-        if books.usurped.restored > 0 {
-            warnings.push(format!(
-                "hotlb's program was put back {} times in the place of somebody else's",
-                books.usurped.restored
-            ));
-        }
-    }
+/// Attaches through any socket of the group.
+fn attach_datagrams(books: &Books, group: &Group) -> Option<Result<(), String>> {
+    let all = sock_diag::waiting(Protocol::Udp).unwrap_or_default();
+    let cookies: Vec<u64> = group.cookies().ok()?;
+    let members: Vec<_> = all
+        .into_iter()
+        .filter(|socket| cookies.contains(&socket.cookie))
+        .collect();
+    let living = books.generations.iter().filter(|g| g.state.is_live());
+    let mut sockets = living.flat_map(|g| listeners::take(&g.cgroup, &members));
+    let (_, socket) = sockets.next()?;
+    Some(group.attach(socket).map_err(|error| error.to_string()))
 }
 
 /// The program that decides about the group although it is not hotlb's; `None` if hotlb's does, or

@@ -97,7 +97,7 @@ impl Service {
             }
         }
         self.flow_warnings(&mut warnings);
-        self.guard_warnings(books, &mut warnings);
+        books.usurped.warnings(&mut warnings);
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
             warnings.push(format!(

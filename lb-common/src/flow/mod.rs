@@ -43,18 +43,18 @@ impl FlowKey {
     /// The key as the map holds it.
     #[inline(always)]
     pub const fn to_words(self) -> [u32; Self::WORDS] {
-        let [a, b, c, d] = self.client;
-        let [e, f, g, h] = self.server;
+        let [c0, c1, c2, c3] = self.client;
+        let [s0, s1, s2, s3] = self.server;
         let ports = (self.client_port as u32) << 16 | self.server_port as u32;
-        [a, b, c, d, e, f, g, h, ports]
+        [c0, c1, c2, c3, s0, s1, s2, s3, ports]
     }
 
     /// The key these words say.
     pub const fn from_words(words: &[u32; Self::WORDS]) -> Self {
-        let &[a, b, c, d, e, f, g, h, ports] = words;
+        let &[c0, c1, c2, c3, s0, s1, s2, s3, ports] = words;
         Self {
-            client: [a, b, c, d],
-            server: [e, f, g, h],
+            client: [c0, c1, c2, c3],
+            server: [s0, s1, s2, s3],
             client_port: (ports >> 16) as u16,
             server_port: ports as u16,
         }
