@@ -383,22 +383,6 @@ pub(super) enum CheckError {
     Sockets(#[from] DumpError),
 }
 
-impl CheckError {
-    /// Whether its sockets do not fit, which may come right: a server opens them one by one.
-    pub(super) const fn is_of_listeners(&self) -> bool {
-        matches!(self, Self::Misfit(_) | Self::NoDatagrams { .. })
-    }
-
-    /// Whether it has sockets somewhere, if not where they belong.
-    pub(super) const fn is_somewhere(&self) -> bool {
-        match self {
-            Self::Misfit(Misfit::Missing { found, .. }) => !found.is_empty(),
-            Self::NoDatagrams { found, .. } => !found.is_empty(),
-            _ => true,
-        }
-    }
-}
-
 impl VerbError {
     /// In one line, without the output that people also want to see.
     pub(super) fn summary(&self) -> String {

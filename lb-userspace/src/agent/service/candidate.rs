@@ -123,6 +123,22 @@ impl Service {
     }
 }
 
+impl CheckError {
+    /// Whether its sockets do not fit, which may come right: a server opens them one by one.
+    const fn is_of_listeners(&self) -> bool {
+        matches!(self, Self::Misfit(_) | Self::NoDatagrams { .. })
+    }
+
+    /// Whether it has sockets somewhere, if not where they belong.
+    const fn is_somewhere(&self) -> bool {
+        match self {
+            Self::Misfit(Misfit::Missing { found, .. }) => !found.is_empty(),
+            Self::NoDatagrams { found, .. } => !found.is_empty(),
+            _ => true,
+        }
+    }
+}
+
 /// An error if the generation has ended.
 pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckError> {
     let Some(generation) = books.get(id) else {
