@@ -37,6 +37,7 @@ mod workers;
 pub mod head;
 pub mod names;
 pub mod recent;
+pub mod sample;
 pub mod steering;
 pub mod wait;
 

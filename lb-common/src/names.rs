@@ -103,6 +103,26 @@ pub const GROUP_FIELDS: [(&str, &str, &str); 6] = [
     ("AUX_AT", "bpf_prog", "aux"),
     ("ID_AT", "bpf_prog_aux", "id"),
 ];
+/// Program at a perf event: whether the interrupted task is of a cgroup, and where it was. Loaded by
+/// the profiler alone.
+pub const SAMPLE: &str = "sample";
+/// Constant of `sample`: not 0 if it counts, and lets no record be written.
+pub const COUNTING: &str = "COUNTING";
+/// Constants of `sample` that say where the architecture's `struct pt_regs` has the mode of the CPU,
+/// which bits of it count, and what they are in a user's program of 64 bits.
+pub const MODE: [&str; 3] = ["MODE_AT", "MODE_MASK", "MODE_USER"];
+/// The cgroup whose tasks are sampled.
+pub const SAMPLED: &str = "SAMPLED";
+/// Stacks by their numbers, see [`crate::sample`].
+pub const STACKS: &str = "STACKS";
+/// Samples by process, thread's name and pair of stacks.
+pub const SAMPLES: &str = "SAMPLES";
+/// By CPU, where a stack is put together.
+pub const DRAFTS: &str = "DRAFTS";
+/// Totals of `sample`, see [`crate::sample`].
+pub const SAMPLE_TOTALS: &str = "SAMPLE_TOTALS";
+/// Maps of `sample` whose size the profiler says, as of [`OF_WAITING`].
+pub const OF_SAMPLE: [&str; 3] = [STACKS, SAMPLES, DRAFTS];
 /// `sk_reuseport` that does nothing: the yardstick of `cargo xtask bench`.
 pub const NOOP: &str = "noop";
 

@@ -19,6 +19,7 @@ mod packet;
 mod polite;
 mod recent;
 mod refused;
+mod sample;
 mod steer;
 mod steer_udp;
 mod storage;

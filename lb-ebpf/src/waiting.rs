@@ -52,11 +52,11 @@ static GAVE_UP_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static TAKEN_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static IP_AT: Global<u32> = Global::new(0);
+pub static IP_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static SP_AT: Global<u32> = Global::new(0);
+pub static SP_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static FP_AT: Global<u32> = Global::new(0);
+pub static FP_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static LR_AT: Global<u32> = Global::new(0);
 
@@ -232,7 +232,7 @@ fn is_running(task: *mut task_struct) -> Option<bool> {
 }
 
 #[inline(always)]
-fn field<T>(of: *const u8, at: u32) -> Option<T> {
+pub fn field<T>(of: *const u8, at: u32) -> Option<T> {
     // SAFETY: the helper reads any address, or fails.
     unsafe { bpf_probe_read_kernel(of.wrapping_add(at as usize).cast::<T>()) }.ok()
 }

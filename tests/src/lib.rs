@@ -23,6 +23,7 @@ pub mod locate;
 pub mod mounts;
 pub mod netns;
 pub mod otlp;
+pub mod parts;
 pub mod patience;
 pub mod polite;
 pub mod priority;

@@ -57,6 +57,11 @@ pub fn worker_server() -> Result<PathBuf> {
     own("worker-server")
 }
 
+/// The server of the tests that does what it can to its supervisor.
+pub fn hostile_server() -> Result<PathBuf> {
+    own("hostile-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

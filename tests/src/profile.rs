@@ -1,13 +1,21 @@
 //! What `hotlb profile` says, as JSON.
 
-use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use std::{
+    io::Write as _,
+    process::{Child, Command, Stdio},
+};
 
-use crate::host::Host;
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{cgroups, host::Host};
 
 /// A profile.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Profile {
+    /// Whom the kernel sampled.
+    pub scope: String,
     /// Functions.
     pub frames: Vec<Frame>,
     /// Generations.
@@ -42,6 +50,8 @@ pub struct Sampled {
     pub expected: Option<u64>,
     /// Records for which there was no room.
     pub lost: u64,
+    /// Samples whose outermost callers were not found.
+    pub truncated: u64,
     /// Its stacks.
     pub stacks: Vec<Stack>,
 }
@@ -117,5 +127,71 @@ impl Profile {
         let sampled = self.only()?;
         let expected = u32::try_from(sampled.expected.context("nothing is expected")?)?;
         Ok(100.0 * f64::from(u32::try_from(sampled.samples)?) / f64::from(expected.max(1)))
+    }
+}
+
+/// A helper that samples `gen1` of a host by a plan of the test's own, in ways no option asks for. It
+/// gives up when this is dropped.
+#[derive(Debug)]
+pub struct Helper(Child);
+
+impl Helper {
+    /// Starts it; `plan` has what differs from ten seconds at 99 Hz.
+    pub fn start(host: &Host, plan: &Value) -> Result<Self> {
+        Self::start_by(host, plan, Command::new(host.binary()))
+    }
+
+    /// Likewise without the right to load BPF programs.
+    pub fn start_without_bpf(host: &Host, plan: &Value) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-bpf,-sys_admin")
+            .arg(host.binary());
+        Self::start_by(host, plan, command)
+    }
+
+    fn start_by(host: &Host, plan: &Value, mut command: Command) -> Result<Self> {
+        let cgroup = cgroups::of(host.generation("gen1")?.process()?)?;
+        let mut whole = json!({
+            "service": "web",
+            "targets": [{ "generation": "gen1", "cgroup": cgroup }],
+            "frequency": 99,
+            "duration_ms": 10_000,
+            "unwind": "auto",
+        });
+        let differs = plan.as_object().context("a plan is an object")?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.extend(differs.clone());
+        }
+        let mut child = command
+            .arg("__profile")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdin = child.stdin.as_mut().context("no stdin")?;
+        writeln!(stdin, "{}", json!({ "once": whole }))?;
+        Ok(Self(child))
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// What it answers in the end.
+    pub fn profile(mut self) -> Result<Profile> {
+        let stdout = self.0.stdout.take().context("no stdout")?;
+        let mut answer: Value = serde_json::from_reader(stdout)?;
+        match answer.get_mut("profile") {
+            Some(profile) => Ok(serde_json::from_value(profile.take())?),
+            None => bail!("no profile: {answer}"),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
     }
 }

@@ -190,6 +190,8 @@ pub struct Generation {
     pub drain: Option<Drain>,
     /// Its listening sockets.
     pub listeners: Vec<Listener>,
+    /// Where its processes' output goes.
+    pub output: std::path::PathBuf,
 }
 
 impl Generation {

@@ -54,6 +54,12 @@ fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
         "{taken} % of the samples: {:?}",
         profile.notes
     );
+    ensure!(
+        profile.scope == "filtered" && profile.notes.is_empty(),
+        "it was sampled by {}: {:?}",
+        profile.scope,
+        profile.notes
+    );
     let sampled = profile.only()?;
     let foreign = sampled
         .stacks

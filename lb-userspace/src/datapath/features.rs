@@ -52,7 +52,7 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 12] = [
+pub const PROGRAMS: [&str; 13] = [
     names::NOOP,
     names::STEER,
     names::STEER_UDP,
@@ -65,6 +65,7 @@ pub const PROGRAMS: [&str; 12] = [
     names::SENT,
     names::GUARDS[0].0,
     names::GUARDS[1].0,
+    names::SAMPLE,
 ];
 
 /// The program types hotlb needs, each tried with a program that does nothing.

@@ -78,7 +78,7 @@ impl Guard {
         for (name, at) in &fields {
             loader.override_global(name, at, true);
         }
-        let mut object = object::load_with(loader)?;
+        let mut object = object::load_alone(loader)?;
         let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
         for (name, sockets) in names::GUARDS {
             program(&mut object, name)?

@@ -37,6 +37,7 @@ pub(super) fn load(
         Some(Program::SockOps(program)) => program.load(),
         Some(Program::SkMsg(program)) => program.load(),
         Some(Program::RawTracePoint(program)) => program.load(),
+        Some(Program::PerfEvent(program)) => program.load(),
         Some(Program::BtfTracePoint(program)) => {
             let tracepoint = latency::tracepoint(name).ok_or(Refusal::Missing)?;
             program.load(tracepoint, types.ok_or(Refusal::Types)?)

@@ -25,6 +25,8 @@ mod pins;
 mod polite;
 mod recent;
 mod refused;
+mod registers;
+mod samples;
 mod service;
 mod waits;
 
@@ -44,5 +46,6 @@ pub use latencies::Latencies;
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
+pub use samples::{Alike, Samples, Use};
 pub use service::{ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapError},
+};
 use lb_common::{GenerationId, names, recent::port_bit};
 
 use super::{
@@ -85,9 +88,32 @@ pub(super) fn load_refused(
     finish(loader)
 }
 
-/// Loads the object by a loader that knows what its programs need, without pins.
-pub(super) fn load_with(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+/// Loads the object by a loader that knows what the profiler's programs need, without pins. They
+/// use none of the agent's maps, which cannot be left out and are made as small as they can be.
+pub(super) fn load_alone(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    for name in names::SHARED.iter().chain(&names::PER_GROUP) {
+        // The size of a ring is in pages, that of storage is not said.
+        if ![
+            names::EVENTS,
+            names::LOGS,
+            names::CONVERSATIONS,
+            names::WORKER,
+        ]
+        .contains(name)
+        {
+            loader.map_max_entries(name, 1);
+        }
+    }
     Ok(loader.load(OBJECT)?)
+}
+
+/// A map of an object that was loaded, to be kept.
+pub(super) fn taken<T: TryFrom<Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, DatapathError> {
+    let map = object.take_map(name).ok_or(DatapathError::Missing(name))?;
+    T::try_from(map).map_err(DatapathError::map(name))
 }
 
 /// [`load`] for `received` and `sent`, which look at the connections of `ports` only and cannot do
@@ -137,6 +163,7 @@ pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
 fn unpinned<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader.override_global(names::PORT_BITS, &u64::MAX, true);
+    loader.override_global(names::COUNTING, &1_u32, true);
     if let Ok(fields) = kernel_fields::packet_fields() {
         know_packets(&mut loader, fields);
     }
@@ -163,6 +190,7 @@ mod tests {
             names::REFUSED,
             names::NOOP,
             names::WAITING,
+            names::SAMPLE,
         ] {
             assert!(object.contains(&name.to_owned()), "program {name}");
         }

@@ -7,12 +7,12 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, RingBuf},
+    maps::{Array, HashMap, MapData, RingBuf},
     programs::Iter,
 };
 use lb_common::{names, wait};
 
-use super::{DatapathError, kernel_fields, object};
+use super::{DatapathError, kernel_fields, object, registers};
 use crate::sys::{heap, perf::UserRegisters};
 
 /// Bytes of the ring: some 490 stacks for one look. Kernel memory that cannot be swapped out.
@@ -81,7 +81,7 @@ impl Waits {
     /// iterators over tasks and `bpf_copy_from_user_task` (5.18).
     pub fn open() -> Result<Self, DatapathError> {
         let fields = kernel_fields::task_fields().map_err(DatapathError::Types)?;
-        let registers = registers();
+        let registers = registers::registers();
         let mut loader = EbpfLoader::new();
         for (name, at) in fields.iter().chain(&registers) {
             loader.override_global(name, at, true);
@@ -92,7 +92,7 @@ impl Waits {
         {
             loader.map_max_entries(name, size);
         }
-        let mut object = object::load_with(loader)?;
+        let mut object = object::load_alone(loader)?;
         let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
         program(&mut object)?
             .load("task", &types)
@@ -100,10 +100,10 @@ impl Waits {
         drop(types);
         heap::give_back();
         Ok(Self {
-            ring: taken(&mut object, names::WAITS)?,
-            members: taken(&mut object, names::MEMBERS)?,
-            seen: taken(&mut object, names::SEEN)?,
-            totals: taken(&mut object, names::WAIT_TOTALS)?,
+            ring: object::taken(&mut object, names::WAITS)?,
+            members: object::taken(&mut object, names::MEMBERS)?,
+            seen: object::taken(&mut object, names::SEEN)?,
+            totals: object::taken(&mut object, names::WAIT_TOTALS)?,
             object,
         })
     }
@@ -172,14 +172,6 @@ fn program(object: &mut Ebpf) -> Result<&mut Iter, DatapathError> {
         .map_err(DatapathError::program(names::WAITING))
 }
 
-fn taken<T: TryFrom<aya::maps::Map, Error = MapError>>(
-    object: &mut Ebpf,
-    name: &'static str,
-) -> Result<T, DatapathError> {
-    let map = object.take_map(name).ok_or(DatapathError::Missing(name))?;
-    T::try_from(map).map_err(DatapathError::map(name))
-}
-
 /// The program writes nothing into the file: it is read to its end to have it run.
 fn read_all(tasks: &mut std::fs::File) -> io::Result<()> {
     let mut nothing = [0; 64];
@@ -231,17 +223,6 @@ fn found<'a>(record: &'a [u8], frames: &'a mut Vec<u64>) -> Option<Found<'a>> {
 #[expect(clippy::cast_possible_truncation, reason = "each half is wanted")]
 const fn split(word: u64) -> (u32, u32) {
     (word as u32, (word >> 32) as u32)
-}
-
-/// Where `struct pt_regs` has the registers, by the names of [`names::REGISTERS`].
-fn registers() -> [(&'static str, u32); 4] {
-    #[cfg(target_arch = "x86_64")]
-    let at = [128, 152, 32, names::NO_REGISTER];
-    #[cfg(target_arch = "aarch64")]
-    let at = [256, 248, 232, 240];
-    let [ip, sp, fp, lr] = names::REGISTERS;
-    let [ip_at, sp_at, fp_at, lr_at] = at;
-    [(ip, ip_at), (sp, sp_at), (fp, fp_at), (lr, lr_at)]
 }
 
 #[cfg(test)]

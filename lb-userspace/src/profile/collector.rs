@@ -11,13 +11,13 @@ use super::{
     module::Modules,
     space::Space,
     stacks::{Address, Key, Tally},
-    unwind::{StackUnwinder, chain},
+    unwind::{StackUnwinder, chain, counted},
 };
 use crate::{
-    datapath::Found,
+    datapath::{Alike, Found},
     sys::{
         cgroup::Cgroup,
-        perf::{Event, UserStack},
+        perf::{Event, Scope, UserStack},
         reader::printable,
     },
 };
@@ -28,6 +28,8 @@ pub(super) struct Collector {
     spaces: HashMap<u32, Space>,
     threads: HashMap<u32, Arc<str>>,
     unwinder: StackUnwinder,
+    /// Children of processes in `spaces` that had no sample yet.
+    children: HashSet<u32>,
     /// Processes whose mappings were looked up again since the last [`Collector::next_look`].
     looked_again: HashSet<u32>,
     frames: Vec<Address>,
@@ -40,18 +42,18 @@ pub(super) struct Members {
     pids: HashSet<u32>,
     /// Processes that are not of it, since the last look.
     others: HashSet<u32>,
-    all: bool,
+    scope: Scope,
 }
 
 impl Members {
-    /// Those of `cgroup`; `all`: the kernel sends no others.
-    pub(super) fn of(cgroup: Cgroup, all: bool) -> Self {
+    /// Those of `cgroup`, when `scope` is sampled.
+    pub(super) fn of(cgroup: Cgroup, scope: Scope) -> Self {
         let pids = cgroup.pids().into_iter().collect();
         Self {
             cgroup,
             pids,
             others: HashSet::new(),
-            all,
+            scope,
         }
     }
 
@@ -62,14 +64,14 @@ impl Members {
 
     /// Looks who there is now; who was there stays, for records come late.
     pub(super) fn look(&mut self) {
-        if !self.all {
+        if self.scope == Scope::Host {
             self.pids.extend(self.cgroup.pids());
             self.others.clear();
         }
     }
 
     fn has(&mut self, pid: u32) -> bool {
-        if self.all || self.pids.contains(&pid) {
+        if self.scope != Scope::Host || self.pids.contains(&pid) {
             return true;
         }
         if !self.others.insert(pid) {
@@ -88,6 +90,7 @@ impl Collector {
             spaces: HashMap::new(),
             threads: HashMap::new(),
             unwinder: StackUnwinder::new(unwind),
+            children: HashSet::new(),
             looked_again: HashSet::new(),
             frames: Vec::new(),
             throttled: false,
@@ -131,22 +134,76 @@ impl Collector {
                     space.map(*pid, range, *offset, path, &mut self.modules);
                 }
             }
-            Event::Executed { pid } => drop(self.spaces.insert(*pid, Space::default())),
-            Event::Named { tid, name } => {
-                self.threads.insert(*tid, printable(name).into());
+            Event::Executed { pid } => {
+                if self.is_of_interest(*pid, members) {
+                    self.spaces.insert(*pid, Space::default());
+                }
+            }
+            Event::Named { pid, tid, name } => {
+                if self.is_of_interest(*pid, members) {
+                    self.threads.insert(*tid, printable(name).into());
+                }
             }
             // It is read at its first sample, or is a thread.
-            Event::Forked { pid, parent } if pid != parent => drop(self.spaces.remove(pid)),
+            Event::Forked { pid, parent } if pid != parent => {
+                let is_child = self.is_of_interest(*parent, members);
+                self.forget(*pid);
+                if is_child {
+                    self.children.insert(*pid);
+                }
+            }
             Event::Forked { .. } => {}
             Event::Exited { pid, tid } => {
                 self.threads.remove(tid);
                 if pid == tid {
-                    self.spaces.remove(pid);
+                    self.forget(*pid);
                 }
             }
             Event::Lost(count) => tally.lost += count,
             Event::Throttled => self.throttled = true,
         }
+    }
+
+    /// Whether it has to be known what becomes of a process: records come of all of the host unless
+    /// the kernel samples by cgroup.
+    fn is_of_interest(&self, pid: u32, members: &Members) -> bool {
+        members.scope == Scope::Cgroup
+            || self.spaces.contains_key(&pid)
+            || self.children.contains(&pid)
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.spaces.remove(&pid);
+        self.children.remove(&pid);
+    }
+
+    /// Whether addresses of a process mean nothing any more, or something else, after this.
+    pub(super) fn loses_mappings(&self, event: &Event<'_>) -> bool {
+        match event {
+            Event::Executed { pid } => self.spaces.contains_key(pid),
+            Event::Exited { pid, tid } => pid == tid && self.spaces.contains_key(pid),
+            _ => false,
+        }
+    }
+
+    /// The stack of samples that the kernel counted.
+    pub(super) fn counted(&mut self, alike: &Alike<'_>) -> Key {
+        let pid = alike.pid;
+        self.meet(pid);
+        self.look_again(pid, alike.user.first().copied());
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        if let Some(space) = self.spaces.get(&pid) {
+            counted((space, pid), alike, &mut frames);
+        }
+        let name = alike.name.split(|&byte| byte == 0).next();
+        let name = String::from_utf8_lossy(name.unwrap_or_default());
+        let key = Key {
+            thread: printable(&name).into(),
+            frames: frames.as_slice().into(),
+        };
+        self.frames = frames;
+        key
     }
 
     /// The stack of a thread that waits.

@@ -13,7 +13,9 @@ use super::{
     budget::Used,
     collector::{Collector, Members},
     error::Failed,
-    helper::{Answer, Counted, cpu_time, expected, name, open},
+    helper::{Answer, Counted, expected},
+    naming::name,
+    opening::{Opened, open},
     orders::{Command, Cost, Said, Standing, Wanted},
     stacks::Tally,
 };
@@ -89,6 +91,7 @@ struct Archive {
     kept: Vec<Kept>,
     /// Of the generations that are sampled, in the same order.
     rings: Vec<Rings>,
+    scope: Scope,
     live: Vec<Live>,
     slice_began: Instant,
     /// CPU time that had been used then.
@@ -130,6 +133,7 @@ impl Archive {
             collector: Collector::new(Unwind::Auto),
             kept: Vec::new(),
             rings: Vec::new(),
+            scope: Scope::Filtered,
             live: Vec::new(),
             slice_began: clock::now(),
             cpu_before: Used::now().cpu,
@@ -172,6 +176,7 @@ impl Archive {
             duration_ms: 0,
             unwind: Unwind::Auto,
             scope: None,
+            room: None,
         }
     }
 
@@ -186,15 +191,18 @@ impl Archive {
             return Ok(());
         }
         let generation = target.generation.clone();
-        let (mut rings, scope) = open(&self.plan(vec![target]))?;
-        let members = Members::of(cgroup.clone(), scope == Scope::Cgroup);
+        let Opened {
+            mut rings, scope, ..
+        } = open(&self.plan(vec![target]))?;
+        let members = Members::of(cgroup.clone(), scope);
+        self.scope = scope;
         members.pids().for_each(|pid| self.collector.meet(pid));
         for rings in &mut rings {
             rings.enable()?;
         }
         self.rings.append(&mut rings);
         self.live.push(Live {
-            cpu_before: cpu_time(&cgroup),
+            cpu_before: cgroup.cpu_time(),
             cpu: None,
             generation,
             cgroup,
@@ -207,7 +215,7 @@ impl Archive {
     fn take(&mut self) {
         self.collector.next_look();
         for (rings, live) in self.rings.iter_mut().zip(&mut self.live) {
-            live.cpu = cpu_time(&live.cgroup).or(live.cpu);
+            live.cpu = live.cgroup.cpu_time().or(live.cpu);
             let Live { members, tally, .. } = live;
             members.look();
             rings.read(&mut |event| self.collector.take(&event, members, tally));
@@ -339,7 +347,7 @@ impl Archive {
         let plan = self.plan(Vec::new());
         let profile = name(
             &plan,
-            Scope::Cgroup,
+            self.scope,
             took,
             Used::now(),
             counted,

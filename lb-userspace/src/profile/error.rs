@@ -35,6 +35,9 @@ pub enum ProfileError {
     /// The samples cannot be read.
     #[error("sampling failed: {0}")]
     System(#[from] io::Error),
+    /// What the kernel counted cannot be read.
+    #[error("sampling failed: {0}")]
+    Counts(DatapathError),
     /// The plan is not understood.
     #[error("the helper does not understand its plan: {0}")]
     Plan(#[from] serde_json::Error),
@@ -57,7 +60,10 @@ impl From<&ProfileError> for Failed {
         let exit = match error {
             ProfileError::NoProcess(_) => 6,
             ProfileError::Refused(_) | ProfileError::NoWaits(_) | ProfileError::Cgroup { .. } => 7,
-            ProfileError::System(_) | ProfileError::Plan(_) | ProfileError::Abandoned => 1,
+            ProfileError::System(_)
+            | ProfileError::Counts(_)
+            | ProfileError::Plan(_)
+            | ProfileError::Abandoned => 1,
         };
         Self {
             message: error.to_string(),

@@ -86,18 +86,34 @@ impl Part {
 
 /// Why sampling in this way could stop a host with kernel `release` on `arch`.
 fn known(release: &str, arch: &str, measure: Measure, unwind: Unwind) -> Option<String> {
-    let version = version(release)?;
-    let has = |bug: &&Bug| {
-        (bug.from..bug.below).contains(&version)
-            && bug.arch.is_none_or(|only| only == arch)
-            && bug.release.is_none_or(|only| release.contains(only))
-            && bug.part.is_used(measure, unwind)
-    };
-    let bug = BUGS.iter().find(has)?;
+    let bug = find(release, arch, |part| part.is_used(measure, unwind))?;
     Some(format!(
         "kernel {release} may have a bug that stops the host: {} ({}); take {}",
         bug.what, bug.source, bug.instead
     ))
+}
+
+fn find(release: &str, arch: &str, is_used: impl Fn(Part) -> bool) -> Option<&'static Bug> {
+    let version = version(release)?;
+    BUGS.iter().find(|bug| {
+        (bug.from..bug.below).contains(&version)
+            && bug.arch.is_none_or(|only| only == arch)
+            && bug.release.is_none_or(|only| release.contains(only))
+            && is_used(bug.part)
+    })
+}
+
+/// Why a program on kernel `release` must not read the user's stack.
+fn known_of_reading(release: &str, arch: &str) -> Option<String> {
+    // A program reads by the same function as copies the stack.
+    let bug = find(release, arch, |part| part == Part::StackCopy)?;
+    Some(format!("on kernel {release} {} ({})", bug.what, bug.source))
+}
+
+/// Why a program at the event must not follow frame pointers itself on this host, if a bug of its
+/// kernel is known.
+pub fn against_reading() -> Option<String> {
+    known_of_reading(&sysctl::text("kernel.osrelease")?, ARCH)
 }
 
 /// Why sampling in this way could stop this host, if a bug of its kernel is known.
@@ -142,6 +158,13 @@ mod tests {
             assert_eq!(cpu(release, "aarch64", Unwind::Dwarf), denied, "{release}");
             assert!(!cpu(release, "x86_64", Unwind::Fp), "{release}");
         }
+    }
+
+    #[test]
+    fn a_program_reads_no_stack_where_the_kernel_must_not_copy_one() {
+        assert!(known_of_reading("6.0.19", "x86_64").is_some());
+        assert!(known_of_reading("6.1.0-18-amd64", "x86_64").is_none());
+        assert!(known_of_reading("6.11.0-19-generic", "x86_64").is_none());
     }
 
     #[test]

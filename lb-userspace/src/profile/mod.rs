@@ -16,6 +16,8 @@ pub mod known_bugs;
 mod model;
 mod module;
 mod names;
+mod naming;
+mod opening;
 pub mod orders;
 pub mod output;
 mod plan;

@@ -21,7 +21,8 @@ pub enum Unwind {
     Auto,
     /// By the tables alone.
     Dwarf,
-    /// By frame pointers alone, in the kernel: cheaper; wrong for programs built without them.
+    /// By frame pointers alone, in the kernel, where stacks are counted: cheapest; wrong for programs
+    /// built without them.
     Fp,
 }
 
@@ -63,9 +64,12 @@ pub struct Plan {
     pub duration_ms: u64,
     /// How callers are found.
     pub unwind: Unwind,
-    /// Whom the kernel samples; `null`: the cgroup, or the whole host where that is not possible.
+    /// Whom the kernel samples; `null`: what costs least of what is possible here.
     #[serde(default)]
     pub scope: Option<Scope>,
+    /// How many stacks find room in the kernel where they are counted there; `null`: enough.
+    #[serde(default)]
+    pub room: Option<u32>,
 }
 
 /// One generation.

@@ -3,7 +3,10 @@
 use framehop::{CacheNative, UnwindRegsNative, Unwinder as _};
 
 use super::{Unwind, space::Space, stacks::Address};
-use crate::sys::perf::{UserRegisters, UserStack};
+use crate::{
+    datapath::Alike,
+    sys::perf::{UserRegisters, UserStack},
+};
 
 /// Frames of a stack; what has more calls itself without end.
 const DEEPEST: usize = 512;
@@ -87,6 +90,29 @@ pub(super) fn chain(space: Option<(&Space, u32)>, chain: &[u64], frames: &mut Ve
             (false, None) => {}
         }
     }
+}
+
+/// A stack that was counted in the kernel, innermost first.
+pub(super) fn counted((space, pid): (&Space, u32), alike: &Alike<'_>, frames: &mut Vec<Address>) {
+    let kernel = alike.kernel.iter().enumerate();
+    frames.extend(kernel.map(|(place, &entry)| Address::Kernel(caller(place, entry))));
+    for (place, &entry) in alike.user.iter().enumerate() {
+        let address = caller(place, entry);
+        // Where nothing is mapped stands no return address: it was no frame pointer.
+        if place > 0 && !space.knows(address) {
+            frames.push(Address::Truncated);
+            return;
+        }
+        frames.push(space.address(pid, address));
+    }
+    if alike.goes_on {
+        frames.push(Address::Truncated);
+    }
+}
+
+/// A return address may be the first of the next function; the call is before it.
+fn caller(place: usize, entry: u64) -> u64 {
+    entry.saturating_sub(u64::from(place > 0))
 }
 
 /// The word at `address`, if it is within what was copied of the stack.

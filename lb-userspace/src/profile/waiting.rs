@@ -6,7 +6,7 @@ use super::{
     Plan, ProfileError,
     budget::Used,
     collector::Collector,
-    helper::{self, Subject, cpu_time, must_stop},
+    helper::{self, Subject, must_stop},
     stacks::Key,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(super) fn collect(
         if !subject.cgroup.is_populated() {
             return Err(ProfileError::NoProcess(subject.generation.clone()));
         }
-        subject.cpu_before = cpu_time(&subject.cgroup);
+        subject.cpu_before = subject.cgroup.cpu_time();
     }
     // Reading the kernel's types takes time once, which says nothing of the looks.
     let prepared = Used::now().cpu;
@@ -124,7 +124,7 @@ impl Looker {
         for (subject, target) in subjects.iter_mut().zip(0..) {
             let totals = self.waits.totals(target);
             subject.tally.lost = totals.lost + totals.torn;
-            let used = cpu_time(&subject.cgroup).zip(subject.cpu_before);
+            let used = subject.cgroup.cpu_time().zip(subject.cpu_before);
             subject.expected = used.map(|(after, before)| {
                 expected(totals, after.saturating_sub(before), plan.frequency)
             });

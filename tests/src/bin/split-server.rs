@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
+use hotlb_tests::parts::work;
 use nix::{
     poll,
     sys::time::{TimeSpec, TimeValLike as _},
@@ -129,30 +130,4 @@ fn answer(mut stream: TcpStream, arguments: &Arguments) -> Result<()> {
         "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\nX-Generation: {name}\r\n\r\n{name}\n"
     )?;
     Ok(())
-}
-
-#[inline(never)]
-fn work(steps: u64, slow: u64) {
-    black_box(seventy(70 * steps));
-    black_box(twenty(20 * steps));
-    black_box(ten(10 * steps * slow));
-}
-
-#[inline(never)]
-fn seventy(steps: u64) -> u64 {
-    (0..steps).fold(1, step)
-}
-
-#[inline(never)]
-fn twenty(steps: u64) -> u64 {
-    (0..steps).fold(2, step)
-}
-
-#[inline(never)]
-fn ten(steps: u64) -> u64 {
-    (0..steps).fold(3, step)
-}
-
-fn step(state: u64, number: u64) -> u64 {
-    black_box(state.wrapping_mul(31).wrapping_add(number))
 }

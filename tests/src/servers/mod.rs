@@ -1,6 +1,7 @@
 //! Command lines of real servers. Each answers with the name it is given, so that an answer names its generation.
 
 pub mod haproxy;
+pub mod hostile;
 pub mod nginx;
 pub mod node;
 pub mod plain;

@@ -12,3 +12,11 @@ pub fn command(name: &str, arguments: &[&str]) -> Result<CommandLine> {
     let words = own.iter().chain(arguments);
     Ok(words.map(|&word| word.to_owned()).collect())
 }
+
+/// The command line of a generation on port 8080 that spends its CPU time likewise, all the time, and has frame
+/// pointers.
+pub fn with_frame_pointers(name: &str) -> CommandLine {
+    [env!("POINTER_SERVER"), name, "0.0.0.0:8080"]
+        .map(str::to_owned)
+        .to_vec()
+}

@@ -91,6 +91,7 @@ impl Service {
             duration_ms: request.duration_ms,
             unwind: request.unwind,
             scope: None,
+            room: None,
         })
     }
 

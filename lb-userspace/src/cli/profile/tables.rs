@@ -59,6 +59,7 @@ pub(super) fn summary(profile: &Profile) -> String {
     lines.push(format!(
         "sampled by {}, callers by {}; this took {} ms of CPU time, names {} ms more, and {} MB",
         match profile.scope {
+            crate::sys::perf::Scope::Filtered => "cgroup, asked at each sample",
             crate::sys::perf::Scope::Cgroup => "cgroup",
             crate::sys::perf::Scope::Host => "process, of the whole host",
         },

@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 12] = [
+pub(super) const OWN_PROGRAMS: [Use; 13] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -141,6 +141,12 @@ pub(super) const OWN_PROGRAMS: [Use; 12] = [
         cost: UNGUARDED,
         advice: ITERATORS,
     },
+    Use {
+        name: names::SAMPLE,
+        cost: UNFILTERED,
+        advice: "use Linux 5.15 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
+                 with this output",
+    },
 ];
 
 /// hotlb's own maps, all of them.
@@ -173,13 +179,25 @@ const ITERATORS: &str = "use Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF; if 
 /// What is lost without the tracepoints of reads and writes; everything else works.
 const UNMEASURED: &str = "the time to an answer is not measured";
 
+/// What is lost without `sample`; everything else works.
+const UNFILTERED: &str = "`hotlb profile` samples by events of the cgroup, which cost the server more, \
+                          and follows no frame pointers itself";
+
 const TRACEPOINTS: &str = "use Linux 6.3 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report \
                            it with this output";
 
 impl Use {
     /// Whether hotlb works without it.
     pub(super) fn is_optional(&self) -> bool {
-        [IMPOLITE, UNCOUNTED, UNMEASURED, UNGUARDED, NO_DATAGRAMS].contains(&self.cost)
+        let optional = [
+            IMPOLITE,
+            UNCOUNTED,
+            UNMEASURED,
+            UNFILTERED,
+            UNGUARDED,
+            NO_DATAGRAMS,
+        ];
+        optional.contains(&self.cost)
     }
 }
 

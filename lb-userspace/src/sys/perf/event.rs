@@ -41,6 +41,8 @@ pub enum Event<'a> {
     },
     /// A thread has another name.
     Named {
+        /// Its process.
+        pid: u32,
         /// The thread.
         tid: u32,
         /// The name.
@@ -106,6 +108,7 @@ pub(super) fn hand_on(record: &Record<'_>, misc: u16, to: &mut dyn FnMut(Event<'
                 to(Event::Executed { pid: comm.pid });
             }
             to(Event::Named {
+                pid: comm.pid,
                 tid: comm.tid,
                 name: text(&comm.comm),
             });

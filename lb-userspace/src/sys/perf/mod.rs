@@ -6,4 +6,4 @@ mod rings;
 
 pub use event::{Event, UserStack};
 pub use registers::UserRegisters;
-pub use rings::{Rings, Sampling, Scope};
+pub use rings::{Record, Rings, Sampling, Scope};

@@ -25,7 +25,11 @@ const SMALLEST_RING: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// The processes of a cgroup and those below it (`PERF_FLAG_PID_CGROUP`).
+    /// The processes of a cgroup and those below it, by a program that is asked at each sample of a
+    /// CPU.
+    Filtered,
+    /// The processes of a cgroup and those below it (`PERF_FLAG_PID_CGROUP`): the events are
+    /// switched on and off when a CPU goes from one cgroup to another.
     Cgroup,
     /// Every process of the host: the reader leaves out those that are not asked for. For hosts
     /// whose `perf_event` controller sits on another hierarchy than cgroup2.
@@ -39,11 +43,24 @@ pub struct Sampling<'a> {
     pub cgroup: &'a File,
     /// Samples per second of CPU time, at least 1.
     pub frequency: u32,
-    /// Bytes of the user stack in each sample, a multiple of 8 up to 65528; 0: the kernel follows
-    /// the frame pointers instead.
-    pub stack_bytes: u32,
+    /// What a record of a sample has.
+    pub record: Record,
+    /// The BPF program that is asked at each sample; its number goes on for as long as the events.
+    pub program: Option<BorrowedFd<'a>>,
     /// Whom.
     pub scope: Scope,
+}
+
+/// What the kernel writes of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Nothing: the program counts. Only what becomes of processes is written.
+    Nothing,
+    /// The call chain, for which the kernel follows the user's frame pointers.
+    Chain,
+    /// The kernel's call chain, registers, and so many bytes of the user's stack, a multiple of 8 up
+    /// to 65528.
+    Stack(u32),
 }
 
 /// The events of one cgroup on all CPUs. Sampling ends when it is dropped.
@@ -59,12 +76,21 @@ impl Rings {
     /// What `perf_event_open(2)` says: EACCES or EPERM without `CAP_PERFMON`; ENOENT or EBADF where
     /// the `perf_event` controller is not on the cgroup's hierarchy; ENOSYS without perf events.
     pub fn open(sampling: &Sampling<'_>, cpus: &[usize]) -> io::Result<Self> {
-        let ring = (ALL_RINGS / cpus.len().max(1)).clamp(SMALLEST_RING, LARGEST_RING);
+        let largest = match sampling.record {
+            Record::Nothing => SMALLEST_RING,
+            Record::Chain | Record::Stack(_) => LARGEST_RING,
+        };
+        let ring = (ALL_RINGS / cpus.len().max(1)).clamp(SMALLEST_RING, largest);
         let ring = 1 << ring.ilog2();
         let mut samplers = Vec::with_capacity(cpus.len());
         for &cpu in cpus {
             match event(sampling, cpu, ring).build() {
-                Ok(counter) => samplers.push(counter.sampled(ring)?),
+                Ok(mut counter) => {
+                    if let Some(program) = sampling.program {
+                        counter.set_bpf(program.as_raw_fd())?;
+                    }
+                    samplers.push(counter.sampled(ring)?);
+                }
                 // A CPU that went offline meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
@@ -139,7 +165,7 @@ fn event<'a>(sampling: &Sampling<'a>, cpu: usize, ring: usize) -> Builder<'a> {
         .include_kernel()
         .include_hv()
         .exclude_idle(true)
-        .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::CALLCHAIN)
+        .sample(SampleFlag::TID | SampleFlag::TIME)
         .sample_frequency(u64::from(sampling.frequency))
         .mmap(true)
         .mmap2(true)
@@ -149,14 +175,17 @@ fn event<'a>(sampling: &Sampling<'a>, cpu: usize, ring: usize) -> Builder<'a> {
         .wakeup_watermark(ring / 2);
     match sampling.scope {
         Scope::Cgroup => event.observe_cgroup(sampling.cgroup),
-        Scope::Host => event.any_pid(),
+        Scope::Filtered | Scope::Host => event.any_pid(),
     };
-    if sampling.stack_bytes > 0 {
+    if sampling.record != Record::Nothing {
+        event.sample(SampleFlag::CALLCHAIN);
+    }
+    if let Record::Stack(bytes) = sampling.record {
         event
             .exclude_callchain_user(true)
             .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
             .sample_regs_user(UserRegisters::mask())
-            .sample_stack_user(sampling.stack_bytes);
+            .sample_stack_user(bytes);
     }
     event
 }
