@@ -7,6 +7,7 @@ use crate::ticket::address_words;
 /// A declared listen address: six words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenKey {
+    udp: bool,
     v6: bool,
     port: u16,
     address: [u32; 4],
@@ -19,6 +20,7 @@ impl ListenKey {
     /// The key of a declared address.
     pub fn new(address: IpAddr, port: u16) -> Self {
         Self {
+            udp: false,
             v6: address.is_ipv6(),
             port,
             address: address_words(address),
@@ -29,6 +31,7 @@ impl ListenKey {
     #[inline(always)]
     pub const fn v4(address: u32, port: u16) -> Self {
         Self {
+            udp: false,
             v6: false,
             port,
             address: [0, 0, 0xffff, address],
@@ -39,10 +42,18 @@ impl ListenKey {
     #[inline(always)]
     pub const fn v6(address: [u32; 4], port: u16) -> Self {
         Self {
+            udp: false,
             v6: true,
             port,
             address,
         }
+    }
+
+    /// The same address of UDP, if `udp`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(self, udp: bool) -> Self {
+        Self { udp, ..self }
     }
 
     /// The declared addresses of which one must be there for clients of this one, in words of
@@ -61,8 +72,22 @@ impl ListenKey {
     #[inline(always)]
     pub const fn to_words(self) -> [u32; Self::WORDS] {
         let [a, b, c, d] = self.address;
-        [self.v6 as u32, self.port as u32, a, b, c, d]
+        [
+            (self.udp as u32) << 1 | self.v6 as u32,
+            self.port as u32,
+            a,
+            b,
+            c,
+            d,
+        ]
     }
+}
+
+/// The key of a port's rule: the number itself for TCP, which `track` asks for, and one of its own
+/// for UDP.
+#[inline(always)]
+pub const fn port_key(port: u16, udp: bool) -> u32 {
+    (udp as u32) << 16 | port as u32
 }
 
 /// Refuse a bind of the service's port on an address that is not declared.
@@ -148,6 +173,18 @@ mod tests {
             ListenKey::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80).to_words(),
             ListenKey::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 80).to_words()
         );
+    }
+
+    #[test]
+    fn udp_and_tcp_of_one_port_are_two() {
+        let tcp = ListenKey::v4(0, 53);
+        assert_ne!(tcp.to_words(), tcp.of(true).to_words());
+        assert_ne!(
+            tcp.of(true).to_words(),
+            ListenKey::v6([0; 4], 53).of(true).to_words()
+        );
+        assert_eq!(port_key(53, false), 53);
+        assert_ne!(port_key(53, true), 53);
     }
 
     #[test]

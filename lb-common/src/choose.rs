@@ -128,7 +128,7 @@ fn park<G: Group>(group: &mut G) -> Exit {
 
 /// Selects a listener of `generation`; says how many slots past the wanted one it stands.
 #[inline(always)]
-fn within<G: Group>(
+pub(crate) fn within<G: Group>(
     generation: Option<GenerationId>,
     request: &Request,
     group: &mut G,

@@ -23,6 +23,7 @@ mod choose;
 mod connections;
 mod event;
 mod exit;
+mod flow;
 mod generation;
 mod latency;
 mod loss;
@@ -40,11 +41,16 @@ pub mod sample;
 pub mod steering;
 pub mod wait;
 
-pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
+pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE, port_key};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
 pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
+pub use flow::{
+    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_REFRESH,
+    FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, Steered, choose_datagram, first,
+    nanoseconds, ticks,
+};
 pub use generation::{GenerationId, SEATS};
 pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, LOWEST, Latency, bucket, bucket_end};
 pub use loss::{Ending, Loss};

@@ -2,6 +2,8 @@
 
 /// `sk_reuseport`, migrate attach type: chooses the socket of a connection.
 pub const STEER: &str = "steer";
+/// `sk_reuseport`: chooses the socket of a datagram.
+pub const STEER_UDP: &str = "steer_udp";
 /// cgroup bind4: lets unmodified servers share the service's ports.
 pub const JOIN4: &str = "join4";
 /// cgroup bind6: the same for IPv6.
@@ -86,6 +88,21 @@ pub const WAIT_TOTALS: &str = "WAIT_TOTALS";
 /// Maps of `waiting`. In the object they are as small as maps can be; the profiler says how large
 /// they are made.
 pub const OF_WAITING: [&str; 3] = [WAITS, MEMBERS, SEEN];
+/// Iterators that say whose program decides about each reuseport group, and the sockets each goes
+/// through. Loaded by the agent alone.
+pub const GUARDS: [(&str, &str); 2] = [("guard_tcp", "tcp"), ("guard_udp", "udp")];
+/// Words of their records: the cookie of a socket, and the id of its group's program.
+pub const GUARD_WORDS: usize = 2;
+/// Constants of [`GUARDS`] that say where the running kernel has a field, in bytes; the structure,
+/// and the field.
+pub const GROUP_FIELDS: [(&str, &str, &str); 6] = [
+    ("SOCKET_STATE_AT", "sock_common", "skc_state"),
+    ("SOCKET_COOKIE_AT", "sock_common", "skc_cookie"),
+    ("GROUP_AT", "sock", "sk_reuseport_cb"),
+    ("PROGRAM_AT", "sock_reuseport", "prog"),
+    ("AUX_AT", "bpf_prog", "aux"),
+    ("ID_AT", "bpf_prog_aux", "id"),
+];
 /// Program at a perf event: whether the interrupted task is of a cgroup, and where it was. Loaded by
 /// the profiler alone.
 pub const SAMPLE: &str = "sample";
@@ -139,6 +156,13 @@ pub const LEAVING: &str = "LEAVING";
 pub const CONVERSATIONS: &str = "CONVERSATIONS";
 /// Per-CPU counts of `polite`, see [`crate::PoliteCell`].
 pub const POLITENESS: &str = "POLITENESS";
+/// Flows: [`crate::FlowKey`] to [`crate::Flow`] and the tick it began at. In the object it has room
+/// for one; the agent says how large it is made.
+pub const FLOWS: &str = "FLOWS";
+/// The service's row of [`crate::FlowRules`]; memory-mapped.
+pub const FLOW_RULES: &str = "FLOW_RULES";
+/// Per-CPU counts of `steer_udp`, see [`crate::FlowExit`].
+pub const DATAGRAMS: &str = "DATAGRAMS";
 /// Socket storage of a listener, which the kernel copies to each connection made by it: its slot.
 /// Only while [`crate::Workers::Least`] is wanted.
 pub const WORKER: &str = "WORKER";
@@ -148,7 +172,7 @@ pub const LOADS: &str = "LOADS";
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 18] = [
+pub const SHARED: [&str; 21] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -164,6 +188,9 @@ pub const SHARED: [&str; 18] = [
     LEAVING,
     CONVERSATIONS,
     POLITENESS,
+    FLOWS,
+    FLOW_RULES,
+    DATAGRAMS,
     WORKER,
     LOADS,
     LOGS,

@@ -1,6 +1,6 @@
 //! `join`: lets unmodified servers share a service's ports.
 //!
-//! Runs before each TCP bind of a process in one of the service's cgroups. A bind of a declared
+//! Runs before each TCP or UDP bind of a process in one of the service's cgroups. A bind of a declared
 //! address gets SO_REUSEPORT, so that generations can share it. A bind of one of the service's
 //! ports on any other address would take clients away before the promote, for the kernel prefers
 //! the more specific address: it is refused, or moved to the declared address. Every other bind
@@ -18,7 +18,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use lb_common::{BindRule, Event, EventKind, ListenKey, UNDECLARED_REWRITE};
+use lb_common::{BindRule, Event, EventKind, ListenKey, UNDECLARED_REWRITE, port_key};
 
 use crate::{
     events,
@@ -26,6 +26,7 @@ use crate::{
 };
 
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 const SOL_SOCKET: i32 = 1;
 const SO_REUSEPORT: i32 = 15;
 
@@ -34,7 +35,7 @@ const REFUSE: i32 = 0;
 
 #[cgroup_sock_addr(bind4)]
 pub fn join4(ctx: SockAddrContext) -> i32 {
-    let Some((port, rule)) = rule(&ctx) else {
+    let Some((port, udp, rule)) = rule(&ctx) else {
         return ALLOW;
     };
     // SAFETY: the context is valid for the run.
@@ -44,7 +45,7 @@ pub fn join4(ctx: SockAddrContext) -> i32 {
         port,
         address: [0, 0, 0xffff, address],
     };
-    if declared(ListenKey::v4(address, port)) {
+    if declared(ListenKey::v4(address, port).of(udp)) {
         return share(&ctx, &bind, &rule);
     }
     match rule.v4 {
@@ -60,7 +61,7 @@ pub fn join4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(bind6)]
 pub fn join6(ctx: SockAddrContext) -> i32 {
-    let Some((port, rule)) = rule(&ctx) else {
+    let Some((port, udp, rule)) = rule(&ctx) else {
         return ALLOW;
     };
     let address = user_ip6(&ctx);
@@ -69,7 +70,7 @@ pub fn join6(ctx: SockAddrContext) -> i32 {
         port,
         address,
     };
-    if declared(ListenKey::v6(address, port)) {
+    if declared(ListenKey::v6(address, port).of(udp)) {
         return share(&ctx, &bind, &rule);
     }
     match rule.v6 {
@@ -89,18 +90,20 @@ struct Bind {
     address: [u32; 4],
 }
 
-/// The port and its rule, if this is a TCP bind of one of the service's ports.
+/// The port, whether it is UDP's, and its rule, if this is a bind of one of the service's ports.
 #[inline(always)]
-fn rule(ctx: &SockAddrContext) -> Option<(u16, BindRule)> {
+fn rule(ctx: &SockAddrContext) -> Option<(u16, bool, BindRule)> {
     // SAFETY: the context is valid for the run.
     let bind: &bpf_sock_addr = unsafe { &*ctx.sock_addr };
-    if bind.protocol != IPPROTO_TCP {
-        return None;
-    }
+    let udp = match bind.protocol {
+        IPPROTO_TCP => false,
+        IPPROTO_UDP => true,
+        _ => return None,
+    };
     let port = u16::from_be(bind.user_port as u16);
     // SAFETY: the agent replaces rules whole and only between generations.
-    let words = unsafe { PORTS.get(u32::from(port)) }?;
-    Some((port, BindRule::from_words(words)))
+    let words = unsafe { PORTS.get(port_key(port, udp)) }?;
+    Some((port, udp, BindRule::from_words(words)))
 }
 
 #[inline(always)]

@@ -10,6 +10,7 @@
 mod atomic;
 mod ending;
 mod events;
+mod guard;
 mod join;
 mod latency;
 mod maps;
@@ -20,6 +21,7 @@ mod recent;
 mod refused;
 mod sample;
 mod steer;
+mod steer_udp;
 mod storage;
 mod track;
 mod waiting;

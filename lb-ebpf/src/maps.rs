@@ -10,8 +10,9 @@ use aya_ebpf::{
 };
 
 use lb_common::{
-    ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, HISTOGRAM_WORDS,
-    LATENCIES, ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
+    ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
+    FLOW_COUNTS, FLOW_WORDS, FlowKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, POLITE_CELLS, SEATS,
+    SLOTS, TicketKey, recent, steering,
 };
 
 use crate::storage::ClonedStorage;
@@ -80,6 +81,17 @@ pub static CONVERSATIONS: SkStorage<[u64; Conversation::STORAGE]> = SkStorage::n
 #[btf_map]
 pub static POLITENESS: PerCpuArray<[u64; POLITE_CELLS], 1> = PerCpuArray::new();
 
+/// UDP flows. The agent says how large the map is made.
+#[btf_map]
+pub static FLOWS: LruHashMap<[u32; FlowKey::WORDS], [u64; FLOW_WORDS], 1> = LruHashMap::new();
+
+/// The rules of flows.
+#[btf_map]
+pub static FLOW_RULES: Array<[u64; FLOW_CELLS], 1, MMAPABLE> = Array::new();
+
+/// Exits of `steer_udp`, per CPU.
+#[btf_map]
+pub static DATAGRAMS: PerCpuArray<[u64; FLOW_COUNTS], 1> = PerCpuArray::new();
 /// The slot of a listener, and of each connection made by it.
 #[btf_map]
 pub static WORKER: ClonedStorage<u64> = ClonedStorage::new();

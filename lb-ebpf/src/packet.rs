@@ -1,9 +1,11 @@
-//! The client's address and port, read from the packet of a connection that is being chosen for.
+//! Addresses and ports, read from the packet of a connection, or the datagram, that is being chosen
+//! for.
 
 use aya_ebpf::{
     bindings::bpf_hdr_start_off::BPF_HDR_START_NET, helpers::bpf_skb_load_bytes_relative,
     programs::SkReuseportContext,
 };
+use lb_common::FlowKey;
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
@@ -32,6 +34,34 @@ pub fn source_port(ctx: &SkReuseportContext) -> Option<u16> {
     // with the source port.
     let port = unsafe { (data as *const u16).read_unaligned() };
     Some(u16::from_be(port))
+}
+
+/// Who sends to whom, by what the transport header begins with: two ports.
+#[inline(always)]
+pub fn four_tuple(ctx: &SkReuseportContext) -> Option<FlowKey> {
+    let (client, server) = match u32::from(u16::from_be(ctx.eth_protocol() as u16)) {
+        ETH_P_IP => {
+            let [client, server] = load::<2>(ctx, 12)?;
+            ([0, 0, 0xffff, client], [0, 0, 0xffff, server])
+        }
+        ETH_P_IPV6 => {
+            let [a, b, c, d, e, f, g, h] = load::<8>(ctx, 8)?;
+            ([a, b, c, d], [e, f, g, h])
+        }
+        _ => return None,
+    };
+    let data = ctx.data();
+    if data + 4 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the four bytes lie within the packet, as just checked.
+    let ports = u32::from_be(unsafe { (data as *const u32).read_unaligned() });
+    Some(FlowKey {
+        client,
+        server,
+        client_port: (ports >> 16) as u16,
+        server_port: ports as u16,
+    })
 }
 
 /// `N` words at `offset` of the network header, in host order.

@@ -32,10 +32,7 @@ const TCP_NEW_SYN_RECV: u32 = 12;
 #[sk_reuseport(migrate)]
 pub fn steer(ctx: SkReuseportContext) -> u32 {
     let migrating = migrating(&ctx);
-    let mut group = Slots {
-        ctx: &ctx,
-        chosen: None,
-    };
+    let mut group = Slots::of(&ctx);
     let exit = match STEERING.get_ptr(0) {
         Some(row) => choose(&request(&ctx, row, !migrating.is_null()), &mut group),
         None => Exit::Unselected,
@@ -61,8 +58,9 @@ fn cell(row: *const [u64; steering::CELLS], index: usize) -> u64 {
     unsafe { row.cast::<u64>().add(index).read_volatile() }
 }
 
+/// What is known of a connection, or a datagram, that is being chosen for.
 #[inline(always)]
-fn request(
+pub fn request(
     ctx: &SkReuseportContext,
     row: *const [u64; steering::CELLS],
     migrating: bool,
@@ -103,9 +101,17 @@ fn ticket(ctx: &SkReuseportContext, address: [u32; 4]) -> Option<GenerationId> {
 }
 
 /// The reuseport group, as the choice sees it.
-struct Slots<'a> {
+pub struct Slots<'a> {
     ctx: &'a SkReuseportContext,
     chosen: Option<GenerationId>,
+}
+
+impl<'a> Slots<'a> {
+    /// The group that `ctx` is called for.
+    #[inline(always)]
+    pub fn of(ctx: &'a SkReuseportContext) -> Self {
+        Self { ctx, chosen: None }
+    }
 }
 
 impl Group for Slots<'_> {

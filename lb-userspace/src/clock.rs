@@ -25,6 +25,15 @@ pub fn since_boot() -> Duration {
     )
 }
 
+/// Time by `CLOCK_MONOTONIC`, which kernel programs write down.
+pub fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or_default(),
+        time.tv_nsec.try_into().unwrap_or_default(),
+    )
+}
+
 /// Milliseconds since 1970, for people and records: this clock jumps, so nothing is decided by it.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn unix_millis() -> i64 {

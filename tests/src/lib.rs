@@ -9,6 +9,7 @@ pub mod api;
 pub mod cgroups;
 pub mod command;
 pub mod cycles;
+pub mod datagrams;
 pub mod exposition;
 pub mod failure;
 pub mod footprint;

@@ -34,6 +34,8 @@ pub struct Service {
     pub previous: Option<String>,
     /// Grows with every decision.
     pub epoch: u64,
+    /// Its UDP side.
+    pub udp: Option<Datagrams>,
     /// Connections waiting in the parking listeners.
     pub parked: u64,
     /// Somebody outside has the ports.
@@ -121,6 +123,42 @@ impl Steering {
     }
 }
 
+/// The UDP side of a service.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Datagrams {
+    /// The declared addresses.
+    pub listen: Vec<String>,
+    /// tuple or none.
+    pub flow: String,
+    /// Runs of the program.
+    pub calls: u64,
+    /// Ways out.
+    pub exits: Exits,
+    /// Flows there are.
+    pub flows: u64,
+    /// Flows that began.
+    pub begun: u64,
+    /// Flows that went to another generation before they were idle.
+    pub moved: u64,
+    /// Flows that gave way to others.
+    pub evicted: u64,
+}
+
+impl Datagrams {
+    /// Fails unless every call left by exactly one counted exit.
+    pub fn check_balance(&self) -> Result<()> {
+        let sum: u64 = self.exits.values().sum();
+        ensure!(sum == self.calls, "{} calls, but {sum} exits", self.calls);
+        Ok(())
+    }
+
+    /// Datagrams that left by `exit`.
+    pub fn exit(&self, exit: &str) -> Result<u64> {
+        let count = self.exits.get(exit).copied();
+        count.with_context(|| format!("no exit {exit:?} in {:?}", self.exits))
+    }
+}
+
 /// One generation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Generation {
@@ -142,6 +180,8 @@ pub struct Generation {
     pub connections: Connections,
     /// How long its clients waited.
     pub latency: Latency,
+    /// Flows of UDP clients; none for a service without UDP.
+    pub flows: Option<u64>,
     /// How a rollback to it goes: hot, warm or cold.
     pub tier: Option<String>,
     /// Its processes are frozen.
@@ -256,6 +296,8 @@ impl Losses {
 /// A listening socket of a generation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Listener {
+    /// tcp or udp.
+    pub protocol: String,
     /// Where it is bound.
     pub address: String,
     /// IPv6 only; none for IPv4.

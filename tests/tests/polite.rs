@@ -214,6 +214,7 @@ fn ages_and_ends() -> Result<()> {
     let (ended, kept) = (of(first)?, of(second)?);
     let declared = Declared {
         addresses: vec![target],
+        datagrams: None,
         uid: 0,
         undeclared: 0,
     };

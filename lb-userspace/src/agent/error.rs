@@ -160,6 +160,9 @@ pub enum VerbError {
         /// What there is.
         known: Vec<String>,
     },
+    /// It has no UDP side.
+    #[error("service {0} has no udp:// address, and so no flows")]
+    NoDatagrams(String),
     /// No service was named and there are several.
     #[error("several services run; name one with --service ({})", .0.join(", "))]
     WhichService(Vec<String>),
@@ -349,6 +352,17 @@ pub(super) enum CheckError {
     /// Its listeners are not where they belong.
     #[error("{0}")]
     Misfit(#[from] Misfit),
+    /// It has no UDP socket on a declared address.
+    #[error(
+        "no UDP socket is bound to {address}; {}",
+        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {found}") }
+    )]
+    NoDatagrams {
+        /// The declared address.
+        address: SocketAddr,
+        /// Where it has some.
+        found: String,
+    },
     /// It did not answer as it should.
     #[error("probe: {0}")]
     Probe(String),
@@ -391,6 +405,7 @@ impl VerbError {
         match self {
             Self::UnknownService { .. } => "unknown_service",
             Self::WhichService(_) => "which_service",
+            Self::NoDatagrams(_) => "no_udp",
             Self::UnknownGeneration { .. } => "unknown_generation",
             Self::NameTaken { .. } => "name_taken",
             Self::Name(_) => "bad_name",
@@ -427,7 +442,7 @@ impl VerbError {
             | Self::HookFailed { .. }
             | Self::BakeFailed { .. }
             | Self::CalledOff { .. } => 1,
-            Self::Name(_) | Self::WhichService(_) => 2,
+            Self::Name(_) | Self::WhichService(_) | Self::NoDatagrams(_) => 2,
             Self::UnknownService { .. }
             | Self::UnknownGeneration { .. }
             | Self::Journal(JournalError::UnknownRollout(_) | JournalError::UnknownIncident(_)) => {

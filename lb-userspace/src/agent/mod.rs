@@ -3,6 +3,7 @@
 mod adopt_error;
 mod custody;
 mod error;
+mod flows;
 mod history;
 mod incidents;
 pub mod observed;

@@ -2,7 +2,7 @@
 
 use super::OwnProcess;
 use crate::{
-    api::wire::{DrainStatus, KeptProfilesStatus, PoliteStatus, SteeringStatus},
+    api::wire::{DatagramStatus, DrainStatus, KeptProfilesStatus, PoliteStatus, SteeringStatus},
     datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
@@ -35,6 +35,8 @@ pub struct ObservedService {
     pub parked: u64,
     /// How `steer` decided.
     pub steering: SteeringStatus,
+    /// Its UDP side, if it has one.
+    pub udp: Option<DatagramStatus>,
     /// How clients are asked to leave.
     pub polite: PoliteStatus,
     /// Profiles that are kept, if they are.
@@ -47,6 +49,8 @@ pub struct ObservedService {
     pub failovers: u64,
     /// What is not as it should be: how many lines `status` has of it.
     pub warnings: u64,
+    /// Groups about which somebody else's program decides.
+    pub usurped: u64,
     /// Where the rollout that goes on stands.
     pub phase: Option<Phase>,
     /// What its rollouts came to.
@@ -78,6 +82,8 @@ pub struct ObservedGeneration {
     pub hung_listeners: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
+    /// Flows of UDP clients that are with it; `None` for a service without UDP.
+    pub flows: Option<u64>,
     /// How long its clients waited; `None` once its seat is another's.
     pub latency: Option<Latencies>,
     /// Its slowest clients in a rollout; `None` if it has had a part in none.

@@ -18,8 +18,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::wire::{
-    Done, Failure, History, Incident, IncidentId, IncidentList, Line, Progress, RolloutId, Status,
-    Told, VERSION, VERSION_HEADER, Windows,
+    Done, Failure, FlowList, History, Incident, IncidentId, IncidentList, Line, Progress,
+    RolloutId, Status, Told, VERSION, VERSION_HEADER, Windows,
 };
 use crate::telemetry::traces::{HEADER, TraceParent};
 
@@ -144,6 +144,12 @@ impl Client {
     /// The newest windows of a service, whose name is a name.
     pub async fn windows(&self, service: &str) -> Result<Windows, ClientError> {
         self.get(&format!("/v1/services/{service}/windows")).await
+    }
+
+    /// The `limit` flows of a service, whose name is a name, with the latest datagrams.
+    pub async fn flows(&self, service: &str, limit: usize) -> Result<FlowList, ClientError> {
+        self.get(&format!("/v1/services/{service}/flows?limit={limit}"))
+            .await
     }
 
     /// The metrics, in the form that `accept` names.

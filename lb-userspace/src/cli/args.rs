@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{
-    destination::Destination, history::HistoryArgs, incidents::IncidentsArgs, profile::ProfileArgs,
+    destination::Destination, flows::FlowsArgs, history::HistoryArgs, incidents::IncidentsArgs,
+    profile::ProfileArgs,
 };
 use crate::{config::Hook, telemetry::traces::TraceParent};
 
@@ -126,6 +127,11 @@ Examples: hotlb incidents web
           hotlb incidents show i7 -o i7.svg         its flame graph
           hotlb incidents windows                   what the first stage sees now")]
     Incidents(IncidentsArgs),
+    /// List the flows of UDP clients: who sends, which generation it is with, since when.
+    #[command(after_help = "Examples:
+          hotlb flows
+          hotlb flows dns --limit 20 --output json")]
+    Flows(FlowsArgs),
     /// End all generations, the parking listeners and the agent. Clients are refused from then on.
     Down,
     /// Check what this host can do for hotlb, and say what is missing and what that costs.

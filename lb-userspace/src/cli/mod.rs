@@ -3,6 +3,7 @@
 mod agent;
 mod args;
 mod destination;
+mod flows;
 mod history;
 pub mod incidents;
 mod output;
@@ -18,6 +19,7 @@ pub use args::{
     UpgradeAgentArgs, UpgradeArgs,
 };
 pub use destination::Destination;
+pub use flows::FlowsArgs;
 pub use history::{HistoryArgs, HistoryVerb};
 pub use output::{Printer, failure, relay, script};
 pub use profile::ProfileArgs;

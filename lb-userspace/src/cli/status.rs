@@ -10,8 +10,10 @@ use super::{
 };
 use crate::{
     api::wire::{
-        DrainStatus, GenerationStatus, IncidentSummary, RolloutStatus, ServiceStatus, Status,
+        DatagramStatus, DrainStatus, GenerationStatus, IncidentSummary, RolloutStatus,
+        ServiceStatus, Status,
     },
+    config::FlowMode,
     sys::reader::printable,
 };
 
@@ -32,7 +34,10 @@ pub(super) fn table(status: &Status, now_ms: i64) -> String {
 }
 
 fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
-    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    let udp = service.udp.iter().flat_map(|udp| &udp.listen);
+    let udp = udp.map(|address| format!("udp://{address}"));
+    let tcp = service.listen.iter().map(ToString::to_string);
+    let listen: Vec<String> = tcp.chain(udp).collect();
     let mut text = format!("{}  on {}", service.name, listen.join(", "));
     let active = service.active.as_deref().unwrap_or("nobody");
     let _infallible = write!(text, "  active: {active}");
@@ -56,6 +61,9 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
             kept.cpu_ms,
             kept.memory_bytes >> 20
         );
+    }
+    if let Some(udp) = &service.udp {
+        let _infallible = writeln!(text, "  {}", flow_line(service, udp));
     }
     for warning in &service.warnings {
         let _infallible = writeln!(text, "  ! {warning}");
@@ -125,6 +133,26 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
         queue.to_string(),
         shorten(&generation.command.join(" ")),
     ]
+}
+
+/// "7 flows: 5 with gen2, 2 with gen1".
+fn flow_line(service: &ServiceStatus, udp: &DatagramStatus) -> String {
+    if udp.flow == FlowMode::None {
+        return format!("udp: {} datagrams, no flows are kept", udp.calls);
+    }
+    let with: Vec<String> = service
+        .generations
+        .iter()
+        .rev()
+        .filter_map(|g| Some((g, g.flows.filter(|&flows| flows > 0)?)))
+        .map(|(g, flows)| format!("{flows} with {}", g.name))
+        .collect();
+    let with = if with.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", with.join(", "))
+    };
+    format!("{} flows{with}", udp.flows)
 }
 
 /// "r7 upgrade gen1 -> gen2: bake, 24s left".

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     args::{AdoptArgs, Command, DeployArgs, ExecArgs, RolloutArgs, ServiceArgs, UpgradeArgs},
-    history, incidents,
+    flows, history, incidents,
     output::Printer,
     profile, status,
 };
@@ -71,6 +71,7 @@ pub async fn execute(
         Command::Status(args) => return show(args, client, printer).await,
         Command::Profile(args) => return profile::execute(args, client, printer).await,
         Command::History(args) => return history::execute(args, client, printer).await,
+        Command::Flows(args) => return flows::execute(args, client, printer).await,
         Command::Incidents(args) => return incidents::execute(args, client, printer).await,
         Command::Agent(_)
         | Command::Run(_)

@@ -54,8 +54,8 @@ pub enum ConfigError {
     /// Two services on one address.
     #[error("services {first} and {second} both listen on {address}; an address has one service")]
     Shared {
-        /// The address.
-        address: SocketAddr,
+        /// The address, with its scheme if that is UDP's.
+        address: String,
         /// One service.
         first: String,
         /// The other one.

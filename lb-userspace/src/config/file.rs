@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     ConfigError, LogConfig, Retention, TracesConfig,
+    datagrams::{self, FlowKeys, FlowMode, Listen},
     health::HealthTable,
     history::HistoryTable,
     hook_tables::HookTables,
@@ -19,7 +20,7 @@ use super::{
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
-    service::{HandOver, ServiceConfig, Undeclared, WorkerChoice},
+    service::{ForeignProgram, HandOver, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 use crate::sys::users::Identity;
@@ -110,6 +111,9 @@ struct AgentTable {
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     listen: Vec<Listen>,
+    flow: Option<FlowMode>,
+    flow_idle: Option<Span>,
+    flow_table: Option<u32>,
     health: Option<HealthTable>,
     user: Option<String>,
     group: Option<String>,
@@ -119,6 +123,8 @@ struct ServiceTable {
     notify: bool,
     #[serde(default)]
     bind: Undeclared,
+    #[serde(default)]
+    foreign_program: ForeignProgram,
     ready_timeout: Option<Span>,
     #[serde(default)]
     drain: DrainTable,
@@ -134,20 +140,6 @@ struct ServiceTable {
     hung_worker_after: Option<Span>,
     #[serde(default)]
     hooks: HookTables,
-}
-
-/// An address and port, quoted in the error.
-struct Listen(SocketAddr);
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Listen).map_err(|_bad| {
-            de::Error::custom(format!(
-                "\"{text}\" is no address with a port, like \"0.0.0.0:8080\" or \"[::]:8080\""
-            ))
-        })
-    }
 }
 
 impl<'de> Deserialize<'de> for MetricsAddress {
@@ -233,10 +225,19 @@ impl Config {
 }
 
 fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError> {
-    let mut service = ServiceConfig::new(
-        name,
-        table.listen.into_iter().map(|listen| listen.0).collect(),
-    )?;
+    let mut service = ServiceConfig::on(name, table.listen)?;
+    let flows = FlowKeys {
+        flow: table.flow,
+        idle: table.flow_idle,
+        table: table.flow_table,
+    };
+    flows
+        .apply(service.datagrams.as_mut())
+        .map_err(|(key, reason)| ConfigError::Value {
+            service: name.to_owned(),
+            key,
+            reason,
+        })?;
     if let Some(HealthTable(health)) = table.health {
         service.health = health;
     }
@@ -267,6 +268,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.hand_over = table.mode;
     service.notify = table.notify;
     service.undeclared = table.bind;
+    service.foreign_program = table.foreign_program;
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.workers = table.workers;
@@ -281,17 +283,21 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
             reason,
         })?;
     }
+    if service.datagrams.is_some() {
+        let has_tcp = !service.listen.is_empty();
+        datagrams::check(name, has_tcp, &service.health, service.hand_over)?;
+    }
     Ok(service)
 }
 
 /// An address belongs to one service, once.
 fn check_apart(services: &[ServiceConfig]) -> Result<(), ConfigError> {
-    let mut owners: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<Listen, &str> = BTreeMap::new();
     for service in services {
-        for &address in &service.listen {
+        for address in service.addresses() {
             if let Some(first) = owners.insert(address, &service.name) {
                 return Err(ConfigError::Shared {
-                    address,
+                    address: address.to_string(),
                     first: first.to_owned(),
                     second: service.name.clone(),
                 });

@@ -1,6 +1,7 @@
 //! What the operator says: places, services, policies. Read and checked before anything is done.
 
 mod command_line;
+mod datagrams;
 mod error;
 mod file;
 mod health;
@@ -16,6 +17,7 @@ mod profiling;
 mod service;
 mod traces;
 
+pub use datagrams::{Datagrams, FlowMode, Listen};
 pub use error::ConfigError;
 pub use file::{AgentConfig, Config, METRICS_EXPIRE, MetricsAddress};
 pub use health::Health;
@@ -27,6 +29,7 @@ pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 pub use profiling::KeptProfiles;
 pub use service::{
-    HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, WorkerChoice, check_name,
+    ForeignProgram, HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, WorkerChoice,
+    check_name,
 };
 pub use traces::{TracesConfig, TracesProtocol};

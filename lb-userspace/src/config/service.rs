@@ -6,7 +6,8 @@ use lb_common::Workers;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Health, Hook, IncidentPolicy, KeptProfiles,
+    ConfigError, Datagrams, Health, Hook, IncidentPolicy, KeptProfiles,
+    datagrams::Listen,
     policy::{DrainPolicy, KeepPolicy},
 };
 use crate::sys::{listener::Twin, users::Identity};
@@ -16,8 +17,10 @@ use crate::sys::{listener::Twin, users::Identity};
 pub struct ServiceConfig {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,
-    /// Its addresses; one reuseport group each.
+    /// Its TCP addresses; one reuseport group each.
     pub listen: Vec<SocketAddr>,
+    /// Its UDP side, if it has one.
+    pub datagrams: Option<Datagrams>,
     /// How a candidate is asked whether it serves.
     pub health: Health,
     /// Who its servers run as; also the owner of the groups.
@@ -28,6 +31,8 @@ pub struct ServiceConfig {
     pub notify: bool,
     /// What happens to a bind of the service's port on an undeclared address.
     pub undeclared: Undeclared,
+    /// What is done when somebody else replaces hotlb's program.
+    pub foreign_program: ForeignProgram,
     /// How long a candidate may take to become ready.
     pub ready_timeout: Duration,
     /// How a generation is drained.
@@ -107,6 +112,17 @@ impl WorkerChoice {
     }
 }
 
+/// What is done when somebody else's kernel program decides about a group of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignProgram {
+    /// It is said, and nothing is changed: somebody wanted that.
+    #[default]
+    Warn,
+    /// hotlb's is put back.
+    Restore,
+}
+
 /// What happens to a bind of the service's port on an undeclared address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -125,21 +141,38 @@ impl ServiceConfig {
     ///
     /// When the name or an address cannot be used.
     pub fn new(name: &str, listen: Vec<SocketAddr>) -> Result<Self, ConfigError> {
+        let tcp = |address| Listen {
+            udp: false,
+            address,
+        };
+        Self::on(name, listen.into_iter().map(tcp).collect())
+    }
+
+    /// [`ServiceConfig::new`] with addresses of either protocol.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn on(name: &str, all: Vec<Listen>) -> Result<Self, ConfigError> {
         check_name(name)?;
-        if listen.is_empty() {
+        if all.is_empty() {
             return Err(ConfigError::NoAddress(name.to_owned()));
         }
-        for &address in &listen {
-            check_address(name, address)?;
+        for listen in &all {
+            check_address(name, listen.address)?;
         }
+        let (udp, tcp): (Vec<Listen>, Vec<Listen>) = all.into_iter().partition(|l| l.udp);
+        let addresses = |all: Vec<Listen>| all.into_iter().map(|l| l.address).collect();
         Ok(Self {
             name: name.to_owned(),
-            listen,
+            listen: addresses(tcp),
+            datagrams: (!udp.is_empty()).then(|| Datagrams::new(addresses(udp))),
             health: Health::Tcp,
             identity: Identity::root(),
             hand_over: HandOver::default(),
             notify: false,
             undeclared: Undeclared::default(),
+            foreign_program: ForeignProgram::default(),
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),
             bake: Duration::ZERO,
@@ -166,6 +199,16 @@ impl ServiceConfig {
             reason,
         })?;
         Ok(())
+    }
+
+    /// All its addresses, TCP first.
+    pub fn addresses(&self) -> impl Iterator<Item = Listen> {
+        let of = |udp| move |&address: &SocketAddr| Listen { udp, address };
+        let datagrams = self.datagrams.iter().flat_map(|d| &d.listen);
+        self.listen
+            .iter()
+            .map(of(false))
+            .chain(datagrams.map(of(true)))
     }
 
     /// The socket a server is expected to open at `address`: dual-stack for an IPv6 wildcard

@@ -52,9 +52,10 @@ pub struct Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 10] = [
+pub const PROGRAMS: [&str; 13] = [
     names::NOOP,
     names::STEER,
+    names::STEER_UDP,
     names::JOIN4,
     names::JOIN6,
     names::TRACK,
@@ -62,6 +63,8 @@ pub const PROGRAMS: [&str; 10] = [
     names::REFUSED,
     names::RECEIVED,
     names::SENT,
+    names::GUARDS[0].0,
+    names::GUARDS[1].0,
     names::SAMPLE,
 ];
 

@@ -28,6 +28,7 @@ pub struct Group {
     address: SocketAddr,
     sockets: MapData,
     rows: MappedCells,
+    program: &'static str,
     steer: SkReuseport,
 }
 
@@ -43,7 +44,19 @@ pub struct Registered {
 impl Group {
     /// Opens the pins of the group at `address`.
     pub(super) fn open(pins: &Pins, address: SocketAddr) -> Result<Self, DatapathError> {
-        let dir = pins.group(address);
+        Self::open_in(&pins.group(address), address, names::STEER)
+    }
+
+    /// Opens the pins of the group of UDP sockets at `address`.
+    pub(super) fn open_datagrams(pins: &Pins, address: SocketAddr) -> Result<Self, DatapathError> {
+        Self::open_in(&pins.datagram_group(address), address, names::STEER_UDP)
+    }
+
+    fn open_in(
+        dir: &Path,
+        address: SocketAddr,
+        program: &'static str,
+    ) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(dir.join(name)).map_err(DatapathError::map(name))
         };
@@ -53,7 +66,8 @@ impl Group {
             address,
             sockets: map(names::SOCKETS)?,
             rows,
-            steer: open_steer(&dir)?,
+            program,
+            steer: open_steer(dir, program)?,
         })
     }
 
@@ -67,12 +81,33 @@ impl Group {
     pub fn attach(&self, socket: impl std::os::fd::AsFd) -> Result<(), DatapathError> {
         self.steer
             .attach(socket.as_fd())
-            .map_err(DatapathError::program(names::STEER))
+            .map_err(DatapathError::program(self.program))
     }
 
     /// Leaves the group `socket` is in to the kernel's hash again.
     pub fn detach(&self, socket: impl std::os::fd::AsFd) -> Result<(), DatapathError> {
-        SkReuseport::detach(socket.as_fd()).map_err(DatapathError::program(names::STEER))
+        SkReuseport::detach(socket.as_fd()).map_err(DatapathError::program(self.program))
+    }
+
+    /// The id of the program that is to decide.
+    pub fn program_id(&self) -> Result<u32, DatapathError> {
+        self.steer
+            .info()
+            .map(|info| info.id())
+            .map_err(DatapathError::program(self.program))
+    }
+
+    /// The cookies of the sockets that have slots, the parking listener's first.
+    pub fn cookies(&self) -> Result<Vec<u64>, DatapathError> {
+        let rows = self.other_rows(usize::MAX);
+        let slots = rows.flat_map(|row| {
+            let first = u32::from(row.first);
+            first..first + u32::from(row.count)
+        });
+        std::iter::once(PARKING_SLOT)
+            .chain(slots)
+            .filter_map(|slot| self.cookie_at(slot).transpose())
+            .collect()
     }
 
     /// Makes `socket` the parking listener.
@@ -272,12 +307,9 @@ impl Group {
     }
 }
 
-fn open_steer(dir: &Path) -> Result<SkReuseport, DatapathError> {
-    SkReuseport::from_pin(
-        dir.join(names::STEER),
-        SkReuseportAttachType::SelectOrMigrate,
-    )
-    .map_err(DatapathError::program(names::STEER))
+fn open_steer(dir: &Path, program: &'static str) -> Result<SkReuseport, DatapathError> {
+    SkReuseport::from_pin(dir.join(program), SkReuseportAttachType::SelectOrMigrate)
+        .map_err(DatapathError::program(program))
 }
 
 /// Slots are below 2^16 by the size of the array.

@@ -34,6 +34,16 @@ pub(super) fn packet_fields() -> Result<&'static PacketFields, &'static str> {
     known()?.1.as_ref().map_err(String::as_str)
 }
 
+/// The constants of [`names::GROUP_FIELDS`], by name, or why they are not known.
+pub(super) fn group_fields() -> Result<[(&'static str, u32); names::GROUP_FIELDS.len()], String> {
+    let types = types()?;
+    let mut offsets = names::GROUP_FIELDS.map(|(name, ..)| (name, 0));
+    for ((_, at), (_, structure, path)) in offsets.iter_mut().zip(names::GROUP_FIELDS) {
+        *at = offset(&types, structure, path)?;
+    }
+    Ok(offsets)
+}
+
 /// The offsets in this kernel's tasks, or why they are not known.
 pub(super) fn task_fields() -> Result<TaskFields, String> {
     offsets(&types()?, "task_struct", names::TASK_FIELDS)

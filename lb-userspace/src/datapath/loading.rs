@@ -5,6 +5,8 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
+use lb_common::names;
+
 use super::{error::DatapathError, latency};
 
 /// Why a program is not loaded.
@@ -39,6 +41,11 @@ pub(super) fn load(
         Some(Program::BtfTracePoint(program)) => {
             let tracepoint = latency::tracepoint(name).ok_or(Refusal::Missing)?;
             program.load(tracepoint, types.ok_or(Refusal::Types)?)
+        }
+        Some(Program::Iter(program)) => {
+            let guards = names::GUARDS.iter().find(|(guard, _)| *guard == name);
+            let (_, sockets) = guards.ok_or(Refusal::Missing)?;
+            program.load(sockets, types.ok_or(Refusal::Types)?)
         }
         Some(_) => Err(ProgramError::UnexpectedProgramType),
         None => return Err(Refusal::Missing),

@@ -14,12 +14,7 @@ use aya::{
 };
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
-use super::{
-    error::DatapathError,
-    object,
-    pins::Pins,
-    service::{Declared, steering_row},
-};
+use super::{declared::Declared, error::DatapathError, object, pins::Pins, service::steering_row};
 
 /// The cgroup of a service's keeper, below the service's.
 pub const PARKING: &str = "parking";
@@ -33,14 +28,24 @@ pub(super) fn create(
     let parking = cgroup.join(PARKING);
     let cgroup = open(cgroup)?;
     let parking = open(&parking)?;
-    for (index, &address) in declared.addresses.iter().enumerate() {
-        let group = staging.group(address);
+    let tcp = declared.addresses.iter();
+    let tcp = tcp.map(|&address| (staging.group(address), names::STEER));
+    let datagrams = declared.datagrams.as_ref();
+    let udp = datagrams.map_or(&[][..], |datagrams| &datagrams.addresses);
+    let udp = udp.iter();
+    let udp = udp.map(|&address| (staging.datagram_group(address), names::STEER_UDP));
+    let flows = datagrams.map_or(1, |datagrams| datagrams.table);
+    for (index, (group, steering)) in tcp.chain(udp).enumerate() {
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
-        let mut object = object::load(staging, &group, None)?;
-        let steer: &mut SkReuseport = program(&mut object, names::STEER)?;
-        steer.load().map_err(DatapathError::program(names::STEER))?;
-        let pin = group.join(names::STEER);
+        let mut object = if index == 0 {
+            object::load_first(staging, &group, flows)?
+        } else {
+            object::load(staging, &group, None)?
+        };
+        let steer: &mut SkReuseport = program(&mut object, steering)?;
+        steer.load().map_err(DatapathError::program(steering))?;
+        let pin = group.join(steering);
         steer.pin(&pin).map_err(DatapathError::pin(pin.clone()))?;
         if index == 0 {
             join(&mut object, names::JOIN4, &cgroup, staging)?;

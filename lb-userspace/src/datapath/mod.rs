@@ -5,9 +5,13 @@
 //! probes or rollouts.
 
 mod counts;
+mod datagrams;
+mod declared;
 mod error;
 mod events;
+mod flows;
 mod group;
+mod guard;
 mod histogram;
 mod kernel_fields;
 mod latencies;
@@ -31,14 +35,17 @@ pub mod features;
 pub mod yardstick;
 
 pub use counts::{ConnectionCounts, Losses, SteeringCounts};
+pub use declared::{Declared, DeclaredDatagrams};
 pub use error::DatapathError;
 pub use events::Events;
+pub use flows::{DatagramCounts, FlowEntry, Flows};
 pub use group::{Group, Registered};
+pub use guard::{Deciding, deciding, deciding_now};
 pub use histogram::{Histogram, SHORTEST};
 pub use latencies::Latencies;
 pub use make::PARKING;
 pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
 pub use samples::{Alike, Samples, Use};
-pub use service::{Declared, ServicePath, TicketGuard};
+pub use service::{ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};

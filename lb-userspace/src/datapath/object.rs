@@ -34,6 +34,15 @@ pub(super) fn load(
     finish(loader)
 }
 
+/// [`load`] for the first group of a service, which makes the service's maps: with room for so many
+/// flows.
+pub(super) fn load_first(pins: &Pins, group: &Path, flows: u32) -> Result<Ebpf, DatapathError> {
+    let mut loader = pinned(pins, group);
+    loader.map_max_entries(names::FLOWS, flows);
+    loader.override_global(names::GENERATION, &0_u32, true);
+    finish(loader)
+}
+
 fn pinned<'a>(pins: &Pins, group: &Path) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for name in names::SHARED {
@@ -173,6 +182,7 @@ mod tests {
         }
         for name in [
             names::STEER,
+            names::STEER_UDP,
             names::JOIN4,
             names::JOIN6,
             names::TRACK,

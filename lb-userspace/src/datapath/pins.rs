@@ -101,13 +101,24 @@ impl Pins {
 
     /// The directory of a group; bpffs allows no dots in names.
     pub(super) fn group(&self, address: SocketAddr) -> PathBuf {
+        self.group_of("tcp", address)
+    }
+
+    /// The directory of a group of UDP sockets.
+    pub(super) fn datagram_group(&self, address: SocketAddr) -> PathBuf {
+        self.group_of("udp", address)
+    }
+
+    fn group_of(&self, protocol: &str, address: SocketAddr) -> PathBuf {
         let name: String = address
             .to_string()
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect();
-        let family = if address.is_ipv4() { "tcp4" } else { "tcp6" };
-        self.dir.join("groups").join(format!("{family}-{name}"))
+        let family = if address.is_ipv4() { 4 } else { 6 };
+        self.dir
+            .join("groups")
+            .join(format!("{protocol}{family}-{name}"))
     }
 }
 

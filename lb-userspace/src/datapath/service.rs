@@ -15,12 +15,14 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, names, steering,
+    SteeringWord, TicketKey, names, port_key, steering,
 };
 
 use super::{
     counts::{ConnectionCounts, SteeringCounts},
+    declared::Declared,
     error::DatapathError,
+    flows::Flows,
     group::Group,
     latencies::Latencies,
     latency::{self, Histograms},
@@ -33,21 +35,12 @@ use super::{
 };
 use crate::sys::mapped::MappedCells;
 
-/// What `join` must know of a service.
-#[derive(Clone, Debug)]
-pub struct Declared {
-    /// The listen addresses.
-    pub addresses: Vec<SocketAddr>,
-    /// The owner of the groups.
-    pub uid: u32,
-    /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
-    pub undeclared: u32,
-}
-
 /// The kernel side of one service. The only owner of its maps.
 pub struct ServicePath {
     pins: Pins,
     pub(super) groups: Vec<Group>,
+    pub(super) datagram_groups: Vec<Group>,
+    pub(super) flows: Option<Flows>,
     pub(super) steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
@@ -89,12 +82,6 @@ impl Drop for TicketGuard<'_> {
 }
 
 impl ServicePath {
-    /// Whether pins exist whose groups are not those of `declared`: the configuration changed.
-    pub fn is_of_other_addresses(pins: &Pins, declared: &Declared) -> bool {
-        pins.exist() && pins.group_count() != declared.addresses.len()
-            || pins.exist() && !declared.addresses.iter().all(|&a| pins.group(a).is_dir())
-    }
-
     /// Opens the service's pins, making them first if there are none. Links of `join` and
     /// `track` attach to `cgroup`. Says whether they were found.
     ///
@@ -145,8 +132,17 @@ impl ServicePath {
             .iter()
             .map(|&address| Group::open(&pins, address))
             .collect::<Result<_, _>>()?;
+        let datagram_groups = declared
+            .datagram_addresses()
+            .iter()
+            .map(|&address| Group::open_datagrams(&pins, address))
+            .collect::<Result<_, _>>()?;
+        let flows = declared.datagrams.as_ref();
+        let flows = flows.map(|datagrams| Flows::open(&pins, datagrams.idle));
         Ok(Self {
             groups,
+            datagram_groups,
+            flows: flows.transpose()?,
             steering: steering_row(&pins)?,
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
@@ -191,10 +187,9 @@ impl ServicePath {
     /// Has the connections that come through listeners of `cgroup` counted for `generation`, from
     /// the next one on.
     pub fn count(&self, generation: GenerationId, cgroup: &Path) -> Result<(), DatapathError> {
-        let Some(group) = self.groups.first() else {
+        let Some(group) = self.pins.first_group() else {
             return Ok(());
         };
-        let group = self.pins.group(group.address());
         make::count(&self.pins, &group, cgroup, generation)
     }
 
@@ -390,6 +385,9 @@ impl ServicePath {
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
         self.set_earlier(generation, 0);
+        if let Some(flows) = &self.flows {
+            flows.reopen(generation);
+        }
         self.latencies.clear(generation);
         Ok(())
     }
@@ -412,9 +410,20 @@ impl ServicePath {
             addresses
                 .insert(key, 1, 0)
                 .map_err(DatapathError::map(names::DECLARED))?;
-            let rule = rule(declared, address.port()).to_words();
+            let rule = rule(declared, &declared.addresses, address.port()).to_words();
             ports
                 .insert(u32::from(address.port()), rule, 0)
+                .map_err(DatapathError::map(names::PORTS))?;
+        }
+        let udp = declared.datagram_addresses();
+        for address in udp {
+            let key = ListenKey::new(address.ip(), address.port()).of(true);
+            addresses
+                .insert(key.to_words(), 1, 0)
+                .map_err(DatapathError::map(names::DECLARED))?;
+            let rule = rule(declared, udp, address.port()).to_words();
+            ports
+                .insert(port_key(address.port(), true), rule, 0)
                 .map_err(DatapathError::map(names::PORTS))?;
         }
         Ok(())
@@ -456,10 +465,10 @@ pub(super) fn steering_row(pins: &Pins) -> Result<MappedCells, DatapathError> {
 }
 
 /// What happens to binds of `port`: undeclared ones may move to the first declared address.
-fn rule(declared: &Declared, port: u16) -> BindRule {
+fn rule(declared: &Declared, addresses: &[SocketAddr], port: u16) -> BindRule {
     let mut v4 = None;
     let mut v6 = None;
-    for address in declared.addresses.iter().filter(|a| a.port() == port) {
+    for address in addresses.iter().filter(|a| a.port() == port) {
         match address {
             SocketAddr::V4(address) => _ = v4.get_or_insert(*address.ip()),
             SocketAddr::V6(address) => _ = v6.get_or_insert(*address.ip()),

@@ -61,6 +61,17 @@ pub fn steer(bpffs: &Path, service: &str, address: SocketAddr) -> Result<Runs, D
         .map_err(DatapathError::program(names::STEER))
 }
 
+/// The runs of a service's `steer_udp` in the group at `address`.
+pub fn steer_udp(bpffs: &Path, service: &str, address: SocketAddr) -> Result<Runs, DatapathError> {
+    let group = Pins::new(bpffs, service).datagram_group(address);
+    SkReuseport::from_pin(
+        group.join(names::STEER_UDP),
+        SkReuseportAttachType::SelectOrMigrate,
+    )
+    .and_then(|program| runs(&program))
+    .map_err(DatapathError::program(names::STEER_UDP))
+}
+
 /// A program that does nothing, attached to a reuseport group; gone with the value and the group.
 #[derive(Debug)]
 pub struct Noop {

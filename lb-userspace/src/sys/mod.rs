@@ -4,6 +4,7 @@
 //! generations.
 
 pub mod bpf;
+pub mod bpf_batch;
 pub mod cgroup;
 pub mod established;
 pub mod file_view;

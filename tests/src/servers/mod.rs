@@ -8,13 +8,14 @@ pub mod plain;
 pub mod python;
 pub mod split;
 pub mod trouble;
+pub mod udp;
 pub mod workers;
 
 use std::path::Path;
 
 use anyhow::Result;
 
-pub use self::{haproxy::Haproxy, nginx::Nginx, plain::Plain};
+pub use self::{haproxy::Haproxy, nginx::Nginx, plain::Plain, udp::Udp};
 
 /// A command line.
 pub type CommandLine = Vec<String>;

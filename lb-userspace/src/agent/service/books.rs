@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
-use super::{drain::Drain, rollout::InFlight, traced::Traced};
+use super::{drain::Drain, guard::Usurped, rollout::InFlight, traced::Traced};
 use crate::{
     clock,
     datapath::{ConnectionCounts, Latencies},
@@ -47,6 +47,8 @@ pub(super) struct Generation {
     pub(super) steered: BTreeMap<u64, u32>,
     /// Which of its listeners hang.
     pub(super) progress: Progress,
+    /// Cookies of the UDP sockets that have slots, and the slots.
+    pub(super) datagrams: BTreeMap<u64, u32>,
     /// Listeners for which there was no slot.
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
@@ -96,6 +98,7 @@ impl Generation {
             unseated: false,
             steered: BTreeMap::new(),
             progress: Progress::default(),
+            datagrams: BTreeMap::new(),
             unsteered: 0,
             being_ended: false,
             told: None,
@@ -199,6 +202,8 @@ pub(super) struct Books {
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
     /// and nothing is steered until a generation is adopted, or deployed on free ports.
     pub(super) awaits_adopt: bool,
+    /// Where somebody else's program decides.
+    pub(super) usurped: Usurped,
     /// What `workers = "auto"` goes by.
     pub(super) evenness: Evenness,
     /// Why there is no keeper.

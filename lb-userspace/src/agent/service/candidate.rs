@@ -33,21 +33,22 @@ impl Service {
             let mut books = self.books.lock().await;
             let misfit = match self.register(&mut books, id) {
                 Ok(()) => return Ok(()),
-                Err(CheckError::Misfit(misfit)) => misfit,
+                Err(error) if error.is_of_listeners() => error,
                 Err(error) => return Err(error),
             };
             still_alive(&books, id)?;
-            if self.adapted(&mut books, id, &misfit)? {
+            if let CheckError::Misfit(misfit) = &misfit
+                && self.adapted(&mut books, id, misfit)?
+            {
                 continue;
             }
             drop(books);
-            let somewhere = !matches!(&misfit, Misfit::Missing { found, .. } if found.is_empty());
-            if somewhere {
+            if misfit.is_somewhere() {
                 verdict.get_or_insert(Deadline::after(SETTLING));
             }
             let over = verdict.is_some_and(|verdict| verdict.left().is_none());
             if over || !self.look_again(&mut pace).await {
-                return Err(self.explained(id, misfit.into()).await);
+                return Err(self.explained(id, misfit).await);
             }
         }
     }
@@ -118,6 +119,22 @@ impl Service {
         match books.get(id).and_then(|g| g.binds.last()) {
             Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
             None => error,
+        }
+    }
+}
+
+impl CheckError {
+    /// Whether its sockets do not fit, which may come right: a server opens them one by one.
+    const fn is_of_listeners(&self) -> bool {
+        matches!(self, Self::Misfit(_) | Self::NoDatagrams { .. })
+    }
+
+    /// Whether it has sockets somewhere, if not where they belong.
+    const fn is_somewhere(&self) -> bool {
+        match self {
+            Self::Misfit(Misfit::Missing { found, .. }) => !found.is_empty(),
+            Self::NoDatagrams { found, .. } => !found.is_empty(),
+            _ => true,
         }
     }
 }

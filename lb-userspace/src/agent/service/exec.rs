@@ -108,7 +108,7 @@ impl Service {
         }
         // Its first process has ended, which nobody has noticed yet, or others of it live on.
         let was_active = self.path.word().active == Some(id);
-        for group in self.path.groups() {
+        for group in self.path.all_groups() {
             group.unregister(id);
         }
         if let Some(earlier) = books.get_mut(id) {

@@ -34,7 +34,8 @@ impl Service {
                     latency.add(measured);
                 }
                 if is_shown(generation, expire) {
-                    let (observed, cgroup) = observe_generation(generation, *counts, measured);
+                    let (mut observed, cgroup) = observe_generation(generation, *counts, measured);
+                    observed.flows = self.path.flows().map(|flows| flows.of(generation.id));
                     generations.push(observed);
                     cgroups.push(cgroup);
                 }
@@ -67,12 +68,14 @@ impl Service {
             latency: Latencies::default(),
             parked: self.path.live(None),
             steering: self.steering_status(),
+            udp: self.datagram_status(),
             polite: self.polite_status(),
             profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
             failovers: books.failovers,
             warnings: self.warnings(books).len() as u64,
+            usurped: books.usurped.groups.len() as u64,
             phase: books.rollout.as_ref().map(|rollout| rollout.phase),
             tally: books.tally.clone(),
         }
@@ -97,6 +100,7 @@ fn observe_generation(
         connections,
         slowest: generation.slowest(latency.as_ref()),
         latency,
+        flows: None,
         drain: drain.map(|drain| drain.status(connections.live)),
         usage: None,
     };

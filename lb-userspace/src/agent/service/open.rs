@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
-    datapath::{Declared, PARKING, Pins, ServicePath},
+    datapath::{Declared, DeclaredDatagrams, PARKING, Pins, ServicePath},
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
     store::{Journal, Ledger, Origin, Remembered, journal::Told},
@@ -272,6 +272,14 @@ fn holds_any(keeper: &Keeper) -> bool {
 pub(super) fn declared(config: &ServiceConfig) -> Declared {
     Declared {
         addresses: config.listen.clone(),
+        datagrams: config
+            .datagrams
+            .as_ref()
+            .map(|datagrams| DeclaredDatagrams {
+                addresses: datagrams.listen.clone(),
+                table: datagrams.table,
+                idle: datagrams.kept_for(),
+            }),
         uid: config.identity.uid,
         undeclared: match config.undeclared {
             Undeclared::Refuse => UNDECLARED_REFUSE,

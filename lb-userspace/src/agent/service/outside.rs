@@ -67,7 +67,7 @@ impl Service {
 
     /// Takes back what an adoption did that an agent died in the middle of.
     pub(super) fn forget_adoption(&self, id: GenerationId) {
-        for group in self.path.groups() {
+        for group in self.path.all_groups() {
             group.unregister(id);
         }
         self.path.stop_counting(id);

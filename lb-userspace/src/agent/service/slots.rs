@@ -31,6 +31,7 @@ impl Service {
         let Some(generation) = books.get_mut(id) else {
             return Ok(());
         };
+        self.give_datagram_slots(generation)?;
         let hangs = |waiting: &&Waiting| generation.progress.hangs(waiting.cookie);
         let cookie = |waiting: &Waiting| waiting.cookie;
         let all = || members.iter().flatten();

@@ -31,6 +31,7 @@ impl Service {
             name: self.config.name.clone(),
             mode: self.config.hand_over,
             listen: self.config.listen.clone(),
+            udp: self.datagram_status(),
             active: word.active.map(name),
             candidate: word.candidate.map(name),
             previous: books.previous.map(name),
@@ -95,6 +96,8 @@ impl Service {
                 warnings.push(format!("{} failed: {reason}", generation.name));
             }
         }
+        self.flow_warnings(&mut warnings);
+        books.usurped.warnings(&mut warnings);
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
             warnings.push(format!(
@@ -193,6 +196,7 @@ impl Service {
                 .as_secs()
                 .saturating_sub(generation.since),
             connections: self.counts(generation),
+            flows: self.path.flows().map(|flows| flows.of(generation.id)),
             latency: self
                 .latencies(generation)
                 .map(|latencies| in_short(&latencies))
@@ -202,7 +206,7 @@ impl Service {
             drain: generation
                 .drain
                 .as_ref()
-                .map(|drain| drain.status(self.path.live(Some(generation.id)))),
+                .map(|drain| drain.status(self.clients(generation.id))),
             listeners: found
                 .iter()
                 .map(|waiting| self.listener_status(waiting, generation))
@@ -227,7 +231,7 @@ impl Service {
             queue: waiting.queue,
             backlog: waiting.backlog,
             dropped: waiting.dropped,
-            steered: slot.is_some(),
+            steered: slot.is_some() || generation.datagrams.contains_key(&waiting.cookie),
             open: slot.and_then(|slot| self.open_at(slot)),
             hangs_for_ms: hangs_for.map(clock::millis),
         }

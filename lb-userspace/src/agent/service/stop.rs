@@ -122,7 +122,7 @@ impl Service {
     /// Takes it out of the choice: from here on no connection reaches it.
     fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let deadline = self.config.drain.deadline;
-        let live = self.path.live(Some(id));
+        let live = self.clients(id);
         let going_down = books.is_ending();
         let Some(generation) = books.get_mut(id) else {
             return;
@@ -197,6 +197,7 @@ impl Service {
             if deadline.left().is_none() {
                 self.cut_due(id).await;
             }
+            self.last_datagrams(id, &cgroup).await;
             self.tell_to_end(id, signal).await;
             cut = self.gone_by(id, &cgroup, deadline).await;
         }
@@ -340,13 +341,14 @@ impl Service {
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
     /// connections close later than its processes end.
     pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
-        for group in self.path.groups() {
+        for group in self.path.all_groups() {
             group.unregister(id);
         }
         let Some(generation) = books.get_mut(id) else {
             return;
         };
         generation.steered.clear();
+        generation.datagrams.clear();
         if !generation.cgroup.is_populated()
             && let Err(error) = generation.cgroup.remove()
         {

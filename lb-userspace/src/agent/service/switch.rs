@@ -88,6 +88,7 @@ impl Service {
         id: GenerationId,
         reason: Option<String>,
     ) {
+        self.take_flows(id);
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
             generation.failed = None;
@@ -163,8 +164,9 @@ impl Service {
 
     /// Whether every group has a listener of the generation.
     pub(super) fn listens(&self, id: GenerationId) -> bool {
-        let groups = self.path.groups();
-        groups.iter().all(|group| group.live_listeners(id) > 0)
+        self.path
+            .all_groups()
+            .all(|group| group.live_listeners(id) > 0)
     }
 
     fn failed_over(

@@ -154,6 +154,8 @@ impl Service {
         self.keep_again().await;
         self.adopt_again().await;
         self.settle_politeness().await;
+        self.tend_flows().await;
+        self.guard().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         self.tend_workers(&mut books);
@@ -218,7 +220,10 @@ impl Service {
 
 /// Remembers what `join` did, with the generation whose process it was.
 fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
-    let declared: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let declared: Vec<String> = config
+        .addresses()
+        .map(|listen| listen.to_string())
+        .collect();
     let asked = std::net::SocketAddr::new(event.bound_address(), event.port);
     let who = format!(
         "{} (pid {}, user {})",

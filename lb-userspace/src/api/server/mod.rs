@@ -7,6 +7,7 @@
 
 mod answer;
 mod caller;
+mod flows;
 mod gate;
 mod history;
 mod incidents;

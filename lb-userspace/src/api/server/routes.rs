@@ -17,7 +17,7 @@ use super::{
     Control,
     answer::{failure, stream, stream_ungated, verb_failure},
     caller::InTrace,
-    history, incidents,
+    flows, history, incidents,
     peer::Peer,
     profile::profile,
 };
@@ -57,6 +57,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::show))
         .route("/v1/services/{service}/windows", get(incidents::windows))
+        .route("/v1/services/{service}/flows", get(flows::list))
         .merge(verbs)
         .layer(middleware::from_fn(same_version))
         .route("/v1/openapi.json", get(openapi))

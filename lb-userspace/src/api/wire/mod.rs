@@ -1,5 +1,6 @@
 //! The API's values, as JSON. `hotlb status --output json` prints [`Status`] as it is.
 
+mod flows;
 mod incidents;
 mod line;
 mod request;
@@ -7,7 +8,7 @@ mod status;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{incidents::*, line::*, request::*, status::*};
+pub use self::{flows::*, incidents::*, line::*, request::*, status::*};
 pub use crate::{
     incident::{
         Incident, IncidentId, NoIncidentId, Phase as WaitPhase, Quantiles as WindowQuantiles,

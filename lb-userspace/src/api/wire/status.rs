@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{IncidentSummary, Phase};
+use super::{DatagramStatus, IncidentSummary, Phase};
 use crate::{
     config::{HandOver, WorkerChoice},
     rollout::GenerationState,
@@ -34,8 +34,11 @@ pub struct ServiceStatus {
     pub name: String,
     /// How a generation gets its listeners.
     pub mode: HandOver,
-    /// Its addresses.
+    /// Its TCP addresses.
     pub listen: Vec<SocketAddr>,
+    /// Its UDP side; `null` if it has none.
+    #[serde(default)]
+    pub udp: Option<DatagramStatus>,
     /// Who gets new connections.
     pub active: Option<String>,
     /// Who takes over when the active one has no listener left.
@@ -154,6 +157,9 @@ pub struct GenerationStatus {
     pub for_seconds: u64,
     /// Its connections.
     pub connections: Connections,
+    /// Flows of UDP clients that are with it; `null` for a service without UDP.
+    #[serde(default)]
+    pub flows: Option<u64>,
     /// How long its clients waited.
     #[serde(default)]
     pub latency: LatencyStatus,

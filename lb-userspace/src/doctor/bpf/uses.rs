@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 10] = [
+pub(super) const OWN_PROGRAMS: [Use; 13] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -87,6 +87,11 @@ pub(super) const OWN_PROGRAMS: [Use; 10] = [
     Use {
         name: names::STEER,
         cost: "nothing chooses which generation gets a connection: hotlb does not work",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::STEER_UDP,
+        cost: NO_DATAGRAMS,
         advice: VERIFIER,
     },
     Use {
@@ -127,6 +132,16 @@ pub(super) const OWN_PROGRAMS: [Use; 10] = [
         advice: TRACEPOINTS,
     },
     Use {
+        name: names::GUARDS[0].0,
+        cost: UNGUARDED,
+        advice: ITERATORS,
+    },
+    Use {
+        name: names::GUARDS[1].0,
+        cost: UNGUARDED,
+        advice: ITERATORS,
+    },
+    Use {
         name: names::SAMPLE,
         cost: UNFILTERED,
         advice: "use Linux 5.15 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
@@ -155,6 +170,12 @@ const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining gener
 
 /// What is lost without `refused`; everything else works.
 const UNCOUNTED: &str = "clients that are refused since nothing listens are not counted";
+/// What is lost without `steer_udp`; everything else works.
+const NO_DATAGRAMS: &str = "services with udp:// addresses cannot be opened";
+/// What is lost without the iterators over sockets; everything else works.
+const UNGUARDED: &str = "a program that somebody else attaches to a service's group is not noticed";
+const ITERATORS: &str = "use Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
+                         with this output";
 /// What is lost without the tracepoints of reads and writes; everything else works.
 const UNMEASURED: &str = "the time to an answer is not measured";
 
@@ -168,7 +189,15 @@ const TRACEPOINTS: &str = "use Linux 6.3 or later with CONFIG_DEBUG_INFO_BTF; if
 impl Use {
     /// Whether hotlb works without it.
     pub(super) fn is_optional(&self) -> bool {
-        [IMPOLITE, UNCOUNTED, UNMEASURED, UNFILTERED].contains(&self.cost)
+        let optional = [
+            IMPOLITE,
+            UNCOUNTED,
+            UNMEASURED,
+            UNFILTERED,
+            UNGUARDED,
+            NO_DATAGRAMS,
+        ];
+        optional.contains(&self.cost)
     }
 }
 

@@ -12,6 +12,7 @@ mod native;
 mod row;
 mod serve;
 mod table;
+mod udp;
 
 #[cfg(test)]
 mod docs;

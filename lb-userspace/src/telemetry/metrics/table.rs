@@ -6,6 +6,7 @@ use super::{
         usage::{self, CPU, MEMORY, MEMORY_PEAK, PRESSURE},
     },
     row::{Metric, Section},
+    udp,
 };
 
 const SERVICE: &[&str] = &["service"];
@@ -244,8 +245,15 @@ pub(super) const TABLE: &[Section] = &[
                 "How they ended; the sum over all exits and both values of migrating equals the calls",
                 steering::exits,
             ),
+            Metric::gauge(
+                "hotlb_groups_usurped",
+                SERVICE,
+                "Listen addresses where somebody else's program decides, not hotlb's",
+                steering::usurped,
+            ),
         ],
     },
+    udp::SECTION,
     Section {
         mark: "generations",
         rows: &[

@@ -26,6 +26,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
     let target: SocketAddr = TARGET.parse()?;
     let declared = Declared {
         addresses: vec![LISTEN.parse()?],
+        datagrams: None,
         uid: 0,
         undeclared: 0,
     };

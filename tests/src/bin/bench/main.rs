@@ -13,6 +13,7 @@ mod promote;
 mod proxies;
 mod sample;
 mod steer;
+mod steer_udp;
 mod throughput;
 mod turn;
 mod upgrades;
@@ -37,6 +38,8 @@ struct Scale {
 enum Part {
     /// ns per run of the steering program.
     Steer,
+    /// ns per run of the steering program for UDP.
+    SteerUdp,
     /// Time until a promote is felt.
     Promote,
     /// New connections per second.
@@ -89,6 +92,11 @@ const PARTS: &[(Part, &str, Measure)] = &[
         Part::Steer,
         "ns per run of steer, and of a program that does nothing (kernel statistics on)",
         steer::measure,
+    ),
+    (
+        Part::SteerUdp,
+        "ns per run of steer_udp, with flows and without, and of a program that does nothing",
+        steer_udp::measure,
     ),
     (
         Part::Promote,

@@ -23,7 +23,7 @@ impl Service {
     /// included, may end by themselves for `signal_after`; a generation that has none left runs
     /// on as standby, any other is told to end.
     pub(super) fn drain(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
-        let live = self.path.live(Some(id));
+        let live = self.clients(id);
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -51,6 +51,7 @@ impl Service {
     async fn drained(self: &Arc<Self>, id: GenerationId) {
         let hung = self.empty_queues(id).await;
         self.leave_by_themselves(id).await;
+        self.flows_leave(id).await;
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;

@@ -2,6 +2,7 @@
 
 pub(super) mod agent;
 pub(super) mod connections;
+pub(super) mod datagrams;
 pub(super) mod drain;
 pub(super) mod generation;
 pub(super) mod incidents;

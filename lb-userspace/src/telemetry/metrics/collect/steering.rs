@@ -6,6 +6,10 @@ pub(in crate::telemetry::metrics) fn calls(observed: &Observed, out: &mut Sample
     out.services(observed, |s| s.steering.calls);
 }
 
+pub(in crate::telemetry::metrics) fn usurped(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.usurped);
+}
+
 pub(in crate::telemetry::metrics) fn exits(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         let steering = &service.steering;

@@ -1,0 +1,266 @@
+//! The UDP side of a service.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::{ConfigError, Health, policy_tables::Span, service::HandOver};
+
+/// Where a service takes datagrams, and how long a client stays with its generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Its addresses; one reuseport group each.
+    pub listen: Vec<SocketAddr>,
+    /// What makes a flow.
+    pub flow: FlowMode,
+    /// After how long without a datagram a flow is none any more.
+    pub idle: Duration,
+    /// Room for so many flows.
+    pub table: u32,
+}
+
+/// What keeps a UDP client with its generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowMode {
+    /// Both addresses and both ports.
+    #[default]
+    Tuple,
+    /// Nothing: each datagram goes by the steering word, as for DNS.
+    None,
+}
+
+impl FlowMode {
+    /// The name in the configuration and in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tuple => "tuple",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How long a flow may be idle unless configured: longer than clients and their routers remember
+/// it (RFC 4787 asks for two minutes).
+pub(super) const FLOW_IDLE: Duration = Duration::from_secs(125);
+/// Room for flows unless configured: about 7 MB.
+pub(super) const FLOW_TABLE: u32 = 65536;
+
+const IDLE_LEAST: Duration = Duration::from_millis(100);
+const IDLE_MOST: Duration = Duration::from_hours(24);
+const TABLE_LEAST: u32 = 64;
+const TABLE_MOST: u32 = 1 << 22;
+
+impl Datagrams {
+    /// These addresses, with the usual policy.
+    pub fn new(listen: Vec<SocketAddr>) -> Self {
+        Self {
+            listen,
+            flow: FlowMode::default(),
+            idle: FLOW_IDLE,
+            table: FLOW_TABLE,
+        }
+    }
+
+    /// After how long without a datagram a flow is none any more; `None` where there are no flows.
+    pub fn kept_for(&self) -> Option<Duration> {
+        (self.flow != FlowMode::None).then_some(self.idle)
+    }
+}
+
+/// One address of `listen`: `0.0.0.0:80`, `udp://0.0.0.0:53`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listen {
+    /// Whether it is of UDP.
+    pub udp: bool,
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.udp { "udp://" } else { "" };
+        write!(f, "{scheme}{}", self.address)
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (udp, address) = match text.split_once("://") {
+            Some(("udp", address)) => (true, address),
+            Some(("tcp", address)) => (false, address),
+            _ => (false, text.as_str()),
+        };
+        let address = address.parse().map_err(|_bad| {
+            de::Error::custom(format!(
+                "\"{text}\" is no address with a port, like \"0.0.0.0:8080\", \"[::]:8080\" or \
+                 \"udp://0.0.0.0:53\""
+            ))
+        })?;
+        Ok(Self { udp, address })
+    }
+}
+
+/// The keys of a service that are about flows.
+#[derive(Default)]
+pub(super) struct FlowKeys {
+    pub(super) flow: Option<FlowMode>,
+    pub(super) idle: Option<Span>,
+    pub(super) table: Option<u32>,
+}
+
+impl FlowKeys {
+    /// Sets what they say; the key that cannot be, and why.
+    pub(super) fn apply(
+        self,
+        datagrams: Option<&mut Datagrams>,
+    ) -> Result<(), (&'static str, String)> {
+        let Some(datagrams) = datagrams else {
+            let named = [
+                ("flow", self.flow.is_some()),
+                ("flow_idle", self.idle.is_some()),
+                ("flow_table", self.table.is_some()),
+            ];
+            return match named.iter().find(|(_, is_named)| *is_named) {
+                Some((key, _)) => Err((*key, "only udp:// addresses have flows".to_owned())),
+                None => Ok(()),
+            };
+        };
+        datagrams.flow = self.flow.unwrap_or_default();
+        if let Some(Span(idle)) = self.idle {
+            if !(IDLE_LEAST..=IDLE_MOST).contains(&idle) {
+                return Err(("flow_idle", "between 100ms and 24h".to_owned()));
+            }
+            datagrams.idle = idle;
+        }
+        if let Some(table) = self.table {
+            if !(TABLE_LEAST..=TABLE_MOST).contains(&table) {
+                return Err((
+                    "flow_table",
+                    format!("between {TABLE_LEAST} and {TABLE_MOST}"),
+                ));
+            }
+            datagrams.table = table;
+        }
+        Ok(())
+    }
+}
+
+/// What a service with UDP cannot be like.
+pub(super) fn check(
+    service: &str,
+    has_tcp: bool,
+    health: &Health,
+    hand_over: HandOver,
+) -> Result<(), ConfigError> {
+    let refuse = |key, reason: &str| {
+        Err(ConfigError::Value {
+            service: service.to_owned(),
+            key,
+            reason: reason.to_owned(),
+        })
+    };
+    let asks = matches!(health, Health::Http(_) | Health::Grpc(_));
+    if asks && !has_tcp {
+        return refuse(
+            "health",
+            "with udp:// addresses alone there is nobody to ask over TCP: use health = { exec = \
+             \"COMMAND\" }, or leave it out",
+        );
+    }
+    if hand_over == HandOver::Inherit {
+        return refuse(
+            "mode",
+            "\"inherit\" hands on TCP listeners only: a server with udp:// addresses opens its \
+             sockets itself",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, ServiceConfig};
+
+    fn parse(text: &str) -> Result<ServiceConfig, String> {
+        let text = format!("[service.dns]\n{text}\n");
+        Config::parse(&text, Path::new("hotlb.toml"))
+            .map(|mut config| config.services.remove(0))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn udp_and_tcp_of_one_port_are_two_addresses() {
+        let dns = parse("listen = [\"udp://0.0.0.0:53\", \"tcp://0.0.0.0:53\", \"[::]:53\"]");
+        let dns = dns.unwrap();
+        assert_eq!(dns.listen.len(), 2);
+        let datagrams = dns.datagrams.unwrap();
+        assert_eq!(datagrams.listen, ["0.0.0.0:53".parse().unwrap()]);
+        assert_eq!(datagrams.kept_for(), Some(FLOW_IDLE));
+        assert_eq!(datagrams.table, FLOW_TABLE);
+    }
+
+    #[test]
+    fn reads_the_keys_of_flows() {
+        let dns = parse(
+            "listen = [\"udp://0.0.0.0:53\"]\nflow = \"tuple\"\nflow_idle = \"2s\"\nflow_table = 128",
+        );
+        let datagrams = dns.unwrap().datagrams.unwrap();
+        assert_eq!(datagrams.idle, Duration::from_secs(2));
+        assert_eq!(datagrams.table, 128);
+        let dns = parse("listen = [\"udp://0.0.0.0:53\"]\nflow = \"none\"").unwrap();
+        assert_eq!(dns.datagrams.unwrap().kept_for(), None);
+    }
+
+    #[test]
+    fn says_what_udp_cannot_be() {
+        let udp = "listen = [\"udp://0.0.0.0:53\"]\n";
+        let cases = [
+            (
+                "listen = [\"0.0.0.0:53\"]\nflow = \"none\"",
+                "only udp:// addresses have flows",
+            ),
+            (
+                "listen = [\"0.0.0.0:53\"]\nflow_table = 100",
+                "flow_table: only udp://",
+            ),
+            (
+                "listen = [\"quic://0.0.0.0:53\"]",
+                "is no address with a port",
+            ),
+            ("listen = [\"udp://0.0.0.0:0\"]", "the port must be named"),
+            (
+                &format!("{udp}flow_idle = \"1ms\""),
+                "flow_idle: between 100ms and 24h",
+            ),
+            (
+                &format!("{udp}flow_table = 8"),
+                "flow_table: between 64 and",
+            ),
+            (
+                &format!("{udp}flow = \"sticky\""),
+                "unknown variant `sticky`",
+            ),
+            (
+                &format!("{udp}mode = \"inherit\""),
+                "hands on TCP listeners only",
+            ),
+            (
+                &format!("{udp}health = {{ http = \"/\" }}"),
+                "nobody to ask over TCP",
+            ),
+            (
+                "listen = [\"udp://0.0.0.0:53\", \"udp://0.0.0.0:53\"]",
+                "services dns and dns both listen on udp://0.0.0.0:53",
+            ),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

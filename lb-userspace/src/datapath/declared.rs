@@ -1,0 +1,33 @@
+//! What the kernel side must know of a service before there is one.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// What `join` must know of a service.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The listen addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// The owner of the groups.
+    pub uid: u32,
+    /// UDP, if the service has any.
+    pub datagrams: Option<DeclaredDatagrams>,
+    /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
+    pub undeclared: u32,
+}
+
+/// The UDP side of a service.
+#[derive(Clone, Debug)]
+pub struct DeclaredDatagrams {
+    /// The addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Room for so many flows.
+    pub table: u32,
+    /// After how long without a datagram a flow is none any more; `None` for no flows at all.
+    pub idle: Option<Duration>,
+}
+
+impl Declared {
+    pub(super) fn datagram_addresses(&self) -> &[SocketAddr] {
+        self.datagrams.as_ref().map_or(&[], |d| &d.addresses)
+    }
+}
