@@ -70,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: OpenError,
     },
+    /// A defect.
+    #[error("a service was not opened because of a defect: {0}; please report it with the log")]
+    Opening(#[from] tokio::task::JoinError),
 }
 
 /// Why a service cannot be opened.
@@ -144,7 +147,8 @@ impl StartError {
             | Self::Place { .. }
             | Self::Mount(_)
             | Self::Metrics { .. }
-            | Self::Service { .. } => 7,
+            | Self::Service { .. }
+            | Self::Opening(_) => 7,
         }
     }
 }

@@ -1,17 +1,17 @@
 //! How long clients of a generation wait, as the kernel programs measured it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use aya::{
-    Btf,
-    maps::MapData,
+    maps::{Array, Map, MapData},
     programs::{BtfTracePoint, links::FdLink},
 };
-use lb_common::{BUCKETS, GenerationId, HISTOGRAM_WORDS, LATENCIES, Latency, SEATS, names};
+use lb_common::{BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit};
 
 use super::{
-    DatapathError, Histogram, Latencies, object,
+    DatapathError, Histogram, Latencies, loaders::Constants, loading, object,
     pins::{Pins, unpin},
 };
-use crate::sys::{heap, mapped::MappedCells};
 
 /// The programs, and the kernel's tracepoints they are attached to.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -25,18 +25,15 @@ pub(super) fn tracepoint(name: &str) -> Option<&'static str> {
     Some(tracepoint)
 }
 
-/// The table of histograms.
-#[derive(Debug)]
-pub(super) struct Histograms(MappedCells);
+/// The table of histograms. Few of its rows are in use, so it is read by the row and not mapped.
+pub(super) struct Histograms(Mutex<Array<MapData, [u64; HISTOGRAM_WORDS]>>);
 
 impl Histograms {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let map = MapData::from_pin(pins.map(names::LATENCY))
-            .map_err(DatapathError::map(names::LATENCY))?;
-        let words = LATENCIES * SEATS as usize * HISTOGRAM_WORDS;
-        MappedCells::new(map.fd(), words)
-            .map(Self)
-            .map_err(DatapathError::system("map the histograms"))
+        MapData::from_pin(pins.map(names::LATENCY))
+            .and_then(|map| Array::try_from(Map::Array(map)))
+            .map(|table| Self(Mutex::new(table)))
+            .map_err(DatapathError::map(names::LATENCY))
     }
 
     /// What is measured at a seat.
@@ -48,25 +45,27 @@ impl Histograms {
         }
     }
 
-    fn of(&self, latency: Latency, seat: u32) -> Histogram {
-        let first = first_word(latency, seat);
-        Histogram::new(
-            (first..first + BUCKETS).map(|word| self.0.load(word)),
-            self.0.load(first + BUCKETS),
-        )
+    /// One of them.
+    pub(super) fn of(&self, latency: Latency, seat: u32) -> Histogram {
+        let row = self.table().get(&latency.row(seat), 0);
+        let row = row.unwrap_or([0; HISTOGRAM_WORDS]);
+        let sum = row.last().copied().unwrap_or_default();
+        Histogram::new(row.into_iter().take(BUCKETS), sum)
     }
 
     /// Forgets what a generation's seat held before it.
-    pub(super) fn clear(&self, generation: GenerationId) {
-        for latency in Latency::ALL {
-            let first = first_word(latency, generation.seat());
-            (first..first + HISTOGRAM_WORDS).for_each(|word| self.0.store(word, 0));
-        }
+    pub(super) fn clear(&self, generation: GenerationId) -> Result<(), DatapathError> {
+        Latency::ALL.into_iter().try_for_each(|latency| {
+            let row = latency.row(generation.seat());
+            self.table()
+                .set(row, [0; HISTOGRAM_WORDS], 0)
+                .map_err(DatapathError::map(names::LATENCY))
+        })
     }
-}
 
-fn first_word(latency: Latency, seat: u32) -> usize {
-    latency.row(seat) as usize * HISTOGRAM_WORDS
+    fn table(&self) -> MutexGuard<'_, Array<MapData, [u64; HISTOGRAM_WORDS]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether reads and writes are measured.
@@ -84,8 +83,12 @@ pub(super) fn turn_on(pins: &Pins, ports: impl Iterator<Item = u16>) -> Result<(
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let mut object = object::load_latency(pins, &group, ports)?;
-    let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
+    let constants = Constants {
+        port_bits: ports.fold(0, |bits, port| bits | port_bit(port)),
+        ..Constants::default()
+    };
+    let mut object = object::load_knowing(pins, &group, constants)?;
+    let types = loading::types()?;
     let turned = PROGRAMS.iter().try_for_each(|&(name, tracepoint)| {
         let program: &mut BtfTracePoint = object
             .program_mut(name)
@@ -103,8 +106,6 @@ pub(super) fn turn_on(pins: &Pins, ports: impl Iterator<Item = u16>) -> Result<(
             .map(drop)
             .map_err(DatapathError::pin(pin))
     });
-    drop(types);
-    heap::give_back();
     if turned.is_err() {
         turn_off(pins);
     }

@@ -16,6 +16,7 @@ use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
 use super::{
     error::DatapathError,
+    loaders::Constants,
     object,
     pins::Pins,
     service::{Declared, steering_row},
@@ -37,7 +38,7 @@ pub(super) fn create(
         let group = staging.group(address);
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
-        let mut object = object::load(staging, &group, None)?;
+        let mut object = object::load(staging, &group, Constants::default())?;
         let steer: &mut SkReuseport = program(&mut object, names::STEER)?;
         steer.load().map_err(DatapathError::program(names::STEER))?;
         let pin = group.join(names::STEER);
@@ -107,7 +108,11 @@ pub(super) fn count(
     cgroup: &Path,
     generation: GenerationId,
 ) -> Result<(), DatapathError> {
-    let mut object = object::load(pins, group, Some(generation))?;
+    let constants = Constants {
+        generation: generation.raw(),
+        ..Constants::default()
+    };
+    let mut object = object::load(pins, group, constants)?;
     track(&mut object, &open(cgroup)?, pins, Some(generation))
 }
 

@@ -4,10 +4,12 @@ use aya::programs::{RawTracePoint, links::FdLink};
 use lb_common::names;
 
 use super::{
-    DatapathError, kernel_fields, object,
+    DatapathError, kernel_fields,
+    loaders::Constants,
+    object,
     pins::{Pins, unpin},
 };
-use crate::sys::{heap, netns};
+use crate::sys::netns;
 
 /// Counts from now on those whose SYN is answered by a reset, if that is not done already; it goes
 /// on when the agent has ended.
@@ -25,7 +27,6 @@ pub(super) fn count(pins: &Pins) -> Result<(), DatapathError> {
             .map(drop)
             .map_err(DatapathError::pin(pin.clone()))
     });
-    heap::give_back();
     if counted.is_err() {
         unpin(&pin);
     }
@@ -40,7 +41,11 @@ fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
         netns::own_inode().map_err(DatapathError::system("find the network namespace"))?;
     let fields =
         kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
-    let mut object = object::load_refused(pins, &group, fields, namespace)?;
+    let constants = Constants {
+        namespace,
+        ..Constants::default()
+    };
+    let mut object = object::load(pins, &group, constants)?;
     let program: &mut RawTracePoint = object
         .program_mut(names::REFUSED)
         .ok_or(DatapathError::Missing(names::REFUSED))?

@@ -387,8 +387,7 @@ impl ServicePath {
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
         self.set_earlier(generation, 0);
-        self.latencies.clear(generation);
-        Ok(())
+        self.latencies.clear(generation)
     }
 
     /// How `steer` ended so far.
