@@ -101,6 +101,17 @@ pub enum OpenError {
          and `user`, or restart the agent once no generation runs"
     )]
     GroupsDiffer,
+    /// Its network namespace.
+    #[error(
+        "netns: the network namespace {path} cannot be entered: {source}; make it before the agent \
+         starts (ip netns add), or correct netns"
+    )]
+    Netns {
+        /// The configured file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -140,6 +151,7 @@ impl StartError {
                 source:
                     OpenError::GroupsChanged
                     | OpenError::GroupsDiffer
+                    | OpenError::Netns { .. }
                     | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,

@@ -110,6 +110,7 @@ struct AgentTable {
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     listen: Vec<Listen>,
+    netns: Option<PathBuf>,
     health: Option<HealthTable>,
     user: Option<String>,
     group: Option<String>,
@@ -234,6 +235,9 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
         name,
         table.listen.into_iter().map(|listen| listen.0).collect(),
     )?;
+    if let Some(netns) = table.netns {
+        service.enter(netns)?;
+    }
     if let Some(HealthTable(health)) = table.health {
         service.health = health;
     }
@@ -277,12 +281,13 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     Ok(service)
 }
 
-/// An address belongs to one service, once.
+/// An address of a network belongs to one service, once.
 fn check_apart(services: &[ServiceConfig]) -> Result<(), ConfigError> {
-    let mut owners: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<(Option<&Path>, SocketAddr), &str> = BTreeMap::new();
     for service in services {
         for &address in &service.listen {
-            if let Some(first) = owners.insert(address, &service.name) {
+            let place = (service.netns.as_deref(), address);
+            if let Some(first) = owners.insert(place, &service.name) {
                 return Err(ConfigError::Shared {
                     address,
                     first: first.to_owned(),

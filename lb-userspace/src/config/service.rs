@@ -1,6 +1,6 @@
 //! One service, checked and resolved.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub struct ServiceConfig {
     pub name: String,
     /// Its addresses; one reuseport group each.
     pub listen: Vec<SocketAddr>,
+    /// The file of the network namespace they are in; `None` for the agent's own.
+    pub netns: Option<PathBuf>,
     /// How a candidate is asked whether it serves.
     pub health: Health,
     /// Who its servers run as; also the owner of the groups.
@@ -102,6 +104,7 @@ impl ServiceConfig {
         Ok(Self {
             name: name.to_owned(),
             listen,
+            netns: None,
             health: Health::Tcp,
             identity: Identity::root(),
             hand_over: HandOver::default(),
@@ -117,6 +120,26 @@ impl ServiceConfig {
             incidents: IncidentPolicy::default(),
             hooks: Vec::new(),
         })
+    }
+
+    /// Has it be in the network namespace that the file `netns` stands for.
+    ///
+    /// # Errors
+    ///
+    /// When that is not a whole path.
+    pub fn enter(&mut self, netns: PathBuf) -> Result<(), ConfigError> {
+        if !netns.is_absolute() {
+            return Err(ConfigError::Value {
+                service: self.name.clone(),
+                key: "netns",
+                reason: format!(
+                    "\"{}\" is not a whole path, like \"/run/netns/blue\" or \"/proc/1234/ns/net\"",
+                    netns.display()
+                ),
+            });
+        }
+        self.netns = Some(netns);
+        Ok(())
     }
 
     /// Has a candidate asked for `path` by HTTP.

@@ -30,7 +30,7 @@ use super::{
     recent::Recent,
     refused,
 };
-use crate::sys::mapped::MappedCells;
+use crate::sys::{mapped::MappedCells, netns::Netns};
 
 /// What `join` must know of a service.
 #[derive(Clone, Debug)]
@@ -212,12 +212,15 @@ impl ServicePath {
         }
     }
 
-    /// Gives the generation's counting program up, once its last connection has closed.
-    pub fn stop_counting(&self, generation: GenerationId) {
+    /// Gives the generation's counting program up, once its last connection has closed. Says
+    /// whether that is done.
+    pub fn stop_counting(&self, generation: GenerationId) -> bool {
         self.part(generation);
-        if self.live(Some(generation)) == 0 {
+        let is_done = self.live(Some(generation)) == 0;
+        if is_done {
             unpin(&self.pins.track(Some(generation)));
         }
+        is_done
     }
 
     /// Remembers whose listener this is (`None`: parking), for connections that move from it.
@@ -346,13 +349,13 @@ impl ServicePath {
         Ok(())
     }
 
-    /// Counts the clients that the kernel refuses, from now on and when the agent has ended.
+    /// Counts the clients that the kernel refuses in the namespace, from now on and when the agent has ended.
     ///
     /// # Errors
     ///
     /// What this kernel lacks. Nothing else depends on it.
-    pub fn count_refused(&self) -> Result<(), DatapathError> {
-        refused::count(&self.pins)
+    pub fn count_refused(&self, netns: &Netns) -> Result<(), DatapathError> {
+        refused::count(&self.pins, netns)
     }
 
     /// How long a generation's clients waited so far, or those of the parking listeners for `None`.

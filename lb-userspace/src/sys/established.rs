@@ -18,6 +18,7 @@ use netlink_packet_sock_diag::{
 };
 
 use super::{
+    netns::Netns,
     sock_diag::{self, DumpError},
     tcp_info::TcpInfo,
 };
@@ -76,9 +77,9 @@ pub struct Connection {
 /// # Errors
 ///
 /// When the kernel has no `sock_diag` or refuses it.
-pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
+pub fn at_port(netns: &Netns, port: u16) -> Result<Vec<Connection>, DumpError> {
     let mut found = Vec::new();
-    each_at_port(port, &ExtensionFlags::empty(), |connection, _| {
+    each_at_port(netns, port, &ExtensionFlags::empty(), |connection, _| {
         found.push(connection);
     })?;
     Ok(found)
@@ -89,21 +90,25 @@ pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
 /// # Errors
 ///
 /// As [`at_port`].
-pub fn detailed_at_port(port: u16) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+pub fn detailed_at_port(
+    netns: &Netns,
+    port: u16,
+) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
     let mut found = Vec::new();
-    each_at_port(port, &ExtensionFlags::INFO, |connection, info| {
+    each_at_port(netns, port, &ExtensionFlags::INFO, |connection, info| {
         found.push((connection, info));
     })?;
     Ok(found)
 }
 
 fn each_at_port(
+    netns: &Netns,
     port: u16,
     extensions: &ExtensionFlags,
     mut each: impl FnMut(Connection, Option<TcpInfo>),
 ) -> Result<(), DumpError> {
     for family in [AF_INET, AF_INET6] {
-        sock_diag::dump(request(family, port, extensions.clone()), |response| {
+        sock_diag::dump(netns, request(family, port, extensions.clone()), |response| {
             let info = response.nlas.iter().find_map(|attribute| match attribute {
                 Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
                 _ => None,
@@ -112,8 +117,7 @@ fn each_at_port(
             if let Some(connection) = parse(response).filter(|found| found.local.port() == port) {
                 each(connection, info);
             }
-        })
-        .map_err(DumpError)?;
+        })?;
     }
     Ok(())
 }
@@ -123,7 +127,7 @@ fn each_at_port(
 /// # Errors
 ///
 /// ENOENT: it is over. EOPNOTSUPP: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
-pub fn destroy(connection: &Connection) -> io::Result<()> {
+pub fn destroy(netns: &Netns, connection: &Connection) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_ACK;
     let request = SockDiagMessage::InetRequest(InetRequest {
@@ -138,7 +142,7 @@ pub fn destroy(connection: &Connection) -> io::Result<()> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    let socket = sock_diag::open()?;
+    let socket = sock_diag::open(netns)?;
     socket.send(&bytes, 0)?;
     let mut answer = Vec::with_capacity(1024);
     socket.recv(&mut answer, 0)?;
@@ -221,7 +225,7 @@ mod tests {
     }
 
     fn only(listener: &TcpListener) -> Connection {
-        let mut found = at_port(listener.local_addr().unwrap().port()).unwrap();
+        let mut found = at_port(&Netns::own(), listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
@@ -248,10 +252,11 @@ mod tests {
             let (listener, mut client, server) = pair(listen, connect);
             let found = only(&listener);
             let other = TcpStream::connect(client.peer_addr().unwrap()).unwrap();
-            destroy(&found).unwrap();
+            destroy(&Netns::own(), &found).unwrap();
             let error = client.read(&mut [0]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-            assert_eq!(destroy(&found).unwrap_err().kind(), io::ErrorKind::NotFound);
+            let again = destroy(&Netns::own(), &found).unwrap_err();
+            assert_eq!(again.kind(), io::ErrorKind::NotFound);
             assert!(other.take_error().unwrap().is_none());
             drop(server);
         }

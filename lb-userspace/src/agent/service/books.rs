@@ -56,6 +56,8 @@ pub(super) struct Generation {
     /// When it was sent its signal, in seconds since the host was started: a second one would have
     /// many servers quit at once.
     pub(super) told: Option<u64>,
+    /// Whether its counting program is given up: its last connection has closed.
+    pub(super) is_uncounted: bool,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
@@ -100,6 +102,7 @@ impl Generation {
             unsteered: 0,
             being_ended: false,
             told: None,
+            is_uncounted: false,
             cut: None,
             binds: Vec::new(),
             was_ready: false,

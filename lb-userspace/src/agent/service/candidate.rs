@@ -14,6 +14,7 @@ use crate::{
     },
     sys::{
         listener::{self, Twin},
+        listing::{LATELY, Listing},
         sock_diag::{Protocol, Waiting},
     },
 };
@@ -29,7 +30,28 @@ const SETTLING: Duration = Duration::from_secs(2);
 impl Service {
     /// Gives each of the generation's listeners a slot. Cheap when nothing changed.
     pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
-        let members = members(books, id)?;
+        let listing = Listing::now(&self.netns, Protocol::Tcp)?;
+        self.register_from(books, id, &listing)
+    }
+
+    /// The same for who looks again and again: a listener that was opened a moment ago may get its
+    /// slot the next time.
+    pub(super) fn register_lately(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+    ) -> Result<(), CheckError> {
+        let listing = Listing::recent(&self.netns, Protocol::Tcp, LATELY)?;
+        self.register_from(books, id, &listing)
+    }
+
+    fn register_from(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        listing: &Listing,
+    ) -> Result<(), CheckError> {
+        let members = members(books, id, listing)?;
         let Some(generation) = books.get_mut(id) else {
             return Ok(());
         };
@@ -124,7 +146,7 @@ impl Service {
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
                 let health = &self.config.health;
-                let asked = probe::probe(&self.path, id, address, health, patience).await;
+                let asked = probe::probe(&self.path, &self.netns, id, address, health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
                     Err(error) => probe::telling(before, &error, patience < PROBE),
@@ -173,11 +195,16 @@ pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckEr
 }
 
 /// The generation's listeners in each group, or why they do not fit.
-fn members(books: &Books, id: GenerationId) -> Result<Vec<Vec<Waiting>>, CheckError> {
+fn members(
+    books: &Books,
+    id: GenerationId,
+    listing: &Listing,
+) -> Result<Vec<Vec<Waiting>>, CheckError> {
     let Some(generation) = books.get(id) else {
         return Ok(Vec::new());
     };
-    let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
+    let found = listing.below(&generation.cgroup);
+    let found: Vec<Waiting> = found.into_iter().cloned().collect();
     if let Some(error) = &books.keeper_error {
         return Err(CheckError::NoKeeper(error.clone()));
     }

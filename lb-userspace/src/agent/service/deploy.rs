@@ -232,7 +232,7 @@ impl Service {
             .count(id, &spec.cgroup)
             .map_err(CheckError::from)?;
         reader::set_aside(&spec.output).map_err(LaunchError::Spawn)?;
-        let child = launch::launch(&spec).await?;
+        let child = launch::launch(&spec, &self.netns).await?;
         self.born(id, child).await;
         if let Some(notify) = notify.filter(|_| self.config.notify) {
             reporter.step("waiting for READY=1");

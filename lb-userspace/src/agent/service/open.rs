@@ -13,6 +13,7 @@ use super::{
     held,
     incidents::Incidents,
     kept_profiles::Desk,
+    network::{generations_run, is_of_other_network, network},
     totals::retire,
 };
 use crate::{
@@ -44,11 +45,13 @@ impl Service {
         let ledger = Ledger::read(&places.ledger(&config.name))?;
         let has_parks =
             Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
-        let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
+        let netns = network(&config, &places, &cgroup)?;
+        let awaits_adopt = held::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
         let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
+            || is_of_other_network(&places, &config.name, &netns)
         {
             held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
@@ -57,7 +60,7 @@ impl Service {
         if let (PoliteMode::On, Err(reason)) = (config.drain.polite, path.polite()) {
             return Err(OpenError::Impolite(reason.to_owned()));
         }
-        let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
+        let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking, &netns).await?;
         tracing::info!(
             service = config.name,
             found,
@@ -66,7 +69,7 @@ impl Service {
             "service opened"
         );
         let measured = path.measure_latency(config.latency);
-        let counted = path.count_refused();
+        let counted = path.count_refused(&netns);
         let service = Arc::new(Self {
             uncounted: counted.err().map(|error| error.to_string()),
             unmeasured: measured.err().map(|error| error.to_string()),
@@ -84,6 +87,7 @@ impl Service {
             places,
             journal: journal.fenced(),
             cgroup,
+            netns,
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
@@ -286,7 +290,7 @@ pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool 
         .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
 }
 
-/// With other addresses, or another owner, the groups are others: start over, but not under
+/// With other addresses, another owner or another network, the groups are others: start over, but not under
 /// running generations.
 fn give_up_groups(
     places: &Places,
@@ -294,14 +298,12 @@ fn give_up_groups(
     cgroup: &Cgroup,
     pins: &Pins,
 ) -> Result<(), OpenError> {
-    let parking = cgroup.child(PARKING);
-    let generations_run = cgroup.pids().len() > parking.pids().len();
-    if generations_run {
+    if generations_run(cgroup) {
         return Err(OpenError::GroupsChanged);
     }
     tracing::warn!(
         service,
-        "its addresses or user changed: the parking listeners are made anew"
+        "its addresses, user or network changed: the parking listeners are made anew"
     );
     if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
         keeper.quit()?;

@@ -4,17 +4,22 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::ProbeError;
-use crate::sys::established::{self, State};
+use crate::sys::{
+    established::{self, State},
+    netns::Netns,
+};
 
 /// How often the kernel is asked.
 const EVERY: Duration = Duration::from_millis(2);
 
 /// Returns once the server at `port` has taken the connection from `source`.
-pub(super) async fn wait(source: SocketAddr, port: u16) -> Result<(), ProbeError> {
+pub(super) async fn wait(
+    netns: &Netns,
+    source: SocketAddr, port: u16) -> Result<(), ProbeError> {
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
-        if is_accepted(source, port)? {
+        if is_accepted(netns, source, port)? {
             return Ok(());
         }
     }
@@ -22,8 +27,8 @@ pub(super) async fn wait(source: SocketAddr, port: u16) -> Result<(), ProbeError
 
 /// A connection that nobody has accepted has no inode yet; one that is not in the list, or is
 /// being closed by the server, was.
-fn is_accepted(source: SocketAddr, port: u16) -> Result<bool, ProbeError> {
-    let connections = established::at_port(port)?;
+fn is_accepted(netns: &Netns, source: SocketAddr, port: u16) -> Result<bool, ProbeError> {
+    let connections = established::at_port(netns, port)?;
     let own = connections.iter().find(|connection| {
         connection.peer.port() == source.port()
             && connection.peer.ip().to_canonical() == source.ip().to_canonical()
