@@ -3,9 +3,12 @@
 //! Pure but for the two questions a [`Group`] answers. `lb-ebpf` answers them from its maps; the
 //! tests below answer them from a table and try every combination.
 
-use crate::{Exit, GenerationId, PARKING_SLOT, SeatRow, SteeringWord};
+use crate::{
+    Exit, GenerationId, PARKING_SLOT, SeatRow, SteeringWord, Workers,
+    workers::{least, scale},
+};
 
-/// Slots tried in one generation before the next best is taken: the hash's own and its
+/// Slots tried in one generation before the next best is taken: the wanted one and its
 /// neighbours. Bounded because the verifier unrolls it and because a generation that lost this
 /// many listeners in a row is better left alone.
 pub const NEIGHBOURS: u32 = 4;
@@ -16,6 +19,11 @@ pub trait Group {
     fn seat(&mut self, seat: u32) -> SeatRow;
     /// Tries to hand the connection to the socket at `slot`; false when the slot is empty.
     fn select(&mut self, slot: u32) -> bool;
+    /// How many connections are open that came through the listener at `slot`; asked for
+    /// [`Workers::Least`] only.
+    fn load(&mut self, slot: u32) -> u64;
+    /// The CPU the connection arrives at; asked for [`Workers::Cpu`] only.
+    fn cpu(&mut self) -> u32;
 }
 
 /// What the choice knows about one connection.
@@ -29,6 +37,8 @@ pub struct Request {
     pub client: u32,
     /// The generation a ticket names.
     pub ticket: Option<GenerationId>,
+    /// Which of a generation's listeners is wanted.
+    pub workers: Workers,
 }
 
 impl Request {
@@ -60,7 +70,11 @@ fn straight<G: Group>(request: &Request, group: &mut G) -> bool {
         return false;
     };
     let row = group.seat(active.seat());
-    row.generation == Some(active) && row.count > 0 && group.select(slot(row, request.hash))
+    if row.generation != Some(active) || row.count == 0 {
+        return false;
+    }
+    let slot = slot(row, request, group);
+    group.select(slot)
 }
 
 /// The whole choice.
@@ -68,7 +82,7 @@ fn straight<G: Group>(request: &Request, group: &mut G) -> bool {
 #[inline(never)]
 fn choose_in_full<G: Group>(request: &Request, group: &mut G) -> Exit {
     if let Some(ticket) = request.ticket {
-        return match within(Some(ticket), request.hash, group) {
+        return match within(Some(ticket), request, group) {
             Some(_) => Exit::Ticket,
             None => park(group),
         };
@@ -80,22 +94,27 @@ fn choose_in_full<G: Group>(request: &Request, group: &mut G) -> Exit {
     } else {
         (word.active, Exit::Active)
     };
-    match within(wanted, request.hash, group) {
+    match within(wanted, request, group) {
         Some(0) => return exit,
         Some(_) => return Exit::Neighbour,
         None => {}
     }
-    if within(word.other_than(wanted), request.hash, group).is_some() {
+    if within(word.other_than(wanted), request, group).is_some() {
         return Exit::OtherGeneration;
     }
     park(group)
 }
 
-/// The slot of the row that a hash names: the kernel's own `reciprocal_scale`, which spreads
-/// without a division.
+/// The slot of the row that the connection should have; the row has one.
 #[inline(always)]
-fn slot(row: SeatRow, hash: u32) -> u32 {
-    u32::from(row.first) + ((u64::from(hash) * u64::from(row.count)) >> 32) as u32
+fn slot<G: Group>(row: SeatRow, request: &Request, group: &mut G) -> u32 {
+    let (first, count) = (u32::from(row.first), u32::from(row.count));
+    match request.workers {
+        // Of one there is nothing to choose.
+        Workers::Least if count > 1 => least(row, request.hash, |slot| group.load(slot)),
+        Workers::Cpu => first + group.cpu() % count,
+        Workers::Hash | Workers::Least => first + scale(request.hash, count),
+    }
 }
 
 #[inline(always)]
@@ -107,16 +126,20 @@ fn park<G: Group>(group: &mut G) -> Exit {
     }
 }
 
-/// Selects a listener of `generation`; says how many slots past the hash's own it stands.
+/// Selects a listener of `generation`; says how many slots past the wanted one it stands.
 #[inline(always)]
-fn within<G: Group>(generation: Option<GenerationId>, hash: u32, group: &mut G) -> Option<u32> {
+fn within<G: Group>(
+    generation: Option<GenerationId>,
+    request: &Request,
+    group: &mut G,
+) -> Option<u32> {
     let generation = generation?;
     let row = group.seat(generation.seat());
     if row.generation != Some(generation) || row.count == 0 {
         return None;
     }
     let count = u32::from(row.count);
-    let mut index = slot(row, hash) - u32::from(row.first);
+    let mut index = slot(row, request, group) - u32::from(row.first);
     for probe in 0..NEIGHBOURS {
         if probe >= count {
             break;
@@ -196,6 +219,14 @@ mod tests {
             }
             filled
         }
+
+        fn load(&mut self, slot: u32) -> u64 {
+            u64::from(slot % 3)
+        }
+
+        fn cpu(&mut self) -> u32 {
+            5
+        }
     }
 
     fn owner(slot: u32) -> u32 {
@@ -220,7 +251,7 @@ mod tests {
                     for &candidate in &ids {
                         for permille in [0, 500, 1000] {
                             for &ticket in &tickets {
-                                for hash in hashes {
+                                for (hash, workers) in with_workers(hashes) {
                                     let request = Request {
                                         word: SteeringWord {
                                             active,
@@ -231,6 +262,7 @@ mod tests {
                                         hash,
                                         client: hash,
                                         ticket,
+                                        workers,
                                     };
                                     check(&request, count, filling);
                                     cases += 1;
@@ -241,7 +273,14 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cases, 4 * 128 * 9 * 3 * 3 * 5);
+        assert_eq!(cases, 4 * 128 * 9 * 3 * 3 * 5 * 3);
+    }
+
+    fn with_workers(hashes: [u32; 5]) -> impl Iterator<Item = (u32, Workers)> {
+        let all = [Workers::Hash, Workers::Cpu, Workers::Least];
+        hashes
+            .into_iter()
+            .flat_map(move |hash| all.map(|workers| (hash, workers)))
     }
 
     fn table(count: u16, filling: u32) -> Table {
@@ -320,6 +359,7 @@ mod tests {
             hash: 0,
             client: 0,
             ticket: None,
+            workers: Workers::Hash,
         };
         let mut group = table(1, 0b111);
         assert_eq!(choose(&request, &mut group), Exit::Parked);
@@ -338,6 +378,7 @@ mod tests {
                 hash: step.wrapping_mul(1_431_655),
                 client: 0,
                 ticket: None,
+                workers: Workers::Hash,
             };
             let mut group = table(3, 0b1111);
             assert_eq!(choose(&request, &mut group), Exit::Active);

@@ -31,6 +31,7 @@ mod polite;
 mod seat;
 mod ticket;
 mod word;
+mod workers;
 
 pub mod head;
 pub mod names;
@@ -50,6 +51,7 @@ pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
 pub use ticket::TicketKey;
 pub use word::{Share, SteeringWord};
+pub use workers::{ALL_OF, Workers};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.

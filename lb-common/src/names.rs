@@ -119,11 +119,16 @@ pub const LEAVING: &str = "LEAVING";
 pub const CONVERSATIONS: &str = "CONVERSATIONS";
 /// Per-CPU counts of `polite`, see [`crate::PoliteCell`].
 pub const POLITENESS: &str = "POLITENESS";
+/// Socket storage of a listener, which the kernel copies to each connection made by it: its slot.
+/// Only while [`crate::Workers::Least`] is wanted.
+pub const WORKER: &str = "WORKER";
+/// Open connections by the slot of the listener they came through; memory-mapped.
+pub const LOADS: &str = "LOADS";
 /// aya-log's ring buffer.
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 16] = [
+pub const SHARED: [&str; 18] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -139,6 +144,8 @@ pub const SHARED: [&str; 16] = [
     LEAVING,
     CONVERSATIONS,
     POLITENESS,
+    WORKER,
+    LOADS,
     LOGS,
 ];
 

@@ -13,3 +13,5 @@ pub const SALT: usize = 2;
 pub const MOVES: usize = 3;
 /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent that made the maps.
 pub const ABI: usize = 4;
+/// How the choice falls between a generation's listeners, see [`Workers`](crate::Workers).
+pub const WORKERS: usize = 5;

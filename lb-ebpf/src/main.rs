@@ -19,6 +19,7 @@ mod polite;
 mod recent;
 mod refused;
 mod steer;
+mod storage;
 mod track;
 mod waiting;
 

@@ -8,10 +8,13 @@ use aya_ebpf::{
     },
     macros::btf_map,
 };
+
 use lb_common::{
     ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, HISTOGRAM_WORDS,
     LATENCIES, ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
 };
+
+use crate::storage::ClonedStorage;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -76,6 +79,14 @@ pub static CONVERSATIONS: SkStorage<[u64; Conversation::STORAGE]> = SkStorage::n
 /// Counts of `polite`, per CPU.
 #[btf_map]
 pub static POLITENESS: PerCpuArray<[u64; POLITE_CELLS], 1> = PerCpuArray::new();
+
+/// The slot of a listener, and of each connection made by it.
+#[btf_map]
+pub static WORKER: ClonedStorage<u64> = ClonedStorage::new();
+
+/// Open connections by the slot of the listener they came through.
+#[btf_map]
+pub static LOADS: Array<u64, { SLOTS as usize }, MMAPABLE> = Array::new();
 
 /// The group's sockets. Values of eight bytes, so that user space can read the cookies back
 /// (with four it gets ENOSPC); aya's own type insists on four.

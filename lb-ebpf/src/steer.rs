@@ -8,18 +8,18 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{bpf_sock, sk_action::SK_PASS},
-    helpers::{bpf_get_socket_cookie, bpf_sk_select_reuseport},
+    helpers::{bpf_get_smp_processor_id, bpf_get_socket_cookie, bpf_sk_select_reuseport},
     macros::sk_reuseport,
     programs::SkReuseportContext,
 };
 use lb_common::{
-    ConnectionCell, Exit, GenerationId, Group, Request, SeatRow, SteeringWord, TicketKey, choose,
-    client_hash, steering,
+    ConnectionCell, Exit, GenerationId, Group, Request, SeatRow, SteeringWord, TicketKey, Workers,
+    choose, client_hash, steering,
 };
 
 use crate::{
     atomic,
-    maps::{EXITS, LISTENERS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
+    maps::{EXITS, LISTENERS, LOADS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
     packet,
     recent::Row,
     track,
@@ -73,6 +73,7 @@ fn request(
         hash: ctx.hash(),
         client: u32::MAX,
         ticket: None,
+        workers: Workers::from_bits(cell(row, steering::WORKERS)),
     };
     let ticketed = cell(row, steering::TICKETS) != 0;
     // A migrating connection comes without a packet.
@@ -128,6 +129,21 @@ impl Group for Slots<'_> {
             bpf_sk_select_reuseport(self.ctx.md, map, ptr::from_mut(&mut slot).cast(), 0)
         };
         result == 0
+    }
+
+    #[inline(always)]
+    fn load(&mut self, slot: u32) -> u64 {
+        match LOADS.get_ptr(slot) {
+            // SAFETY: a valid pointer to an aligned cell.
+            Some(load) => unsafe { load.read_volatile() },
+            None => u64::MAX,
+        }
+    }
+
+    #[inline(always)]
+    fn cpu(&mut self) -> u32 {
+        // SAFETY: the helper only reads.
+        unsafe { bpf_get_smp_processor_id() }
     }
 }
 

@@ -20,7 +20,7 @@ use lb_common::{
 
 use crate::{
     atomic, ending, events,
-    maps::{CONNECTIONS, LIVE, MOVED, PORTS, STEERING},
+    maps::{CONNECTIONS, LIVE, LOADS, MOVED, PORTS, STEERING, WORKER},
     recent::{self, Row, observe},
 };
 
@@ -56,6 +56,7 @@ fn opened(ctx: &SockOpsContext) {
     let seat = own().map_or(0, GenerationId::seat);
     count(seat, ConnectionCell::Opened);
     enter(seat);
+    load(ctx, 1);
     Row::open(cookie(ctx), seat);
 }
 
@@ -82,6 +83,7 @@ fn closed(ctx: &SockOpsContext, former: u32) {
             count(seat, cell);
         }
     }
+    load(ctx, 1_u64.wrapping_neg());
     if leave(seat) == 1 {
         idle(generation);
     }
@@ -139,6 +141,19 @@ pub fn leave(seat: u32) -> u64 {
         // SAFETY: as in `enter`.
         Some(live) => unsafe { atomic::fetch_add(live, 1_u64.wrapping_neg()) },
         None => 0,
+    }
+}
+
+/// One connection more or fewer of the listener it came through. A connection that has the
+/// listener's slot has it from its first moment to its last, so the sum is right.
+#[inline(always)]
+fn load(ctx: &SockOpsContext, change: u64) {
+    if let Some(load) = WORKER
+        .get(ctx)
+        .and_then(|slot| LOADS.get_ptr_mut(slot as u32))
+    {
+        // SAFETY: a valid, aligned cell.
+        unsafe { atomic::fetch_add(load, change) };
     }
 }
 

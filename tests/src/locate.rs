@@ -47,6 +47,11 @@ pub fn trouble_server() -> Result<PathBuf> {
     own("trouble-server")
 }
 
+/// The server of the tests with several workers.
+pub fn worker_server() -> Result<PathBuf> {
+    own("worker-server")
+}
+
 fn own(name: &str) -> Result<PathBuf> {
     let path = profile_directory()?.join(name);
     anyhow::ensure!(

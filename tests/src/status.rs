@@ -46,8 +46,19 @@ pub struct Service {
     pub steering: Steering,
     /// How clients are asked to leave.
     pub polite: Polite,
+    /// Which listener of a generation takes a connection.
+    pub workers: Workers,
     /// Every generation the agent knows.
     pub generations: Vec<Generation>,
+}
+
+/// Which listener of a generation takes a connection.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Workers {
+    /// As configured.
+    pub configured: String,
+    /// As it is now.
+    pub now: String,
 }
 
 /// A reuseport group.
@@ -257,6 +268,10 @@ pub struct Listener {
     pub dropped: u64,
     /// It is in a group the service steers.
     pub steered: bool,
+    /// Open connections that came through it, where they are counted.
+    pub open: Option<u64>,
+    /// How long it has taken nothing, if it left the choice.
+    pub hangs_for_ms: Option<u64>,
 }
 
 impl Status {

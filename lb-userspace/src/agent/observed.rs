@@ -74,6 +74,8 @@ pub struct ObservedGeneration {
     pub name: String,
     /// Its state.
     pub state: GenerationState,
+    /// How many of its listeners hang.
+    pub hung_listeners: u64,
     /// Its connections.
     pub connections: ConnectionCounts,
     /// How long its clients waited; `None` once its seat is another's.

@@ -8,6 +8,7 @@ pub mod incidents;
 mod output;
 mod profile;
 mod status;
+mod table;
 mod verbs;
 
 pub use agent::upgrade_agent;

@@ -2,9 +2,12 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::CellAlignment;
 
-use super::history::words::{one_line, when};
+use super::{
+    history::words::{one_line, when},
+    table::{cut, lines, plain},
+};
 use crate::{
     api::wire::{
         DrainStatus, GenerationStatus, IncidentSummary, RolloutStatus, ServiceStatus, Status,
@@ -39,6 +42,9 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     if service.parked > 0 {
         let _infallible = write!(text, "  parked: {}", service.parked);
     }
+    if service.workers.configured != Default::default() {
+        let _infallible = write!(text, "  workers: {}", service.workers.now);
+    }
     text.push('\n');
     if let Some(kept) = service.profiles.as_ref().filter(|kept| kept.runs) {
         let _infallible = writeln!(
@@ -64,9 +70,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
         text.push_str("  no generation yet: hotlb deploy -- COMMAND\n");
         return text;
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
+    let mut table = plain([
         "GENERATION",
         "STATE",
         "FOR",
@@ -86,9 +90,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for line in table.lines() {
-        let _infallible = writeln!(text, " {}", line.trim_end());
-    }
+    text.push_str(&lines(&table, " "));
     for generation in service.generations.iter().rev() {
         if let Some(reason) = &generation.reason {
             let state = generation.state.name();
@@ -172,11 +174,7 @@ fn age(seconds: u64) -> String {
 fn shorten(command: &str) -> String {
     const WIDTH: usize = 48;
     let clean: String = command.chars().filter(|c| !c.is_control()).collect();
-    if clean.chars().count() <= WIDTH {
-        clean
-    } else {
-        clean.chars().take(WIDTH - 1).chain(['…']).collect()
-    }
+    cut(clean, WIDTH)
 }
 
 #[cfg(test)]

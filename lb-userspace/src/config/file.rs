@@ -19,7 +19,7 @@ use super::{
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
-    service::{HandOver, ServiceConfig, Undeclared},
+    service::{HandOver, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 use crate::sys::users::Identity;
@@ -130,6 +130,9 @@ struct ServiceTable {
     latency: Option<bool>,
     profile: Option<ProfileTable>,
     incidents: Option<Incidents>,
+    #[serde(default)]
+    workers: WorkerChoice,
+    hung_worker_after: Option<Span>,
     #[serde(default)]
     hooks: HookTables,
 }
@@ -270,6 +273,10 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.undeclared = table.bind;
     service.adopt = table.adopt;
     service.profiles = table.profile.and_then(ProfileTable::resolve);
+    service.workers = table.workers;
+    if let Some(Span(after)) = table.hung_worker_after {
+        service.hung_worker_after = Some(after).filter(|after| !after.is_zero());
+    }
     service.latency = table.latency.unwrap_or(service.latency);
     if let Some(incidents) = table.incidents {
         service.incidents = incidents.resolve().map_err(|reason| ConfigError::Value {

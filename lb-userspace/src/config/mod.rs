@@ -26,5 +26,7 @@ pub use log::{LogConfig, LogFormat};
 pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 pub use profiling::KeptProfiles;
-pub use service::{HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, check_name};
+pub use service::{
+    HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, WorkerChoice, check_name,
+};
 pub use traces::{TracesConfig, TracesProtocol};

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use lb_common::Workers;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -45,6 +46,11 @@ pub struct ServiceConfig {
     pub profiles: Option<KeptProfiles>,
     /// What is done about unusual windows.
     pub incidents: IncidentPolicy,
+    /// Which listener of a generation takes a connection.
+    pub workers: WorkerChoice,
+    /// How long a listener's queue may stand still before another takes its connections; `None`
+    /// for ever.
+    pub hung_worker_after: Option<Duration>,
     /// What its rollouts run, in this order within a phase.
     pub hooks: Vec<Hook>,
 }
@@ -72,6 +78,33 @@ impl HandOver {
             Self::Inherit => "inherit",
             Self::Parked => "parked",
             Self::Auto => "auto",
+        }
+    }
+}
+
+/// Which listener of a generation takes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerChoice {
+    /// The one the kernel's hash names.
+    #[default]
+    Hash,
+    /// The one of the CPU the connection arrives at.
+    Cpu,
+    /// The one with the fewest open connections.
+    Least,
+    /// By the hash, until clients wait at one listener while another's queue is empty; then the
+    /// one with the fewest open connections.
+    Auto,
+}
+
+impl WorkerChoice {
+    /// As the kernel programs know it, to begin with.
+    pub const fn resolve(self) -> Workers {
+        match self {
+            Self::Hash | Self::Auto => Workers::Hash,
+            Self::Cpu => Workers::Cpu,
+            Self::Least => Workers::Least,
         }
     }
 }
@@ -118,6 +151,8 @@ impl ServiceConfig {
             latency: true,
             profiles: None,
             incidents: IncidentPolicy::default(),
+            workers: WorkerChoice::default(),
+            hung_worker_after: Some(Duration::from_secs(5)),
             hooks: Vec::new(),
         })
     }

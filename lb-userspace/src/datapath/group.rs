@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     ops::Range,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -85,7 +86,7 @@ impl Group {
     }
 
     /// Gives each of the generation's listeners a slot, and forgets those that are gone.
-    pub fn register(
+    pub(super) fn register(
         &self,
         generation: GenerationId,
         listeners: &BTreeMap<u64, OwnedFd>,
@@ -114,6 +115,30 @@ impl Group {
         Ok(filled)
     }
 
+    /// Takes some of the generation's listeners out of the choice; [`Group::register`] brings them
+    /// back. Who would have got them gets their neighbours.
+    pub(super) fn rest(
+        &self,
+        generation: GenerationId,
+        cookies: &BTreeSet<u64>,
+    ) -> Result<(), DatapathError> {
+        for slot in self.slots_of(generation) {
+            let Some(cookie) = self.cookie_at(slot)?.filter(|it| cookies.contains(it)) else {
+                continue;
+            };
+            match bpf::remove_socket(self.sockets.fd().as_fd(), slot) {
+                // It closed just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done.map_err(|source| DatapathError::Slot {
+                    cookie,
+                    slot,
+                    source,
+                })?,
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the generation out of the choice; its sockets leave their slots when they close.
     pub fn unregister(&self, generation: GenerationId) {
         let seat = generation.seat() as usize;
@@ -124,15 +149,20 @@ impl Group {
 
     /// How many slots of the generation hold a socket right now.
     pub fn live_listeners(&self, generation: GenerationId) -> u32 {
-        let row = SeatRow::from_bits(self.rows.load(generation.seat() as usize));
-        if row.generation != Some(generation) {
-            return 0;
-        }
-        let first = u32::from(row.first);
-        let live = (first..first + u32::from(row.count))
+        let live = self
+            .slots_of(generation)
             .filter(|&slot| matches!(self.cookie_at(slot), Ok(Some(_))))
             .count();
         u32::try_from(live).unwrap_or(u32::MAX)
+    }
+
+    fn slots_of(&self, generation: GenerationId) -> Range<u32> {
+        let row = SeatRow::from_bits(self.rows.load(generation.seat() as usize));
+        if row.generation != Some(generation) {
+            return 0..0;
+        }
+        let first = u32::from(row.first);
+        first..first + u32::from(row.count)
     }
 
     fn fill(

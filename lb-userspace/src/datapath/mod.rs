@@ -14,6 +14,7 @@ mod latencies;
 mod latency;
 mod loaders;
 mod loading;
+mod loads;
 mod make;
 mod object;
 mod pins;

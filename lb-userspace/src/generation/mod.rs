@@ -5,6 +5,7 @@
 
 pub mod adoptee;
 pub mod established;
+pub mod evenness;
 pub mod exec;
 pub mod fit;
 pub mod hook;
@@ -15,6 +16,7 @@ pub mod listeners;
 pub mod loadable;
 pub mod notify;
 pub mod probe;
+pub mod progress;
 pub mod shim;
 pub mod unit;
 pub mod usage;

@@ -31,7 +31,7 @@ pub(super) struct Beside<'a> {
 
 /// Standard deviations from usual that are enough.
 const DEVIATIONS: f64 = 4.5;
-/// The least deviation there is, on the logarithmic scale: a histogram's bucket is an eighth wide.
+/// The least deviation there is, on the logarithmic scale: a histogram's bucket is 9 % wide.
 const LEAST_DEVIATION: f64 = 0.12;
 /// A generation without a past is compared with the one beside it: three times as much is enough.
 const FIRST_LIMIT: f64 = 1.1;

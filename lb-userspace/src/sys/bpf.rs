@@ -8,6 +8,7 @@ use std::{
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_NOEXIST: u64 = 1;
 const BPF_SK_MSG_VERDICT: u32 = 7;
@@ -43,6 +44,15 @@ pub fn insert_socket(array: BorrowedFd<'_>, slot: u32, socket: impl AsFd) -> io:
     element(BPF_MAP_UPDATE_ELEM, array, slot, &mut value, 0)
 }
 
+/// Empties `slot` of a socket array.
+///
+/// # Errors
+///
+/// ENOENT: it is empty.
+pub fn remove_socket(array: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
+    element(BPF_MAP_DELETE_ELEM, array, slot, &mut 0, 0)
+}
+
 /// Gives `socket` a value in a socket storage map, unless it has one.
 ///
 /// # Errors
@@ -55,6 +65,16 @@ pub fn give_storage<const N: usize>(
 ) -> io::Result<()> {
     let key = u32::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     element(BPF_MAP_UPDATE_ELEM, storage, key, &mut value, BPF_NOEXIST)
+}
+
+/// Takes a socket's value in a socket storage map away. Copies of it stay.
+///
+/// # Errors
+///
+/// ENOENT: it has none.
+pub fn take_storage(storage: BorrowedFd<'_>, socket: impl AsFd) -> io::Result<()> {
+    let key = u32::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    element(BPF_MAP_DELETE_ELEM, storage, key, &mut 0_u64, 0)
 }
 
 /// The cookie of the socket in `slot`, or `None` for an empty one.
@@ -107,11 +127,16 @@ fn element<V>(
     value: &mut V,
     flags: u64,
 ) -> io::Result<()> {
+    // A call that reads a field it has no use for is refused.
+    let value_at = match call {
+        BPF_MAP_DELETE_ELEM => 0,
+        _ => std::ptr::from_mut(value).addr() as u64,
+    };
     let attr = ElementAttr {
         map_fd: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
         _padding: 0,
         key: std::ptr::from_ref(&key).addr() as u64,
-        value: std::ptr::from_mut(value).addr() as u64,
+        value: value_at,
         flags,
     };
     let size = size_of::<ElementAttr>();

@@ -62,6 +62,15 @@ impl Host {
         Ok(())
     }
 
+    /// Deploys and promotes in one of several services.
+    pub fn upgrade_of(&self, service: &str, generation: &str, server: &[String]) -> Result<()> {
+        let mut arguments = vec!["deploy", "-s", service, "--generation", generation, "--"];
+        arguments.extend(server.iter().map(String::as_str));
+        self.ok(&arguments)?;
+        self.ok(&["promote", "-s", service, generation])?;
+        Ok(())
+    }
+
     /// The status of everything.
     pub fn status(&self) -> Result<Status> {
         let run = self.ok(&["status", "--output", "json"])?;

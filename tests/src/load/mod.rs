@@ -2,6 +2,7 @@
 
 mod outcome;
 mod plan;
+mod times;
 mod worker;
 
 use std::{
@@ -16,6 +17,7 @@ use self::worker::Shared;
 pub use self::{
     outcome::Outcome,
     plan::{Plan, Reuse, SLOW},
+    times::Times,
 };
 use crate::{netns::Netns, wait};
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
 
+use super::times::Times;
 use crate::{failure::Failure, http::Response, patience};
 
 /// Notes kept of failed and of slow requests.
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub slow: u64,
     /// The longest good request.
     pub max: Duration,
+    /// How long good requests took.
+    pub times: Times,
     /// Good requests by the generation that answered.
     pub answers: BTreeMap<String, u64>,
     /// The first failed requests: when, after how long, why.
@@ -83,6 +86,7 @@ impl Outcome {
     fn answered(&mut self, at: Duration, took: Duration, generation: String) {
         self.ok += 1;
         self.max = self.max.max(took);
+        self.times.record(took);
         if took > patience::slow() {
             self.slow += 1;
             note(&mut self.slow_ones, || {

@@ -6,6 +6,7 @@ pub mod plain;
 pub mod python;
 pub mod split;
 pub mod trouble;
+pub mod workers;
 
 use std::path::Path;
 

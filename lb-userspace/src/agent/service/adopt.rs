@@ -224,7 +224,7 @@ impl Service {
         id: GenerationId,
         claim: &Claim,
     ) -> Result<(), VerbError> {
-        let mut steered = BTreeSet::new();
+        let mut steered = BTreeMap::new();
         for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
             steered.extend(self.register_sockets(group, id, sockets)?);
         }
@@ -239,21 +239,21 @@ impl Service {
         group: &crate::datapath::Group,
         id: GenerationId,
         sockets: &BTreeMap<u64, OwnedFd>,
-    ) -> Result<Vec<u64>, VerbError> {
+    ) -> Result<BTreeMap<u64, u32>, VerbError> {
         for (&cookie, socket) in sockets {
             if let Err(error) = listener::deepen(socket) {
                 tracing::warn!(%error, "a listener keeps its short queue");
             }
             self.path.note_listener(cookie, Some(id))?;
         }
-        let registered = group.register(id, sockets)?;
+        let registered = self.path.register(group, id, sockets)?;
         if !registered.left_out.is_empty() {
             return Err(VerbError::System {
                 doing: "give each of its listeners a slot",
                 source: std::io::Error::other("there is no room for all"),
             });
         }
-        Ok(registered.steered.into_keys().collect())
+        Ok(registered.steered)
     }
 
     fn attach_through(&self, claim: &Claim) -> Result<(), VerbError> {

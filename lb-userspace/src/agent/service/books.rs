@@ -1,10 +1,6 @@
 //! What a service knows of its generations.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use lb_common::GenerationId;
 use tokio::sync::watch;
@@ -13,7 +9,7 @@ use super::{drain::Drain, rollout::InFlight, traced::Traced};
 use crate::{
     clock,
     datapath::{ConnectionCounts, Latencies},
-    generation::keeper::Parked,
+    generation::{evenness::Evenness, keeper::Parked, progress::Progress},
     rollout::{GenerationState, Member, Standing},
     store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
@@ -47,8 +43,10 @@ pub(super) struct Generation {
     pub(super) counted: ConnectionCounts,
     /// Whether another generation has its seat by now.
     pub(super) unseated: bool,
-    /// Cookies of the listeners that have slots.
-    pub(super) steered: BTreeSet<u64>,
+    /// The slots of its listeners, by cookie.
+    pub(super) steered: BTreeMap<u64, u32>,
+    /// Which of its listeners hang.
+    pub(super) progress: Progress,
     /// Listeners for which there was no slot.
     pub(super) unsteered: usize,
     /// Whether a task of this agent is ending it.
@@ -98,7 +96,8 @@ impl Generation {
             since: clock::since_boot().as_secs(),
             counted: ConnectionCounts::default(),
             unseated: false,
-            steered: BTreeSet::new(),
+            steered: BTreeMap::new(),
+            progress: Progress::default(),
             unsteered: 0,
             being_ended: false,
             told: None,
@@ -203,6 +202,8 @@ pub(super) struct Books {
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
     /// and nothing is steered until a generation is adopted, or deployed on free ports.
     pub(super) awaits_adopt: bool,
+    /// What `workers = "auto"` goes by.
+    pub(super) evenness: Evenness,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
     /// Why the ledger could not be written.

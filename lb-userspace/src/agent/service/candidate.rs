@@ -1,6 +1,6 @@
 //! Is a generation ready? Its listeners, its slots, its answers.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use lb_common::GenerationId;
 
@@ -8,15 +8,8 @@ use super::{CheckError, Pace, Service, books::Books};
 use crate::{
     clock::Deadline,
     config::Health,
-    generation::{
-        fit::{self, Misfit},
-        listeners, probe,
-    },
-    sys::{
-        listener::{self, Twin},
-        listing::{LATELY, Listing},
-        sock_diag::{Protocol, Waiting},
-    },
+    generation::{fit::Misfit, probe},
+    sys::listener::Twin,
 };
 
 /// How long one probe may take; a server that needs longer is asked again.
@@ -28,56 +21,6 @@ const LAST: Duration = Duration::from_millis(20);
 const SETTLING: Duration = Duration::from_secs(2);
 
 impl Service {
-    /// Gives each of the generation's listeners a slot. Cheap when nothing changed.
-    pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
-        let listing = Listing::now(&self.netns, Protocol::Tcp)?;
-        self.register_from(books, id, &listing)
-    }
-
-    /// The same for who looks again and again: a listener that was opened a moment ago may get its
-    /// slot the next time.
-    pub(super) fn register_lately(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-    ) -> Result<(), CheckError> {
-        let listing = Listing::recent(&self.netns, Protocol::Tcp, LATELY)?;
-        self.register_from(books, id, &listing)
-    }
-
-    fn register_from(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-        listing: &Listing,
-    ) -> Result<(), CheckError> {
-        let members = members(books, id, listing)?;
-        let Some(generation) = books.get_mut(id) else {
-            return Ok(());
-        };
-        let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
-        if cookies == generation.steered {
-            return Ok(());
-        }
-        let mut steered = BTreeSet::new();
-        let mut left_out = 0;
-        for (group, members) in self.path.groups().iter().zip(&members) {
-            let sockets = listeners::take(&generation.cgroup, members);
-            for (&cookie, socket) in &sockets {
-                if let Err(error) = listener::deepen(socket) {
-                    tracing::warn!(%error, "a listener keeps its short queue");
-                }
-                self.path.note_listener(cookie, Some(id))?;
-            }
-            let registered = group.register(id, &sockets)?;
-            steered.extend(registered.steered.keys());
-            left_out += registered.left_out.len();
-        }
-        generation.steered = steered;
-        generation.unsteered = left_out;
-        Ok(())
-    }
-
     /// Waits until the generation's listeners are where they belong and have slots.
     pub(super) async fn await_listeners(
         &self,
@@ -192,21 +135,4 @@ pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckEr
         }),
         None => Ok(()),
     }
-}
-
-/// The generation's listeners in each group, or why they do not fit.
-fn members(
-    books: &Books,
-    id: GenerationId,
-    listing: &Listing,
-) -> Result<Vec<Vec<Waiting>>, CheckError> {
-    let Some(generation) = books.get(id) else {
-        return Ok(Vec::new());
-    };
-    let found = listing.below(&generation.cgroup);
-    let found: Vec<Waiting> = found.into_iter().cloned().collect();
-    if let Some(error) = &books.keeper_error {
-        return Err(CheckError::NoKeeper(error.clone()));
-    }
-    Ok(fit::fit(&Service::twins(books), &found)?)
 }

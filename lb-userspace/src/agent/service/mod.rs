@@ -31,12 +31,14 @@ mod preflight;
 mod profile;
 mod report;
 mod rollout;
+mod slots;
 mod status;
 mod stop;
 mod switch;
 mod totals;
 mod traced;
 mod watch;
+mod workers;
 
 use std::{
     sync::{Arc, PoisonError},

@@ -93,6 +93,7 @@ fn observe_generation(
     let observed = ObservedGeneration {
         name: generation.name.clone(),
         state: generation.state,
+        hung_listeners: generation.progress.hung().0 as u64,
         connections,
         slowest: generation.slowest(latency.as_ref()),
         latency,

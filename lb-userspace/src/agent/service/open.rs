@@ -70,6 +70,7 @@ impl Service {
         );
         let measured = path.measure_latency(config.latency);
         let counted = path.count_refused(&netns);
+        path.choose_by(config.workers.resolve());
         let service = Arc::new(Self {
             uncounted: counted.err().map(|error| error.to_string()),
             unmeasured: measured.err().map(|error| error.to_string()),

@@ -44,6 +44,7 @@ impl Service {
             groups: group_status(&books, &self.netns),
             steering: self.steering_status(),
             polite: self.polite_status(),
+            workers: self.worker_status(),
             profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
@@ -75,6 +76,15 @@ impl Service {
                 warnings.push(format!(
                     "{} listeners of {} have no slot and get no connection",
                     generation.unsteered, generation.name
+                ));
+            }
+            if let (hung @ 1.., queue) = generation.progress.hung() {
+                warnings.push(format!(
+                    "{hung} of the {} listeners of {} take nothing up: {queue} clients wait there, \
+                     and the others get its new connections until it accepts again; if its worker \
+                     is stuck, end that process",
+                    hung + generation.steered.len(),
+                    generation.name
                 ));
             }
             if let Some(why) = &generation.not_frozen {
@@ -200,9 +210,31 @@ impl Service {
                 .map(|drain| drain.status(self.path.live(Some(generation.id)))),
             listeners: found
                 .iter()
-                .map(|waiting| listener_status(waiting, generation))
+                .map(|waiting| self.listener_status(waiting, generation))
                 .collect(),
             output: self.places.output(self.name(), &generation.name),
+        }
+    }
+
+    fn listener_status(&self, waiting: &Waiting, generation: &Generation) -> ListenerStatus {
+        let slot = generation.steered.get(&waiting.cookie).copied();
+        let hangs_for = generation
+            .progress
+            .hangs_for(waiting.cookie, clock::since_boot());
+        ListenerStatus {
+            protocol: match waiting.protocol {
+                Protocol::Tcp => "tcp".to_owned(),
+                Protocol::Udp => "udp".to_owned(),
+            },
+            address: waiting.address,
+            v6only: waiting.address.is_ipv6().then_some(waiting.v6only),
+            uid: waiting.uid,
+            queue: waiting.queue,
+            backlog: waiting.backlog,
+            dropped: waiting.dropped,
+            steered: slot.is_some(),
+            open: slot.and_then(|slot| self.open_at(slot)),
+            hangs_for_ms: hangs_for.map(clock::millis),
         }
     }
 }
@@ -229,22 +261,6 @@ fn tier(generation: &Generation) -> Option<Tier> {
         }
         GenerationState::Stopped | GenerationState::Stopping => Some(Tier::Cold),
         GenerationState::Starting | GenerationState::Active | GenerationState::Failed => None,
-    }
-}
-
-fn listener_status(waiting: &Waiting, generation: &Generation) -> ListenerStatus {
-    ListenerStatus {
-        protocol: match waiting.protocol {
-            Protocol::Tcp => "tcp".to_owned(),
-            Protocol::Udp => "udp".to_owned(),
-        },
-        address: waiting.address,
-        v6only: waiting.address.is_ipv6().then_some(waiting.v6only),
-        uid: waiting.uid,
-        queue: waiting.queue,
-        backlog: waiting.backlog,
-        dropped: waiting.dropped,
-        steered: generation.steered.contains(&waiting.cookie),
     }
 }
 

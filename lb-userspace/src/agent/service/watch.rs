@@ -166,11 +166,7 @@ impl Service {
         self.settle_politeness().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
-        if let Some(active) = active
-            && let Err(error) = self.register_lately(&mut books, active)
-        {
-            tracing::warn!(service = self.name(), %error, "the active generation's listeners");
-        }
+        self.tend_workers(&mut books);
         self.thaw_stand_in(&books);
         if self.someone_waits(active) {
             self.release_parked(&mut books);

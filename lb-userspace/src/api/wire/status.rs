@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{IncidentSummary, Phase};
-use crate::{config::HandOver, rollout::GenerationState, store::Origin};
+use crate::{
+    config::{HandOver, WorkerChoice},
+    rollout::GenerationState,
+    store::Origin,
+};
 
 /// Everything an agent knows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,6 +58,9 @@ pub struct ServiceStatus {
     /// How clients are asked to leave a draining generation.
     #[serde(default)]
     pub polite: PoliteStatus,
+    /// Which listener of a generation takes a connection.
+    #[serde(default)]
+    pub workers: WorkerStatus,
     /// Profiles that are kept; `null` if it is not configured.
     #[serde(default)]
     pub profiles: Option<KeptProfilesStatus>,
@@ -274,4 +281,20 @@ pub struct ListenerStatus {
     pub dropped: u32,
     /// Whether `steer` can choose it.
     pub steered: bool,
+    /// Open connections that came through it; `null` where they are not counted, which they are
+    /// for `workers = "least"` only.
+    #[serde(default)]
+    pub open: Option<u64>,
+    /// How long nothing was taken from its queue, if it left the choice for that.
+    #[serde(default)]
+    pub hangs_for_ms: Option<u64>,
+}
+
+/// Which listener of a generation takes a connection.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// As configured.
+    pub configured: WorkerChoice,
+    /// "hash", "cpu" or "least": what `auto` comes to.
+    pub now: String,
 }

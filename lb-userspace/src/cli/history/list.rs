@@ -1,9 +1,8 @@
 //! The table of `hotlb history`.
 
-use std::fmt::Write as _;
+use comfy_table::CellAlignment;
 
-use comfy_table::{CellAlignment, Table, presets};
-
+use super::super::table::{cut, newest, none_yet, plain};
 use super::words::{one_line, outcome, took, what, when, who};
 use crate::{api::wire::Summary, sys::reader::printable};
 
@@ -18,14 +17,9 @@ pub(super) fn table(
     now_ms: i64,
 ) -> String {
     if rollouts.is_empty() {
-        return match service {
-            Some(service) => format!("no rollout of {service} yet"),
-            None => "no rollout yet".to_owned(),
-        };
+        return none_yet("rollout", service);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
+    let mut table = plain([
         "ID", "SERVICE", "WHAT", "WHO", "WHEN", "TOOK", "OUTCOME", "REASON",
     ]);
     for rollout in rollouts {
@@ -34,15 +28,7 @@ pub(super) fn table(
     if let Some(column) = table.column_mut(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut text = String::new();
-    for line in table.lines() {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, " {}", line.trim());
-    }
-    if u32::try_from(rollouts.len()) == Ok(limit) {
-        let _infallible = writeln!(text, " the newest {limit}; --limit N lists more");
-    }
-    text
+    newest(&table, limit)
 }
 
 fn row(rollout: &Summary, now_ms: i64) -> [String; 8] {
@@ -59,12 +45,7 @@ fn row(rollout: &Summary, now_ms: i64) -> [String; 8] {
 }
 
 fn shorten(reason: &str) -> String {
-    let line = one_line(reason);
-    if line.chars().count() <= REASON_WIDTH {
-        line
-    } else {
-        line.chars().take(REASON_WIDTH - 1).chain(['…']).collect()
-    }
+    cut(one_line(reason), REASON_WIDTH)
 }
 
 #[cfg(test)]

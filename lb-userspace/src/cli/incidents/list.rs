@@ -1,10 +1,9 @@
 //! The table of `hotlb incidents`.
 
-use std::fmt::Write as _;
-
-use comfy_table::{Table, presets};
-
-use super::super::history::words::{one_line, when};
+use super::super::{
+    history::words::{one_line, when},
+    table::{cut, newest, none_yet, plain},
+};
 use crate::{api::wire::IncidentSummary, sys::reader::printable};
 
 /// Characters of a reason; `incidents show` has all of it.
@@ -18,14 +17,9 @@ pub(super) fn table(
     now_ms: i64,
 ) -> String {
     if incidents.is_empty() {
-        return match service {
-            Some(service) => format!("no incident of {service} yet"),
-            None => "no incident yet".to_owned(),
-        };
+        return none_yet("incident", service);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
+    let mut table = plain([
         "ID",
         "WHEN",
         "SERVICE",
@@ -48,24 +42,11 @@ pub(super) fn table(
             shorten(&incident.reason),
         ]);
     }
-    let mut text = String::new();
-    for line in table.lines() {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, " {}", line.trim());
-    }
-    if u32::try_from(incidents.len()) == Ok(limit) {
-        let _infallible = writeln!(text, " the newest {limit}; --limit N lists more");
-    }
-    text
+    newest(&table, limit)
 }
 
 fn shorten(reason: &str) -> String {
-    let line = one_line(reason);
-    if line.chars().count() <= REASON_WIDTH {
-        line
-    } else {
-        line.chars().take(REASON_WIDTH - 1).chain(['…']).collect()
-    }
+    cut(one_line(reason), REASON_WIDTH)
 }
 
 #[cfg(test)]

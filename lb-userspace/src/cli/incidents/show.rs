@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::CellAlignment;
 
 use super::{
     super::{
         history::words::{date, one_line, took, when},
         profile::table as profile_table,
+        table::{lines, plain},
     },
     windows,
 };
@@ -76,9 +77,7 @@ fn connections(slow: &[SlowConnection]) -> String {
     if slow.is_empty() {
         return "  none waited for the server\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
+    let mut table = plain([
         "CLIENT", "WAITS", "FOR", "AGE", "RECEIVED", "SENT", "RTT", "RESENT",
     ]);
     for connection in slow {
@@ -97,5 +96,5 @@ fn connections(slow: &[SlowConnection]) -> String {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    windows::lines(&table)
+    lines(&table, " ")
 }

@@ -1,10 +1,11 @@
 //! Windows as a table.
 
-use std::fmt::Write as _;
+use comfy_table::{CellAlignment, Table};
 
-use comfy_table::{CellAlignment, Table, presets};
-
-use super::super::history::words::date;
+use super::super::{
+    history::words::date,
+    table::{lines, plain},
+};
 use crate::{
     api::wire::{Window, WindowQuantiles, Windows},
     sys::reader::printable,
@@ -43,7 +44,7 @@ pub(super) fn table(windows: &Windows) -> String {
         row.extend(values(&scored.window));
         table.add_row(row);
     }
-    lines(&table)
+    lines(&table, " ")
 }
 
 /// Windows of one generation; the one that ended at `unusual` is marked.
@@ -59,13 +60,11 @@ pub(super) fn rows(windows: &[Window], unusual: Option<i64>) -> String {
         row.extend(values(window));
         table.add_row(row);
     }
-    lines(&table)
+    lines(&table, " ")
 }
 
 fn empty<const N: usize>(first: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(first.into_iter().chain(COLUMNS));
+    let mut table = plain(first.into_iter().chain(COLUMNS));
     for column in table.column_iter_mut().skip(N) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -101,16 +100,6 @@ pub(super) fn time(us: u64) -> String {
         us if us < 1_000_000.0 => format!("{:.1}ms", us / 1e3),
         us => format!("{:.1}s", us / 1e6),
     }
-}
-
-/// The table's lines.
-pub(super) fn lines(table: &Table) -> String {
-    let mut text = String::new();
-    for line in table.lines() {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, " {}", line.trim_end());
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
+use super::super::table::{cut, lines, plain};
 use crate::{
     api::wire::{Frame, Measure, Profile, Sampled},
     profile::diff::{Change, Diff},
@@ -170,9 +171,7 @@ fn relative(change: &Change, scale: f64) -> String {
 }
 
 fn table<const N: usize>(header: [&str; N], numbers: usize) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(header);
+    let mut table = plain(header);
     for column in table.column_iter_mut().take(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -180,9 +179,7 @@ fn table<const N: usize>(header: [&str; N], numbers: usize) -> Table {
 }
 
 fn print(table: &Table, all: usize, text: &mut String) {
-    for line in table.lines() {
-        let _infallible = writeln!(text, "{}", line.trim_end());
-    }
+    text.push_str(&lines(table, ""));
     if all > ROWS {
         let _infallible = writeln!(text, " {ROWS} of {all} functions; -o FILE has all");
     }
@@ -194,9 +191,5 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 fn short(name: &str) -> String {
-    let name = printable(name);
-    if name.chars().count() <= WIDTH {
-        return name;
-    }
-    name.chars().take(WIDTH - 1).chain(['…']).collect()
+    cut(printable(name), WIDTH)
 }

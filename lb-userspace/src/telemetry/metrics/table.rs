@@ -255,6 +255,12 @@ pub(super) const TABLE: &[Section] = &[
                 "1 for the state the generation is in, 0 for the seven others",
                 generation::state,
             ),
+            Metric::gauge(
+                "hotlb_hung_listeners",
+                GENERATION,
+                "Listeners that take nothing up, so that others of their generation get their connections",
+                generation::hung_listeners,
+            ),
             Metric::counter(
                 CPU,
                 &["service", "generation", "mode", "source"],

@@ -14,6 +14,7 @@ mod promote;
 mod sample;
 mod steer;
 mod throughput;
+mod workers;
 
 use anyhow::Result;
 use clap::Parser;
@@ -46,6 +47,8 @@ enum Part {
     Latency,
     /// What profiles cost, beside perf.
     Profile,
+    /// Which worker takes a connection.
+    Workers,
     /// What the agent holds after many generations.
     Cycles,
     /// Which injected anomalies become incidents. Twelve minutes; only when it is named.
@@ -112,6 +115,11 @@ const PARTS: &[(Part, &str, Measure)] = &[
         Part::Profile,
         "what profiles cost, beside perf record",
         profile::measure,
+    ),
+    (
+        Part::Workers,
+        "four workers that serve one connection at a time, 32 clients, in turns",
+        workers::measure,
     ),
     (
         Part::Cycles,

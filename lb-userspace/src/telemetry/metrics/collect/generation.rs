@@ -16,3 +16,11 @@ pub(in crate::telemetry::metrics) fn state(observed: &Observed, out: &mut Sample
         }
     }
 }
+
+pub(in crate::telemetry::metrics) fn hung_listeners(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for generation in &service.generations {
+            out.add([&service.name, &generation.name], generation.hung_listeners);
+        }
+    }
+}
