@@ -60,6 +60,10 @@ pub const ABI_VERSION: u32 = 4;
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;
 
+/// Connections that have moved and are open at the same time, a service. Of more the new generation
+/// is not known: they are counted as their former one's.
+pub const MOVES: usize = 1 << 14;
+
 /// Slots in one reuseport group's socket array.
 pub const SLOTS: u32 = 4096;
 

@@ -1,9 +1,9 @@
 //! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
-        Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
+        Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
         reuseport_sock_array::ReusePortSockArrayImpl,
     },
     macros::btf_map,
@@ -11,12 +11,13 @@ use aya_ebpf::{
 
 use lb_common::{
     ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, HISTOGRAM_WORDS,
-    LATENCIES, ListenKey, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
+    LATENCIES, ListenKey, MOVES, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
 };
 
 use crate::storage::ClonedStorage;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// The service's steering row.
 #[btf_map]
@@ -43,9 +44,10 @@ pub static LIVE: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static LISTENERS: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
 
-/// Cookie of a connection that moved to the generation it moved to.
+/// Cookie of a connection that moved to the generation it moved to, until it closes. Few connections
+/// ever move, so its entries are not made beforehand: they would be 5 MiB a service.
 #[btf_map]
-pub static MOVED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
+pub static MOVED: HashMap<u64, u32, { MOVES }, NO_PREALLOC> = HashMap::new();
 
 /// Declared listen addresses.
 #[btf_map]

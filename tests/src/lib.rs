@@ -11,6 +11,7 @@ pub mod command;
 pub mod cycles;
 pub mod exposition;
 pub mod failure;
+pub mod fleet;
 pub mod footprint;
 pub mod held;
 pub mod history;

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
-use hotlb::sys::sock_diag::{self, Protocol};
+use hotlb::sys::{
+    netns::Netns,
+    sock_diag::{self, Protocol},
+};
 use hotlb_tests::{
     host::Host,
     load::{Load, Outcome, Plan},
@@ -90,7 +93,7 @@ fn start(host: &Host, number: usize, listeners: usize, signal: Signal) -> Result
     )?;
     let port = TARGET.parse::<SocketAddr>()?.port();
     wait::until_true("nginx listens", LIMIT, || {
-        let waiting = host.netns().run(|| sock_diag::waiting(Protocol::Tcp));
+        let waiting = host.netns().run(|| sock_diag::waiting(&Netns::own(), Protocol::Tcp));
         waiting.is_ok_and(|waiting| {
             waiting.is_ok_and(|all| {
                 all.iter().filter(|w| w.address.port() == port).count() >= listeners
