@@ -38,6 +38,7 @@ pub mod names;
 pub mod recent;
 pub mod steering;
 pub mod wait;
+pub mod watched;
 
 pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
@@ -55,7 +56,7 @@ pub use workers::{ALL_OF, Workers};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;

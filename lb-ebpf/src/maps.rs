@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
-        Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
+        Array, HashMap, HashOfMaps, PerCpuArray, RingBuf, SkStorage, SockHash,
         reuseport_sock_array::ReusePortSockArrayImpl,
     },
     macros::btf_map,
@@ -11,7 +11,7 @@ use aya_ebpf::{
 
 use lb_common::{
     ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, HISTOGRAM_WORDS,
-    LATENCIES, ListenKey, MOVES, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering,
+    LATENCIES, ListenKey, MOVES, POLITE_CELLS, SEATS, SLOTS, TicketKey, recent, steering, watched,
 };
 
 use crate::storage::ClonedStorage;
@@ -69,6 +69,28 @@ pub static RECENT: Array<[u64; recent::WORDS], { recent::ROWS }, MMAPABLE> = Arr
 #[btf_map]
 pub static LATENCY: Array<[u64; HISTOGRAM_WORDS], { LATENCIES * SEATS as usize }, MMAPABLE> =
     Array::new();
+
+/// The ports of all services.
+#[btf_map]
+pub static WATCHED: Array<u64, { watched::WORDS as usize }, MMAPABLE> = Array::new();
+
+/// Ports to the table of the newest connections of the service that has them.
+#[btf_map]
+pub static RECENTS: HashOfMaps<
+    u64,
+    Array<[u64; recent::WORDS], { recent::ROWS }, MMAPABLE>,
+    { watched::PLACES },
+    NO_PREALLOC,
+> = HashOfMaps::new();
+
+/// Ports to the histograms of the service that has them.
+#[btf_map]
+pub static HISTOGRAMS: HashOfMaps<
+    u64,
+    Array<[u64; HISTOGRAM_WORDS], { LATENCIES * SEATS as usize }, MMAPABLE>,
+    { watched::PLACES },
+    NO_PREALLOC,
+> = HashOfMaps::new();
 
 /// The sockets `polite` runs for, by cookie.
 #[btf_map]

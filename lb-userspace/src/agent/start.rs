@@ -32,7 +32,7 @@ use crate::{
         wire::{Status, VERSION},
     },
     config::{METRICS_EXPIRE, Places, ServiceConfig},
-    datapath::{Batch, STAGING},
+    datapath::{Batch, STAGING, give_up_shared},
     store::Journal,
     sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
 };
@@ -266,6 +266,7 @@ impl Agent {
         if let Err(error) = self.host.cgroup.remove() {
             tracing::warn!(%error, "the agent's cgroup stays");
         }
+        give_up_shared(&self.host.places.bpffs);
         // Others may share the directory's parent; it goes only when it is empty.
         let _shared = fs::remove_dir(&self.host.places.bpffs);
         Ok(())

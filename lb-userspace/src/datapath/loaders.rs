@@ -13,7 +13,7 @@ use std::{
 use aya::EbpfLoader;
 use lb_common::names;
 
-use super::{kernel_fields, pins::Pins};
+use super::{kernel_fields, pins::Pins, watched::OfAll};
 use crate::sys::heap;
 
 /// As many are kept as services are opened at once.
@@ -27,7 +27,9 @@ static IDLE: Mutex<Vec<EbpfLoader<'static>>> = Mutex::new(Vec::new());
 pub(super) struct Constants {
     /// Whose connections `track` counts; 0: the parking listeners'.
     pub(super) generation: u32,
-    /// The ports at which `received` and `sent` look.
+    /// 1: `received` and `sent` look at the connections of all services.
+    pub(super) for_all: u32,
+    /// Else: the ports at which `received` and `sent` look.
     pub(super) port_bits: u64,
     /// The network namespace of whose clients `refused` counts those.
     pub(super) namespace: u32,
@@ -41,12 +43,18 @@ pub(super) fn with<T>(
     constants: Constants,
     load: impl FnOnce(&mut EbpfLoader<'static>) -> T,
 ) -> T {
+    let all = OfAll::beside(pins);
+    // Held until the maps that all services share are made.
+    let _making = all.make();
     let mut loader = take();
     for name in names::SHARED {
         loader.map_pin_path(name, pins.map(name));
     }
     for name in names::PER_GROUP {
         loader.map_pin_path(name, group.join(name));
+    }
+    for name in names::OF_ALL {
+        loader.map_pin_path(name, all.pin(name));
     }
     constants.set(&mut loader);
     let loaded = load(&mut loader);
@@ -61,6 +69,7 @@ impl Constants {
     fn set(self, loader: &mut EbpfLoader<'static>) {
         let own = self.kept();
         loader.override_global(names::GENERATION, &own.generation, true);
+        loader.override_global(names::FOR_ALL, &own.for_all, true);
         loader.override_global(names::PORT_BITS, &own.port_bits, true);
         loader.override_global(names::OWN_NAMESPACE, &own.namespace, true);
         // Without the fields `track` counts connections, and not what they were lost by.

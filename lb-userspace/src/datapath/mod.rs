@@ -23,6 +23,7 @@ mod recent;
 mod refused;
 mod service;
 mod waits;
+mod watched;
 
 pub mod cost;
 pub mod features;
@@ -40,3 +41,4 @@ pub use pins::{Pins, STAGING};
 pub use polite::{Asked, Polite, PoliteCounts};
 pub use service::{Declared, ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};
+pub use watched::give_up_shared;

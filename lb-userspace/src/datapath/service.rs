@@ -392,17 +392,20 @@ impl ServicePath {
     /// # Errors
     ///
     /// What this kernel lacks. Nothing else depends on it.
-    pub fn measure_latency(&self, on: bool) -> Result<(), DatapathError> {
+    pub fn measure_latency(&self, on: bool, netns: &Netns) -> Result<(), DatapathError> {
         if !on {
-            latency::turn_off(&self.pins);
-        } else if !latency::is_on(&self.pins) {
-            let ports = self.groups.iter().map(|group| group.address().port());
-            latency::turn_on(&self.pins, ports)?;
+            return latency::turn_off(&self.pins);
         }
-        Ok(())
+        let ports = self.groups.iter().map(|group| group.address().port());
+        let places = latency::Places::new(netns, ports)?;
+        if latency::is_on(&self.pins, &places)? {
+            return Ok(());
+        }
+        latency::turn_on(&self.pins, &places)
     }
 
-    /// Counts the clients that the kernel refuses in the namespace, from now on and when the agent has ended.
+    /// Counts the clients that the kernel refuses in the namespace, from now on and when the agent
+    /// has ended.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
 //! The bpf(2) calls aya has no function for: a socket array with 8-byte values, socket storage,
-//! and an attachment that lasts.
+//! which map is in a map of maps, and an attachment that lasts.
 
 use std::{
     io,
@@ -91,6 +91,34 @@ pub fn socket_cookie_at(array: BorrowedFd<'_>, slot: u32) -> io::Result<Option<u
     }
 }
 
+/// Puts the map `inner` at `key` of a hash of maps; replaces what was there.
+///
+/// # Errors
+///
+/// EINVAL: it is not of the kind that the hash was made for.
+pub fn set_inner(hash: BorrowedFd<'_>, key: u64, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let mut value = u32::try_from(inner.as_raw_fd()).map_err(io::Error::other)?;
+    element(BPF_MAP_UPDATE_ELEM, hash, key, &mut value, 0)
+}
+
+/// Takes the map at `key` of a hash of maps out, if there is one.
+pub fn remove_inner(hash: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    match element(BPF_MAP_DELETE_ELEM, hash, key, &mut 0_u32, 0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The id of the map at `key` of a hash of maps.
+pub fn inner_at(hash: BorrowedFd<'_>, key: u64) -> io::Result<Option<u32>> {
+    let mut id = 0_u32;
+    match element(BPF_MAP_LOOKUP_ELEM, hash, key, &mut id, 0) {
+        Ok(()) => Ok(Some(id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Has an `sk_msg` program run for what the sockets of a map send, as long as the map exists.
 ///
 /// # Errors
@@ -120,10 +148,10 @@ pub fn attach_to_messages(sockets: BorrowedFd<'_>, program: BorrowedFd<'_>) -> i
     unsafe_code,
     reason = "aya insists on 4-byte values for socket arrays and only reads socket storage"
 )]
-fn element<V>(
+fn element<K, V>(
     call: libc::c_long,
     map: BorrowedFd<'_>,
-    key: u32,
+    key: K,
     value: &mut V,
     flags: u64,
 ) -> io::Result<()> {
@@ -142,9 +170,9 @@ fn element<V>(
     let size = size_of::<ElementAttr>();
     let attr = std::ptr::from_ref(&attr);
     std::hint::black_box((&key, &value));
-    // SAFETY: the attribute and what it points to live until the call returns; the key has four
-    // bytes, and the value has the size the map was made with: 8 bytes, or the words of
-    // `lb_common::Conversation`.
+    // SAFETY: the attribute and what it points to live until the call returns; key and value have
+    // the sizes the map was made with: four bytes and 8 or the words of `lb_common::Conversation`,
+    // or, for a hash of maps, 8 and four.
     let result = unsafe { libc::syscall(libc::SYS_bpf, call, attr, size) };
     if result < 0 {
         return Err(io::Error::last_os_error());

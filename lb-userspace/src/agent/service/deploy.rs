@@ -166,7 +166,7 @@ impl Service {
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
                 doing: "find a free seat",
-                source: std::io::Error::other("63 generations exist at once; stop some"),
+                source: std::io::Error::other("127 generations exist at once; stop some"),
             })?;
         self.empty_seat(books, id)?;
         Ok(id)

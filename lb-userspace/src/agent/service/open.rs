@@ -68,7 +68,7 @@ impl Service {
             awaits_adopt,
             "service opened"
         );
-        let measured = path.measure_latency(config.latency);
+        let measured = path.measure_latency(config.latency, &netns);
         let counted = path.count_refused(&netns);
         path.choose_by(config.workers.resolve());
         let service = Arc::new(Self {
@@ -309,6 +309,7 @@ fn give_up_groups(
     if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
         keeper.quit()?;
     }
+    pins.leave_shared()?;
     pins.remove()?;
     Ok(())
 }

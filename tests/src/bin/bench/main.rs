@@ -132,7 +132,7 @@ const PARTS: &[(Part, &str, Measure)] = &[
     ),
     (
         Part::Scale,
-        "one agent with 1 to 500 services, 1 to 1,000 listeners, 1 to 63 generations",
+        "one agent with 1 to 500 services, 1 to 1,000 listeners, 1 to 65 generations",
         scale::measure,
     ),
     (

@@ -58,7 +58,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         rows.push(with_listeners(count)?);
     }
     report::table(&PER_CONNECTION.map(|title| title.replace('#', "listeners")), &rows);
-    let kept: &[usize] = if scale.quick { &[1, 8] } else { &[1, 16, 63] };
+    let kept: &[usize] = if scale.quick { &[1, 8] } else { &[1, 16, 65] };
     let mut rows = Vec::new();
     for &count in kept {
         rows.push(with_generations(count)?);
@@ -134,7 +134,7 @@ fn with_listeners(count: usize) -> Result<Vec<String>> {
 fn with_generations(count: usize) -> Result<Vec<String>> {
     const LISTEN: &str = "127.0.0.1:8080";
     let host = Host::with_service(&format!(
-        "listen = [\"{LISTEN}\"]\nkeep = {{ generations = 62, for = \"1h\" }}"
+        "listen = [\"{LISTEN}\"]\nkeep = {{ generations = 64, for = \"1h\" }}"
     ))?;
     let mut upgrade = Duration::ZERO;
     for number in 1..=count {
