@@ -69,20 +69,16 @@ pub(crate) const fn two(row: SeatRow, hash: u32) -> (u32, u32) {
 /// The slot with the fewest open connections, as `load` has them.
 #[inline(always)]
 pub(crate) fn least(row: SeatRow, hash: u32, mut load: impl FnMut(u32) -> u64) -> u32 {
-    let count = row.count as u32;
+    let (first, count) = (u32::from(row.first), u32::from(row.count));
     let (one, other) = two(row, hash);
     let (mut best, mut fewest) = (one, load(one));
     if count > ALL_OF {
         return if load(other) < fewest { other } else { best };
     }
-    let end = row.first as u32 + count;
+    let end = first + count;
     let mut slot = one;
     for _ in 1..ALL_OF {
-        slot = if slot + 1 < end {
-            slot + 1
-        } else {
-            row.first as u32
-        };
+        slot = if slot + 1 < end { slot + 1 } else { first };
         if slot == one {
             break;
         }

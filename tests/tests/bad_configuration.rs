@@ -93,3 +93,15 @@ fn a_file_that_is_not_there() -> Result<()> {
         .expect_last_error(&["/nowhere/hotlb.toml"])?;
     Ok(())
 }
+
+#[test]
+fn a_choice_of_workers_that_there_is_not() -> Result<()> {
+    refused(
+        &format!("{WEB}workers = \"lest\"\n"),
+        &["hotlb.toml:3:11: ", "lest", "hash", "cpu", "least", "auto"],
+    )?;
+    refused(
+        &format!("{WEB}hung_worker_after = 5\n"),
+        &["hotlb.toml:3:21: "],
+    )
+}

@@ -42,7 +42,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     if service.parked > 0 {
         let _infallible = write!(text, "  parked: {}", service.parked);
     }
-    if service.workers.configured != Default::default() {
+    if !service.workers.is_hash() {
         let _infallible = write!(text, "  workers: {}", service.workers.now);
     }
     text.push('\n');

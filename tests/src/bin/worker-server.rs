@@ -86,7 +86,7 @@ fn answer(mut stream: TcpStream, arguments: &Arguments) -> Result<()> {
     let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
     // Not every fiftieth in a row: the same worker would get them all.
     let lot = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    if arguments.slow_one_of > 0 && lot % arguments.slow_one_of == 0 {
+    if arguments.slow_one_of > 0 && lot.is_multiple_of(arguments.slow_one_of) {
         wait(Duration::from_millis(arguments.slow_ms));
     }
     let Arguments { name, .. } = arguments;

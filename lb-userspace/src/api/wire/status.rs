@@ -298,3 +298,10 @@ pub struct WorkerStatus {
     /// "hash", "cpu" or "least": what `auto` comes to.
     pub now: String,
 }
+
+impl WorkerStatus {
+    /// Whether the kernel's own hash was wanted.
+    pub fn is_hash(&self) -> bool {
+        self.configured == WorkerChoice::Hash
+    }
+}

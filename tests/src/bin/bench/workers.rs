@@ -34,11 +34,12 @@ struct Way {
 const SERVICES: &str = "\
 [service.hash]\nlisten = [\"0.0.0.0:8081\"]\nworkers = \"hash\"\n\
 [service.least]\nlisten = [\"0.0.0.0:8082\"]\nworkers = \"least\"\n\
-[service.shared]\nlisten = [\"0.0.0.0:8083\"]\n";
+[service.auto]\nlisten = [\"0.0.0.0:8083\"]\nworkers = \"auto\"\n\
+[service.shared]\nlisten = [\"0.0.0.0:8084\"]\n";
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
     println!("-- 2 % of the requests wait for 20 ms");
-    let [hash, least, shared] = turns(scale, &["--slow-one-of", "50"])?;
+    let [hash, least, auto, shared] = turns(scale, &["--slow-one-of", "50"])?;
     let tail = least.p999() / shared.p999();
     against_aim(
         "least: p99.9 beside the shared listener's",
@@ -57,8 +58,12 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         "least: requests per second beside hash's",
         format!("{:.2}", least.rate() / hash.rate()),
     );
+    report::figure(
+        "auto: requests per second beside least's",
+        format!("{:.2}", auto.rate() / least.rate()),
+    );
     println!("-- all requests are cheap");
-    let [hash, least, _shared] = turns(scale, &[])?;
+    let [hash, least, auto, _shared] = turns(scale, &[])?;
     let rate = least.rate() / hash.rate();
     against_aim(
         "least: requests per second beside hash's",
@@ -66,15 +71,20 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         "at least 0.95",
         rate >= 0.95,
     );
+    report::figure(
+        "auto: requests per second beside hash's",
+        format!("{:.3}", auto.rate() / hash.rate()),
+    );
     Ok(())
 }
 
-fn turns(scale: Scale, arguments: &[&str]) -> Result<[Way; 3]> {
+fn turns(scale: Scale, arguments: &[&str]) -> Result<[Way; 4]> {
     let host = Host::with_config(SERVICES)?;
     let mut ways = [
         Way::new("hash", 8081, &[]),
         Way::new("least", 8082, &[]),
-        Way::new("shared", 8083, &["--shared"]),
+        Way::new("auto", 8083, &[]),
+        Way::new("shared", 8084, &["--shared"]),
     ];
     for way in &ways {
         let own = [way.arguments, arguments].concat();

@@ -1,0 +1,64 @@
+//! The listeners of a generation in the choice: their slots, and what it goes by.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+};
+
+use lb_common::{GenerationId, Workers, steering};
+
+use super::{
+    error::DatapathError,
+    group::{Group, Registered},
+    service::ServicePath,
+};
+
+impl ServicePath {
+    /// How the choice falls between the listeners of a generation, from the next connection on.
+    pub fn choose_by(&self, workers: Workers) {
+        self.steering.store(steering::WORKERS, workers.to_bits());
+    }
+
+    /// Gives each of the generation's listeners in a group a slot, and forgets those that are
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a listener, or has no slots left.
+    pub fn register(
+        &self,
+        group: &Group,
+        generation: GenerationId,
+        listeners: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Registered, DatapathError> {
+        let registered = group.register(generation, listeners)?;
+        let least = self.chosen_by() == Workers::Least;
+        self.loads.count(least, &registered, listeners)?;
+        Ok(registered)
+    }
+
+    /// How the choice falls between the listeners of a generation.
+    pub fn chosen_by(&self) -> Workers {
+        Workers::from_bits(self.steering.load(steering::WORKERS))
+    }
+
+    /// Takes these of the generation's listeners out of the choice, until they are registered
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn rest(
+        &self,
+        generation: GenerationId,
+        cookies: &BTreeSet<u64>,
+    ) -> Result<(), DatapathError> {
+        let mut groups = self.groups.iter();
+        groups.try_for_each(|group| group.rest(generation, cookies))
+    }
+
+    /// Open connections that came through the listener at `slot`; 0 where they are not counted.
+    pub fn load(&self, slot: u32) -> u64 {
+        self.loads.at(slot)
+    }
+}
