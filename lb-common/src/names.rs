@@ -27,7 +27,10 @@ pub const TCP_FIELDS: [(&str, &str); 12] = [
     ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
     ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
     ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
-    ("NETWORK_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_net.net"),
+    (
+        "NETWORK_AT",
+        "inet_conn.icsk_inet.sk.__sk_common.skc_net.net",
+    ),
 ];
 /// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
 /// they are loaded.

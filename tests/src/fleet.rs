@@ -22,6 +22,9 @@ const FIRST_PORT: u16 = 20_000;
 /// Servers that are started at the same time: each start is two processes and a check.
 const AT_ONCE: usize = 8;
 
+/// Services that are promoted at the same moment.
+pub const PROMOTED_AT_ONCE: u16 = 100;
+
 /// The services of a host: `s0`, `s1`, and so on.
 #[derive(Debug)]
 pub struct Fleet {
@@ -44,7 +47,10 @@ impl Fleet {
         let mut config = "[agent]\nmetrics = \"off\"\n".to_owned();
         for index in 0..services {
             let listen = Self::address_of(index);
-            writeln!(config, "[service.s{index}]\nlisten = [\"{listen}\"]\n{keys}")?;
+            writeln!(
+                config,
+                "[service.s{index}]\nlisten = [\"{listen}\"]\n{keys}"
+            )?;
         }
         host.write_config(&config)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -83,9 +89,9 @@ impl Fleet {
         })
     }
 
-    /// Promotes `generation` in the first `count` services, all at once.
+    /// Promotes `generation` in the first `count` services, [`PROMOTED_AT_ONCE`] at a time.
     pub fn promote(&self, host: &Host, count: u16, generation: &str) -> Result<Vec<Finished>> {
-        self.each(count, usize::from(count), |index| {
+        self.each(count, usize::from(PROMOTED_AT_ONCE), |index| {
             let client = Client::new(&host.socket());
             let request = PromoteRequest {
                 generation: generation.to_owned(),
@@ -102,12 +108,7 @@ impl Fleet {
     }
 
     /// Does the same for the first `count` services, `at_once` at a time.
-    fn each<F>(
-        &self,
-        count: u16,
-        at_once: usize,
-        work: impl Fn(u16) -> F,
-    ) -> Result<Vec<Finished>>
+    fn each<F>(&self, count: u16, at_once: usize, work: impl Fn(u16) -> F) -> Result<Vec<Finished>>
     where
         F: Future<Output = Result<Done>> + Send + 'static,
     {

@@ -80,14 +80,14 @@ impl Scene {
         let promote = ["promote", "--service", service, generation];
         self.host.ok(&promote).map(drop)
     }
+}
 
-    /// Fails unless 20 new connections in the namespace are answered by `generation`.
-    fn expect(&self, netns: &Netns, generation: &str) -> Result<()> {
-        let answers = Waiting::open(netns, target()?, 20)?.answers()?;
-        let wrong = answers.iter().find(|a| a.generation != generation);
-        ensure!(wrong.is_none(), "not {generation}: {wrong:?}");
-        Ok(())
-    }
+/// Fails unless 20 new connections in the namespace are answered by `generation`.
+fn expect(netns: &Netns, generation: &str) -> Result<()> {
+    let answers = Waiting::open(netns, target()?, 20)?.answers()?;
+    let wrong = answers.iter().find(|a| a.generation != generation);
+    ensure!(wrong.is_none(), "not {generation}: {wrong:?}");
+    Ok(())
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_same_address_twice() -> Result<()> {
         let generation = format!("{name}-1");
         scene.deploy(name, &generation, &plain(&generation)?)?;
         scene.promote(name, &generation)?;
-        scene.expect(netns, &generation)?;
+        expect(netns, &generation)?;
     }
     let [blue, green] = &scene.netns;
     let there = Load::start(green, Plan::new(target()?).workers(8))?;
@@ -107,7 +107,7 @@ fn the_same_address_twice() -> Result<()> {
         let server = Kind::Plain.command(scene.host.directory(), &generation, 8080)?;
         scene.deploy("blue", &generation, &server)?;
         scene.promote("blue", &generation)?;
-        scene.expect(blue, &generation)?;
+        expect(blue, &generation)?;
         here.wait_more(200, LIMIT)?;
         there.wait_more(200, LIMIT)?;
     }
@@ -116,8 +116,8 @@ fn the_same_address_twice() -> Result<()> {
     let [blue, green] = &scene.netns;
     let rollback = ["rollback", "--service", "blue"];
     scene.host.ok(&rollback)?;
-    scene.expect(blue, "blue-3")?;
-    scene.expect(green, "green-1")?;
+    expect(blue, "blue-3")?;
+    expect(green, "green-1")?;
     here.wait_more(200, LIMIT)?;
     there.wait_more(200, LIMIT)?;
     let (here, there) = (here.stop()?, there.stop()?);
@@ -129,7 +129,10 @@ fn the_same_address_twice() -> Result<()> {
     );
     ensure!(here.by("green-1") == 0, "green answered in blue: {here:?}");
     let promotes = scene.service("green")?;
-    ensure!(promotes.active.as_deref() == Some("green-1"), "{promotes:#?}");
+    ensure!(
+        promotes.active.as_deref() == Some("green-1"),
+        "{promotes:#?}"
+    );
     // What clients waited for is measured in either, though the ports are the same.
     for (name, _) in scene.each() {
         let service = scene.service(name)?;
@@ -153,13 +156,23 @@ fn a_running_server_is_adopted_where_it_is() -> Result<()> {
     let running = units.start(&scene.host, "container", &line)?;
     let target = target()?;
     wait::until_true("the server answers", LIMIT, || {
-        Waiting::open(blue, target, 1).and_then(Waiting::answers).is_ok()
+        Waiting::open(blue, target, 1)
+            .and_then(Waiting::answers)
+            .is_ok()
     })?;
     scene.host.start_agent()?;
     let load = Load::start(&scene.netns[0], Plan::new(target).workers(8))?;
     let pid = running.pid().to_string();
     let adopt = |service: &str| {
-        let adopt = ["adopt", "--service", service, "--generation", "gen1", "--pid", &pid];
+        let adopt = [
+            "adopt",
+            "--service",
+            service,
+            "--generation",
+            "gen1",
+            "--pid",
+            &pid,
+        ];
         scene.host.hotlb(&adopt)
     };
     adopt("green")?
@@ -171,7 +184,7 @@ fn a_running_server_is_adopted_where_it_is() -> Result<()> {
     let next = Kind::NginxReuseport.command(scene.host.directory(), "gen2", 8080)?;
     scene.deploy("blue", "gen2", &next)?;
     scene.promote("blue", "gen2")?;
-    scene.expect(&scene.netns[0], "gen2")?;
+    expect(&scene.netns[0], "gen2")?;
     load.stop()?.expect_none_lost()?;
     // Nothing of it is in the other one.
     ensure!(scene.service("green")?.active.is_none());
@@ -183,7 +196,10 @@ fn a_running_server_is_adopted_where_it_is() -> Result<()> {
 fn what_is_executed_enters() -> Result<()> {
     let scene = Scene::started("")?;
     let mut line = exec_line(&scene.host, "gen1", &plain("gen1")?);
-    let at = line.iter().position(|word| word == "--generation").context("no such word")?;
+    let at = line
+        .iter()
+        .position(|word| word == "--generation")
+        .context("no such word")?;
     line.splice(at..at, ["--service".to_owned(), "blue".to_owned()]);
     let _supervisor = supervise(&scene.host, &line)?;
     wait::until_true("it is ready", LIMIT, || {
@@ -191,7 +207,7 @@ fn what_is_executed_enters() -> Result<()> {
         service.is_ok_and(|blue| blue.generation("gen1").is_ok_and(|g| g.state == "ready"))
     })?;
     scene.promote("blue", "gen1")?;
-    scene.expect(&scene.netns[0], "gen1")
+    expect(&scene.netns[0], "gen1")
 }
 
 #[test]
@@ -238,6 +254,6 @@ fn a_namespace_without_a_name_serves_on() -> Result<()> {
     load.wait_more(100, LIMIT)?;
     scene.deploy("blue", "gen2", &plain("gen2")?)?;
     scene.promote("blue", "gen2")?;
-    scene.expect(&scene.netns[0], "gen2")?;
+    expect(&scene.netns[0], "gen2")?;
     load.stop()?.expect_none_lost()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hotlb::datapath::yardstick::{self, Statistics};
 use hotlb_tests::{
-    fleet::Fleet,
+    fleet::{Fleet, PROMOTED_AT_ONCE},
     host::Host,
     load::{Load, Plan},
     patience, report, wait,
@@ -14,8 +14,6 @@ use hotlb_tests::{
 
 const SERVICES: u16 = 40;
 const ALL_SERVICES: u16 = 500;
-/// Promoted at the same moment, at most.
-const AT_ONCE: u16 = 100;
 const LIMIT: Duration = Duration::from_mins(5);
 /// How long an agent may need that finds everything.
 const START: Duration = Duration::from_secs(2);
@@ -38,7 +36,7 @@ fn many_services_of_one_agent() -> Result<()> {
     report::figure(&format!("{services} services made, ms"), first.as_millis());
     fleet.deploy(&host, services, "gen1")?;
     fleet.promote(&host, services, "gen1")?;
-    let at_once = services.min(AT_ONCE);
+    let at_once = services.min(PROMOTED_AT_ONCE);
     fleet.deploy(&host, at_once, "gen2")?;
     let loads = [0, at_once - 1].map(|index| {
         let plan = Plan::new(Fleet::address_of(index)).workers(4);
@@ -66,12 +64,26 @@ fn many_services_of_one_agent() -> Result<()> {
     }
     host.kill_agent()?;
     let again = host.start_agent_timed(LIMIT)?;
-    report::figure(&format!("{services} services found again, ms"), again.as_millis());
-    let bound = if cfg!(debug_assertions) { UNOPTIMISED } else { START };
+    report::figure(
+        &format!("{services} services found again, ms"),
+        again.as_millis(),
+    );
+    let bound = if cfg!(debug_assertions) {
+        UNOPTIMISED
+    } else {
+        START
+    };
     ensure!(again < patience::of(bound), "it took {again:?}");
-    host.expect_answers(Fleet::address_of(services - 1), 3, if at_once < services { "gen1" } else { "gen2" })?;
+    host.expect_answers(
+        Fleet::address_of(services - 1),
+        3,
+        if at_once < services { "gen1" } else { "gen2" },
+    )?;
     let beside = cost(&host)?;
-    report::figure("all programs, ns a connection, one service", format!("{alone:.0}"));
+    report::figure(
+        "all programs, ns a connection, one service",
+        format!("{alone:.0}"),
+    );
     report::figure(
         &format!("all programs, ns a connection, {services} services"),
         format!("{beside:.0}"),
@@ -99,13 +111,15 @@ fn one_port_of_two_services_is_measured_for_both() -> Result<()> {
          [service.two]\nlisten = [\"127.0.0.2:8080\"]\n",
     )?;
     for (service, address) in [("one", "127.0.0.1:8080"), ("two", "127.0.0.2:8080")] {
-        let server = hotlb_tests::servers::Plain::new("gen1").listen(address).command()?;
+        let server = hotlb_tests::servers::Plain::new("gen1")
+            .listen(address)
+            .command()?;
         let mut deploy = vec!["deploy", "--service", service, "--generation", "gen1", "--"];
         deploy.extend(server.iter().map(String::as_str));
         host.ok(&deploy)?;
         host.ok(&["promote", "--service", service, "gen1"])?;
         host.expect_answers(address.parse()?, 20, "gen1")?;
-        let measured = host.status()?.service(service)?.generation("gen1")?.latency.clone();
+        let measured = host.status()?.service(service)?.generation("gen1")?.latency;
         ensure!(
             measured.queue_wait.count >= 20 && measured.service_time.count >= 20,
             "{service}: {measured:?}"
@@ -129,7 +143,9 @@ fn cost(host: &Host) -> Result<f64> {
     let _statistics = Statistics::on()?;
     let before = yardstick::all_programs()?;
     let load = host.load(Plan::new(target).max_requests(EACH))?;
-    load.wait_for("the measurement", LIMIT, |outcome| outcome.requests() >= EACH)?;
+    load.wait_for("the measurement", LIMIT, |outcome| {
+        outcome.requests() >= EACH
+    })?;
     load.stop()?.expect_none_failed()?;
     let after = yardstick::all_programs()?;
     let spent = after.nanoseconds.checked_sub(before.nanoseconds);

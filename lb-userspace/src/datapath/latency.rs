@@ -10,10 +10,14 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::{BtfTracePoint, links::FdLink},
 };
-use lb_common::{BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit, watched};
+use lb_common::{
+    BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit, watched,
+};
 
 use super::{
-    DatapathError, Histogram, Latencies, loaders::Constants, loading, object,
+    DatapathError, Histogram, Latencies,
+    loaders::Constants,
+    loading, object,
     pins::{Pins, unpin},
     watched::OfAll,
 };
@@ -91,9 +95,9 @@ impl Places {
         netns: &Netns,
         ports: impl Iterator<Item = u16>,
     ) -> Result<Self, DatapathError> {
-        let inode = netns.inode().and_then(|inode| {
-            u32::try_from(inode).map_err(io::Error::other)
-        });
+        let inode = netns
+            .inode()
+            .and_then(|inode| u32::try_from(inode).map_err(io::Error::other));
         let mut ports: Vec<u16> = ports.collect();
         ports.sort_unstable();
         ports.dedup();
@@ -105,7 +109,9 @@ impl Places {
 
     fn keys(&self) -> Vec<u64> {
         let ports = self.ports.iter();
-        ports.map(|&port| watched::key(self.namespace, port)).collect()
+        ports
+            .map(|&port| watched::key(self.namespace, port))
+            .collect()
     }
 }
 
@@ -147,7 +153,10 @@ fn turn_on_where(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
         return attach(pins, for_all, |name| all.pin(name));
     }
     let of_its_own = Constants {
-        port_bits: places.ports.iter().fold(0, |bits, &port| bits | port_bit(port)),
+        port_bits: places
+            .ports
+            .iter()
+            .fold(0, |bits, &port| bits | port_bit(port)),
         ..Constants::default()
     };
     attach(pins, of_its_own, |name| pins.link(name))

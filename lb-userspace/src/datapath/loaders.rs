@@ -99,7 +99,8 @@ impl Constants {
 }
 
 fn take() -> EbpfLoader<'static> {
-    if let Some(loader) = idle().pop() {
+    let kept = idle().pop();
+    if let Some(loader) = kept {
         return loader;
     }
     let mut loader = EbpfLoader::new();

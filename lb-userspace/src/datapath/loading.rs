@@ -60,7 +60,11 @@ impl Drop for Batch {
     fn drop(&mut self) {
         let mut read = read();
         read.batches = read.batches.saturating_sub(1);
-        let given_up = if read.batches == 0 { read.kept.take() } else { None };
+        let given_up = if read.batches == 0 {
+            read.kept.take()
+        } else {
+            None
+        };
         drop(read);
         drop(given_up);
     }

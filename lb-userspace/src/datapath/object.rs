@@ -21,11 +21,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 
 /// Loads the object for one reuseport group: the service's maps come from (or go to) `pins`,
 /// the group's own to `group`.
-pub(super) fn load(
-    pins: &Pins,
-    group: &Path,
-    constants: Constants,
-) -> Result<Ebpf, DatapathError> {
+pub(super) fn load(pins: &Pins, group: &Path, constants: Constants) -> Result<Ebpf, DatapathError> {
     let loaded = loaders::with(pins, group, constants, |loader| loader.load(OBJECT));
     Ok(loaded?)
 }

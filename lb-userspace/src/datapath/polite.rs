@@ -13,9 +13,7 @@ use aya::{
 };
 use lb_common::{Conversation, POLITE_CELLS, PoliteCell, names};
 
-use super::{
-    error::DatapathError, loaders::Constants, object, pins::Pins, service::sum,
-};
+use super::{error::DatapathError, loaders::Constants, object, pins::Pins, service::sum};
 use crate::sys::{bpf, tcp_info::TcpInfo};
 
 /// One service's polite drain.

@@ -39,8 +39,7 @@ fn attach(pins: &Pins, netns: &Netns) -> Result<FdLink, DatapathError> {
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let namespace =
-        inode(netns).map_err(DatapathError::system("find the network namespace"))?;
+    let namespace = inode(netns).map_err(DatapathError::system("find the network namespace"))?;
     let fields =
         kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
     let constants = Constants {

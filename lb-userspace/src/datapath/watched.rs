@@ -56,8 +56,7 @@ impl OfAll {
 
     /// Waits until nobody else makes the maps, unless they are there already.
     pub(super) fn make(&self) -> Option<MutexGuard<'static, ()>> {
-        let is_there = |name: &&str| self.pin(name).exists();
-        if names::OF_ALL.iter().all(|name| is_there(&name)) {
+        if names::OF_ALL.iter().all(|name| self.pin(name).exists()) {
             return None;
         }
         let turn = turn();
@@ -139,7 +138,10 @@ impl OfAll {
                     .map_err(DatapathError::system("take the service's tables out"))?;
             } else {
                 let (word, bit) = bit(port_of(key));
-                left.iter_mut().skip(word as usize).take(1).for_each(|w| *w |= bit);
+                left.iter_mut()
+                    .skip(word as usize)
+                    .take(1)
+                    .for_each(|w| *w |= bit);
             }
         }
         for (word, bits) in left.into_iter().enumerate() {

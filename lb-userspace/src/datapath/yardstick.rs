@@ -102,7 +102,8 @@ pub fn map_memory(bpffs: &Path, service: &str) -> Result<BTreeMap<String, u64>, 
             if name == names::STEER {
                 continue;
             }
-            let map = MapData::from_pin(&pin).map_err(DatapathError::map("a map of the service"))?;
+            let map =
+                MapData::from_pin(&pin).map_err(DatapathError::map("a map of the service"))?;
             let bytes = field(map.fd().as_fd(), "memlock");
             *memory.entry(name.into_owned()).or_default() +=
                 bytes.map_err(DatapathError::system("ask for a map's memory"))?;

@@ -189,7 +189,9 @@ mod tests {
     #[test]
     fn who_shares_its_cgroup_is_refused_by_name() {
         // The tests run beside the shell that started them.
-        let error = examine(std::process::id(), false, &Netns::own()).unwrap_err().to_string();
+        let error = examine(std::process::id(), false, &Netns::own())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("its sockets cannot be told from theirs"),
             "{error}"
@@ -199,11 +201,20 @@ mod tests {
 
     #[test]
     fn nobody_and_the_kernel_are_refused() {
-        assert!(matches!(examine(0, false, &Netns::own()), Err(Unfit::NoProcess(0))));
-        assert!(matches!(examine(u32::MAX, false, &Netns::own()), Err(Unfit::NoProcess(_))));
+        assert!(matches!(
+            examine(0, false, &Netns::own()),
+            Err(Unfit::NoProcess(0))
+        ));
+        assert!(matches!(
+            examine(u32::MAX, false, &Netns::own()),
+            Err(Unfit::NoProcess(_))
+        ));
         // kthreadd, in the host's own pid namespace.
         if process::name(2) == "kthreadd" {
-            assert!(matches!(examine(2, false, &Netns::own()), Err(Unfit::KernelThread(2))));
+            assert!(matches!(
+                examine(2, false, &Netns::own()),
+                Err(Unfit::KernelThread(2))
+            ));
         }
     }
 

@@ -1,10 +1,6 @@
 //! A generation's listening sockets.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::OwnedFd,
-};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
 
 use crate::sys::{
     cgroup::Cgroup,
@@ -17,11 +13,7 @@ use crate::sys::{
 };
 
 /// What a generation's processes listen on now: worker processes included, both families.
-pub fn find(
-    netns: &Netns,
-    cgroup: &Cgroup,
-    protocol: Protocol,
-) -> Result<Vec<Waiting>, DumpError> {
+pub fn find(netns: &Netns, cgroup: &Cgroup, protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let listing = Listing::now(netns, protocol)?;
     Ok(listing.below(cgroup).into_iter().cloned().collect())
 }

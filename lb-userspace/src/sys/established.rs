@@ -101,6 +101,52 @@ pub fn detailed_at_port(
     Ok(found)
 }
 
+/// The connection from `peer` to `local`, asked for by itself: unlike a list, that takes the kernel
+/// the same time however many sockets there are. `None`: there is none (any more).
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` or refuses it.
+pub fn between(
+    netns: &Netns,
+    local: SocketAddr,
+    peer: SocketAddr,
+) -> Result<Option<Connection>, DumpError> {
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut wanted = request(family, local.port(), ExtensionFlags::empty());
+    wanted.socket_id = SocketId {
+        source_address: local.ip(),
+        source_port: local.port(),
+        destination_address: peer.ip(),
+        destination_port: peer.port(),
+        // INET_DIAG_NOCOOKIE: whichever it is.
+        cookie: [u8::MAX; 8],
+        ..wanted.socket_id
+    };
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(
+        header,
+        NetlinkPayload::from(SockDiagMessage::InetRequest(wanted)),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let socket = sock_diag::open(netns)?;
+    socket.send(&bytes, 0)?;
+    let mut answer = Vec::with_capacity(4096);
+    socket.recv(&mut answer, 0)?;
+    let answer =
+        NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    match answer.payload {
+        // A listener is what the kernel finds when there is no connection: it has another state.
+        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => Ok(parse(*found)),
+        NetlinkPayload::Error(error) if error.to_io().kind() == io::ErrorKind::NotFound => Ok(None),
+        NetlinkPayload::Error(error) => Err(error.to_io().into()),
+        _ => Ok(None),
+    }
+}
+
 fn each_at_port(
     netns: &Netns,
     port: u16,
@@ -108,16 +154,21 @@ fn each_at_port(
     mut each: impl FnMut(Connection, Option<TcpInfo>),
 ) -> Result<(), DumpError> {
     for family in [AF_INET, AF_INET6] {
-        sock_diag::dump(netns, request(family, port, extensions.clone()), |response| {
-            let info = response.nlas.iter().find_map(|attribute| match attribute {
-                Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
-                _ => None,
-            });
-            // The kernel passes over other ports, but for port 0.
-            if let Some(connection) = parse(response).filter(|found| found.local.port() == port) {
-                each(connection, info);
-            }
-        })?;
+        sock_diag::dump(
+            netns,
+            request(family, port, extensions.clone()),
+            |response| {
+                let info = response.nlas.iter().find_map(|attribute| match attribute {
+                    Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
+                    _ => None,
+                });
+                // The kernel passes over other ports, but for port 0.
+                if let Some(connection) = parse(response).filter(|found| found.local.port() == port)
+                {
+                    each(connection, info);
+                }
+            },
+        )?;
     }
     Ok(())
 }
@@ -243,6 +294,26 @@ mod tests {
             assert_eq!(found.peer, client.local_addr().unwrap());
             assert_eq!((found.state, found.receive_queue), (State::Established, 5));
             assert_ne!(found.inode, 0);
+        }
+    }
+
+    #[test]
+    fn finds_one_by_its_ends() {
+        let netns = Netns::own();
+        for (listen, connect) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("[::]:0", "127.0.0.1"),
+        ] {
+            let (listener, client, server) = pair(listen, connect);
+            let (local, peer) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+            let found = between(&netns, local, peer).unwrap().unwrap();
+            let cookie = super::super::listener::cookie(&server).unwrap();
+            assert_eq!((found.cookie, found.state), (cookie, State::Established));
+            assert_ne!(found.inode, 0);
+            let nobody = SocketAddr::new(peer.ip(), 1);
+            assert_eq!(between(&netns, local, nobody).unwrap(), None);
+            drop(listener);
         }
     }
 

@@ -110,7 +110,9 @@ impl Listing {
         let own = ids.iter().filter_map(|id| self.cgroups.get(id)).flatten();
         let mut own: Vec<usize> = own.copied().collect();
         own.sort_unstable();
-        own.into_iter().filter_map(|index| self.all.get(index)).collect()
+        own.into_iter()
+            .filter_map(|index| self.all.get(index))
+            .collect()
     }
 }
 

@@ -80,7 +80,9 @@ impl Netns {
     ///
     /// When /proc does not say.
     pub fn inode(&self) -> io::Result<u64> {
-        self.0.as_ref().map_or_else(own_inode, |other| Ok(other.inode))
+        self.0
+            .as_ref()
+            .map_or_else(own_inode, |other| Ok(other.inode))
     }
 
     /// The file it was opened by; `None` for this process's own.
@@ -178,7 +180,9 @@ mod tests {
     fn what_is_no_namespace_is_refused() {
         let missing = Netns::open(Path::new("/run/netns/no-such-namespace")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        let other = Netns::open(Path::new("/etc/passwd")).unwrap_err().to_string();
+        let other = Netns::open(Path::new("/etc/passwd"))
+            .unwrap_err()
+            .to_string();
         assert!(other.contains("no network namespace"), "{other}");
     }
 }

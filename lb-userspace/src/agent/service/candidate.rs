@@ -89,7 +89,8 @@ impl Service {
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
                 let health = &self.config.health;
-                let asked = probe::probe(&self.path, &self.netns, id, address, health, patience).await;
+                let asked =
+                    probe::probe(&self.path, &self.netns, id, address, health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
                     Err(error) => probe::telling(before, &error, patience < PROBE),

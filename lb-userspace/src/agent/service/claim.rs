@@ -91,10 +91,12 @@ impl Service {
     fn refuse_made_elsewhere(&self, adoptee: &Adoptee) -> Result<(), VerbError> {
         let ids: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
         let holders = process::socket_holders(adoptee.cgroup.pids());
-        let elsewhere = sock_diag::waiting(&self.netns, Protocol::Tcp)?.into_iter().find(|w| {
-            let made_here = w.cgroup.is_some_and(|id| ids.contains(&id));
-            !made_here && holders.contains_key(&w.inode) && self.takes_clients(w)
-        });
+        let elsewhere = sock_diag::waiting(&self.netns, Protocol::Tcp)?
+            .into_iter()
+            .find(|w| {
+                let made_here = w.cgroup.is_some_and(|id| ids.contains(&id));
+                !made_here && holders.contains_key(&w.inode) && self.takes_clients(w)
+            });
         match elsewhere {
             Some(socket) => Err(AdoptError::MadeElsewhere {
                 who: adoptee.who.clone(),

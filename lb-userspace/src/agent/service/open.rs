@@ -60,7 +60,8 @@ impl Service {
         if let (PoliteMode::On, Err(reason)) = (config.drain.polite, path.polite()) {
             return Err(OpenError::Impolite(reason.to_owned()));
         }
-        let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking, &netns).await?;
+        let (keeper, kept) =
+            Keeper::find_or_start(places.keeper(&config.name), &parking, &netns).await?;
         tracing::info!(
             service = config.name,
             found,

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{
     Service,
-    books::{Books, Generation},
+    books::{Books, Counting, Generation},
     incidents,
 };
 use crate::{
@@ -122,12 +122,8 @@ impl Service {
         }
         tracing::error!(service = self.name(), "the keeper ended; starting it again");
         let parking = self.cgroup.child(PARKING);
-        let started = Keeper::find_or_start(
-            self.places.keeper(self.name()),
-            &parking,
-            &self.netns,
-        )
-        .await;
+        let started =
+            Keeper::find_or_start(self.places.keeper(self.name()), &parking, &self.netns).await;
         let error = match started {
             Ok((keeper, _)) => {
                 *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
@@ -172,9 +168,11 @@ impl Service {
             self.release_parked(&mut books);
         }
         self.expire(&mut books);
-        let uncounted = |g: &&mut Generation| !g.state.is_live() && !g.is_uncounted;
-        for ended in books.generations.iter_mut().filter(uncounted) {
-            ended.is_uncounted = self.path.stop_counting(ended.id);
+        let counted = |g: &&mut Generation| !g.state.is_live() && g.counting == Counting::On;
+        for ended in books.generations.iter_mut().filter(counted) {
+            if self.path.stop_counting(ended.id) {
+                ended.counting = Counting::Over;
+            }
         }
         self.forget_closed(&books);
         let outputs: Vec<_> = books

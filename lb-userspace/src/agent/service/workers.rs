@@ -5,7 +5,10 @@ use lb_common::{GenerationId, Workers};
 
 use super::{CheckError, Service, books::Books, slots};
 use crate::{
-    api::wire::WorkerStatus, clock, config::WorkerChoice, generation::progress::Seen,
+    api::wire::WorkerStatus,
+    clock,
+    config::WorkerChoice,
+    generation::progress::Seen,
     sys::{
         listing::{LATELY, Listing},
         sock_diag::{Protocol, Waiting},

@@ -22,7 +22,11 @@ use serde::{Deserialize, Serialize};
 pub use starter::{StarterError, run as become_hook};
 
 use super::launch;
-use crate::{clock, config::Hook, sys::{cgroup::Cgroup, netns::Netns}};
+use crate::{
+    clock,
+    config::Hook,
+    sys::{cgroup::Cgroup, netns::Netns},
+};
 use output::Output;
 use starter::HookSpec;
 
@@ -142,7 +146,15 @@ async fn attempt(starter: &Path, run: &HookRun<'_>, output: &mut Output) -> Hook
         Ok(spec) => spec,
         Err(error) => return HookOutcome::NotStarted(error.to_string()),
     };
-    process::run(starter, &run.cgroup, run.netns, &spec, run.hook.deadline, output).await
+    process::run(
+        starter,
+        &run.cgroup,
+        run.netns,
+        &spec,
+        run.hook.deadline,
+        output,
+    )
+    .await
 }
 
 fn spec(run: &HookRun<'_>) -> Result<HookSpec, launch::LaunchError> {

@@ -153,7 +153,9 @@ pub async fn probe(
         // Open until the verdict, for a connection that has gone tells nothing.
         let stream = socket.connect(reachable(address)).await.map_err(fail)?;
         match health {
-            Health::Tcp | Health::Exec(_) => accepted::wait(netns, source, address.port()).await,
+            Health::Tcp | Health::Exec(_) => {
+                accepted::wait(netns, source, reachable(address)).await
+            }
             Health::Http(path) => http::get(stream, address, path).await,
             Health::Grpc(service) => grpc::check(stream, address, service).await,
         }

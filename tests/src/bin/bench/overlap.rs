@@ -93,7 +93,9 @@ fn start(host: &Host, number: usize, listeners: usize, signal: Signal) -> Result
     )?;
     let port = TARGET.parse::<SocketAddr>()?.port();
     wait::until_true("nginx listens", LIMIT, || {
-        let waiting = host.netns().run(|| sock_diag::waiting(&Netns::own(), Protocol::Tcp));
+        let waiting = host
+            .netns()
+            .run(|| sock_diag::waiting(&Netns::own(), Protocol::Tcp));
         waiting.is_ok_and(|waiting| {
             waiting.is_ok_and(|all| {
                 all.iter().filter(|w| w.address.port() == port).count() >= listeners

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use hotlb::datapath::yardstick::{self, Statistics};
 use hotlb_tests::{
-    fleet::{Finished, Fleet},
+    fleet::{Finished, Fleet, PROMOTED_AT_ONCE},
     footprint::Footprint,
     host::Host,
     load::{Load, Plan},
@@ -25,12 +25,14 @@ const EACH: u64 = 4_000;
 const LIMIT: Duration = Duration::from_mins(5);
 /// How long an agent that has nothing to do is watched.
 const IDLE: Duration = Duration::from_secs(5);
-/// Promoted at the same moment.
-const AT_ONCE: u16 = 100;
 const START_AIM: Duration = Duration::from_secs(2);
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
-    let services: &[u16] = if scale.quick { &[1, 10, 50] } else { &[1, 10, 100, 500] };
+    let services: &[u16] = if scale.quick {
+        &[1, 10, 50]
+    } else {
+        &[1, 10, 100, 500]
+    };
     let mut rows = Vec::new();
     for &count in services {
         rows.push(with_services(count)?);
@@ -52,18 +54,28 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         ],
         &rows,
     );
-    let listeners: &[usize] = if scale.quick { &[1, 100] } else { &[1, 10, 100, 1_000] };
+    let listeners: &[usize] = if scale.quick {
+        &[1, 100]
+    } else {
+        &[1, 10, 100, 1_000]
+    };
     let mut rows = Vec::new();
     for &count in listeners {
         rows.push(with_listeners(count)?);
     }
-    report::table(&PER_CONNECTION.map(|title| title.replace('#', "listeners")), &rows);
+    report::table(
+        &PER_CONNECTION.map(|title| title.replace('#', "listeners")),
+        &rows,
+    );
     let kept: &[usize] = if scale.quick { &[1, 8] } else { &[1, 16, 65] };
     let mut rows = Vec::new();
     for &count in kept {
         rows.push(with_generations(count)?);
     }
-    report::table(&PER_CONNECTION.map(|title| title.replace('#', "generations")), &rows);
+    report::table(
+        &PER_CONNECTION.map(|title| title.replace('#', "generations")),
+        &rows,
+    );
     Ok(())
 }
 
@@ -82,12 +94,12 @@ fn with_services(count: u16) -> Result<Vec<String>> {
     fleet.deploy(&host, count, "gen1")?;
     fleet.promote(&host, count, "gen1")?;
     let footprint = Footprint::of(&mut host)?;
-    let private = private_memory(&host.agent()?.pid())?;
+    let private = private_memory(host.agent()?.pid())?;
     let maps = yardstick::map_memory(host.bpffs(), "s0")?;
     let keeper = host.keeper()?.context("a keeper runs")?;
-    let keeper = private_memory(&keeper)?;
+    let keeper = private_memory(keeper)?;
     let idle = idle(&mut host)?;
-    let at_once = count.min(AT_ONCE);
+    let at_once = count.min(PROMOTED_AT_ONCE);
     fleet.deploy(&host, at_once, "gen2")?;
     let promotes = fleet.promote(&host, at_once, "gen2")?;
     let cost = Cost::measure(&host, "s0", &Fleet::address_of(0).to_string())?;
@@ -166,10 +178,14 @@ impl Cost {
             yardstick::all_programs()?,
         );
         connect(host, address)?;
-        let all = yardstick::all_programs()?.nanoseconds.saturating_sub(all.nanoseconds);
+        let all = yardstick::all_programs()?
+            .nanoseconds
+            .saturating_sub(all.nanoseconds);
         let steer = yardstick::steer(host.bpffs(), service, target)?.each_since(steer);
         drop(statistics);
-        let rates = (0..3).map(|_| connect(host, address)).collect::<Result<Sample>>()?;
+        let rates = (0..3)
+            .map(|_| connect(host, address))
+            .collect::<Result<Sample>>()?;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let all = all as f64 / EACH as f64;
         Ok(Self {
@@ -206,7 +222,7 @@ fn millis(finished: &Finished) -> f64 {
 }
 
 /// Bytes of a process that it shares with nobody.
-fn private_memory(pid: &nix::unistd::Pid) -> Result<u64> {
+fn private_memory(pid: nix::unistd::Pid) -> Result<u64> {
     let rollup = Process::new(pid.as_raw())?.smaps_rollup()?;
     let all = rollup.memory_map_rollup.into_iter();
     let private = |key: &str, map: &procfs::process::MemoryMap| {

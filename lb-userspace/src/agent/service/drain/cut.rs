@@ -89,8 +89,7 @@ impl Service {
         };
         let policy = self.config.drain.leftovers;
         let netns = self.netns.clone();
-        let ending =
-            tokio::task::spawn_blocking(move || end_all(policy, &netns, &cgroup, &left));
+        let ending = tokio::task::spawn_blocking(move || end_all(policy, &netns, &cgroup, &left));
         let mut cut = ending.await.unwrap_or_default();
         self.forget_listed(id, &mut cut).await;
         let count = cut.len() as u64;
@@ -112,12 +111,7 @@ impl Service {
     }
 }
 
-fn end_all(
-    policy: Leftovers,
-    netns: &Netns,
-    cgroup: &Cgroup,
-    left: &[Left],
-) -> Vec<CutConnection> {
+fn end_all(policy: Leftovers, netns: &Netns, cgroup: &Cgroup, left: &[Left]) -> Vec<CutConnection> {
     let mut holders = Holders::of(cgroup);
     left.iter()
         .map(|left| {
