@@ -3,13 +3,13 @@
 use core::num::NonZeroU32;
 
 /// Generations that can exist at once, the parking listener's seat included.
-pub const SEATS: u32 = 64;
+pub const SEATS: u32 = 128;
 
 const BITS: u32 = 20;
 
 /// The id of a generation: never reused, `1..2^20` without the multiples of [`SEATS`].
 ///
-/// The lowest six bits are the *seat*: the index of the generation's row in every per-generation
+/// The lowest seven bits are the *seat*: the index of the generation's row in every per-generation
 /// map. Seat 0 belongs to the parking listener, so no generation has it. Two live generations
 /// never share a seat; a row carries the whole id, so a stale id finds a row that is not its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,9 +80,9 @@ mod tests {
             GenerationId::next_free(last, |seat| taken.contains(&seat)).map(GenerationId::raw)
         };
         assert_eq!(next(0, &[]), Some(1));
-        assert_eq!(next(63, &[]), Some(65));
+        assert_eq!(next(127, &[]), Some(129));
         assert_eq!(next(1, &[2, 3]), Some(4));
-        assert_eq!(next(62, &[63]), Some(65));
+        assert_eq!(next(126, &[127]), Some(129));
         assert_eq!(next(GenerationId::MAX, &[]), None);
         assert_eq!(GenerationId::next_free(0, |_| true), None);
     }

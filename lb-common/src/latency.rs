@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn rows_are_apart() {
-        assert_eq!(Latency::QueueWait.row(63), 63);
-        assert_eq!(Latency::ServiceTime.row(0), 64);
-        assert_eq!(Latency::Lifetime.row(63), 191);
+        assert_eq!(Latency::QueueWait.row(127), 127);
+        assert_eq!(Latency::ServiceTime.row(0), 128);
+        assert_eq!(Latency::Lifetime.row(127), 383);
     }
 }

@@ -40,6 +40,7 @@ pub mod recent;
 pub mod sample;
 pub mod steering;
 pub mod wait;
+pub mod watched;
 
 pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE, port_key};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
@@ -62,10 +63,14 @@ pub use workers::{ALL_OF, Workers};
 
 /// Layout version of every shared map. It grows when the meaning or size of a value changes; an
 /// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;
+
+/// Connections that have moved and are open at the same time, a service. Of more the new generation
+/// is not known: they are counted as their former one's.
+pub const MOVES: usize = 1 << 14;
 
 /// Slots in one reuseport group's socket array.
 pub const SLOTS: u32 = 4096;

@@ -17,7 +17,7 @@ pub const GENERATION: &str = "GENERATION";
 pub const POLITE: &str = "polite";
 /// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
 /// bytes, and the field.
-pub const TCP_FIELDS: [(&str, &str); 11] = [
+pub const TCP_FIELDS: [(&str, &str); 12] = [
     ("BYTES_RECEIVED_AT", "bytes_received"),
     ("RCV_NXT_AT", "rcv_nxt"),
     ("COPIED_SEQ_AT", "copied_seq"),
@@ -29,6 +29,10 @@ pub const TCP_FIELDS: [(&str, &str); 11] = [
     ("FLAGS_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_flags"),
     ("PORT_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_num"),
     ("COOKIE_AT", "inet_conn.icsk_inet.sk.__sk_common.skc_cookie"),
+    (
+        "NETWORK_AT",
+        "inet_conn.icsk_inet.sk.__sk_common.skc_net.net",
+    ),
 ];
 /// The ports that [`RECEIVED`] and [`SENT`] look at, as [`crate::recent::port_bit`]s. Set before
 /// they are loaded.
@@ -195,6 +199,18 @@ pub const SHARED: [&str; 21] = [
     LOADS,
     LOGS,
 ];
+
+/// Constant of [`RECEIVED`] and [`SENT`]: 1 for the instances that look at the connections of all
+/// services, 0 for those of one service.
+pub const FOR_ALL: &str = "FOR_ALL";
+/// The ports of all services, see [`crate::watched`]; memory-mapped.
+pub const WATCHED: &str = "WATCHED";
+/// [`crate::watched::key`] to the service's [`RECENT`].
+pub const RECENTS: &str = "RECENTS";
+/// [`crate::watched::key`] to the service's [`LATENCY`].
+pub const HISTOGRAMS: &str = "HISTOGRAMS";
+/// Maps of the agent, shared by all services.
+pub const OF_ALL: [&str; 3] = [WATCHED, RECENTS, HISTOGRAMS];
 
 /// The group's socket array.
 pub const SOCKETS: &str = "SOCKETS";

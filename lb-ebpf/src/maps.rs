@@ -1,9 +1,9 @@
 //! The maps. Names, keys and values are `lb_common`'s; see `lb_common::names`.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
-        Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
+        Array, HashMap, HashOfMaps, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
         reuseport_sock_array::ReusePortSockArrayImpl,
     },
     macros::btf_map,
@@ -11,13 +11,14 @@ use aya_ebpf::{
 
 use lb_common::{
     ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
-    FLOW_COUNTS, FLOW_WORDS, FlowKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, POLITE_CELLS, SEATS,
-    SLOTS, TicketKey, recent, steering,
+    FLOW_COUNTS, FLOW_WORDS, FlowKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, MOVES, POLITE_CELLS,
+    SEATS, SLOTS, TicketKey, recent, steering, watched,
 };
 
 use crate::storage::ClonedStorage;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// The service's steering row.
 #[btf_map]
@@ -44,9 +45,10 @@ pub static LIVE: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static LISTENERS: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
 
-/// Cookie of a connection that moved to the generation it moved to.
+/// Cookie of a connection that moved to the generation it moved to, until it closes. Few connections
+/// ever move, so its entries are not made beforehand: they would be 5 MiB a service.
 #[btf_map]
-pub static MOVED: LruHashMap<u64, u32, 65536> = LruHashMap::new();
+pub static MOVED: HashMap<u64, u32, { MOVES }, NO_PREALLOC> = HashMap::new();
 
 /// Declared listen addresses.
 #[btf_map]
@@ -68,6 +70,28 @@ pub static RECENT: Array<[u64; recent::WORDS], { recent::ROWS }, MMAPABLE> = Arr
 #[btf_map]
 pub static LATENCY: Array<[u64; HISTOGRAM_WORDS], { LATENCIES * SEATS as usize }, MMAPABLE> =
     Array::new();
+
+/// The ports of all services.
+#[btf_map]
+pub static WATCHED: Array<u64, { watched::WORDS as usize }, MMAPABLE> = Array::new();
+
+/// Ports to the table of the newest connections of the service that has them.
+#[btf_map]
+pub static RECENTS: HashOfMaps<
+    u64,
+    Array<[u64; recent::WORDS], { recent::ROWS }, MMAPABLE>,
+    { watched::PLACES },
+    NO_PREALLOC,
+> = HashOfMaps::new();
+
+/// Ports to the histograms of the service that has them.
+#[btf_map]
+pub static HISTOGRAMS: HashOfMaps<
+    u64,
+    Array<[u64; HISTOGRAM_WORDS], { LATENCIES * SEATS as usize }, MMAPABLE>,
+    { watched::PLACES },
+    NO_PREALLOC,
+> = HashOfMaps::new();
 
 /// The sockets `polite` runs for, by cookie.
 #[btf_map]

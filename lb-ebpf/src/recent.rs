@@ -8,7 +8,7 @@ use lb_common::{
 
 use crate::{
     atomic,
-    maps::{LATENCY, RECENT},
+    maps::{HISTOGRAMS, LATENCY, RECENT, RECENTS},
 };
 
 /// A connection's row.
@@ -34,6 +34,16 @@ impl Row {
         row.turn(seat, Said::Nothing);
         // Last: who finds the cookie finds the rest.
         row.store(table::COOKIE, cookie);
+    }
+
+    /// The row of the connection in the table of the service that has the port in the key.
+    #[inline(always)]
+    pub fn find_at(key: u64, cookie: u64) -> Option<Self> {
+        // SAFETY: entries are not reused while a program runs, since they are allocated singly; the
+        // rows of the table are words that are read and written whole.
+        let row = unsafe { RECENTS.get_value_ptr_mut(&key, &table::row(cookie)) }?;
+        let row = Self(row.cast());
+        (row.load(table::COOKIE) == cookie).then_some(row)
     }
 
     #[inline(always)]
@@ -80,10 +90,23 @@ pub fn now() -> u64 {
 /// Counts a duration, in nanoseconds, for the generation at `seat`.
 #[inline(always)]
 pub fn observe(latency: Latency, seat: u32, nanoseconds: u64) {
-    let Some(histogram) = LATENCY.get_ptr_mut(latency.row(seat)) else {
-        return;
-    };
-    let histogram = histogram.cast::<u64>();
+    if let Some(histogram) = LATENCY.get_ptr_mut(latency.row(seat)) {
+        add(histogram.cast(), nanoseconds);
+    }
+}
+
+/// [`observe`] for the service that has the port in the key.
+#[inline(always)]
+pub fn observe_at(key: u64, latency: Latency, seat: u32, nanoseconds: u64) {
+    // SAFETY: as in `find_at`.
+    let histogram = unsafe { HISTOGRAMS.get_value_ptr_mut(&key, &latency.row(seat)) };
+    if let Some(histogram) = histogram {
+        add(histogram.cast(), nanoseconds);
+    }
+}
+
+#[inline(always)]
+fn add(histogram: *mut u64, nanoseconds: u64) {
     // Opaque: the compiler proves the bound from the duration, which the verifier does not follow,
     // and takes the check away.
     let bucket = core::hint::black_box(bucket(nanoseconds));

@@ -28,7 +28,7 @@ static DEVICE_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static NAMESPACE_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static INODE_AT: Global<u32> = Global::new(0);
+pub static INODE_AT: Global<u32> = Global::new(0);
 /// The reason that means that no socket is there.
 #[unsafe(no_mangle)]
 static NO_SOCKET: Global<u32> = Global::new(0);

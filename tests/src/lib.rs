@@ -12,6 +12,7 @@ pub mod cycles;
 pub mod datagrams;
 pub mod exposition;
 pub mod failure;
+pub mod fleet;
 pub mod footprint;
 pub mod held;
 pub mod history;

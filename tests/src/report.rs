@@ -50,3 +50,13 @@ fn line(fields: &[&str]) {
 fn within_column(field: &str) -> String {
     field.replace(['\t', '\n'], " ")
 }
+
+/// Prints a table as Markdown has it.
+pub fn table(titles: &[impl AsRef<str>], rows: &[Vec<String>]) {
+    let titles: Vec<&str> = titles.iter().map(AsRef::as_ref).collect();
+    println!("| {} |", titles.join(" | "));
+    println!("|{}", " ---: |".repeat(titles.len()));
+    for row in rows {
+        println!("| {} |", row.join(" | "));
+    }
+}

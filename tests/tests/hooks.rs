@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb::{
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
-    sys::cgroup::Cgroup,
+    sys::{cgroup::Cgroup, netns::Netns},
 };
 use hotlb_tests::{host::Host, report, wait};
 
@@ -59,6 +59,7 @@ impl Scene {
         let run = HookRun {
             hook: &hook,
             cgroup: cgroup.clone(),
+            netns: &Netns::own(),
             cwd: self.host.directory(),
             env: BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value.to_owned()))),
         };

@@ -1,5 +1,5 @@
 //! Promise: generations drain beside each other, and none of them holds up a promote; a generation may listen on
-//! hundreds of sockets.
+//! a thousand sockets, and sixty-four of them may be kept.
 
 use std::{
     net::SocketAddr,
@@ -20,7 +20,9 @@ const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(30);
 /// A promote that waits for a drain here takes ten times as long.
 const SOON: Duration = Duration::from_secs(2);
-const LISTENERS: usize = 300;
+const LISTENERS: usize = 1_000;
+/// Generations that can be kept for a rollback.
+const KEPT: usize = 64;
 
 #[test]
 fn several_drain_while_others_are_promoted() -> Result<()> {
@@ -68,7 +70,7 @@ fn several_drain_while_others_are_promoted() -> Result<()> {
 }
 
 #[test]
-fn hundreds_of_listeners_are_one_generation() -> Result<()> {
+fn a_thousand_listeners_are_one_generation() -> Result<()> {
     let host = Host::with_service(&format!("listen = [\"{LISTEN}\"]\n"))?;
     let target: SocketAddr = TARGET.parse()?;
     let server = |name: &str| {
@@ -81,7 +83,7 @@ fn hundreds_of_listeners_are_one_generation() -> Result<()> {
     let began = Instant::now();
     host.upgrade("gen2", &server("gen2")?)?;
     report::figure(
-        "an upgrade between generations of 300 listeners each",
+        "an upgrade between generations of 1,000 listeners each",
         format!("{} ms", began.elapsed().as_millis()),
     );
     let listeners = host.generation("gen2")?.listeners.len();
@@ -93,4 +95,30 @@ fn hundreds_of_listeners_are_one_generation() -> Result<()> {
     report::figure("requests meanwhile", outcome.requests());
     outcome.expect_none_lost()?;
     host.expect_answers(target, 50, "gen1")
+}
+
+#[test]
+fn as_many_generations_are_kept_as_configured() -> Result<()> {
+    let host = Host::with_service(&format!(
+        "listen = [\"{LISTEN}\"]\nkeep = {{ generations = {KEPT}, for = \"1h\" }}\n"
+    ))?;
+    let target: SocketAddr = TARGET.parse()?;
+    let load = host.load(Plan::new(target).workers(4))?;
+    // One is active, and one more was let go.
+    let last = KEPT + 2;
+    for number in 1..=last {
+        let name = format!("gen{number}");
+        host.upgrade(&name, &Plain::new(&name).listen(LISTEN).command()?)?;
+    }
+    host.wait_state(&format!("gen{}", last - 1), &["standby"])?;
+    host.wait_state("gen1", &["stopped"])?;
+    let web = host.web()?;
+    let kept = web.generations.iter().filter(|g| g.state == "standby");
+    let kept = kept.count();
+    ensure!(kept == KEPT, "{kept} are kept");
+    host.expect_answers(target, 20, &format!("gen{last}"))?;
+    // The oldest of them is as near as the newest.
+    host.ok(&["rollback", "--to", "gen2", "--no-wait"])?;
+    host.expect_answers(target, 20, "gen2")?;
+    load.stop()?.expect_none_lost()
 }

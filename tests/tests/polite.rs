@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb::{
     clock,
     datapath::{Declared, Pins, ServicePath},
-    sys::established,
+    sys::{established, netns::Netns},
 };
 use hotlb_tests::{
     host::Host,
@@ -203,7 +203,9 @@ fn ages_and_ends() -> Result<()> {
         first.as_mut().ok().context("first")?,
         second.as_mut().ok().context("second")?,
     );
-    let connections = host.netns().run(|| established::at_port(target.port()))??;
+    let connections = host
+        .netns()
+        .run(|| established::at_port(&Netns::own(), target.port()))??;
     let of = |client: &TcpStream| {
         let peer = client.local_addr().ok();
         connections
@@ -225,7 +227,8 @@ fn ages_and_ends() -> Result<()> {
         let age = path.age(connection.cookie).context("no age")?;
         ensure!(age <= clock::since_boot().saturating_sub(before), "{age:?}");
     }
-    host.netns().run(|| established::destroy(ended))??;
+    host.netns()
+        .run(|| established::destroy(&Netns::own(), ended))??;
     ensure!(first.read(&mut [0]).is_err(), "it was not reset");
     second.write_all(&http::request(target, "/", false))?;
     let mut answer = String::new();

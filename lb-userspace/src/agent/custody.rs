@@ -211,7 +211,8 @@ impl Custody<'_> {
             // It ends without an answer too.
             let _gone = keeper.quit();
         }
-        if let Err(error) = Pins::new(&places.bpffs, name).remove() {
+        let pins = Pins::new(&places.bpffs, name);
+        if let Err(error) = pins.leave_shared().and_then(|()| pins.remove()) {
             tracing::warn!(service = name, %error, "its pins stay");
         }
         if let Err(error) = Ledger::remove(&places.ledger(name)) {

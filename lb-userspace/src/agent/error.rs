@@ -70,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: OpenError,
     },
+    /// A defect.
+    #[error("a service was not opened because of a defect: {0}; please report it with the log")]
+    Opening(#[from] tokio::task::JoinError),
 }
 
 /// Why a service cannot be opened.
@@ -98,6 +101,17 @@ pub enum OpenError {
          and `user`, or restart the agent once no generation runs"
     )]
     GroupsDiffer,
+    /// Its network namespace.
+    #[error(
+        "netns: the network namespace {path} cannot be entered: {source}; make it before the agent \
+         starts (ip netns add), or correct netns"
+    )]
+    Netns {
+        /// The configured file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kernel side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -137,6 +151,7 @@ impl StartError {
                 source:
                     OpenError::GroupsChanged
                     | OpenError::GroupsDiffer
+                    | OpenError::Netns { .. }
                     | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
@@ -144,7 +159,8 @@ impl StartError {
             | Self::Place { .. }
             | Self::Mount(_)
             | Self::Metrics { .. }
-            | Self::Service { .. } => 7,
+            | Self::Service { .. }
+            | Self::Opening(_) => 7,
         }
     }
 }

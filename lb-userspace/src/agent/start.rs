@@ -16,7 +16,10 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::RwLock;
+use tokio::{
+    runtime::Handle,
+    sync::{RwLock, Semaphore},
+};
 
 use super::{
     custody::{Services, tend},
@@ -29,7 +32,7 @@ use crate::{
         wire::{Status, VERSION},
     },
     config::{METRICS_EXPIRE, Places, ServiceConfig},
-    datapath::STAGING,
+    datapath::{Batch, STAGING, give_up_shared},
     store::Journal,
     sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
 };
@@ -62,6 +65,9 @@ pub struct Agent {
 
 /// Longest time to open one service.
 const OPENING: Duration = Duration::from_secs(15);
+
+/// Services that are opened at the same time.
+const AT_ONCE: usize = 8;
 
 /// The group whose members may read.
 pub const GROUP: &str = "hotlb";
@@ -162,10 +168,7 @@ impl Agent {
         mut opening: impl FnMut(&str) + Send,
     ) -> Result<Self, StartError> {
         let mut services = Services::default();
-        for config in &configs {
-            opening(&config.name);
-            supervisor::still_starting(OPENING);
-            let opened = open(&host, &journal, config.clone()).await?;
+        for opened in open_all(&host, &journal, &configs, &mut opening).await? {
             services.insert(Arc::clone(&opened), tend(opened));
         }
         host.sign();
@@ -263,6 +266,7 @@ impl Agent {
         if let Err(error) = self.host.cgroup.remove() {
             tracing::warn!(%error, "the agent's cgroup stays");
         }
+        give_up_shared(&self.host.places.bpffs);
         // Others may share the directory's parent; it goes only when it is empty.
         let _shared = fs::remove_dir(&self.host.places.bpffs);
         Ok(())
@@ -288,6 +292,44 @@ pub(super) fn named(
             name: name.escape_debug().to_string(),
             known: known(),
         })
+}
+
+/// Opens services, several at a time: most of the time each of them waits for the kernel.
+async fn open_all(
+    host: &Host,
+    journal: &Journal,
+    configs: &[ServiceConfig],
+    opening: &mut (impl FnMut(&str) + Send),
+) -> Result<Vec<Arc<Service>>, StartError> {
+    let _batch = Batch::begin();
+    let runtime = Handle::current();
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = Vec::with_capacity(configs.len());
+    for config in configs {
+        // It is never closed.
+        let permit = Arc::clone(&room).acquire_owned().await.ok();
+        opening(&config.name);
+        supervisor::still_starting(OPENING);
+        let (config, places) = (config.clone(), host.places.clone());
+        let (journal, cgroup) = (journal.clone(), host.cgroup.clone());
+        let runtime = runtime.clone();
+        tasks.push(tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let service = config.name.clone();
+            let opened = runtime.block_on(Service::open(config, places, &journal, &cgroup));
+            opened.map_err(|source| StartError::Service { service, source })
+        }));
+    }
+    let mut services = Vec::with_capacity(tasks.len());
+    let mut failed = None;
+    for task in tasks {
+        match task.await {
+            Ok(Ok(service)) => services.push(service),
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Err(panicked) => failed = failed.or(Some(StartError::Opening(panicked))),
+        }
+    }
+    failed.map_or(Ok(services), Err)
 }
 
 /// Opens one service.

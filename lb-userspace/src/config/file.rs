@@ -114,6 +114,7 @@ struct ServiceTable {
     flow: Option<FlowMode>,
     flow_idle: Option<Span>,
     flow_table: Option<u32>,
+    netns: Option<PathBuf>,
     health: Option<HealthTable>,
     user: Option<String>,
     group: Option<String>,
@@ -226,6 +227,9 @@ impl Config {
 
 fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError> {
     let mut service = ServiceConfig::on(name, table.listen)?;
+    if let Some(netns) = table.netns {
+        service.enter(netns)?;
+    }
     let flows = FlowKeys {
         flow: table.flow,
         idle: table.flow_idle,
@@ -290,12 +294,13 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     Ok(service)
 }
 
-/// An address belongs to one service, once.
+/// An address of a network belongs to one service, once.
 fn check_apart(services: &[ServiceConfig]) -> Result<(), ConfigError> {
-    let mut owners: BTreeMap<Listen, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<(Option<&Path>, Listen), &str> = BTreeMap::new();
     for service in services {
         for address in service.addresses() {
-            if let Some(first) = owners.insert(address, &service.name) {
+            let place = (service.netns.as_deref(), address);
+            if let Some(first) = owners.insert(place, &service.name) {
                 return Err(ConfigError::Shared {
                     address: address.to_string(),
                     first: first.to_owned(),

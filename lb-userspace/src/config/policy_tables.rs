@@ -79,8 +79,8 @@ pub(super) struct KeepTable {
     freeze: bool,
 }
 
-/// Generations that can be kept at most: each has a seat, of which there are 63.
-const MOST_KEPT: usize = 32;
+/// Generations that can be kept at most: each has a seat, of which there are 127.
+const MOST_KEPT: usize = 64;
 
 impl Keep {
     /// The policy, or why it cannot be.

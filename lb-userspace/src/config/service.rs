@@ -1,6 +1,6 @@
 //! One service, checked and resolved.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use lb_common::Workers;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct ServiceConfig {
     pub listen: Vec<SocketAddr>,
     /// Its UDP side, if it has one.
     pub datagrams: Option<Datagrams>,
+    /// The file of the network namespace they are in; `None` for the agent's own.
+    pub netns: Option<PathBuf>,
     /// How a candidate is asked whether it serves.
     pub health: Health,
     /// Who its servers run as; also the owner of the groups.
@@ -167,6 +169,7 @@ impl ServiceConfig {
             name: name.to_owned(),
             listen: addresses(tcp),
             datagrams: (!udp.is_empty()).then(|| Datagrams::new(addresses(udp))),
+            netns: None,
             health: Health::Tcp,
             identity: Identity::root(),
             hand_over: HandOver::default(),
@@ -185,6 +188,26 @@ impl ServiceConfig {
             hung_worker_after: Some(Duration::from_secs(5)),
             hooks: Vec::new(),
         })
+    }
+
+    /// Has it be in the network namespace that the file `netns` stands for.
+    ///
+    /// # Errors
+    ///
+    /// When that is not a whole path.
+    pub fn enter(&mut self, netns: PathBuf) -> Result<(), ConfigError> {
+        if !netns.is_absolute() {
+            return Err(ConfigError::Value {
+                service: self.name.clone(),
+                key: "netns",
+                reason: format!(
+                    "\"{}\" is not a whole path, like \"/run/netns/blue\" or \"/proc/1234/ns/net\"",
+                    netns.display()
+                ),
+            });
+        }
+        self.netns = Some(netns);
+        Ok(())
     }
 
     /// Has a candidate asked for `path` by HTTP.

@@ -30,7 +30,7 @@ pub struct Cost {
 /// verifier, hands out a file descriptor.
 pub fn costs() -> Result<Vec<Result<Cost, DatapathError>>, DatapathError> {
     let mut object = object::load_for_its_cost()?;
-    let types = loading::types();
+    let types = loading::types().ok();
     let before = getrlimit(Resource::Nofile);
     limit_files(Rlimit {
         current: Some(0),
@@ -38,7 +38,7 @@ pub fn costs() -> Result<Vec<Result<Cost, DatapathError>>, DatapathError> {
     })?;
     let costs = PROGRAMS
         .into_iter()
-        .map(|name| cost(name, loading::load(&mut object, name, types.as_ref())))
+        .map(|name| cost(name, loading::load(&mut object, name, types.as_deref())))
         .collect();
     limit_files(before)?;
     Ok(costs)

@@ -3,7 +3,7 @@
 use std::{error::Error, io};
 
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Map, MapType},
     programs::{ProgramError, ProgramType},
     sys::{is_map_supported, is_program_supported},
@@ -12,7 +12,7 @@ use lb_common::{names, steering};
 
 use super::{
     error::DatapathError,
-    loading::{self, Refusal},
+    loading::{self, Refusal, Types},
     object,
 };
 use crate::sys::mapped::MappedCells;
@@ -113,7 +113,7 @@ pub fn try_object() -> Trial {
             };
         }
     };
-    let types = loading::types();
+    let types = loading::types().ok();
     Trial {
         maps: Support::Yes,
         mapped: map_memory(&object),
@@ -121,7 +121,7 @@ pub fn try_object() -> Trial {
             .into_iter()
             .map(|name| Probe {
                 name,
-                support: load(&mut object, name, types.as_ref()),
+                support: load(&mut object, name, types.as_deref()),
             })
             .collect(),
     }
@@ -146,7 +146,7 @@ fn map_memory(object: &Ebpf) -> Support {
     }
 }
 
-fn load(object: &mut Ebpf, name: &'static str, types: Option<&Btf>) -> Support {
+fn load(object: &mut Ebpf, name: &'static str, types: Option<&Types>) -> Support {
     match loading::load(object, name, types) {
         Ok(()) => Support::Yes,
         // What the verifier refuses it explains; without a word it was not asked.

@@ -12,10 +12,16 @@ use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
 use lb_common::names;
 
 use super::{error::DatapathError, kernel_fields, object};
-use crate::{clock, sys::heap};
+use crate::{
+    clock,
+    sys::{heap, netns::Netns},
+};
 
 /// What one look found is used by all services for so long.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// What one look found is kept for so long.
+const KNOWN: Duration = Duration::from_mins(1);
 
 /// The id of the program that decides about the group of each socket that has one, by the socket's
 /// cookie; 0 for none, [`u32::MAX`] for a classic filter.
@@ -24,7 +30,8 @@ pub type Deciding = HashMap<u64, u32>;
 /// The iterators, loaded once for all services.
 struct Guard {
     object: Ebpf,
-    seen: Option<(Instant, Deciding)>,
+    /// By the inode of the network namespace.
+    seen: HashMap<u64, (Instant, Deciding)>,
 }
 
 impl fmt::Debug for Guard {
@@ -41,8 +48,8 @@ static GUARD: OnceLock<Result<Mutex<Guard>, String>> = OnceLock::new();
 /// # Errors
 ///
 /// What this kernel lacks: iterators over sockets (5.10 with BTF).
-pub fn deciding() -> Result<Deciding, String> {
-    look(FRESH)
+pub fn deciding(netns: &Netns) -> Result<Deciding, String> {
+    look(netns, FRESH)
 }
 
 /// The same, as of now.
@@ -50,24 +57,31 @@ pub fn deciding() -> Result<Deciding, String> {
 /// # Errors
 ///
 /// As [`deciding`].
-pub fn deciding_now() -> Result<Deciding, String> {
-    look(Duration::ZERO)
+pub fn deciding_now(netns: &Netns) -> Result<Deciding, String> {
+    look(netns, Duration::ZERO)
 }
 
-fn look(fresh: Duration) -> Result<Deciding, String> {
+fn look(netns: &Netns, fresh: Duration) -> Result<Deciding, String> {
+    let inode = netns.inode().map_err(|error| error.to_string())?;
     let guard = GUARD.get_or_init(|| Guard::load().map(Mutex::new).map_err(|e| e.to_string()));
     let mut guard = guard
         .as_ref()
         .map_err(Clone::clone)?
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, seen)) = &guard.seen
+    if let Some((at, seen)) = guard.seen.get(&inode)
         && at.elapsed() < fresh
     {
         return Ok(seen.clone());
     }
-    let seen = guard.look().map_err(|error| error.to_string())?;
-    guard.seen = Some((clock::now(), seen.clone()));
+    // An iterator goes through the sockets of the namespace of whoever reads it.
+    let guard = &mut *guard;
+    let seen = netns
+        .inside(|| guard.look().map_err(|error| error.to_string()))
+        .map_err(|error| error.to_string())??;
+    // Those of services that are gone.
+    guard.seen.retain(|_, (at, _)| at.elapsed() < KNOWN);
+    guard.seen.insert(inode, (clock::now(), seen.clone()));
     Ok(seen)
 }
 
@@ -87,7 +101,10 @@ impl Guard {
         }
         drop(types);
         heap::give_back();
-        Ok(Self { object, seen: None })
+        Ok(Self {
+            object,
+            seen: HashMap::new(),
+        })
     }
 
     fn look(&mut self) -> Result<Deciding, DatapathError> {

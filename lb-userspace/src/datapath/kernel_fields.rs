@@ -4,6 +4,7 @@
 
 use std::{fs, sync::OnceLock};
 
+use aya::EbpfLoader;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
 use lb_common::names;
 
@@ -20,6 +21,18 @@ pub(super) struct PacketFields {
     pub(super) no_socket: u32,
     /// [`names::RESETS`] has the packets that no socket takes too.
     pub(super) at_resets: bool,
+}
+
+impl PacketFields {
+    /// Has the programs that `loader` loads know them.
+    pub(super) fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, at) in &self.offsets {
+            loader.override_global(name, at, true);
+        }
+        loader.override_global(names::NO_SOCKET.0, &self.no_socket, true);
+        let at_resets: &u32 = if self.at_resets { &1 } else { &0 };
+        loader.override_global(names::AT_RESETS, at_resets, true);
+    }
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";

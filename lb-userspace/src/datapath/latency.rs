@@ -1,17 +1,27 @@
 //! How long clients of a generation wait, as the kernel programs measured it.
 
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use aya::{
-    Btf,
-    maps::MapData,
+    maps::{Array, Map, MapData},
     programs::{BtfTracePoint, links::FdLink},
 };
-use lb_common::{BUCKETS, GenerationId, HISTOGRAM_WORDS, LATENCIES, Latency, SEATS, names};
+use lb_common::{
+    BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit, watched,
+};
 
 use super::{
-    DatapathError, Histogram, Latencies, object,
+    DatapathError, Histogram, Latencies,
+    loaders::Constants,
+    loading, object,
     pins::{Pins, unpin},
+    watched::OfAll,
 };
-use crate::sys::{heap, mapped::MappedCells};
+use crate::sys::netns::Netns;
 
 /// The programs, and the kernel's tracepoints they are attached to.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -25,18 +35,15 @@ pub(super) fn tracepoint(name: &str) -> Option<&'static str> {
     Some(tracepoint)
 }
 
-/// The table of histograms.
-#[derive(Debug)]
-pub(super) struct Histograms(MappedCells);
+/// The table of histograms. Few of its rows are in use, so it is read by the row and not mapped.
+pub(super) struct Histograms(Mutex<Array<MapData, [u64; HISTOGRAM_WORDS]>>);
 
 impl Histograms {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let map = MapData::from_pin(pins.map(names::LATENCY))
-            .map_err(DatapathError::map(names::LATENCY))?;
-        let words = LATENCIES * SEATS as usize * HISTOGRAM_WORDS;
-        MappedCells::new(map.fd(), words)
-            .map(Self)
-            .map_err(DatapathError::system("map the histograms"))
+        MapData::from_pin(pins.map(names::LATENCY))
+            .and_then(|map| Array::try_from(Map::Array(map)))
+            .map(|table| Self(Mutex::new(table)))
+            .map_err(DatapathError::map(names::LATENCY))
     }
 
     /// What is measured at a seat.
@@ -48,30 +55,72 @@ impl Histograms {
         }
     }
 
-    fn of(&self, latency: Latency, seat: u32) -> Histogram {
-        let first = first_word(latency, seat);
-        Histogram::new(
-            (first..first + BUCKETS).map(|word| self.0.load(word)),
-            self.0.load(first + BUCKETS),
-        )
+    /// One of them.
+    pub(super) fn of(&self, latency: Latency, seat: u32) -> Histogram {
+        let row = self.table().get(&latency.row(seat), 0);
+        let row = row.unwrap_or([0; HISTOGRAM_WORDS]);
+        let sum = row.last().copied().unwrap_or_default();
+        Histogram::new(row.into_iter().take(BUCKETS), sum)
     }
 
     /// Forgets what a generation's seat held before it.
-    pub(super) fn clear(&self, generation: GenerationId) {
-        for latency in Latency::ALL {
-            let first = first_word(latency, generation.seat());
-            (first..first + HISTOGRAM_WORDS).for_each(|word| self.0.store(word, 0));
-        }
+    pub(super) fn clear(&self, generation: GenerationId) -> Result<(), DatapathError> {
+        Latency::ALL.into_iter().try_for_each(|latency| {
+            let row = latency.row(generation.seat());
+            self.table()
+                .set(row, [0; HISTOGRAM_WORDS], 0)
+                .map_err(DatapathError::map(names::LATENCY))
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Array<MapData, [u64; HISTOGRAM_WORDS]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn first_word(latency: Latency, seat: u32) -> usize {
-    latency.row(seat) as usize * HISTOGRAM_WORDS
+/// A service's listeners, as the tables of all services have them.
+#[derive(Debug)]
+pub(super) struct Places {
+    namespace: u32,
+    ports: Vec<u16>,
+}
+
+impl Places {
+    /// These ports of the network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When /proc does not say which namespace it is.
+    pub(super) fn new(
+        netns: &Netns,
+        ports: impl Iterator<Item = u16>,
+    ) -> Result<Self, DatapathError> {
+        let inode = netns
+            .inode()
+            .and_then(|inode| u32::try_from(inode).map_err(io::Error::other));
+        let mut ports: Vec<u16> = ports.collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(Self {
+            namespace: inode.map_err(DatapathError::system("find the network namespace"))?,
+            ports,
+        })
+    }
+
+    fn keys(&self) -> Vec<u64> {
+        let ports = self.ports.iter();
+        ports
+            .map(|&port| watched::key(self.namespace, port))
+            .collect()
+    }
 }
 
 /// Whether reads and writes are measured.
-pub(super) fn is_on(pins: &Pins) -> bool {
-    PROGRAMS.iter().all(|(name, _)| pins.link(name).exists())
+pub(super) fn is_on(pins: &Pins, places: &Places) -> Result<bool, DatapathError> {
+    let has_own = PROGRAMS.iter().all(|(name, _)| pins.link(name).exists());
+    let all = OfAll::beside(pins);
+    let is_run = || PROGRAMS.iter().all(|(name, _)| all.pin(name).exists());
+    Ok(has_own || is_run() && all.has(pins, &places.keys())?)
 }
 
 /// Measures reads and writes from now on; they go on being measured when the agent has ended.
@@ -79,14 +128,51 @@ pub(super) fn is_on(pins: &Pins) -> bool {
 /// # Errors
 ///
 /// When the kernel lacks a tracepoint (before 6.3) or does not describe its types.
-pub(super) fn turn_on(pins: &Pins, ports: impl Iterator<Item = u16>) -> Result<(), DatapathError> {
-    turn_off(pins);
+pub(super) fn turn_on(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
+    turn_off(pins)?;
+    let turned = turn_on_where(pins, places);
+    if turned.is_err() {
+        turn_off(pins)?;
+    }
+    turned
+}
+
+fn turn_on_where(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
+    let all = OfAll::beside(pins);
+    if all.enter(pins, &places.keys())? {
+        // The others wait until there are programs for all.
+        static ATTACHING: Mutex<()> = Mutex::new(());
+        let _turn = ATTACHING.lock().unwrap_or_else(PoisonError::into_inner);
+        if PROGRAMS.iter().all(|(name, _)| all.pin(name).exists()) {
+            return Ok(());
+        }
+        let for_all = Constants {
+            for_all: 1,
+            ..Constants::default()
+        };
+        return attach(pins, for_all, |name| all.pin(name));
+    }
+    let of_its_own = Constants {
+        port_bits: places
+            .ports
+            .iter()
+            .fold(0, |bits, &port| bits | port_bit(port)),
+        ..Constants::default()
+    };
+    attach(pins, of_its_own, |name| pins.link(name))
+}
+
+fn attach(
+    pins: &Pins,
+    constants: Constants,
+    pin: impl Fn(&str) -> PathBuf,
+) -> Result<(), DatapathError> {
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let mut object = object::load_latency(pins, &group, ports)?;
-    let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
-    let turned = PROGRAMS.iter().try_for_each(|&(name, tracepoint)| {
+    let mut object = object::load_knowing(pins, &group, constants)?;
+    let types = loading::types()?;
+    PROGRAMS.iter().try_for_each(|&(name, tracepoint)| {
         let program: &mut BtfTracePoint = object
             .program_mut(name)
             .ok_or(DatapathError::Missing(name))?
@@ -97,23 +183,19 @@ pub(super) fn turn_on(pins: &Pins, ports: impl Iterator<Item = u16>) -> Result<(
             .and_then(|()| program.attach())
             .and_then(|id| program.take_link(id))
             .map_err(DatapathError::program(name))?;
-        let pin = pins.link(name);
+        let pin = pin(name);
+        unpin(&pin);
         FdLink::from(link)
             .pin(&pin)
             .map(drop)
             .map_err(DatapathError::pin(pin))
-    });
-    drop(types);
-    heap::give_back();
-    if turned.is_err() {
-        turn_off(pins);
-    }
-    turned
+    })
 }
 
 /// Measures reads and writes no longer.
-pub(super) fn turn_off(pins: &Pins) {
+pub(super) fn turn_off(pins: &Pins) -> Result<(), DatapathError> {
     for (name, _) in PROGRAMS {
         unpin(&pins.link(name));
     }
+    OfAll::beside(pins).leave(pins)
 }

@@ -1,5 +1,10 @@
 //! Loading one program of the object by its name, whatever its type: to see whether the kernel takes it.
 
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
 use aya::{
     Btf, Ebpf,
     programs::{Program, ProgramError},
@@ -8,6 +13,7 @@ use aya::{
 use lb_common::names;
 
 use super::{error::DatapathError, latency};
+use crate::sys::heap;
 
 /// Why a program is not loaded.
 #[derive(Debug)]
@@ -20,16 +26,92 @@ pub(super) enum Refusal {
     Program(ProgramError),
 }
 
-/// The kernel's types, where it describes them.
-pub(super) fn types() -> Option<Btf> {
-    Btf::from_sys_fs().ok()
+/// The kernel's types: some 20 MB that take 30 ms to read, so there is one copy of them while
+/// anybody has one, or a [`Batch`] goes on.
+///
+/// # Errors
+///
+/// When the kernel does not describe them.
+pub(super) fn types() -> Result<Arc<Types>, DatapathError> {
+    let mut read = read();
+    if let Some(types) = read.last.upgrade() {
+        return Ok(types);
+    }
+    let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
+    let types = Arc::new(Types(types));
+    read.last = Arc::downgrade(&types);
+    if read.batches > 0 {
+        read.kept = Some(Arc::clone(&types));
+    }
+    Ok(types)
+}
+
+/// While one lives, what was read for one service is kept for the next.
+#[derive(Debug)]
+pub struct Batch(());
+
+impl Batch {
+    /// Begins one.
+    pub fn begin() -> Self {
+        read().batches += 1;
+        Self(())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let mut read = read();
+        read.batches = read.batches.saturating_sub(1);
+        let given_up = if read.batches == 0 {
+            read.kept.take()
+        } else {
+            None
+        };
+        drop(read);
+        drop(given_up);
+    }
+}
+
+#[derive(Debug)]
+struct Read {
+    last: Weak<Types>,
+    kept: Option<Arc<Types>>,
+    batches: usize,
+}
+
+fn read() -> MutexGuard<'static, Read> {
+    static READ: Mutex<Read> = Mutex::new(Read {
+        last: Weak::new(),
+        kept: None,
+        batches: 0,
+    });
+    READ.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kernel's types while they are in use.
+#[derive(Debug)]
+pub(super) struct Types(Btf);
+
+impl Deref for Types {
+    type Target = Btf;
+
+    fn deref(&self) -> &Btf {
+        &self.0
+    }
+}
+
+impl Drop for Types {
+    fn drop(&mut self) {
+        self.0 = Btf::default();
+        heap::give_back();
+    }
 }
 
 /// Loads a program, and attaches it to nothing.
 pub(super) fn load(
     object: &mut Ebpf,
     name: &'static str,
-    types: Option<&Btf>,
+    types: Option<&Types>,
 ) -> Result<(), Refusal> {
     let loaded = match object.program_mut(name) {
         Some(Program::SkReuseport(program)) => program.load(),

@@ -14,7 +14,10 @@ use aya::{
 };
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
-use super::{declared::Declared, error::DatapathError, object, pins::Pins, service::steering_row};
+use super::{
+    declared::Declared, error::DatapathError, loaders::Constants, object, pins::Pins,
+    service::steering_row,
+};
 
 /// The cgroup of a service's keeper, below the service's.
 pub const PARKING: &str = "parking";
@@ -38,11 +41,11 @@ pub(super) fn create(
     for (index, (group, steering)) in tcp.chain(udp).enumerate() {
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
-        let mut object = if index == 0 {
-            object::load_first(staging, &group, flows)?
-        } else {
-            object::load(staging, &group, None)?
+        let constants = Constants {
+            flows: if index == 0 { flows } else { 0 },
+            ..Constants::default()
         };
+        let mut object = object::load(staging, &group, constants)?;
         let steer: &mut SkReuseport = program(&mut object, steering)?;
         steer.load().map_err(DatapathError::program(steering))?;
         let pin = group.join(steering);
@@ -112,7 +115,11 @@ pub(super) fn count(
     cgroup: &Path,
     generation: GenerationId,
 ) -> Result<(), DatapathError> {
-    let mut object = object::load(pins, group, Some(generation))?;
+    let constants = Constants {
+        generation: generation.raw(),
+        ..Constants::default()
+    };
+    let mut object = object::load(pins, group, constants)?;
     track(&mut object, &open(cgroup)?, pins, Some(generation))
 }
 

@@ -6,11 +6,12 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapError},
 };
-use lb_common::{GenerationId, names, recent::port_bit};
+use lb_common::names;
 
 use super::{
     error::DatapathError,
-    kernel_fields::{self, PacketFields},
+    kernel_fields,
+    loaders::{self, Constants},
     pins::Pins,
 };
 use crate::sys::heap;
@@ -22,85 +23,24 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 ));
 
 /// Loads the object for one reuseport group: the service's maps come from (or go to) `pins`,
-/// the group's own to `group`. `track` in it counts for `generation` (`None`: parking).
-pub(super) fn load(
-    pins: &Pins,
-    group: &Path,
-    generation: Option<GenerationId>,
-) -> Result<Ebpf, DatapathError> {
-    let generation = generation.map_or(0, GenerationId::raw);
-    let mut loader = pinned(pins, group);
-    loader.override_global(names::GENERATION, &generation, true);
-    finish(loader)
-}
-
-/// [`load`] for the first group of a service, which makes the service's maps: with room for so many
-/// flows.
-pub(super) fn load_first(pins: &Pins, group: &Path, flows: u32) -> Result<Ebpf, DatapathError> {
-    let mut loader = pinned(pins, group);
-    loader.map_max_entries(names::FLOWS, flows);
-    loader.override_global(names::GENERATION, &0_u32, true);
-    finish(loader)
-}
-
-fn pinned<'a>(pins: &Pins, group: &Path) -> EbpfLoader<'a> {
-    let mut loader = EbpfLoader::new();
-    for name in names::SHARED {
-        loader.map_pin_path(name, pins.map(name));
-    }
-    for name in names::PER_GROUP {
-        loader.map_pin_path(name, group.join(name));
-    }
-    loader
-}
-
-/// Has the programs know the kernel's fields, and loads them. Without the fields `track` counts
-/// connections, and not what they were lost by. The loader has read all of the kernel's types
-/// meanwhile: some 20 MB.
-fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
-    if let Ok(fields) = kernel_fields::tcp_fields() {
-        for (name, at) in fields {
-            loader.override_global(name, at, true);
-        }
-    }
-    let loaded = loader.load(OBJECT);
-    drop(loader);
-    heap::give_back();
+/// the group's own to `group`.
+pub(super) fn load(pins: &Pins, group: &Path, constants: Constants) -> Result<Ebpf, DatapathError> {
+    let loaded = loaders::with(pins, group, constants, |loader| loader.load(OBJECT));
     Ok(loaded?)
-}
-
-/// [`load`] for `polite`, which cannot do without the kernel's fields.
-pub(super) fn load_polite(pins: &Pins, group: &Path) -> Result<Ebpf, DatapathError> {
-    need_fields()?;
-    load(pins, group, None)
-}
-
-/// [`load`] for `refused`, of clients in the network namespace with this inode.
-pub(super) fn load_refused(
-    pins: &Pins,
-    group: &Path,
-    fields: &PacketFields,
-    namespace: u32,
-) -> Result<Ebpf, DatapathError> {
-    let mut loader = pinned(pins, group);
-    know_packets(&mut loader, fields);
-    loader.override_global(names::OWN_NAMESPACE, &namespace, true);
-    finish(loader)
 }
 
 /// Loads the object by a loader that knows what the profiler's programs need, without pins. They
 /// use none of the agent's maps, which cannot be left out and are made as small as they can be.
 pub(super) fn load_alone(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    // The size of a ring is in pages, that of storage is not said.
+    let as_they_are = [
+        names::EVENTS,
+        names::LOGS,
+        names::CONVERSATIONS,
+        names::WORKER,
+    ];
     for name in names::SHARED.iter().chain(&names::PER_GROUP) {
-        // The size of a ring is in pages, that of storage is not said.
-        if ![
-            names::EVENTS,
-            names::LOGS,
-            names::CONVERSATIONS,
-            names::WORKER,
-        ]
-        .contains(name)
-        {
+        if !as_they_are.contains(name) {
             loader.map_max_entries(name, 1);
         }
     }
@@ -116,18 +56,14 @@ pub(super) fn taken<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(DatapathError::map(name))
 }
 
-/// [`load`] for `received` and `sent`, which look at the connections of `ports` only and cannot do
-/// without the kernel's fields either.
-pub(super) fn load_latency(
+/// [`load`] for programs that cannot do without the kernel's fields: `polite`, `received`, `sent`.
+pub(super) fn load_knowing(
     pins: &Pins,
     group: &Path,
-    ports: impl Iterator<Item = u16>,
+    constants: Constants,
 ) -> Result<Ebpf, DatapathError> {
     need_fields()?;
-    let bits = ports.fold(0, |bits, port| bits | port_bit(port));
-    let mut loader = pinned(pins, group);
-    loader.override_global(names::PORT_BITS, &bits, true);
-    finish(loader)
+    load(pins, group, constants)
 }
 
 fn need_fields() -> Result<(), DatapathError> {
@@ -135,15 +71,6 @@ fn need_fields() -> Result<(), DatapathError> {
     fields
         .map(drop)
         .map_err(|why| DatapathError::Types(why.to_owned()))
-}
-
-fn know_packets<'a>(loader: &mut EbpfLoader<'a>, fields: &'a PacketFields) {
-    for (name, at) in &fields.offsets {
-        loader.override_global(name, at, true);
-    }
-    loader.override_global(names::NO_SOCKET.0, &fields.no_socket, true);
-    let at_resets: &u32 = if fields.at_resets { &1 } else { &0 };
-    loader.override_global(names::AT_RESETS, at_resets, true);
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
@@ -159,13 +86,27 @@ pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
     finish(loader)
 }
 
+/// Has the programs know the kernel's fields, and loads them. The loader has read all of the
+/// kernel's types meanwhile: some 20 MB.
+fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+    if let Ok(fields) = kernel_fields::tcp_fields() {
+        for (name, at) in fields {
+            loader.override_global(name, at, true);
+        }
+    }
+    let loaded = loader.load(OBJECT);
+    drop(loader);
+    heap::give_back();
+    Ok(loaded?)
+}
+
 /// A loader whose constants leave no part of a program out, so that the verifier sees it all.
 fn unpinned<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader.override_global(names::PORT_BITS, &u64::MAX, true);
     loader.override_global(names::COUNTING, &1_u32, true);
     if let Ok(fields) = kernel_fields::packet_fields() {
-        know_packets(&mut loader, fields);
+        fields.set(&mut loader);
     }
     loader
 }

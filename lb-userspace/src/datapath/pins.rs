@@ -11,7 +11,7 @@ use std::{
 
 use lb_common::GenerationId;
 
-use super::error::DatapathError;
+use super::{error::DatapathError, watched::OfAll};
 
 /// Begins the name of a staging directory; no service can be called so.
 pub const STAGING: &str = "_";
@@ -58,6 +58,16 @@ impl Pins {
     pub(super) fn commit(&self, staging: &Self) -> Result<(), DatapathError> {
         fs::rename(&staging.dir, &self.dir)
             .map_err(DatapathError::system("move the pin directory into place"))
+    }
+
+    /// Takes the service out of what all services share. Only for a service that is removed while
+    /// others stay.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be changed.
+    pub fn leave_shared(&self) -> Result<(), DatapathError> {
+        OfAll::beside(self).leave(self)
     }
 
     /// Removes all pins: links detach, maps and programs go when nobody uses them.

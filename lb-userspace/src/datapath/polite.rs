@@ -13,7 +13,7 @@ use aya::{
 };
 use lb_common::{Conversation, POLITE_CELLS, PoliteCell, names};
 
-use super::{error::DatapathError, object, pins::Pins, service::sum};
+use super::{error::DatapathError, loaders::Constants, object, pins::Pins, service::sum};
 use crate::sys::{bpf, tcp_info::TcpInfo};
 
 /// One service's polite drain.
@@ -146,7 +146,7 @@ fn attach(pins: &Pins, leaving: &SockHash<MapData, u64>) -> Result<(), DatapathE
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let mut object = object::load_polite(pins, &group)?;
+    let mut object = object::load_knowing(pins, &group, Constants::default())?;
     let polite: &mut SkMsg = object
         .program_mut(names::POLITE)
         .ok_or(DatapathError::Missing(names::POLITE))?

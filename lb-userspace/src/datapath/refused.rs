@@ -1,13 +1,17 @@
 //! Counting the clients that the kernel refuses.
 
+use std::io;
+
 use aya::programs::{RawTracePoint, links::FdLink};
 use lb_common::names;
 
 use super::{
-    DatapathError, kernel_fields, object,
+    DatapathError, kernel_fields,
+    loaders::Constants,
+    object,
     pins::{Pins, unpin},
 };
-use crate::sys::{heap, netns};
+use crate::sys::netns::Netns;
 
 /// Counts from now on those whose SYN is answered by a reset, if that is not done already; it goes
 /// on when the agent has ended.
@@ -15,32 +19,34 @@ use crate::sys::{heap, netns};
 /// # Errors
 ///
 /// When the kernel does not say why it drops packets (before 5.17), or does not describe its types.
-pub(super) fn count(pins: &Pins) -> Result<(), DatapathError> {
+pub(super) fn count(pins: &Pins, netns: &Netns) -> Result<(), DatapathError> {
     let pin = pins.link(names::REFUSED);
     if pin.exists() {
         return Ok(());
     }
-    let counted = attach(pins).and_then(|link| {
+    let counted = attach(pins, netns).and_then(|link| {
         link.pin(&pin)
             .map(drop)
             .map_err(DatapathError::pin(pin.clone()))
     });
-    heap::give_back();
     if counted.is_err() {
         unpin(&pin);
     }
     counted
 }
 
-fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
+fn attach(pins: &Pins, netns: &Netns) -> Result<FdLink, DatapathError> {
     let group = pins
         .first_group()
         .ok_or(DatapathError::Missing("a group's pins"))?;
-    let namespace =
-        netns::own_inode().map_err(DatapathError::system("find the network namespace"))?;
+    let namespace = inode(netns).map_err(DatapathError::system("find the network namespace"))?;
     let fields =
         kernel_fields::packet_fields().map_err(|why| DatapathError::Types(why.to_owned()))?;
-    let mut object = object::load_refused(pins, &group, fields, namespace)?;
+    let constants = Constants {
+        namespace,
+        ..Constants::default()
+    };
+    let mut object = object::load(pins, &group, constants)?;
     let program: &mut RawTracePoint = object
         .program_mut(names::REFUSED)
         .ok_or(DatapathError::Missing(names::REFUSED))?
@@ -58,4 +64,9 @@ fn attach(pins: &Pins) -> Result<FdLink, DatapathError> {
         .and_then(|id| program.take_link(id))
         .map_err(DatapathError::program(names::REFUSED))?;
     Ok(link.into())
+}
+
+/// As wide as the kernel has it.
+fn inode(netns: &Netns) -> io::Result<u32> {
+    u32::try_from(netns.inode()?).map_err(io::Error::other)
 }

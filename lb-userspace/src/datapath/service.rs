@@ -33,7 +33,7 @@ use super::{
     recent::Recent,
     refused,
 };
-use crate::sys::mapped::MappedCells;
+use crate::sys::{mapped::MappedCells, netns::Netns};
 
 /// The kernel side of one service. The only owner of its maps.
 pub struct ServicePath {
@@ -210,12 +210,15 @@ impl ServicePath {
         }
     }
 
-    /// Gives the generation's counting program up, once its last connection has closed.
-    pub fn stop_counting(&self, generation: GenerationId) {
+    /// Gives the generation's counting program up, once its last connection has closed. Says
+    /// whether that is done.
+    pub fn stop_counting(&self, generation: GenerationId) -> bool {
         self.part(generation);
-        if self.live(Some(generation)) == 0 {
+        let is_done = self.live(Some(generation)) == 0;
+        if is_done {
             unpin(&self.pins.track(Some(generation)));
         }
+        is_done
     }
 
     /// Remembers whose listener this is (`None`: parking), for connections that move from it.
@@ -334,23 +337,26 @@ impl ServicePath {
     /// # Errors
     ///
     /// What this kernel lacks. Nothing else depends on it.
-    pub fn measure_latency(&self, on: bool) -> Result<(), DatapathError> {
+    pub fn measure_latency(&self, on: bool, netns: &Netns) -> Result<(), DatapathError> {
         if !on {
-            latency::turn_off(&self.pins);
-        } else if !latency::is_on(&self.pins) {
-            let ports = self.groups.iter().map(|group| group.address().port());
-            latency::turn_on(&self.pins, ports)?;
+            return latency::turn_off(&self.pins);
         }
-        Ok(())
+        let ports = self.groups.iter().map(|group| group.address().port());
+        let places = latency::Places::new(netns, ports)?;
+        if latency::is_on(&self.pins, &places)? {
+            return Ok(());
+        }
+        latency::turn_on(&self.pins, &places)
     }
 
-    /// Counts the clients that the kernel refuses, from now on and when the agent has ended.
+    /// Counts the clients that the kernel refuses in the namespace, from now on and when the agent
+    /// has ended.
     ///
     /// # Errors
     ///
     /// What this kernel lacks. Nothing else depends on it.
-    pub fn count_refused(&self) -> Result<(), DatapathError> {
-        refused::count(&self.pins)
+    pub fn count_refused(&self, netns: &Netns) -> Result<(), DatapathError> {
+        refused::count(&self.pins, netns)
     }
 
     /// How long a generation's clients waited so far, or those of the parking listeners for `None`.
@@ -388,8 +394,7 @@ impl ServicePath {
         if let Some(flows) = &self.flows {
             flows.reopen(generation);
         }
-        self.latencies.clear(generation);
-        Ok(())
+        self.latencies.clear(generation)
     }
 
     /// How `steer` ended so far.

@@ -1,14 +1,17 @@
 //! What the programs cost, for `cargo xtask bench`: the kernel's own count of runs and time.
 
 use std::{
+    collections::BTreeMap,
+    fs, io,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
-    path::Path,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, SkReuseport, sk_reuseport::SkReuseportAttachType},
+    maps::MapData,
+    programs::{ProgramError, SkReuseport, loaded_programs, sk_reuseport::SkReuseportAttachType},
     sys::{Stats, enable_stats},
 };
 use lb_common::names;
@@ -72,6 +75,63 @@ pub fn steer_udp(bpffs: &Path, service: &str, address: SocketAddr) -> Result<Run
     .map_err(DatapathError::program(names::STEER_UDP))
 }
 
+/// The runs of all programs that are loaded on the host, hotlb's or not.
+///
+/// # Errors
+///
+/// When the kernel does not list them.
+pub fn all_programs() -> Result<Runs, DatapathError> {
+    let mut sum = Runs::default();
+    for program in loaded_programs() {
+        // One may go while they are counted.
+        let Ok(fd) = program.and_then(|program| program.fd()) else {
+            continue;
+        };
+        let one = runs_of(fd.as_fd()).map_err(DatapathError::system("count runs"))?;
+        sum.count += one.count;
+        sum.nanoseconds += one.nanoseconds;
+    }
+    Ok(sum)
+}
+
+/// Bytes that the kernel accounts to the maps of a service, by name.
+///
+/// # Errors
+///
+/// When its pins cannot be opened.
+pub fn map_memory(bpffs: &Path, service: &str) -> Result<BTreeMap<String, u64>, DatapathError> {
+    let pins = Pins::new(bpffs, service);
+    let groups = pins.dir().join("groups");
+    let mut places = vec![pins.dir().join("maps")];
+    for group in entries(&groups)? {
+        places.push(group);
+    }
+    let mut memory = BTreeMap::new();
+    for place in places {
+        for pin in entries(&place)? {
+            let name = pin.file_name().unwrap_or_default().to_string_lossy();
+            if name == names::STEER {
+                continue;
+            }
+            let map =
+                MapData::from_pin(&pin).map_err(DatapathError::map("a map of the service"))?;
+            let bytes = field(map.fd().as_fd(), "memlock");
+            *memory.entry(name.into_owned()).or_default() +=
+                bytes.map_err(DatapathError::system("ask for a map's memory"))?;
+        }
+    }
+    Ok(memory)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, DatapathError> {
+    let listed = fs::read_dir(dir).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    });
+    listed.map_err(DatapathError::system("list pins"))
+}
+
 /// A program that does nothing, attached to a reuseport group; gone with the value and the group.
 #[derive(Debug)]
 pub struct Noop {
@@ -107,17 +167,21 @@ impl Noop {
 
 /// What the kernel says about the program's descriptor; aya has no function for these two.
 fn runs(program: &SkReuseport) -> Result<Runs, ProgramError> {
-    let fd = program.fd()?.as_fd().as_raw_fd();
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-    let field = |name: &str| {
-        info.lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(key, _)| *key == name)
-            .and_then(|(_, value)| value.trim().parse().ok())
-            .unwrap_or_default()
-    };
+    Ok(runs_of(program.fd()?.as_fd())?)
+}
+
+fn runs_of(fd: BorrowedFd<'_>) -> io::Result<Runs> {
     Ok(Runs {
-        count: field("run_cnt"),
-        nanoseconds: field("run_time_ns"),
+        count: field(fd, "run_cnt")?,
+        nanoseconds: field(fd, "run_time_ns")?,
     })
+}
+
+fn field(fd: BorrowedFd<'_>, name: &str) -> io::Result<u64> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    let found = fields.find(|(key, _)| *key == name);
+    Ok(found
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or_default())
 }

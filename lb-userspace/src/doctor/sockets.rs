@@ -1,7 +1,10 @@
 //! Whether the kernel lists sockets: how the agent finds a server's listeners.
 
 use super::finding::{Check, Finding};
-use crate::sys::sock_diag::{self, Protocol};
+use crate::sys::{
+    netns::Netns,
+    sock_diag::{self, Protocol},
+};
 
 /// What went wrong with the list; `None` if it came.
 #[derive(Clone, Debug)]
@@ -11,7 +14,7 @@ impl Sockets {
     /// Asks for the listening TCP sockets, as ss(8) does.
     pub(super) fn gather() -> Self {
         Self(
-            sock_diag::waiting(Protocol::Tcp)
+            sock_diag::waiting(&Netns::own(), Protocol::Tcp)
                 .err()
                 .map(|error| error.to_string()),
         )

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::sys::{
     cgroup::Cgroup,
     inspect::{self, Inspected},
+    netns::Netns,
     process,
 };
 
@@ -29,8 +30,8 @@ pub enum Unfit {
     KernelThread(u32),
     /// It is in another network.
     #[error(
-        "{0} is in another network namespace than the agent; use an agent in that one (nsenter \
-         --net=/proc/{1}/ns/net hotlb agent, with directories of its own)"
+        "{0} is in another network namespace than the service; say which one that is by netns in \
+         the service's section: its file in /run/netns, or \"/proc/{1}/ns/net\" while it runs"
     )]
     OtherNetwork(String, u32),
     /// It has no cgroup that can be used.
@@ -89,8 +90,8 @@ pub struct Adoptee {
 /// # Errors
 ///
 /// See [`Unfit`].
-pub fn examine(pid: u32, whole_unit: bool) -> Result<Adoptee, Unfit> {
-    let process = caller(pid)?;
+pub fn examine(pid: u32, whole_unit: bool, netns: &Netns) -> Result<Adoptee, Unfit> {
+    let process = caller(pid, netns)?;
     let who = describe(pid);
     let unreadable = |source| Unfit::Unreadable { pid, source };
     let Some(cgroup) = process.cgroup_dir().map_err(unreadable)? else {
@@ -115,12 +116,12 @@ pub fn examine(pid: u32, whole_unit: bool) -> Result<Adoptee, Unfit> {
     })
 }
 
-/// Process `pid`, if it is one, and in the agent's network.
+/// Process `pid`, if it is one, and in this network.
 ///
 /// # Errors
 ///
 /// See [`Unfit`].
-pub fn caller(pid: u32) -> Result<Inspected, Unfit> {
+pub fn caller(pid: u32, netns: &Netns) -> Result<Inspected, Unfit> {
     let unreadable = |source| Unfit::Unreadable { pid, source };
     let process = inspect::inspect(pid)
         .map_err(unreadable)?
@@ -128,7 +129,7 @@ pub fn caller(pid: u32) -> Result<Inspected, Unfit> {
     if process.is_kernel_thread {
         return Err(Unfit::KernelThread(pid));
     }
-    if process.netns != inspect::own_netns().map_err(unreadable)? {
+    if process.netns != netns.inode().map_err(unreadable)? {
         return Err(Unfit::OtherNetwork(describe(pid), pid));
     }
     Ok(process)
@@ -188,7 +189,9 @@ mod tests {
     #[test]
     fn who_shares_its_cgroup_is_refused_by_name() {
         // The tests run beside the shell that started them.
-        let error = examine(std::process::id(), false).unwrap_err().to_string();
+        let error = examine(std::process::id(), false, &Netns::own())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("its sockets cannot be told from theirs"),
             "{error}"
@@ -198,11 +201,20 @@ mod tests {
 
     #[test]
     fn nobody_and_the_kernel_are_refused() {
-        assert!(matches!(examine(0, false), Err(Unfit::NoProcess(0))));
-        assert!(matches!(examine(u32::MAX, false), Err(Unfit::NoProcess(_))));
+        assert!(matches!(
+            examine(0, false, &Netns::own()),
+            Err(Unfit::NoProcess(0))
+        ));
+        assert!(matches!(
+            examine(u32::MAX, false, &Netns::own()),
+            Err(Unfit::NoProcess(_))
+        ));
         // kthreadd, in the host's own pid namespace.
         if process::name(2) == "kthreadd" {
-            assert!(matches!(examine(2, false), Err(Unfit::KernelThread(2))));
+            assert!(matches!(
+                examine(2, false, &Netns::own()),
+                Err(Unfit::KernelThread(2))
+            ));
         }
     }
 

@@ -10,21 +10,31 @@ use crate::sys::{
     cgroup::Cgroup,
     established::{self, Connection},
     listener,
+    netns::Netns,
     pidfd::Pidfd,
     process::{self, Holder},
     sock_diag::DumpError,
     tcp_info::TcpInfo,
 };
 
+/// Ports, and where they are.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// The network namespace.
+    pub netns: Netns,
+    /// The ports.
+    pub ports: Vec<u16>,
+}
+
 /// The connections that came in through the generation's listeners at `ports`.
 ///
 /// A connection belongs to the cgroup of its listener (kernel 5.7+). Where the kernel does not say
 /// which, and for connections that moved here from a closing listener, the processes that have it
 /// open decide; `moved`: look for such ones.
-pub fn find(cgroup: &Cgroup, ports: &[u16], moved: bool) -> Result<Vec<Connection>, DumpError> {
+pub fn find(cgroup: &Cgroup, ports: &Ports, moved: bool) -> Result<Vec<Connection>, DumpError> {
     let mut all = Vec::new();
-    for &port in ports {
-        all.extend(established::at_port(port)?);
+    for &port in &ports.ports {
+        all.extend(established::at_port(&ports.netns, port)?);
     }
     retain_own(&mut all, cgroup, moved, |connection| connection);
     Ok(all)
@@ -37,12 +47,12 @@ pub fn find(cgroup: &Cgroup, ports: &[u16], moved: bool) -> Result<Vec<Connectio
 /// As [`find`].
 pub fn find_detailed(
     cgroup: &Cgroup,
-    ports: &[u16],
+    ports: &Ports,
     moved: bool,
 ) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
     let mut all = Vec::new();
-    for &port in ports {
-        all.extend(established::detailed_at_port(port)?);
+    for &port in &ports.ports {
+        all.extend(established::detailed_at_port(&ports.netns, port)?);
     }
     retain_own(&mut all, cgroup, moved, |(connection, _)| connection);
     Ok(all)

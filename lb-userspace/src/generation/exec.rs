@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::shim::{ShimError, drop_privileges, open_listeners, pass_listeners, step};
-use crate::sys::{cgroup::Cgroup, listener::Twin, users};
+use crate::sys::{cgroup::Cgroup, listener::Twin, netns, users};
 
 /// What the agent says to a process that is to become a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct ExecSpec {
     pub user: Option<String>,
     /// Listeners to open and pass on as `LISTEN_FDS`, each with its name.
     pub inherit: Vec<(String, Twin)>,
+    /// The network namespace it is to enter; `None`: it is in the right one.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
 }
 
 /// Becomes `command`. Returns only when that failed.
@@ -53,6 +56,10 @@ fn prepare(
 ) -> Result<process::Command, ShimError> {
     // First: sockets belong for ever to the cgroup in which they are made.
     step("enter the cgroup", Cgroup::at(spec.cgroup.clone()).enter())?;
+    if let Some(path) = &spec.netns {
+        let enter = format!("enter the network namespace {}", path.display());
+        step(&enter, netns::enter(path))?;
+    }
     let listeners = open_listeners(&spec.inherit)?;
     if (users::effective_uid(), users::effective_gid()) != (spec.uid, spec.gid) {
         drop_privileges(spec.uid, spec.gid, spec.user.as_deref())?;

@@ -19,6 +19,7 @@ use super::{
     loadable::LoadableError,
     shim::{self, LaunchSpec},
 };
+use crate::sys::netns::Netns;
 
 /// Why a server was not started.
 #[derive(Debug, Error)]
@@ -82,20 +83,21 @@ pub(super) fn is_executable(path: &Path) -> bool {
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// Starts the server. On return it has been executed; whether it serves is another question.
+/// Starts the server in the network namespace. On return it has been executed; whether it serves is another question.
 ///
 /// # Errors
 ///
 /// [`LaunchError::Refused`] with the step that failed, from inside the child.
-pub async fn launch(spec: &LaunchSpec) -> Result<Child, LaunchError> {
+pub async fn launch(spec: &LaunchSpec, netns: &Netns) -> Result<Child, LaunchError> {
     shim::prepare_output(spec)?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg("__exec")
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut child = netns.spawn(&mut command)?;
     match timeout(PATIENCE, converse(&mut child, spec)).await {
         Ok(Ok(said)) if said.is_empty() => Ok(child),
         Ok(Ok(said)) => Err(LaunchError::Refused(said)),

@@ -1,33 +1,21 @@
 //! A generation's listening sockets.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    io,
-    os::fd::OwnedFd,
-};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
 
 use crate::sys::{
     cgroup::Cgroup,
     listener,
+    listing::Listing,
+    netns::Netns,
     pidfd::Pidfd,
     process::{self, Holder},
-    sock_diag::{self, DumpError, Protocol, Waiting},
+    sock_diag::{DumpError, Protocol, Waiting},
 };
 
-/// What a generation's processes listen on: worker processes included, both families.
-///
-/// A socket belongs to the cgroup that made it (the kernel says which, 5.7+). Where it does not
-/// say, a socket that one of the generation's processes has open counts as its own.
-pub fn find(cgroup: &Cgroup, protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
-    let ids: HashSet<u64> = cgroup.ids().into_iter().collect();
-    let mut all = sock_diag::waiting(protocol)?;
-    if all.iter().any(|socket| socket.cgroup.is_none()) {
-        let held = process::socket_holders(cgroup.pids());
-        all.retain(|socket| held.contains_key(&socket.inode));
-    } else {
-        all.retain(|socket| socket.cgroup.is_some_and(|id| ids.contains(&id)));
-    }
-    Ok(all)
+/// What a generation's processes listen on now: worker processes included, both families.
+pub fn find(netns: &Netns, cgroup: &Cgroup, protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
+    let listing = Listing::now(netns, protocol)?;
+    Ok(listing.below(cgroup).into_iter().cloned().collect())
 }
 
 /// Duplicates of these sockets, by cookie; a socket that closed meanwhile is left out.

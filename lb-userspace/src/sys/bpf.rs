@@ -1,5 +1,5 @@
 //! The bpf(2) calls aya has no function for: a socket array with 8-byte values, socket storage,
-//! and an attachment that lasts.
+//! which map is in a map of maps, and an attachment that lasts.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ struct ElementAttr {
 /// E2BIG: there is no such slot.
 pub fn insert_socket(array: BorrowedFd<'_>, slot: u32, socket: impl AsFd) -> io::Result<()> {
     let mut value = u64::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    element(BPF_MAP_UPDATE_ELEM, array, slot, &mut value, 0)
+    element(BPF_MAP_UPDATE_ELEM, array, &slot, &mut value, 0)
 }
 
 /// Empties `slot` of a socket array.
@@ -50,7 +50,7 @@ pub fn insert_socket(array: BorrowedFd<'_>, slot: u32, socket: impl AsFd) -> io:
 ///
 /// ENOENT: it is empty.
 pub fn remove_socket(array: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
-    element(BPF_MAP_DELETE_ELEM, array, slot, &mut 0, 0)
+    element(BPF_MAP_DELETE_ELEM, array, &slot, &mut 0, 0)
 }
 
 /// Gives `socket` a value in a socket storage map, unless it has one.
@@ -64,7 +64,7 @@ pub fn give_storage<const N: usize>(
     mut value: [u64; N],
 ) -> io::Result<()> {
     let key = u32::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    element(BPF_MAP_UPDATE_ELEM, storage, key, &mut value, BPF_NOEXIST)
+    element(BPF_MAP_UPDATE_ELEM, storage, &key, &mut value, BPF_NOEXIST)
 }
 
 /// Takes a socket's value in a socket storage map away. Copies of it stay.
@@ -74,7 +74,7 @@ pub fn give_storage<const N: usize>(
 /// ENOENT: it has none.
 pub fn take_storage(storage: BorrowedFd<'_>, socket: impl AsFd) -> io::Result<()> {
     let key = u32::try_from(socket.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    element(BPF_MAP_DELETE_ELEM, storage, key, &mut 0_u64, 0)
+    element(BPF_MAP_DELETE_ELEM, storage, &key, &mut 0_u64, 0)
 }
 
 /// The cookie of the socket in `slot`, or `None` for an empty one.
@@ -84,8 +84,36 @@ pub fn take_storage(storage: BorrowedFd<'_>, socket: impl AsFd) -> io::Result<()
 /// ENOSPC: the array was made with 4-byte values.
 pub fn socket_cookie_at(array: BorrowedFd<'_>, slot: u32) -> io::Result<Option<u64>> {
     let mut cookie = 0;
-    match element(BPF_MAP_LOOKUP_ELEM, array, slot, &mut cookie, 0) {
+    match element(BPF_MAP_LOOKUP_ELEM, array, &slot, &mut cookie, 0) {
         Ok(()) => Ok(Some(cookie)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts the map `inner` at `key` of a hash of maps; replaces what was there.
+///
+/// # Errors
+///
+/// EINVAL: it is not of the kind that the hash was made for.
+pub fn set_inner(hash: BorrowedFd<'_>, key: u64, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let mut value = u32::try_from(inner.as_raw_fd()).map_err(io::Error::other)?;
+    element(BPF_MAP_UPDATE_ELEM, hash, &key, &mut value, 0)
+}
+
+/// Takes the map at `key` of a hash of maps out, if there is one.
+pub fn remove_inner(hash: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    match element(BPF_MAP_DELETE_ELEM, hash, &key, &mut 0_u32, 0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The id of the map at `key` of a hash of maps.
+pub fn inner_at(hash: BorrowedFd<'_>, key: u64) -> io::Result<Option<u32>> {
+    let mut id = 0_u32;
+    match element(BPF_MAP_LOOKUP_ELEM, hash, &key, &mut id, 0) {
+        Ok(()) => Ok(Some(id)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -120,10 +148,10 @@ pub fn attach_to_messages(sockets: BorrowedFd<'_>, program: BorrowedFd<'_>) -> i
     unsafe_code,
     reason = "aya insists on 4-byte values for socket arrays and only reads socket storage"
 )]
-fn element<V>(
+fn element<K, V>(
     call: libc::c_long,
     map: BorrowedFd<'_>,
-    key: u32,
+    key: &K,
     value: &mut V,
     flags: u64,
 ) -> io::Result<()> {
@@ -135,16 +163,16 @@ fn element<V>(
     let attr = ElementAttr {
         map_fd: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
         _padding: 0,
-        key: std::ptr::from_ref(&key).addr() as u64,
+        key: std::ptr::from_ref(key).addr() as u64,
         value: value_at,
         flags,
     };
     let size = size_of::<ElementAttr>();
     let attr = std::ptr::from_ref(&attr);
-    std::hint::black_box((&key, &value));
-    // SAFETY: the attribute and what it points to live until the call returns; the key has four
-    // bytes, and the value has the size the map was made with: 8 bytes, or the words of
-    // `lb_common::Conversation`.
+    std::hint::black_box((key, &value));
+    // SAFETY: the attribute and what it points to live until the call returns; key and value have
+    // the sizes the map was made with: four bytes and 8 or the words of `lb_common::Conversation`,
+    // or, for a hash of maps, 8 and four.
     let result = unsafe { libc::syscall(libc::SYS_bpf, call, attr, size) };
     if result < 0 {
         return Err(io::Error::last_os_error());

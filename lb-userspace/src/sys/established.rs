@@ -18,6 +18,7 @@ use netlink_packet_sock_diag::{
 };
 
 use super::{
+    netns::Netns,
     sock_diag::{self, DumpError},
     tcp_info::TcpInfo,
 };
@@ -76,9 +77,9 @@ pub struct Connection {
 /// # Errors
 ///
 /// When the kernel has no `sock_diag` or refuses it.
-pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
+pub fn at_port(netns: &Netns, port: u16) -> Result<Vec<Connection>, DumpError> {
     let mut found = Vec::new();
-    each_at_port(port, &ExtensionFlags::empty(), |connection, _| {
+    each_at_port(netns, port, &ExtensionFlags::empty(), |connection, _| {
         found.push(connection);
     })?;
     Ok(found)
@@ -89,31 +90,85 @@ pub fn at_port(port: u16) -> Result<Vec<Connection>, DumpError> {
 /// # Errors
 ///
 /// As [`at_port`].
-pub fn detailed_at_port(port: u16) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+pub fn detailed_at_port(
+    netns: &Netns,
+    port: u16,
+) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
     let mut found = Vec::new();
-    each_at_port(port, &ExtensionFlags::INFO, |connection, info| {
+    each_at_port(netns, port, &ExtensionFlags::INFO, |connection, info| {
         found.push((connection, info));
     })?;
     Ok(found)
 }
 
+/// The connection from `peer` to `local`, asked for by itself: unlike a list, that takes the kernel
+/// the same time however many sockets there are. `None`: there is none (any more).
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` or refuses it.
+pub fn between(
+    netns: &Netns,
+    local: SocketAddr,
+    peer: SocketAddr,
+) -> Result<Option<Connection>, DumpError> {
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut wanted = request(family, local.port(), ExtensionFlags::empty());
+    wanted.socket_id = SocketId {
+        source_address: local.ip(),
+        source_port: local.port(),
+        destination_address: peer.ip(),
+        destination_port: peer.port(),
+        // INET_DIAG_NOCOOKIE: whichever it is.
+        cookie: [u8::MAX; 8],
+        ..wanted.socket_id
+    };
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(
+        header,
+        NetlinkPayload::from(SockDiagMessage::InetRequest(wanted)),
+    );
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let socket = sock_diag::open(netns)?;
+    socket.send(&bytes, 0)?;
+    let mut answer = Vec::with_capacity(4096);
+    socket.recv(&mut answer, 0)?;
+    let answer =
+        NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    match answer.payload {
+        // A listener is what the kernel finds when there is no connection: it has another state.
+        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => Ok(parse(*found)),
+        NetlinkPayload::Error(error) if error.to_io().kind() == io::ErrorKind::NotFound => Ok(None),
+        NetlinkPayload::Error(error) => Err(error.to_io().into()),
+        _ => Ok(None),
+    }
+}
+
 fn each_at_port(
+    netns: &Netns,
     port: u16,
     extensions: &ExtensionFlags,
     mut each: impl FnMut(Connection, Option<TcpInfo>),
 ) -> Result<(), DumpError> {
     for family in [AF_INET, AF_INET6] {
-        sock_diag::dump(request(family, port, extensions.clone()), |response| {
-            let info = response.nlas.iter().find_map(|attribute| match attribute {
-                Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
-                _ => None,
-            });
-            // The kernel passes over other ports, but for port 0.
-            if let Some(connection) = parse(response).filter(|found| found.local.port() == port) {
-                each(connection, info);
-            }
-        })
-        .map_err(DumpError)?;
+        sock_diag::dump(
+            netns,
+            request(family, port, extensions.clone()),
+            |response| {
+                let info = response.nlas.iter().find_map(|attribute| match attribute {
+                    Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
+                    _ => None,
+                });
+                // The kernel passes over other ports, but for port 0.
+                if let Some(connection) = parse(response).filter(|found| found.local.port() == port)
+                {
+                    each(connection, info);
+                }
+            },
+        )?;
     }
     Ok(())
 }
@@ -123,7 +178,7 @@ fn each_at_port(
 /// # Errors
 ///
 /// ENOENT: it is over. EOPNOTSUPP: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
-pub fn destroy(connection: &Connection) -> io::Result<()> {
+pub fn destroy(netns: &Netns, connection: &Connection) -> io::Result<()> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_ACK;
     let request = SockDiagMessage::InetRequest(InetRequest {
@@ -138,7 +193,7 @@ pub fn destroy(connection: &Connection) -> io::Result<()> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    let socket = sock_diag::open()?;
+    let socket = sock_diag::open(netns)?;
     socket.send(&bytes, 0)?;
     let mut answer = Vec::with_capacity(1024);
     socket.recv(&mut answer, 0)?;
@@ -221,7 +276,7 @@ mod tests {
     }
 
     fn only(listener: &TcpListener) -> Connection {
-        let mut found = at_port(listener.local_addr().unwrap().port()).unwrap();
+        let mut found = at_port(&Netns::own(), listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
@@ -243,15 +298,36 @@ mod tests {
     }
 
     #[test]
+    fn finds_one_by_its_ends() {
+        let netns = Netns::own();
+        for (listen, connect) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("[::]:0", "127.0.0.1"),
+        ] {
+            let (listener, client, server) = pair(listen, connect);
+            let (local, peer) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+            let found = between(&netns, local, peer).unwrap().unwrap();
+            let cookie = super::super::listener::cookie(&server).unwrap();
+            assert_eq!((found.cookie, found.state), (cookie, State::Established));
+            assert_ne!(found.inode, 0);
+            let nobody = SocketAddr::new(peer.ip(), 1);
+            assert_eq!(between(&netns, local, nobody).unwrap(), None);
+            drop(listener);
+        }
+    }
+
+    #[test]
     fn destroys_exactly_one() {
         for (listen, connect) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1")] {
             let (listener, mut client, server) = pair(listen, connect);
             let found = only(&listener);
             let other = TcpStream::connect(client.peer_addr().unwrap()).unwrap();
-            destroy(&found).unwrap();
+            destroy(&Netns::own(), &found).unwrap();
             let error = client.read(&mut [0]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-            assert_eq!(destroy(&found).unwrap_err().kind(), io::ErrorKind::NotFound);
+            let again = destroy(&Netns::own(), &found).unwrap_err();
+            assert_eq!(again.kind(), io::ErrorKind::NotFound);
             assert!(other.take_error().unwrap().is_none());
             drop(server);
         }

@@ -80,13 +80,6 @@ fn netns(process: &Process) -> Result<u64, ProcError> {
         .unwrap_or_default())
 }
 
-/// The inode of this process's own network namespace.
-pub fn own_netns() -> io::Result<u64> {
-    Process::myself()
-        .and_then(|myself| netns(&myself))
-        .map_err(io::Error::other)
-}
-
 /// The parent of a process.
 pub fn parent(pid: u32) -> Option<u32> {
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
@@ -153,7 +146,7 @@ mod tests {
     #[test]
     fn sees_itself_and_its_child() {
         let own = inspect(std::process::id()).unwrap().unwrap();
-        assert_eq!(own.netns, own_netns().unwrap());
+        assert_eq!(own.netns, crate::sys::netns::Netns::own().inode().unwrap());
         assert!(!own.is_kernel_thread && own.started > 0);
         let mut child = std::process::Command::new("sleep")
             .arg("60")

@@ -11,6 +11,7 @@ pub mod file_view;
 pub mod heap;
 pub mod inspect;
 pub mod listener;
+pub mod listing;
 pub mod locks;
 pub mod mapped;
 pub mod mounts;

@@ -1,4 +1,4 @@
-//! The kernel's list of sockets (`NETLINK_SOCK_DIAG`) of the network namespace the agent is in.
+//! The kernel's list of the sockets of a network namespace (`NETLINK_SOCK_DIAG`).
 
 use std::{
     io,
@@ -16,10 +16,12 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 use thiserror::Error;
 
+use super::netns::Netns;
+
 /// The kernel did not list the sockets.
 #[derive(Debug, Error)]
 #[error("cannot list sockets (NETLINK_SOCK_DIAG): {0}")]
-pub struct DumpError(#[source] pub(super) io::Error);
+pub struct DumpError(#[from] io::Error);
 
 /// A protocol whose sockets can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,28 +69,31 @@ const CGROUP_ID: u16 = 21;
 /// # Errors
 ///
 /// When the kernel has no `sock_diag` or refuses it.
-pub fn waiting(protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
+pub fn waiting(netns: &Netns, protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump(request(protocol, family), |response| {
+        dump(netns, request(protocol, family), |response| {
             found.extend(parse(protocol, &response));
-        })
-        .map_err(DumpError)?;
+        })?;
     }
     Ok(found)
 }
 
-/// A connection to the kernel's list.
-pub(super) fn open() -> io::Result<Netlink> {
-    let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+/// A connection to the kernel's list of the namespace's sockets.
+pub(super) fn open(netns: &Netns) -> io::Result<Netlink> {
+    let mut socket = netns.inside(|| Netlink::new(NETLINK_SOCK_DIAG))??;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
     Ok(socket)
 }
 
 /// Asks for all sockets of a kind.
-pub(super) fn dump(request: InetRequest, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
-    let socket = open()?;
+pub(super) fn dump(
+    netns: &Netns,
+    request: InetRequest,
+    mut each: impl FnMut(InetResponse),
+) -> io::Result<()> {
+    let socket = open(netns)?;
     socket.send(&bytes_of(request), 0)?;
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
@@ -227,7 +232,7 @@ mod tests {
         for listen in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(listen).unwrap();
             let address = listener.local_addr().unwrap();
-            let found = waiting(Protocol::Tcp).unwrap();
+            let found = waiting(&Netns::own(), Protocol::Tcp).unwrap();
             let own = found.iter().find(|w| w.address == address).unwrap();
             assert_eq!(
                 own.cookie,
@@ -243,7 +248,7 @@ mod tests {
             .ino();
             assert_eq!(own.inode, inode);
             let _client = std::net::TcpStream::connect(address).unwrap();
-            let again = waiting(Protocol::Tcp).unwrap();
+            let again = waiting(&Netns::own(), Protocol::Tcp).unwrap();
             assert!(again.iter().any(|w| w.address == address && w.queue == 1));
         }
     }
@@ -253,7 +258,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         assert!(
-            waiting(Protocol::Udp)
+            waiting(&Netns::own(), Protocol::Udp)
                 .unwrap()
                 .iter()
                 .any(|w| w.address == address)

@@ -5,10 +5,10 @@ mod ask;
 use std::{
     ffi::OsStr,
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -153,6 +153,25 @@ impl Host {
         }
         self.agent = Some(agent);
         Ok(())
+    }
+
+    /// Starts the agent and says how long it was until it took a connection at its control socket.
+    pub fn start_agent_timed(&mut self, limit: Duration) -> Result<Duration> {
+        let mut command = self.command(&self.hotlb);
+        command.arg("agent");
+        let began = Instant::now();
+        let mut agent = Process::start(&mut command, &self.directory.path().join("agent.log"))?;
+        let socket = self.socket();
+        wait::until_true("the agent is ready", limit, || {
+            agent.ended().is_ok_and(|ended| ended.is_some()) || UnixStream::connect(&socket).is_ok()
+        })
+        .with_context(|| format!("the agent's log:\n{}", agent.log()))?;
+        let took = began.elapsed();
+        if let Some(status) = agent.ended()? {
+            anyhow::bail!("the agent ended: {status}\n{}", agent.log());
+        }
+        self.agent = Some(agent);
+        Ok(took)
     }
 
     /// The running agent.

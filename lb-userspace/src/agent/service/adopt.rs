@@ -94,8 +94,8 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = name_for(&books, target.name.clone())?;
         self.refuse_own(&books, target.pid)?;
-        let adoptee =
-            adoptee::examine(target.pid, target.unit.is_some()).map_err(AdoptError::from)?;
+        let adoptee = adoptee::examine(target.pid, target.unit.is_some(), &self.netns)
+            .map_err(AdoptError::from)?;
         let claim = self.claim(&books, &adoptee, &name)?;
         let id = self.seat_for(&mut books)?;
         let counted = self.succeed(&mut books, &name, id);

@@ -15,6 +15,15 @@ use crate::{
     sys::{cgroup::Cgroup, process},
 };
 
+/// Whether the kernel counts the connections of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// It does, or may.
+    On,
+    /// Its last connection has closed, and the program is given up.
+    Over,
+}
+
 /// One generation.
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -56,6 +65,8 @@ pub(super) struct Generation {
     /// When it was sent its signal, in seconds since the host was started: a second one would have
     /// many servers quit at once.
     pub(super) told: Option<u64>,
+    /// Whether its counting program runs.
+    pub(super) counting: Counting,
     /// Connections that were cut because its deadline was over.
     pub(super) cut: Option<u64>,
     /// What `join` reported of its binds.
@@ -102,6 +113,7 @@ impl Generation {
             unsteered: 0,
             being_ended: false,
             told: None,
+            counting: Counting::On,
             cut: None,
             binds: Vec::new(),
             was_ready: false,

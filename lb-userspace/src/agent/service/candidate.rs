@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lb_common::GenerationId;
+use tokio::sync::Semaphore;
 
 use super::{CheckError, Pace, Service, books::Books};
 use crate::{
@@ -19,6 +20,9 @@ const LAST: Duration = Duration::from_millis(20);
 /// How long listeners may be incomplete, or wrong, before that is the verdict: a server may open
 /// them one after the other.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// Promotes that ask their candidates at the same time.
+const AT_ONCE: usize = 8;
 
 impl Service {
     /// Waits until the generation's listeners are where they belong and have slots.
@@ -90,7 +94,8 @@ impl Service {
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
                 let health = &self.config.health;
-                let asked = probe::probe(&self.path, id, address, health, patience).await;
+                let asked =
+                    probe::probe(&self.path, &self.netns, id, address, health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
                     Err(error) => probe::telling(before, &error, patience < PROBE),
@@ -110,6 +115,10 @@ impl Service {
 
     /// Asks once, for a promote: the server has answered before.
     pub(super) async fn answers(&self, id: GenerationId) -> Result<(), CheckError> {
+        // With a hundred promotes at once, each would use up its time waiting for the others.
+        static ASKING: Semaphore = Semaphore::const_new(AT_ONCE);
+        // It is never closed.
+        let _turn = ASKING.acquire().await.ok();
         self.await_answers(id, Deadline::after(PROBE)).await
     }
 

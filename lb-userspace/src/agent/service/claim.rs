@@ -46,7 +46,7 @@ impl Service {
         adoptee: &Adoptee,
         name: &str,
     ) -> Result<Claim, VerbError> {
-        let found = listeners::find(&adoptee.cgroup, Protocol::Tcp)?;
+        let found = listeners::find(&self.netns, &adoptee.cgroup, Protocol::Tcp)?;
         self.refuse_made_elsewhere(adoptee)?;
         let twins = if books.awaits_adopt {
             self.twins_of(&found)
@@ -91,10 +91,12 @@ impl Service {
     fn refuse_made_elsewhere(&self, adoptee: &Adoptee) -> Result<(), VerbError> {
         let ids: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
         let holders = process::socket_holders(adoptee.cgroup.pids());
-        let elsewhere = sock_diag::waiting(Protocol::Tcp)?.into_iter().find(|w| {
-            let made_here = w.cgroup.is_some_and(|id| ids.contains(&id));
-            !made_here && holders.contains_key(&w.inode) && self.takes_clients(w)
-        });
+        let elsewhere = sock_diag::waiting(&self.netns, Protocol::Tcp)?
+            .into_iter()
+            .find(|w| {
+                let made_here = w.cgroup.is_some_and(|id| ids.contains(&id));
+                !made_here && holders.contains_key(&w.inode) && self.takes_clients(w)
+            });
         match elsewhere {
             Some(socket) => Err(AdoptError::MadeElsewhere {
                 who: adoptee.who.clone(),

@@ -68,8 +68,8 @@ impl Service {
         let Some(datagrams) = &self.config.datagrams else {
             return Ok(Vec::new());
         };
-        let all = sock_diag::waiting(Protocol::Udp)?;
-        let found = listeners::find(&generation.cgroup, Protocol::Udp)?;
+        let all = sock_diag::waiting(&self.netns, Protocol::Udp)?;
+        let found = listeners::find(&self.netns, &generation.cgroup, Protocol::Udp)?;
         let own = |socket: &Waiting| found.iter().any(|w| w.cookie == socket.cookie);
         let kind = |address: SocketAddr| {
             let mut here = all.iter().filter(|w| w.address == address);
@@ -155,7 +155,14 @@ impl Service {
 
     async fn await_read(&self, cgroup: &Cgroup) {
         let mut pace = Pace::until(Deadline::after(UNREAD));
-        while has_unread(cgroup) && self.look_again(&mut pace).await {}
+        while self.has_unread(cgroup) && self.look_again(&mut pace).await {}
+    }
+
+    /// Whether datagrams wait that the generation has not read. One that is frozen or hangs does
+    /// not.
+    fn has_unread(&self, cgroup: &Cgroup) -> bool {
+        let found = listeners::find(&self.netns, cgroup, Protocol::Udp).unwrap_or_default();
+        found.iter().any(|socket| socket.queue > 0)
     }
 
     /// Flows may stay with the generation again.
@@ -164,10 +171,4 @@ impl Service {
             flows.reopen(id);
         }
     }
-}
-
-/// Whether datagrams wait that the generation has not read. One that is frozen or hangs does not.
-fn has_unread(cgroup: &Cgroup) -> bool {
-    let found = listeners::find(cgroup, Protocol::Udp).unwrap_or_default();
-    found.iter().any(|socket| socket.queue > 0)
 }

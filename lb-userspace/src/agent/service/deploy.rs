@@ -166,7 +166,7 @@ impl Service {
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
                 doing: "find a free seat",
-                source: std::io::Error::other("63 generations exist at once; stop some"),
+                source: std::io::Error::other("127 generations exist at once; stop some"),
             })?;
         self.empty_seat(books, id)?;
         Ok(id)
@@ -232,7 +232,7 @@ impl Service {
             .count(id, &spec.cgroup)
             .map_err(CheckError::from)?;
         reader::set_aside(&spec.output).map_err(LaunchError::Spawn)?;
-        let child = launch::launch(&spec).await?;
+        let child = launch::launch(&spec, &self.netns).await?;
         self.born(id, child).await;
         if let Some(notify) = notify.filter(|_| self.config.notify) {
             reporter.step("waiting for READY=1");

@@ -5,7 +5,11 @@
 //! that does not is Failed and gets no client, but it is not killed: its supervisor started it,
 //! and its supervisor ends it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use lb_common::GenerationId;
 
@@ -27,7 +31,7 @@ use crate::{
     },
     rollout::{GenerationState, recipe},
     store::{Origin, Outside},
-    sys::{cgroup::Cgroup, inspect::Inspected, process},
+    sys::{cgroup::Cgroup, inspect::Inspected, netns::Netns, process},
 };
 
 /// What the books say of a generation that its supervisor started again.
@@ -45,7 +49,7 @@ impl Service {
         pid: u32,
     ) -> Result<ExecSpec, VerbError> {
         self.take_port().await?;
-        let caller = adoptee::caller(pid).map_err(VerbError::from)?;
+        let caller = self.caller(pid)?;
         let mut books = self.books.lock().await;
         let name = match &request.generation {
             Some(name) => name.clone(),
@@ -61,7 +65,10 @@ impl Service {
         let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
         let notify = self.own_notify(id, &request)?;
         let counted = self.succeed(&mut books, &name, id);
-        let spec = self.exec_spec(&books, &name, &cgroup, notify.as_ref());
+        let spec = ExecSpec {
+            netns: self.elsewhere(&caller),
+            ..self.exec_spec(&books, &name, &cgroup, notify.as_ref())
+        };
         books.generations.push(Generation {
             outside: Outside {
                 ended_from: awaited.then_some(GenerationState::Active),
@@ -220,7 +227,27 @@ impl Service {
             gid: identity.gid,
             user: identity.name.clone(),
             inherit,
+            netns: None,
         }
+    }
+
+    /// The process that asks. It is in the service's network, or in the agent's and enters the
+    /// service's.
+    fn caller(&self, pid: u32) -> Result<Inspected, VerbError> {
+        adoptee::caller(pid, &self.netns)
+            .or_else(|error| match error {
+                Unfit::OtherNetwork(..) if self.netns.path().is_some() => {
+                    adoptee::caller(pid, &Netns::own())
+                }
+                error => Err(error),
+            })
+            .map_err(VerbError::from)
+    }
+
+    /// The network that a process has to enter, if it is not in it.
+    fn elsewhere(&self, process: &Inspected) -> Option<PathBuf> {
+        let is_there = self.netns.inode().is_ok_and(|own| own == process.netns);
+        self.netns.path().filter(|_| !is_there).map(Path::to_owned)
     }
 
     /// After an agent's restart: goes on finding out whether an exec'd generation serves.

@@ -66,6 +66,7 @@ impl Service {
             let asked = exec::check(ExecCheck {
                 command,
                 cgroup,
+                netns: &self.netns,
                 cwd: &cwd,
                 env: env.clone(),
                 patience,

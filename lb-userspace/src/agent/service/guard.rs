@@ -55,7 +55,8 @@ impl Usurped {
 impl Service {
     /// Looks who decides; puts hotlb's program back if the service says so.
     pub(super) async fn guard(self: &Arc<Self>) {
-        let found = tokio::task::spawn_blocking(deciding).await;
+        let netns = self.netns.clone();
+        let found = tokio::task::spawn_blocking(move || deciding(&netns)).await;
         let found = found.unwrap_or_else(|error| Err(error.to_string()));
         let mut books = self.books.lock().await;
         if books.is_ending() || books.awaits_adopt {
@@ -67,7 +68,7 @@ impl Service {
                 books.usurped.blind = None;
                 // A group may have been made since that look.
                 let now = if self.is_usurped(&deciding) {
-                    deciding_now().unwrap_or(deciding)
+                    deciding_now(&self.netns).unwrap_or(deciding)
                 } else {
                     deciding
                 };
@@ -124,7 +125,7 @@ impl Service {
 
     fn restore_program(&self, books: &Books, udp: bool, group: &Group) -> bool {
         let restored = if udp {
-            attach_datagrams(books, group)
+            self.attach_datagrams(books, group)
         } else {
             let parked = books
                 .parks
@@ -151,20 +152,20 @@ impl Service {
             None => false,
         }
     }
-}
 
-/// Attaches through any socket of the group.
-fn attach_datagrams(books: &Books, group: &Group) -> Option<Result<(), String>> {
-    let all = sock_diag::waiting(Protocol::Udp).unwrap_or_default();
-    let cookies: Vec<u64> = group.cookies().ok()?;
-    let members: Vec<_> = all
-        .into_iter()
-        .filter(|socket| cookies.contains(&socket.cookie))
-        .collect();
-    let living = books.generations.iter().filter(|g| g.state.is_live());
-    let mut sockets = living.flat_map(|g| listeners::take(&g.cgroup, &members));
-    let (_, socket) = sockets.next()?;
-    Some(group.attach(socket).map_err(|error| error.to_string()))
+    /// Attaches through any socket of the group.
+    fn attach_datagrams(&self, books: &Books, group: &Group) -> Option<Result<(), String>> {
+        let all = sock_diag::waiting(&self.netns, Protocol::Udp).unwrap_or_default();
+        let cookies: Vec<u64> = group.cookies().ok()?;
+        let members: Vec<_> = all
+            .into_iter()
+            .filter(|socket| cookies.contains(&socket.cookie))
+            .collect();
+        let living = books.generations.iter().filter(|g| g.state.is_live());
+        let mut sockets = living.flat_map(|g| listeners::take(&g.cgroup, &members));
+        let (_, socket) = sockets.next()?;
+        Some(group.attach(socket).map_err(|error| error.to_string()))
+    }
 }
 
 /// The program that decides about the group although it is not hotlb's; `None` if hotlb's does, or

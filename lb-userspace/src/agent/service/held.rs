@@ -9,7 +9,9 @@ use crate::{
     store::{Ledger, Origin, Remembered},
     sys::{
         cgroup::Cgroup,
-        inspect, process,
+        inspect,
+        netns::Netns,
+        process,
         sock_diag::{self, DumpError, Protocol, Waiting},
         users,
     },
@@ -57,10 +59,11 @@ impl Held {
 
 /// The listeners outside `ours` (ids of cgroups) that get clients of `addresses`.
 pub(super) fn strangers(
+    netns: &Netns,
     addresses: &[SocketAddr],
     ours: &HashSet<u64>,
 ) -> Result<Vec<Held>, DumpError> {
-    let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(Protocol::Tcp)?
+    let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(netns, Protocol::Tcp)?
         .into_iter()
         .filter(|socket| !socket.cgroup.is_some_and(|id| ours.contains(&id)))
         .filter_map(|socket| {
@@ -84,6 +87,7 @@ pub(super) fn strangers(
 /// unless the service may adopt and has nothing of its own there yet.
 pub(super) fn must_wait(
     config: &ServiceConfig,
+    netns: &Netns,
     cgroup: &Cgroup,
     ledger: &Ledger,
     has_parks: bool,
@@ -91,7 +95,7 @@ pub(super) fn must_wait(
     let living = living_outside(ledger);
     let mut ours: HashSet<u64> = cgroup.ids().into_iter().collect();
     ours.extend(living.iter().flat_map(Cgroup::ids));
-    let held = strangers(&config.listen, &ours)?;
+    let held = strangers(netns, &config.listen, &ours)?;
     let Some(first) = held.first() else {
         return Ok(false);
     };
@@ -136,7 +140,7 @@ impl Service {
     pub(super) fn held(&self, books: &Books) -> Result<Vec<Held>, DumpError> {
         let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
         ours.extend(books.generations.iter().flat_map(|g| g.cgroup.ids()));
-        strangers(&self.config.listen, &ours)
+        strangers(&self.netns, &self.config.listen, &ours)
     }
 
     /// Refuses what cannot be done while somebody else has the ports.

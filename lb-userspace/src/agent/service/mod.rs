@@ -24,6 +24,7 @@ mod held;
 mod in_flight;
 mod incidents;
 mod kept_profiles;
+mod network;
 mod observe;
 mod open;
 mod outside;
@@ -67,7 +68,7 @@ use crate::{
     datapath::ServicePath,
     generation::keeper::Keeper,
     store::Journal,
-    sys::cgroup::Cgroup,
+    sys::{cgroup::Cgroup, netns::Netns},
 };
 
 /// A service.
@@ -76,6 +77,8 @@ pub struct Service {
     config: ServiceConfig,
     places: Places,
     cgroup: Cgroup,
+    /// Where its sockets are.
+    netns: Netns,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
     /// Why it is not measured how long clients wait, although it should be.

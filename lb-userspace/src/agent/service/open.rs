@@ -13,6 +13,7 @@ use super::{
     held,
     incidents::Incidents,
     kept_profiles::Desk,
+    network::{generations_run, is_of_other_network, network},
     totals::retire,
 };
 use crate::{
@@ -44,11 +45,13 @@ impl Service {
         let ledger = Ledger::read(&places.ledger(&config.name))?;
         let has_parks =
             Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
-        let awaits_adopt = held::must_wait(&config, &cgroup, &ledger, has_parks)?;
+        let netns = network(&config, &places, &cgroup)?;
+        let awaits_adopt = held::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
         let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
+            || is_of_other_network(&places, &config.name, &netns)
         {
             held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
@@ -57,7 +60,8 @@ impl Service {
         if let (PoliteMode::On, Err(reason)) = (config.drain.polite, path.polite()) {
             return Err(OpenError::Impolite(reason.to_owned()));
         }
-        let (keeper, kept) = Keeper::find_or_start(places.keeper(&config.name), &parking).await?;
+        let (keeper, kept) =
+            Keeper::find_or_start(places.keeper(&config.name), &parking, &netns).await?;
         tracing::info!(
             service = config.name,
             found,
@@ -65,8 +69,8 @@ impl Service {
             awaits_adopt,
             "service opened"
         );
-        let measured = path.measure_latency(config.latency);
-        let counted = path.count_refused();
+        let measured = path.measure_latency(config.latency, &netns);
+        let counted = path.count_refused(&netns);
         path.choose_by(config.workers.resolve());
         let service = Arc::new(Self {
             uncounted: counted.err().map(|error| error.to_string()),
@@ -85,6 +89,7 @@ impl Service {
             places,
             journal: journal.fenced(),
             cgroup,
+            netns,
             keeper: std::sync::Mutex::new(keeper),
             path,
         });
@@ -295,7 +300,7 @@ pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool 
         .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
 }
 
-/// With other addresses, or another owner, the groups are others: start over, but not under
+/// With other addresses, another owner or another network, the groups are others: start over, but not under
 /// running generations.
 fn give_up_groups(
     places: &Places,
@@ -303,18 +308,17 @@ fn give_up_groups(
     cgroup: &Cgroup,
     pins: &Pins,
 ) -> Result<(), OpenError> {
-    let parking = cgroup.child(PARKING);
-    let generations_run = cgroup.pids().len() > parking.pids().len();
-    if generations_run {
+    if generations_run(cgroup) {
         return Err(OpenError::GroupsChanged);
     }
     tracing::warn!(
         service,
-        "its addresses or user changed: the parking listeners are made anew"
+        "its addresses, user or network changed: the parking listeners are made anew"
     );
     if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
         keeper.quit()?;
     }
+    pins.leave_shared()?;
     pins.remove()?;
     Ok(())
 }

@@ -51,7 +51,7 @@ impl Service {
                 ..SteeringWord::default()
             });
         }
-        let found = listeners::find(cgroup, Protocol::Tcp).unwrap_or_default();
+        let found = listeners::find(&self.netns, cgroup, Protocol::Tcp).unwrap_or_default();
         for group in self.path.groups() {
             let here = found.iter().filter(|w| w.address == group.address());
             let here: Vec<_> = here.cloned().collect();
@@ -123,8 +123,8 @@ impl Service {
     /// All open connections at the service's ports.
     fn open_cookies(&self) -> Result<HashSet<u64>, DumpError> {
         let mut open = HashSet::new();
-        for port in self.ports() {
-            let here = established::at_port(port)?;
+        for port in self.ports().ports {
+            let here = established::at_port(&self.netns, port)?;
             open.extend(here.into_iter().map(|connection| connection.cookie));
         }
         Ok(open)

@@ -12,7 +12,7 @@ use super::{Service, books::Books};
 use crate::{
     config::PoliteMode,
     datapath::{Asked, Polite},
-    generation::established::{self, Holders},
+    generation::established::{self, Holders, Ports},
     rollout::GenerationState,
     sys::{
         cgroup::Cgroup,
@@ -139,10 +139,13 @@ impl Service {
     }
 
     /// The ports of the service.
-    pub(super) fn ports(&self) -> Vec<u16> {
+    pub(super) fn ports(&self) -> Ports {
         let listen = self.config.listen.iter();
         let ports: BTreeSet<u16> = listen.map(std::net::SocketAddr::port).collect();
-        ports.into_iter().collect()
+        Ports {
+            netns: self.netns.clone(),
+            ports: ports.into_iter().collect(),
+        }
     }
 }
 

@@ -5,11 +5,13 @@ use lb_common::ABI_VERSION;
 
 use super::{
     OpenError, Service,
+    network::{is_of_other_network, network},
     open::{declared, is_of_other_user},
 };
 use crate::{
     config::{Places, ServiceConfig},
     datapath::{DatapathError, Pins, ServicePath},
+    sys::{cgroup::Cgroup, mounts},
 };
 
 impl Service {
@@ -31,11 +33,19 @@ impl Service {
                 own: ABI_VERSION,
             }));
         }
+        let netns = network(config, places, &cgroup(config, places))?;
         if ServicePath::is_of_other_addresses(&pins, &declared(config))
             || is_of_other_user(places, config)
+            || is_of_other_network(places, &config.name, &netns)
         {
             return Err(OpenError::GroupsDiffer);
         }
         Ok(())
     }
+}
+
+/// Where the service's processes are. Without cgroup2 nowhere, which the agent says when it begins.
+fn cgroup(config: &ServiceConfig, places: &Places) -> Cgroup {
+    let root = mounts::cgroup2().unwrap_or_default();
+    Cgroup::at(root.join(&places.cgroup).join(&config.name))
 }

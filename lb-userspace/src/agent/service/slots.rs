@@ -9,6 +9,7 @@ use crate::{
     generation::{fit, listeners},
     sys::{
         listener,
+        listing::Listing,
         sock_diag::{Protocol, Waiting},
     },
 };
@@ -17,7 +18,8 @@ impl Service {
     /// Gives each of the generation's listeners a slot, but for those that hang. Cheap when
     /// nothing changed.
     pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
-        let members = members(books, id)?;
+        let listing = Listing::now(&self.netns, Protocol::Tcp)?;
+        let members = members(books, id, &listing)?;
         self.give_slots(books, id, &members)
     }
 
@@ -63,11 +65,16 @@ impl Service {
 }
 
 /// The generation's listeners in each group, or why they do not fit.
-pub(super) fn members(books: &Books, id: GenerationId) -> Result<Vec<Vec<Waiting>>, CheckError> {
+pub(super) fn members(
+    books: &Books,
+    id: GenerationId,
+    listing: &Listing,
+) -> Result<Vec<Vec<Waiting>>, CheckError> {
     let Some(generation) = books.get(id) else {
         return Ok(Vec::new());
     };
-    let found = listeners::find(&generation.cgroup, Protocol::Tcp)?;
+    let found = listing.below(&generation.cgroup);
+    let found: Vec<Waiting> = found.into_iter().cloned().collect();
     if let Some(error) = &books.keeper_error {
         return Err(CheckError::NoKeeper(error.clone()));
     }

@@ -16,9 +16,12 @@ use crate::{
     clock,
     config::PoliteMode,
     datapath::{ConnectionCounts, Latencies},
-    generation::listeners,
     rollout::GenerationState,
-    sys::sock_diag::{self, Protocol, Waiting},
+    sys::{
+        listing::{JUST_NOW, Listing},
+        netns::Netns,
+        sock_diag::{Protocol, Waiting},
+    },
 };
 
 impl Service {
@@ -39,7 +42,7 @@ impl Service {
             parked: self.path.live(None),
             awaits_adopt: books.awaits_adopt,
             warnings: self.warnings(&books),
-            groups: group_status(&books),
+            groups: group_status(&books, &self.netns),
             steering: self.steering_status(),
             polite: self.polite_status(),
             workers: self.worker_status(),
@@ -181,7 +184,9 @@ impl Service {
         let mut found = Vec::new();
         if live {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                found.extend(listeners::find(&generation.cgroup, protocol).unwrap_or_default());
+                if let Ok(listing) = Listing::recent(&self.netns, protocol, JUST_NOW) {
+                    found.extend(listing.below(&generation.cgroup).into_iter().cloned());
+                }
             }
         }
         GenerationStatus {
@@ -263,13 +268,11 @@ fn tier(generation: &Generation) -> Option<Tier> {
     }
 }
 
-fn group_status(books: &Books) -> Vec<GroupStatus> {
-    let waiting = sock_diag::waiting(Protocol::Tcp).unwrap_or_default();
+fn group_status(books: &Books, netns: &Netns) -> Vec<GroupStatus> {
+    let listing = Listing::recent(netns, Protocol::Tcp, JUST_NOW).ok();
     let queue = |cookie| {
-        waiting
-            .iter()
-            .find(|w| w.cookie == cookie)
-            .map_or(0, |w| w.queue)
+        let parked = listing.as_ref()?.get(cookie)?;
+        Some(parked.queue)
     };
     books
         .parks
@@ -278,7 +281,7 @@ fn group_status(books: &Books) -> Vec<GroupStatus> {
             address: parked.twin.address,
             v6only: parked.twin.address.is_ipv6().then_some(parked.twin.v6only),
             uid: parked.twin.uid,
-            parking_queue: queue(parked.cookie),
+            parking_queue: queue(parked.cookie).unwrap_or_default(),
         })
         .collect()
 }

@@ -8,7 +8,11 @@ use std::{
 use lb_common::{Event, EventKind, GenerationId};
 use tokio::time::MissedTickBehavior;
 
-use super::{Service, books::Books, incidents};
+use super::{
+    Service,
+    books::{Books, Counting, Generation},
+    incidents,
+};
 use crate::{
     clock,
     config::{HandOver, ServiceConfig},
@@ -19,8 +23,9 @@ use crate::{
     },
     rollout::GenerationState,
     sys::{
+        listing::{LATELY, Listing},
         process, reader,
-        sock_diag::{self, Protocol},
+        sock_diag::Protocol,
         users,
     },
 };
@@ -117,7 +122,8 @@ impl Service {
         }
         tracing::error!(service = self.name(), "the keeper ended; starting it again");
         let parking = self.cgroup.child(PARKING);
-        let started = Keeper::find_or_start(self.places.keeper(self.name()), &parking).await;
+        let started =
+            Keeper::find_or_start(self.places.keeper(self.name()), &parking, &self.netns).await;
         let error = match started {
             Ok((keeper, _)) => {
                 *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
@@ -164,8 +170,11 @@ impl Service {
             self.release_parked(&mut books);
         }
         self.expire(&mut books);
-        for ended in books.generations.iter().filter(|g| !g.state.is_live()) {
-            self.path.stop_counting(ended.id);
+        let counted = |g: &&mut Generation| !g.state.is_live() && g.counting == Counting::On;
+        for ended in books.generations.iter_mut().filter(counted) {
+            if self.path.stop_counting(ended.id) {
+                ended.counting = Counting::Over;
+            }
         }
         self.forget_closed(&books);
         let outputs: Vec<_> = books
@@ -208,13 +217,12 @@ impl Service {
     }
 
     fn forget_closed(&self, books: &Books) {
-        let Ok(waiting) = sock_diag::waiting(Protocol::Tcp) else {
+        let Ok(listing) = Listing::recent(&self.netns, Protocol::Tcp, LATELY) else {
             return;
         };
         let parked = |cookie| books.parks.iter().any(|p| p.cookie == cookie);
-        self.path.forget_listeners(|cookie| {
-            parked(cookie) || waiting.iter().any(|w| w.cookie == cookie)
-        });
+        self.path
+            .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
     }
 }
 

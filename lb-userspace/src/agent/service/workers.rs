@@ -5,8 +5,14 @@ use lb_common::{GenerationId, Workers};
 
 use super::{CheckError, Service, books::Books, slots};
 use crate::{
-    api::wire::WorkerStatus, clock, config::WorkerChoice, generation::progress::Seen,
-    sys::sock_diag::Waiting,
+    api::wire::WorkerStatus,
+    clock,
+    config::WorkerChoice,
+    generation::progress::Seen,
+    sys::{
+        listing::{LATELY, Listing},
+        sock_diag::{Protocol, Waiting},
+    },
 };
 
 impl Service {
@@ -29,7 +35,9 @@ impl Service {
         id: GenerationId,
         is_active: bool,
     ) -> Result<(), CheckError> {
-        let members = slots::members(books, id)?;
+        // A listener that was opened a moment ago gets its slot the next time.
+        let listing = Listing::recent(&self.netns, Protocol::Tcp, LATELY)?;
+        let members = slots::members(books, id, &listing)?;
         if is_active && self.config.workers == WorkerChoice::Auto {
             self.choose_anew(books, &members);
         }

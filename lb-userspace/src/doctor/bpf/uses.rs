@@ -47,7 +47,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
     },
     Use {
         name: "lru_hash",
-        cost: "a connection that moved cannot be followed",
+        cost: "the flows of UDP services cannot be followed",
         advice: "use Linux 4.10 or later",
     },
     Use {

@@ -22,7 +22,11 @@ use serde::{Deserialize, Serialize};
 pub use starter::{StarterError, run as become_hook};
 
 use super::launch;
-use crate::{clock, config::Hook, sys::cgroup::Cgroup};
+use crate::{
+    clock,
+    config::Hook,
+    sys::{cgroup::Cgroup, netns::Netns},
+};
 use output::Output;
 use starter::HookSpec;
 
@@ -34,6 +38,8 @@ pub struct HookRun<'a> {
     /// Where: a cgroup of this run's own. It is made, and removed afterwards; what an earlier
     /// agent left running in it is killed first.
     pub cgroup: Cgroup,
+    /// The network namespace it is in.
+    pub netns: &'a Netns,
     /// The directory it starts in.
     pub cwd: &'a Path,
     /// Its whole environment. `PATH` is also where the program is looked up.
@@ -140,7 +146,15 @@ async fn attempt(starter: &Path, run: &HookRun<'_>, output: &mut Output) -> Hook
         Ok(spec) => spec,
         Err(error) => return HookOutcome::NotStarted(error.to_string()),
     };
-    process::run(starter, &run.cgroup, &spec, run.hook.deadline, output).await
+    process::run(
+        starter,
+        &run.cgroup,
+        run.netns,
+        &spec,
+        run.hook.deadline,
+        output,
+    )
+    .await
 }
 
 fn spec(run: &HookRun<'_>) -> Result<HookSpec, launch::LaunchError> {

@@ -18,7 +18,7 @@ use super::{HookOutcome, output::Output, starter::HookSpec};
 use crate::{
     clock::Deadline,
     generation::life::{describe, emptied},
-    sys::cgroup::Cgroup,
+    sys::{cgroup::Cgroup, netns::Netns},
 };
 
 /// How long killed processes may take to be gone before the result is given without them. Part of
@@ -36,6 +36,7 @@ const LAST_READS: usize = 16;
 pub(super) async fn run(
     starter: &Path,
     cgroup: &Cgroup,
+    netns: &Netns,
     spec: &HookSpec,
     limit: Duration,
     output: &mut Output,
@@ -43,7 +44,7 @@ pub(super) async fn run(
     let deadline = Deadline::after(limit);
     let running = async {
         clear(cgroup).await?;
-        spawn(starter)
+        spawn(starter, netns)
     };
     let mut hook = match timeout_at(deadline.instant(), running).await {
         Ok(Ok(hook)) => hook,
@@ -80,14 +81,15 @@ struct Running {
     buffer: Vec<u8>,
 }
 
-fn spawn(starter: &Path) -> io::Result<Running> {
-    let mut child = Command::new(starter)
+fn spawn(starter: &Path, netns: &Netns) -> io::Result<Running> {
+    let mut command = Command::new(starter);
+    command
         .arg("__hook")
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+        .stderr(Stdio::piped());
+    let mut child = netns.spawn(&mut command)?;
     let pipe = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     Ok(Running {
         child,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::protocol::{Parked, Reply, Request};
-use crate::sys::{cgroup::Cgroup, listener::Twin, pidfd::Pidfd, process};
+use crate::sys::{cgroup::Cgroup, listener::Twin, netns::Netns, pidfd::Pidfd, process};
 
 /// The keeper could not do it.
 #[derive(Debug, Error)]
@@ -63,16 +63,17 @@ pub struct Keeper {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Keeper {
-    /// The keeper at `socket`, started in `cgroup` if none answers there. Says whether it was
+    /// The keeper at `socket`, started in `cgroup` and `netns` if none answers there. Says whether it was
     /// there already.
     pub async fn find_or_start(
         socket: PathBuf,
         cgroup: &Cgroup,
+        netns: &Netns,
     ) -> Result<(Self, bool), KeeperError> {
         if let Ok(found) = Self::find(&socket) {
             return Ok((found, true));
         }
-        start(&socket, cgroup)
+        start(&socket, cgroup, netns)
             .await
             .map_err(KeeperError::NotStarted)?;
         Ok((Self::find(&socket)?, false))
@@ -96,6 +97,15 @@ impl Keeper {
         keeper.started = process::start_time(keeper.pid);
         keeper.list()?;
         Ok(keeper)
+    }
+
+    /// The network namespace it is in.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn netns(&self) -> io::Result<Netns> {
+        Netns::of_process(self.pid)
     }
 
     /// Whether its process lives.
@@ -171,8 +181,9 @@ impl Keeper {
     }
 }
 
-async fn start(socket: &Path, cgroup: &Cgroup) -> io::Result<()> {
-    let mut child = Command::new("/proc/self/exe")
+async fn start(socket: &Path, cgroup: &Cgroup, netns: &Netns) -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg("__keep")
         .arg("--socket")
         .arg(socket)
@@ -182,8 +193,8 @@ async fn start(socket: &Path, cgroup: &Cgroup) -> io::Result<()> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let mut child = netns.spawn(&mut command)?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut line = String::new();
     timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line)).await??;

@@ -4,17 +4,24 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::ProbeError;
-use crate::sys::established::{self, State};
+use crate::sys::{
+    established::{self, State},
+    netns::Netns,
+};
 
 /// How often the kernel is asked.
 const EVERY: Duration = Duration::from_millis(2);
 
-/// Returns once the server at `port` has taken the connection from `source`.
-pub(super) async fn wait(source: SocketAddr, port: u16) -> Result<(), ProbeError> {
+/// Returns once the server at `target` has taken the connection from `source`.
+pub(super) async fn wait(
+    netns: &Netns,
+    source: SocketAddr,
+    target: SocketAddr,
+) -> Result<(), ProbeError> {
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
-        if is_accepted(source, port)? {
+        if is_accepted(netns, source, target)? {
             return Ok(());
         }
     }
@@ -22,11 +29,7 @@ pub(super) async fn wait(source: SocketAddr, port: u16) -> Result<(), ProbeError
 
 /// A connection that nobody has accepted has no inode yet; one that is not in the list, or is
 /// being closed by the server, was.
-fn is_accepted(source: SocketAddr, port: u16) -> Result<bool, ProbeError> {
-    let connections = established::at_port(port)?;
-    let own = connections.iter().find(|connection| {
-        connection.peer.port() == source.port()
-            && connection.peer.ip().to_canonical() == source.ip().to_canonical()
-    });
+fn is_accepted(netns: &Netns, source: SocketAddr, target: SocketAddr) -> Result<bool, ProbeError> {
+    let own = established::between(netns, target, source)?;
     Ok(own.is_none_or(|own| own.inode != 0 || own.state != State::Established))
 }

@@ -6,7 +6,7 @@ use super::ProbeError;
 use crate::{
     config::{Hook, HookPhase},
     generation::hook::{self, HookRun},
-    sys::cgroup::Cgroup,
+    sys::{cgroup::Cgroup, netns::Netns},
 };
 
 /// One run of the program.
@@ -16,6 +16,8 @@ pub struct ExecCheck<'a> {
     pub command: &'a [String],
     /// A cgroup of this run's own.
     pub cgroup: Cgroup,
+    /// Where its network is.
+    pub netns: &'a Netns,
     /// The directory it starts in.
     pub cwd: &'a Path,
     /// Its whole environment.
@@ -39,6 +41,7 @@ pub async fn check(check: ExecCheck<'_>) -> Result<(), ProbeError> {
     let result = hook::run(HookRun {
         hook: &hook,
         cgroup: check.cgroup,
+        netns: check.netns,
         cwd: check.cwd,
         env: check.env,
     })

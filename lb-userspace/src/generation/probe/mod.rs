@@ -24,7 +24,7 @@ use super::hook::HookOutcome;
 use crate::{
     config::Health,
     datapath::{DatapathError, ServicePath},
-    sys::sock_diag::DumpError,
+    sys::{netns::Netns, sock_diag::DumpError},
 };
 
 /// Why a probe was not answered as it should be.
@@ -140,19 +140,22 @@ fn said(output: &str) -> String {
 /// See [`ProbeError`]; [`ProbeError::Silent`] after `patience`.
 pub async fn probe(
     path: &ServicePath,
+    netns: &Netns,
     generation: GenerationId,
     address: SocketAddr,
     health: &Health,
     patience: Duration,
 ) -> Result<(), ProbeError> {
     let fail = |source| ProbeError::Connection { address, source };
-    let (socket, source) = socket(address).map_err(fail)?;
+    let (socket, source) = socket(netns, address).map_err(fail)?;
     let _ticket = path.ticket(source, generation)?;
     let ask = async {
         // Open until the verdict, for a connection that has gone tells nothing.
         let stream = socket.connect(reachable(address)).await.map_err(fail)?;
         match health {
-            Health::Tcp | Health::Exec(_) => accepted::wait(source, address.port()).await,
+            Health::Tcp | Health::Exec(_) => {
+                accepted::wait(netns, source, reachable(address)).await
+            }
             Health::Http(path) => http::get(stream, address, path).await,
             Health::Grpc(service) => grpc::check(stream, address, service).await,
         }
@@ -171,13 +174,12 @@ fn silent(asked: String, waited: Duration) -> ProbeError {
 }
 
 /// A socket with its source port already chosen: the ticket names it.
-fn socket(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+fn socket(netns: &Netns, address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     let target = reachable(address);
-    let socket = if target.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = netns.inside(|| match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    })??;
     socket.bind(SocketAddr::new(target.ip(), 0))?;
     let source = socket.local_addr()?;
     Ok((socket, source))

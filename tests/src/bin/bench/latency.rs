@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use hotlb::datapath::{Declared, Pins, ServicePath};
+use hotlb::{
+    datapath::{Declared, Pins, ServicePath},
+    sys::netns::Netns,
+};
 use hotlb_tests::{host::Host, load::Plan, report, servers::Nginx};
 
 use crate::{
@@ -49,12 +52,13 @@ fn pairs(
     scale: Scale,
     turn: impl Fn() -> Result<f64>,
 ) -> Result<()> {
+    let netns = Netns::open(&host.netns().path())?;
     let mut ratios = Vec::new();
     let mut measured = Vec::new();
     for round in 0..scale.rounds(ROUNDS) {
         let mut rates = [0.0; 2];
         for on in [round % 2 == 0, round % 2 != 0] {
-            path.measure_latency(on)?;
+            path.measure_latency(on, &netns)?;
             if let Some(rate) = rates.get_mut(usize::from(on)) {
                 *rate = turn()?;
             }
@@ -63,7 +67,7 @@ fn pairs(
         ratios.push(with / without);
         measured.push(with);
     }
-    path.measure_latency(true)?;
+    path.measure_latency(true, &netns)?;
     ensure!(host.generation("gen1")?.latency.service_time.count > 0);
     let measured: Sample = measured.into_iter().collect();
     let ratio: Sample = ratios.into_iter().collect();

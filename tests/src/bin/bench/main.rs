@@ -12,6 +12,7 @@ mod profile;
 mod promote;
 mod proxies;
 mod sample;
+mod scale;
 mod steer;
 mod steer_udp;
 mod throughput;
@@ -58,6 +59,9 @@ enum Part {
     Workers,
     /// What the agent holds after many generations.
     Cycles,
+    /// Start, memory, idle agent, promotes and connections with many services, listeners and
+    /// generations.
+    Scale,
     /// Which injected anomalies become incidents. Twelve minutes; only when it is named.
     Incidents,
 }
@@ -142,6 +146,11 @@ const PARTS: &[(Part, &str, Measure)] = &[
         Part::Cycles,
         "generation after generation: promoted, drained, retired",
         cycles::measure,
+    ),
+    (
+        Part::Scale,
+        "one agent with 1 to 500 services, 1 to 1,000 listeners, 1 to 65 generations",
+        scale::measure,
     ),
     (
         Part::Incidents,

@@ -14,6 +14,7 @@ use crate::{
         cgroup::Cgroup,
         established::{self as connections, Connection},
         listener,
+        netns::Netns,
     },
 };
 
@@ -87,7 +88,8 @@ impl Service {
             return 0;
         };
         let policy = self.config.drain.leftovers;
-        let ending = tokio::task::spawn_blocking(move || end_all(policy, &cgroup, &left));
+        let netns = self.netns.clone();
+        let ending = tokio::task::spawn_blocking(move || end_all(policy, &netns, &cgroup, &left));
         let mut cut = ending.await.unwrap_or_default();
         self.forget_listed(id, &mut cut).await;
         let count = cut.len() as u64;
@@ -109,12 +111,12 @@ impl Service {
     }
 }
 
-fn end_all(policy: Leftovers, cgroup: &Cgroup, left: &[Left]) -> Vec<CutConnection> {
+fn end_all(policy: Leftovers, netns: &Netns, cgroup: &Cgroup, left: &[Left]) -> Vec<CutConnection> {
     let mut holders = Holders::of(cgroup);
     left.iter()
         .map(|left| {
             let how = match policy {
-                Leftovers::Destroy => destroy(&left.connection),
+                Leftovers::Destroy => destroy(netns, &left.connection),
                 Leftovers::Close | Leftovers::Keep => close(&mut holders, &left.connection),
             };
             CutConnection {
@@ -139,8 +141,8 @@ fn close(holders: &mut Holders, connection: &Connection) -> &'static str {
 }
 
 /// Both sides see a reset.
-fn destroy(connection: &Connection) -> &'static str {
-    match connections::destroy(connection) {
+fn destroy(netns: &Netns, connection: &Connection) -> &'static str {
+    match connections::destroy(netns, connection) {
         Ok(()) => "destroyed",
         Err(_over) => "killed",
     }

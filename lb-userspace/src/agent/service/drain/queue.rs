@@ -28,7 +28,8 @@ impl Service {
         let mut hung = Deadline::after(self.config.drain.hung_after);
         let mut fewest = u32::MAX;
         loop {
-            let listeners = listeners::find(&cgroup, Protocol::Tcp).unwrap_or_default();
+            let listeners =
+                listeners::find(&self.netns, &cgroup, Protocol::Tcp).unwrap_or_default();
             let waiting: u32 = listeners.iter().map(|listener| listener.queue).sum();
             if waiting == 0 {
                 return None;

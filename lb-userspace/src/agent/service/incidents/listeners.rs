@@ -1,34 +1,32 @@
-//! All listeners of the host at one moment: one question to the kernel for all generations.
+//! All listeners at one moment: one question to the kernel for all generations of all services.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::sys::{
     cgroup::Cgroup,
-    sock_diag::{self, Protocol},
+    listing::{LATELY, Listing},
+    netns::Netns,
+    sock_diag::Protocol,
 };
 
-/// Accept queues and dropped handshakes, by the cgroup of the listener.
-#[derive(Debug, Default)]
-pub(super) struct Listeners(HashMap<u64, (u32, u64)>);
+/// Accept queues and dropped handshakes.
+#[derive(Debug)]
+pub(super) struct Listeners(Option<Arc<Listing>>);
 
 impl Listeners {
     /// Those there are; none where the kernel does not say whose they are (before 5.7).
-    pub(super) fn now() -> Self {
-        let mut by_cgroup: HashMap<u64, (u32, u64)> = HashMap::new();
-        for waiting in sock_diag::waiting(Protocol::Tcp).unwrap_or_default() {
-            if let Some(cgroup) = waiting.cgroup {
-                let (queue, dropped) = by_cgroup.entry(cgroup).or_default();
-                *queue += waiting.queue;
-                *dropped += u64::from(waiting.dropped);
-            }
-        }
-        Self(by_cgroup)
+    pub(super) fn lately(netns: &Netns) -> Self {
+        Self(Listing::recent(netns, Protocol::Tcp, LATELY).ok())
     }
 
     /// Connections in the accept queues of a generation, and handshakes it dropped so far.
     pub(super) fn of(&self, cgroup: &Cgroup) -> (u32, u64) {
-        let ids = cgroup.ids();
-        let own = ids.iter().filter_map(|id| self.0.get(id));
-        own.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+        let Some(listing) = &self.0 else {
+            return (0, 0);
+        };
+        let own = listing.made_in(cgroup).into_iter();
+        own.fold((0, 0), |(queue, dropped), socket| {
+            (queue + socket.queue, dropped + u64::from(socket.dropped))
+        })
     }
 }

@@ -118,7 +118,7 @@ impl Service {
             return Vec::new();
         }
         let (now, at_ms) = (clock::since_boot(), clock::unix_millis());
-        let listeners = Listeners::now();
+        let listeners = Listeners::lately(&self.netns);
         let mut windows = Vec::with_capacity(subjects.len());
         for subject in subjects {
             let id = subject.id.raw();

@@ -137,6 +137,7 @@ impl Executor {
         let running = hook::run(HookRun {
             hook,
             cgroup: cgroup.clone(),
+            netns: &self.service.netns,
             cwd: std::path::Path::new("/"),
             env,
         });

@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use hotlb::sys::sock_diag::{self, Protocol};
+use hotlb::sys::{
+    netns::Netns,
+    sock_diag::{self, Protocol},
+};
 use hotlb_tests::{host::Host, process::Process, servers::Nginx, wait, waiting::Waiting};
 use nix::{
     sys::signal::{Signal, kill},
@@ -145,7 +148,9 @@ pub(super) fn spawn(host: &Host, nginx: &Nginx) -> Result<Process> {
 pub(super) fn await_listeners(host: &Host, listeners: usize) -> Result<()> {
     let port = TARGET.parse::<std::net::SocketAddr>()?.port();
     wait::until_true("the server listens", LIMIT, || {
-        let waiting = host.netns().run(|| sock_diag::waiting(Protocol::Tcp));
+        let waiting = host
+            .netns()
+            .run(|| sock_diag::waiting(&Netns::own(), Protocol::Tcp));
         waiting.is_ok_and(|waiting| {
             waiting.is_ok_and(|all| {
                 all.iter().filter(|w| w.address.port() == port).count() >= listeners
