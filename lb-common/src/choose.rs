@@ -5,7 +5,7 @@
 
 use crate::{
     Exit, GenerationId, PARKING_SLOT, SeatRow, SteeringWord, Workers,
-    workers::{least, scale},
+    workers::{least, scale, two},
 };
 
 /// Slots tried in one generation before the next best is taken: the wanted one and its
@@ -117,6 +117,26 @@ fn slot<G: Group>(row: SeatRow, request: &Request, group: &mut G) -> u32 {
     }
 }
 
+/// The same for the whole choice, as an index: of two listeners at most, for the verifier follows
+/// every way through each of the three calls.
+#[inline(always)]
+fn wanted_index<G: Group>(row: SeatRow, request: &Request, group: &mut G) -> u32 {
+    let count = u32::from(row.count);
+    match request.workers {
+        Workers::Least if count > 1 => {
+            let (one, other) = two(row, request.hash);
+            let least = if group.load(other) < group.load(one) {
+                other
+            } else {
+                one
+            };
+            least - u32::from(row.first)
+        }
+        Workers::Cpu => group.cpu() % count,
+        Workers::Hash | Workers::Least => scale(request.hash, count),
+    }
+}
+
 #[inline(always)]
 fn park<G: Group>(group: &mut G) -> Exit {
     if group.select(PARKING_SLOT) {
@@ -139,7 +159,7 @@ pub(crate) fn within<G: Group>(
         return None;
     }
     let count = u32::from(row.count);
-    let mut index = slot(row, request, group) - u32::from(row.first);
+    let mut index = wanted_index(row, request, group);
     for probe in 0..NEIGHBOURS {
         if probe >= count {
             break;
