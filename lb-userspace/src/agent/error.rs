@@ -1,6 +1,6 @@
 //! What the agent cannot do, in the operator's words.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
@@ -8,7 +8,7 @@ use super::adopt_error::AdoptError;
 use crate::{
     config::ConfigError,
     datapath::DatapathError,
-    generation::{fit::Misfit, keeper::KeeperError, launch::LaunchError},
+    generation::{keeper::KeeperError, launch::LaunchError},
     rollout::{GenerationState, Unpromotable},
     store::{
         LedgerError,
@@ -354,49 +354,6 @@ pub enum VerbError {
         /// What the system said.
         source: io::Error,
     },
-}
-
-/// One check of a candidate that failed.
-#[derive(Debug, Error)]
-pub(super) enum CheckError {
-    /// It ended.
-    #[error("it {0}")]
-    Ended(String),
-    /// READY=1 did not come.
-    #[error("no READY=1 within {} (notify = true)", humantime::format_duration(*.0))]
-    NotNotified(Duration),
-    /// Its listeners are not where they belong.
-    #[error("{0}")]
-    Misfit(#[from] Misfit),
-    /// It has no UDP socket on a declared address.
-    #[error(
-        "no UDP socket is bound to {address}; {}",
-        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {found}") }
-    )]
-    NoDatagrams {
-        /// The declared address.
-        address: SocketAddr,
-        /// Where it has some.
-        found: String,
-    },
-    /// It did not answer as it should.
-    #[error("probe: {0}")]
-    Probe(String),
-    /// A bind was refused; its own error came from that.
-    #[error("{0}")]
-    Bind(String),
-    /// The parking listeners are gone, and with them the groups' shape.
-    #[error("nobody holds the parking listeners: {0}")]
-    NoKeeper(String),
-    /// The kernel side.
-    #[error(transparent)]
-    Datapath(#[from] DatapathError),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// The list of sockets.
-    #[error(transparent)]
-    Sockets(#[from] DumpError),
 }
 
 impl VerbError {

@@ -1,6 +1,7 @@
 //! The agent: owns the services, and does what the API asks of them.
 
 mod adopt_error;
+mod check_error;
 mod custody;
 mod error;
 mod flows;

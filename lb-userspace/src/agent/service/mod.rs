@@ -60,7 +60,8 @@ use polite::Politeness;
 
 use super::{
     adopt_error::{AdoptError, NotSharing},
-    error::{CheckError, OpenError, VerbError},
+    check_error::CheckError,
+    error::{OpenError, VerbError},
 };
 use crate::{
     clock::Deadline,
