@@ -19,14 +19,13 @@ pub fn run(host: &Host, target: SocketAddr, generations: RangeInclusive<usize>) 
         host.upgrade(&name, &server)?;
         host.expect_answers(target, 1, &name)?;
     }
-    settle(host, last)
+    settle(host, &format!("gen{}", last - 1))
 }
 
-/// Waits until the last generation and its standby are the only ones that run, and no counting
+/// Waits until the active generation and `standby` are the only ones that run, and no counting
 /// program of another is left: it stays until the last connection is closed.
-fn settle(host: &Host, last: usize) -> Result<()> {
-    let standby = format!("gen{}", last - 1);
-    host.wait_state(&standby, &["standby"])?;
+pub fn settle(host: &Host, standby: &str) -> Result<()> {
+    host.wait_state(standby, &["standby"])?;
     wait::until_true("the others are gone", LIMIT, || {
         host.web().is_ok_and(|web| {
             let ended = |state: &str| ["stopped", "failed"].contains(&state);

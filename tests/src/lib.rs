@@ -32,6 +32,7 @@ pub mod prometheus;
 pub mod report;
 pub mod script;
 pub mod servers;
+pub mod soak;
 pub mod stale;
 pub mod status;
 pub mod turn;
