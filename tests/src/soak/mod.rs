@@ -44,6 +44,8 @@ pub struct Soak {
     host: Host,
     target: SocketAddr,
     chance: fastrand::Rng,
+    /// The kinds of steps that are done; all if it is empty.
+    only: Vec<Step>,
     /// Generations named so far.
     named: u32,
     /// Connections that the checks themselves made, and those of the loads that were stopped.
@@ -70,6 +72,7 @@ impl Soak {
             host: Host::with_service(SERVICE)?,
             target: TARGET.parse()?,
             chance: fastrand::Rng::with_seed(seed),
+            only: Vec::new(),
             named: 0,
             connected: 0,
             unclear: 0,
@@ -82,19 +85,26 @@ impl Soak {
         Ok(soak)
     }
 
+    /// Does steps of these kinds alone; all kinds, if it names none.
+    #[must_use]
+    pub fn only(self, only: Vec<Step>) -> Self {
+        Self { only, ..self }
+    }
+
     /// Shakes it for so long, and rests at the end.
     pub fn run(mut self, time: Duration) -> Result<Summary> {
         let began = Instant::now();
         while began.elapsed() < time {
             self.begin_loads(time)?;
             for _ in 0..STEPS {
-                let step = Step::any(&mut self.chance);
+                let step = Step::any(&mut self.chance, &self.only);
                 self.one(step)?;
                 if began.elapsed() >= time {
                     break;
                 }
             }
-            self.rest().context("at rest")?;
+            let rest = self.rest();
+            rest.with_context(|| format!("at rest: {:#?}", self.host.web()))?;
         }
         self.summary.took = began.elapsed();
         Ok(self.summary)

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::load::Outcome;
 
 /// One thing that happens to the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Step {
     /// Another generation is deployed and promoted, or both at once.
     Upgrade,
@@ -44,11 +44,11 @@ impl Step {
         (Self::UpgradeAgent, 2),
     ];
 
-    /// One of them.
-    pub fn any(chance: &mut fastrand::Rng) -> Self {
-        let lots = Self::LOTS;
-        let all: Vec<Self> = lots
+    /// One of them, or of `only` if that names any.
+    pub(super) fn any(chance: &mut fastrand::Rng, only: &[Self]) -> Self {
+        let all: Vec<Self> = Self::LOTS
             .iter()
+            .filter(|(step, _)| only.is_empty() || only.contains(step))
             .flat_map(|&(step, lots)| std::iter::repeat_n(step, lots))
             .collect();
         chance.choice(all).unwrap_or(Self::Upgrade)
