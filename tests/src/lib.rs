@@ -35,6 +35,7 @@ pub mod servers;
 pub mod soak;
 pub mod stale;
 pub mod status;
+pub mod targets;
 pub mod turn;
 pub mod units;
 pub mod wait;

@@ -215,14 +215,6 @@ impl ServicePath {
         }
     }
 
-    /// Gives the generation's counting program up, once its last connection has closed.
-    pub fn stop_counting(&self, generation: GenerationId) {
-        self.part(generation);
-        if self.live(Some(generation)) == 0 {
-            unpin(&self.pins.track(Some(generation)));
-        }
-    }
-
     /// Remembers whose listener this is (`None`: parking), for connections that move from it.
     pub fn note_listener(
         &self,
