@@ -1,6 +1,12 @@
 //! The choice, over random words, rows, hashes and loads: what the exhaustive test of small groups
 //! does for small ones.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tables of a test, of a known and small size"
+)]
+
 use std::collections::BTreeSet;
 
 use lb_common::{
@@ -10,7 +16,11 @@ use lb_common::{
 use proptest::prelude::*;
 
 /// Fewer without optimisation.
-const CASES: u32 = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+const CASES: u32 = if cfg!(debug_assertions) {
+    1_000
+} else {
+    10_000
+};
 
 #[derive(Clone, Debug)]
 struct Table {

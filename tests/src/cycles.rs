@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{host::Host, servers::Kind, wait};
 
@@ -33,16 +33,18 @@ pub fn settle(host: &Host, standby: &str) -> Result<()> {
             left.count() == 2
         })
     })?;
-    wait::until_true("their counting programs are gone", LIMIT, || {
+    let gone = wait::until_true("their counting programs are gone", LIMIT, || {
         // That of the parking listener, of the active one and of the standby.
-        counting(host).is_ok_and(|pins| pins == 3)
-    })
+        counting(host).is_ok_and(|pins| pins.len() == 3)
+    });
+    gone.with_context(|| format!("{:?}", counting(host)))
 }
 
-/// How many counting programs are pinned.
-fn counting(host: &Host) -> Result<usize> {
+/// The counting programs that are pinned.
+fn counting(host: &Host) -> Result<Vec<String>> {
     let links = fs::read_dir(host.bpffs().join("web/links"))?;
     let names = links.map(|link| Ok(link?.file_name().into_string().unwrap_or_default()));
-    let names: Vec<String> = names.collect::<std::io::Result<_>>()?;
-    Ok(names.iter().filter(|n| n.starts_with("track-")).count())
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>()?;
+    names.retain(|name| name.starts_with("track-"));
+    Ok(names)
 }

@@ -142,7 +142,9 @@ fn traceparent(bytes: &[u8]) {
     match String::from_utf8_lossy(bytes).parse::<TraceParent>() {
         Ok(parent) => {
             let written = parent.to_string();
-            let again = written.parse::<TraceParent>().map(|parent| parent.to_string());
+            let again = written
+                .parse::<TraceParent>()
+                .map(|parent| parent.to_string());
             assert_eq!(again.ok(), Some(written));
         }
         Err(error) => one_line(&error.to_string()),
@@ -237,7 +239,11 @@ mod tests {
             println!("{}: {cases} cases in {:?}", target.name, began.elapsed());
         }
         let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
-        assert!(found > 0, "no target {one:?}; there are {}", names.join(", "));
+        assert!(
+            found > 0,
+            "no target {one:?}; there are {}",
+            names.join(", ")
+        );
     }
 
     #[test]

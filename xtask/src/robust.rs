@@ -67,6 +67,13 @@ pub(crate) fn miri(project: &Project) -> Result<()> {
     )?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(project.root());
-    cargo.args(["+nightly", "miri", "test", "--package", "lb-common", "--lib"]);
+    cargo.args([
+        "+nightly",
+        "miri",
+        "test",
+        "--package",
+        "lb-common",
+        "--lib",
+    ]);
     command::run(&mut cargo)
 }

@@ -122,7 +122,11 @@ impl Soak {
         self.kill_agent()?;
         let drill = format!("kill@{}", self.chance.u32(1..=WRITES));
         // One that is killed as it starts does not start.
-        if self.host.start_agent_with(&[("HOTLB_DRILL", &drill)]).is_ok() {
+        if self
+            .host
+            .start_agent_with(&[("HOTLB_DRILL", &drill)])
+            .is_ok()
+        {
             self.try_upgrade(&name, &[])?;
         }
         self.kill_agent_again()?;

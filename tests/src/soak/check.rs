@@ -49,7 +49,10 @@ impl Soak {
         for pid in self.host.netns().pids()? {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split('\0');
-            if words.next().is_none_or(|program| !program.ends_with("plain-server")) {
+            if words
+                .next()
+                .is_none_or(|program| !program.ends_with("plain-server"))
+            {
                 continue;
             }
             let name = words.skip_while(|word| *word != "--name").nth(1);
@@ -86,7 +89,7 @@ impl Soak {
         let mut last = None;
         let ended = wait::until_true("every connection has ended", LIMIT, || {
             last = Count::of(&self.host).ok();
-            last.is_some_and(|count| whole(count.opened) == whole(count.closed + count.aborted))
+            last.is_some_and(|count| whole(count.opened) == whole(count.closed))
         });
         let web = self.host.web()?;
         ended.with_context(|| format!("{last:?}\n{web:#?}"))?;

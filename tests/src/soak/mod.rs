@@ -15,8 +15,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-pub use self::{step::Step, summary::Summary};
 use self::{count::Count, step::Allowed};
+pub use self::{step::Step, summary::Summary};
 use crate::{
     footprint::Footprint,
     host::Host,

@@ -45,7 +45,10 @@ impl Summary {
 
     pub(super) fn rested(&mut self, holds: Footprint) {
         self.rests += 1;
-        self.held = Some(self.held.map_or((holds, holds), |(first, _)| (first, holds)));
+        self.held = Some(
+            self.held
+                .map_or((holds, holds), |(first, _)| (first, holds)),
+        );
     }
 
     /// Reports all of it.
