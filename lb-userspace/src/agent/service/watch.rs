@@ -165,6 +165,7 @@ impl Service {
         for ended in books.generations.iter().filter(|g| !g.state.is_live()) {
             self.path.stop_counting(ended.id);
         }
+        books.counted_on.retain(|&id| !self.path.stop_counting(id));
         self.forget_closed(&books);
         let outputs: Vec<_> = books
             .generations
