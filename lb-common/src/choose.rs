@@ -260,6 +260,7 @@ mod tests {
     /// Every word over two generations and "none", every ticket, every filling of up to three
     /// slots a generation and the parking slot, shares at both ends and the middle.
     #[test]
+    #[cfg_attr(miri, ignore = "more than an interpreter gets through")]
     fn exhaustive_over_small_groups() {
         let ids: Vec<Option<GenerationId>> = [0, A, B].map(GenerationId::new).to_vec();
         let tickets: Vec<Option<GenerationId>> = [0, A, C].map(GenerationId::new).to_vec();
@@ -408,6 +409,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "more than an interpreter gets through")]
     fn the_client_hash_spreads_neighbouring_addresses() {
         let share = Share::permille(250);
         let inside = (0..10_000_u32)

@@ -82,6 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "more than an interpreter gets through")]
     fn neighbours_do_not_share_a_row() {
         let rows: std::collections::HashSet<_> =
             (1_000_000..1_000_000 + ROWS as u64).map(row).collect();

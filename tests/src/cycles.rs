@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{host::Host, servers::Kind, wait};
 
@@ -19,14 +19,13 @@ pub fn run(host: &Host, target: SocketAddr, generations: RangeInclusive<usize>) 
         host.upgrade(&name, &server)?;
         host.expect_answers(target, 1, &name)?;
     }
-    settle(host, last)
+    settle(host, &format!("gen{}", last - 1))
 }
 
-/// Waits until the last generation and its standby are the only ones that run, and no counting
+/// Waits until the active generation and `standby` are the only ones that run, and no counting
 /// program of another is left: it stays until the last connection is closed.
-fn settle(host: &Host, last: usize) -> Result<()> {
-    let standby = format!("gen{}", last - 1);
-    host.wait_state(&standby, &["standby"])?;
+pub fn settle(host: &Host, standby: &str) -> Result<()> {
+    host.wait_state(standby, &["standby"])?;
     wait::until_true("the others are gone", LIMIT, || {
         host.web().is_ok_and(|web| {
             let ended = |state: &str| ["stopped", "failed"].contains(&state);
@@ -34,16 +33,18 @@ fn settle(host: &Host, last: usize) -> Result<()> {
             left.count() == 2
         })
     })?;
-    wait::until_true("their counting programs are gone", LIMIT, || {
+    let gone = wait::until_true("their counting programs are gone", LIMIT, || {
         // That of the parking listener, of the active one and of the standby.
-        counting(host).is_ok_and(|pins| pins == 3)
-    })
+        counting(host).is_ok_and(|pins| pins.len() == 3)
+    });
+    gone.with_context(|| format!("{:?}", counting(host)))
 }
 
-/// How many counting programs are pinned.
-fn counting(host: &Host) -> Result<usize> {
+/// The counting programs that are pinned.
+fn counting(host: &Host) -> Result<Vec<String>> {
     let links = fs::read_dir(host.bpffs().join("web/links"))?;
     let names = links.map(|link| Ok(link?.file_name().into_string().unwrap_or_default()));
-    let names: Vec<String> = names.collect::<std::io::Result<_>>()?;
-    Ok(names.iter().filter(|n| n.starts_with("track-")).count())
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>()?;
+    names.retain(|name| name.starts_with("track-"));
+    Ok(names)
 }

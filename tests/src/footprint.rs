@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::unistd::Pid;
 use procfs::process::Process;
 
 use crate::host::Host;
@@ -32,7 +33,13 @@ pub struct Footprint {
 impl Footprint {
     /// Looks now.
     pub fn of(host: &mut Host) -> Result<Self> {
-        let process = Process::new(host.agent()?.pid().as_raw())?;
+        let agent = host.agent()?.pid();
+        Self::of_agent(host, agent)
+    }
+
+    /// Looks now at the agent `pid` of the host: one that took over from the one that was started.
+    pub fn of_agent(host: &Host, pid: Pid) -> Result<Self> {
+        let process = Process::new(pid.as_raw())?;
         let fdinfo = list(
             &Path::new("/proc")
                 .join(process.pid.to_string())

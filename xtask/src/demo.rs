@@ -28,7 +28,8 @@ pub(crate) fn bench(arguments: &BenchArguments, project: &Project) -> Result<()>
     run(project, "bench", &words)
 }
 
-fn run(project: &Project, program: &str, arguments: &[&str]) -> Result<()> {
+/// Builds and runs a program of the tests package.
+pub(crate) fn run(project: &Project, program: &str, arguments: &[&str]) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("`{program}` makes network namespaces and loads kernel programs: it needs root");
     }

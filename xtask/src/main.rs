@@ -11,6 +11,7 @@ mod demo;
 mod ebpf;
 mod lint;
 mod project;
+mod robust;
 mod search_path;
 mod setup;
 mod test;
@@ -46,6 +47,12 @@ enum Verb {
     Demo,
     /// Measure what hotlb costs and what it gives
     Bench(demo::BenchArguments),
+    /// Mix rollouts, kills of every process and load at random, and check what must hold
+    Soak(robust::SoakArguments),
+    /// Give random bytes to everything that reads what others wrote
+    Fuzz(robust::FuzzArguments),
+    /// Interpret the tests of what the kernel programs share
+    Miri,
     /// Run the integration tests on other kernels, in virtual machines
     Vm(vm::Arguments),
     /// What runs inside such a machine
@@ -64,6 +71,9 @@ impl Verb {
             Self::Test(arguments) => test::run(&arguments, project),
             Self::Demo => demo::demo(project),
             Self::Bench(arguments) => demo::bench(&arguments, project),
+            Self::Soak(arguments) => robust::soak(&arguments, project),
+            Self::Fuzz(arguments) => robust::fuzz(&arguments, project),
+            Self::Miri => robust::miri(project),
             Self::Vm(arguments) => vm::run(&arguments, project),
             Self::VmGuest(arguments) => vm::guest::run(&arguments),
             Self::Ci => ci::run(project),

@@ -124,6 +124,7 @@ fn a_missing_header_goes_behind_the_status_line() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "more than an interpreter gets through")]
 fn no_part_of_a_head_is_a_head() {
     let head = with("Connection: keep-alive\r\nContent-Length: 5\r\n");
     for end in 0..head.len() {
@@ -157,6 +158,7 @@ fn bodies() {
 /// A head with one byte changed, anywhere, to anything: what is rewritten is still exactly
 /// the value of the one header.
 #[test]
+#[cfg_attr(miri, ignore = "more than an interpreter gets through")]
 fn one_wrong_byte_never_moves_the_place() {
     let head = with("Connection: keep-alive\r\nContent-Length: 5\r\n").into_bytes();
     let Advice::Rewrite(place) = read(&head).advice() else {

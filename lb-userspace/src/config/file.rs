@@ -321,8 +321,18 @@ fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
         path: PathBuf::from(path),
         line: before.matches('\n').count() + 1,
         column: before.chars().rev().take_while(|&c| c != '\n').count() + 1,
-        message: error.message().replace('\n', " "),
+        message: printable(&error.message().replace('\n', " ")),
     }
+}
+
+/// The message quotes the file; a terminal is to show what stands there, not to obey it.
+fn printable(message: &str) -> String {
+    let escape = |c: char| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = (!c.is_control()).then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    };
+    message.chars().flat_map(escape).collect()
 }
 
 #[cfg(test)]
@@ -450,6 +460,10 @@ mod tests {
                 "hotlb.toml:2:9: \"loud=very\" is no level",
             ),
             ("", "no service is configured"),
+            (
+                "[agent]\nmetrics = \"\\u001b[2J\"\n",
+                "\"\\u{1b}[2J\" is neither",
+            ),
             (
                 "[agent]\nmetrics = \"here\"\n",
                 "neither ADDRESS:PORT nor \"off\"",

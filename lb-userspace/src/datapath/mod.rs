@@ -4,6 +4,7 @@
 //! The only module that names aya. Knows sockets, slots and words; knows nothing of processes,
 //! probes or rollouts.
 
+mod counting;
 mod counts;
 mod datagrams;
 mod declared;

@@ -210,17 +210,6 @@ impl ServicePath {
         }
     }
 
-    /// Gives the generation's counting program up, once its last connection has closed. Says
-    /// whether that is done.
-    pub fn stop_counting(&self, generation: GenerationId) -> bool {
-        self.part(generation);
-        let is_done = self.live(Some(generation)) == 0;
-        if is_done {
-            unpin(&self.pins.track(Some(generation)));
-        }
-        is_done
-    }
-
     /// Remembers whose listener this is (`None`: parking), for connections that move from it.
     pub fn note_listener(
         &self,

@@ -40,14 +40,18 @@ impl NotifySocket {
         loop {
             let length = self.socket.recv(&mut buffer).await?;
             let message = buffer.get(..length).unwrap_or_default();
-            if message
-                .split(|&byte| byte == b'\n')
-                .any(|line| line == b"READY=1")
-            {
+            if says_ready(message) {
                 return Ok(());
             }
         }
     }
+}
+
+/// Whether a message has the line READY=1.
+pub fn says_ready(message: &[u8]) -> bool {
+    message
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == b"READY=1")
 }
 
 impl Drop for NotifySocket {

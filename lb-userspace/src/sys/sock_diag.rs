@@ -99,25 +99,47 @@ pub(super) fn dump(
     loop {
         buffer.clear();
         socket.recv(&mut buffer, 0)?;
-        let mut rest = buffer.as_slice();
-        while !rest.is_empty() {
-            let message =
-                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            let length = message.header.length as usize;
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    each(*response);
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            // Messages are aligned to four bytes.
-            rest = rest
-                .get(length.next_multiple_of(4).max(4)..)
-                .unwrap_or_default();
+        if read(&buffer, &mut each)? {
+            return Ok(());
         }
     }
+}
+
+/// What the kernel would say by `datagram` of sockets that wait for clients; nothing that cannot be
+/// read.
+///
+/// # Errors
+///
+/// When it is no answer of the kernel's, or says that the kernel refuses.
+pub fn waiting_in(protocol: Protocol, datagram: &[u8]) -> io::Result<Vec<Waiting>> {
+    let mut found = Vec::new();
+    read(datagram, &mut |response| {
+        found.extend(parse(protocol, &response));
+    })?;
+    Ok(found)
+}
+
+/// Hands on what one datagram has; true when it was the last.
+fn read(datagram: &[u8], each: &mut impl FnMut(InetResponse)) -> io::Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message =
+            NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
+        let length = message.header.length as usize;
+        match message.payload {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                each(*response);
+            }
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            _ => {}
+        }
+        // Messages are aligned to four bytes.
+        rest = rest
+            .get(length.next_multiple_of(4).max(4)..)
+            .unwrap_or_default();
+    }
+    Ok(false)
 }
 
 fn request(protocol: Protocol, family: u8) -> InetRequest {

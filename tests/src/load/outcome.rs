@@ -17,6 +17,8 @@ pub struct Outcome {
     pub ok: u64,
     /// Requests without one, whatever the reason.
     pub failed: u64,
+    /// Connections that were made.
+    pub connections: u64,
     /// Those of the failed whose connection was refused.
     pub refused: u64,
     /// Good requests that took longer than [`patience::slow`].

@@ -97,7 +97,9 @@ async fn worker(shared: Arc<Shared>, started: Instant) {
             .unwrap_or(Err(Failure::Deadline));
         let took = begun.elapsed();
         client.settle(&result).await;
-        shared.state().outcome.record(at, took, result);
+        let mut state = shared.state();
+        state.outcome.connections += std::mem::take(&mut client.connected);
+        state.outcome.record(at, took, result);
     }
 }
 
@@ -106,6 +108,8 @@ struct Client<'a> {
     plan: &'a Plan,
     request: Vec<u8>,
     stream: Option<TcpStream>,
+    /// Connections made since this was last asked.
+    connected: u64,
     buffer: Vec<u8>,
 }
 
@@ -116,6 +120,7 @@ impl<'a> Client<'a> {
             plan,
             request,
             stream: None,
+            connected: 0,
             buffer: Vec::with_capacity(1024),
         }
     }
@@ -127,7 +132,9 @@ impl<'a> Client<'a> {
             none => {
                 self.buffer.clear();
                 let stream = TcpStream::connect(self.plan.target).await;
-                none.insert(stream.map_err(|error| Failure::from_io(error, 0))?)
+                let stream = stream.map_err(|error| Failure::from_io(error, 0))?;
+                self.connected += 1;
+                none.insert(stream)
             }
         };
         stream

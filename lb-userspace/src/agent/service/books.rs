@@ -183,6 +183,8 @@ pub(super) enum Going {
 pub(super) struct Books {
     /// The generations, oldest first.
     pub(super) generations: Vec<Generation>,
+    /// Those that are no longer among them while their counting programs may still be there.
+    pub(super) counted_on: Vec<GenerationId>,
     /// The greatest id given.
     pub(super) last_id: u32,
     /// Who was active before the last promote.

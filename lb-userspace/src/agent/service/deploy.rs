@@ -208,6 +208,7 @@ impl Service {
             books.previous = Some(id);
         }
         books.generations.retain(|g| g.name != name);
+        books.counted_on.push(former);
         counted
     }
 

@@ -61,6 +61,7 @@ impl Service {
             });
         books.generations = kept;
         for generation in forgotten {
+            books.counted_on.push(generation.id);
             retire(books, self.counts(&generation));
             if !generation.unseated {
                 self.keep_latencies(books, generation.id);

@@ -176,6 +176,7 @@ impl Service {
                 ended.counting = Counting::Over;
             }
         }
+        books.counted_on.retain(|&id| !self.path.stop_counting(id));
         self.forget_closed(&books);
         let outputs: Vec<_> = books
             .generations

@@ -1,0 +1,32 @@
+//! The end of a generation's counting program.
+
+use aya::maps::{HashMap, Map, MapData};
+use lb_common::{GenerationId, names};
+
+use super::{error::DatapathError, pins::unpin, service::ServicePath};
+
+impl ServicePath {
+    /// Gives the generation's counting program up, once the last connection that came through one of
+    /// its listeners has closed. It may be asked again and again; whether it is done.
+    ///
+    /// A connection that moved to another generation is that one's, but it stays in the cgroup of the
+    /// listener it was made by: only this program sees it close.
+    pub fn stop_counting(&self, generation: GenerationId) -> bool {
+        self.part(generation);
+        let counts = self.connections(Some(generation));
+        let moved_away = counts.moved_out > 0 && self.has_moved().unwrap_or(true);
+        let is_done = counts.live == 0 && !moved_away;
+        if is_done {
+            unpin(&self.pins().track(Some(generation)));
+        }
+        is_done
+    }
+
+    /// Whether any connection is open that moved, from wherever.
+    fn has_moved(&self) -> Result<bool, DatapathError> {
+        let moved = MapData::from_pin(self.pins().map(names::MOVED))
+            .and_then(|map| HashMap::<_, u64, u32>::try_from(Map::HashMap(map)))
+            .map_err(DatapathError::map(names::MOVED))?;
+        Ok(moved.keys().any(|key| key.is_ok()))
+    }
+}

@@ -1,0 +1,256 @@
+//! Everything of hotlb that reads what others wrote, as functions of any bytes: none may panic, hang, or read what is
+//! not there.
+//!
+//! `cargo test` gives each of them random bytes and damaged seeds; `cargo xtask fuzz` goes on for as long as one likes.
+
+use std::path::Path;
+
+use hotlb::{
+    api::wire,
+    config::{Config, Hook},
+    generation::notify,
+    sys::sock_diag::{self, Protocol},
+    telemetry::traces::TraceParent,
+};
+use lb_common::head::{Advice, CLOSE, CLOSE_LINE, HEAD_LIMIT, HeadReader};
+
+/// One reader of others' bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Reads any bytes; panics where a promise is broken.
+    pub read: fn(&[u8]),
+    /// Bytes it understands.
+    pub seeds: &'static [&'static [u8]],
+}
+
+/// All of them.
+pub const TARGETS: [Target; 7] = [
+    Target {
+        name: "config",
+        read: config,
+        seeds: &[
+            b"[agent]\nmetrics = \"off\"\nhistory = { rollouts = 5, for = \"1d\" }\n[service.web]\nlisten = [\"0.0.0.0:80\"]\n",
+            b"[service.a]\nlisten = [\"[::]:1\"]\nhealth = { http = \"/h\" }\ndrain = { signal = \"quit\", deadline = \"1m 30s\" }\nhooks.swap = { command = \"a\", deadline = \"1s\" }\n",
+        ],
+    },
+    Target {
+        name: "request",
+        read: request,
+        seeds: &[
+            br#"{"generation":"g1","command":["/bin/a","-b"],"cwd":"/","env":{"A":"b"},"timeout_ms":5}"#,
+            br#"{"generation":"g1","bake_ms":1,"keep_ms":2,"hooks":[],"no_wait":true}"#,
+            br#"{"generation":"g1","park":true}"#,
+        ],
+    },
+    Target {
+        name: "hook",
+        read: hook,
+        seeds: &[b"swap=exit 3", b"validate=/bin/check it"],
+    },
+    Target {
+        name: "sock-diag",
+        read: sock_diag,
+        seeds: &[
+            // A listener on 127.0.0.1:8080, as the kernel describes it; then the end.
+            b"\x58\0\0\0\x14\0\x02\0\x01\0\0\0\x01\0\0\0\x02\x0a\0\0\x1f\x90\0\0\x7f\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\x09\x09\0\0\x14\0\0\0\x03\0\x02\0\x01\0\0\0\x01\0\0\0\0\0\0\0",
+        ],
+    },
+    Target {
+        name: "head",
+        read: head,
+        seeds: &[
+            b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+            b"HTTP/1.1 204 No Content\r\nX-Y: z\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ],
+    },
+    Target {
+        name: "traceparent",
+        read: traceparent,
+        seeds: &[b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
+    },
+    Target {
+        name: "notify",
+        read: notify,
+        seeds: &[b"STATUS=up\nREADY=1\n", b"READY=1"],
+    },
+];
+
+fn config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(error) = Config::parse(&text, Path::new("hotlb.toml")) {
+        one_line(&error.to_string());
+    }
+}
+
+fn request(bytes: &[u8]) {
+    drop(serde_json::from_slice::<wire::DeployRequest>(bytes));
+    drop(serde_json::from_slice::<wire::StopRequest>(bytes));
+    drop(serde_json::from_slice::<wire::PromoteRequest>(bytes));
+    drop(serde_json::from_slice::<wire::RolloutOptions>(bytes));
+}
+
+fn hook(bytes: &[u8]) {
+    if let Err(error) = String::from_utf8_lossy(bytes).parse::<Hook>() {
+        one_line(&error.to_string());
+    }
+}
+
+fn sock_diag(bytes: &[u8]) {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        drop(sock_diag::waiting_in(protocol, bytes));
+    }
+}
+
+/// Whatever is advised can be done within the head, and leaves a head that says `close`.
+fn head(bytes: &[u8]) {
+    let advice = advice(bytes);
+    let mut changed = bytes.to_vec();
+    match advice {
+        Advice::Rewrite(at) => {
+            let at = at as usize;
+            changed.splice(at..at + CLOSE.len(), *CLOSE);
+        }
+        Advice::Insert(at) => {
+            let at = at as usize;
+            changed.splice(at..at, *CLOSE_LINE);
+        }
+        _ => return,
+    }
+    let after = self::advice(&changed);
+    let too_long = changed.len() > HEAD_LIMIT as usize;
+    assert!(
+        after == Advice::Closing || too_long && after == Advice::Unclear,
+        "{advice:?} leaves {after:?} in {:?}",
+        String::from_utf8_lossy(&changed)
+    );
+}
+
+fn advice(bytes: &[u8]) -> Advice {
+    let mut reader = HeadReader::default();
+    for &byte in bytes.iter().take(HEAD_LIMIT as usize) {
+        if !reader.read(byte) {
+            break;
+        }
+    }
+    reader.advice()
+}
+
+fn traceparent(bytes: &[u8]) {
+    match String::from_utf8_lossy(bytes).parse::<TraceParent>() {
+        Ok(parent) => {
+            let written = parent.to_string();
+            let again = written
+                .parse::<TraceParent>()
+                .map(|parent| parent.to_string());
+            assert_eq!(again.ok(), Some(written));
+        }
+        Err(error) => one_line(&error.to_string()),
+    }
+}
+
+fn notify(bytes: &[u8]) {
+    let ready = notify::says_ready(bytes);
+    let holds = bytes.windows(7).any(|window| window == b"READY=1");
+    assert!(holds || !ready);
+}
+
+/// An error is one line that a terminal shows as it is.
+fn one_line(error: &str) {
+    let bad = error.chars().find(|c| c.is_control());
+    assert_eq!(bad, None, "{error:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::{
+        prelude::*,
+        test_runner::{Config as Setting, TestRunner},
+    };
+
+    use super::*;
+
+    /// Only this one.
+    const ONE: &str = "HOTLB_FUZZ_TARGET";
+    /// For so long each, instead of [`CASES`].
+    const SECONDS: &str = "HOTLB_FUZZ_SECONDS";
+    const CASES: u32 = 10_000;
+
+    /// Any bytes, or a seed with a few of its bytes changed, put in or taken out.
+    fn bytes(seeds: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+        let damage = (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8);
+        let damaged = (
+            prop::sample::select(seeds),
+            prop::collection::vec(damage, 0..6),
+        );
+        let damaged = damaged.prop_map(|(seed, damages)| {
+            let mut bytes = seed.to_vec();
+            for (index, byte, kind) in damages {
+                let at = index.index(bytes.len() + 1);
+                match (kind, bytes.get_mut(at)) {
+                    (0, Some(there)) => *there = byte,
+                    (1, Some(_)) => drop(bytes.remove(at)),
+                    (2, _) => bytes.truncate(at),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            bytes
+        });
+        prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..300), 3 => damaged]
+    }
+
+    fn runs(target: Target, cases: u32) {
+        let setting = Setting {
+            cases,
+            failure_persistence: None,
+            ..Setting::default()
+        };
+        let run = TestRunner::new(setting).run(&bytes(target.seeds), |bytes| {
+            (target.read)(&bytes);
+            Ok(())
+        });
+        if let Err(error) = run {
+            panic!("{}: {error}", target.name);
+        }
+    }
+
+    #[test]
+    fn no_bytes_break_a_reader() {
+        let one = std::env::var(ONE).ok();
+        let wanted = |target: &&Target| one.as_deref().is_none_or(|one| one == target.name);
+        let seconds = std::env::var(SECONDS).ok();
+        let seconds = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
+        let mut found = 0;
+        for target in TARGETS.iter().filter(wanted) {
+            found += 1;
+            let began = Instant::now();
+            let mut cases = 0;
+            loop {
+                runs(*target, CASES);
+                cases += CASES;
+                if seconds.is_none_or(|seconds| began.elapsed() >= seconds) {
+                    break;
+                }
+            }
+            println!("{}: {cases} cases in {:?}", target.name, began.elapsed());
+        }
+        let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+        assert!(
+            found > 0,
+            "no target {one:?}; there are {}",
+            names.join(", ")
+        );
+    }
+
+    #[test]
+    fn seeds_are_understood() {
+        let found = sock_diag::waiting_in(Protocol::Tcp, TARGETS[3].seeds[0]).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].address, "127.0.0.1:8080".parse().unwrap());
+        assert!(matches!(advice(TARGETS[4].seeds[0]), Advice::Rewrite(_)));
+    }
+}

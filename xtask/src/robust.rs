@@ -1,0 +1,79 @@
+//! `cargo xtask soak`, `fuzz` and `miri`: what looks for faults nobody has thought of.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{command, demo, project::Project};
+
+/// The arguments of `cargo xtask soak`.
+#[derive(Debug, Args)]
+pub(crate) struct SoakArguments {
+    /// How many minutes
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// Repeats the order of another run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this kind of step, such as `kill-active`; may be given several times
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// The arguments of `cargo xtask fuzz`.
+#[derive(Debug, Args)]
+pub(crate) struct FuzzArguments {
+    /// How long for each target
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Only this one, such as `config`
+    target: Option<String>,
+}
+
+/// Rollouts, kills and load in a random order.
+pub(crate) fn soak(arguments: &SoakArguments, project: &Project) -> Result<()> {
+    let minutes = arguments.minutes.to_string();
+    let seed = arguments.seed.map(|seed| seed.to_string());
+    let mut words = vec!["--minutes", &minutes];
+    if let Some(seed) = &seed {
+        words.extend(["--seed", seed]);
+    }
+    for step in &arguments.only {
+        words.extend(["--only", step]);
+    }
+    demo::run(project, "soak", &words)
+}
+
+/// Random and damaged bytes for everything that reads what others wrote.
+pub(crate) fn fuzz(arguments: &FuzzArguments, project: &Project) -> Result<()> {
+    let mut cargo = project.cargo();
+    cargo.args(["test", "--release", "--package", "hotlb-tests", "--lib"]);
+    cargo.args(["targets::tests::no_bytes", "--", "--nocapture"]);
+    cargo.env("HOTLB_FUZZ_SECONDS", arguments.seconds.to_string());
+    if let Some(target) = &arguments.target {
+        cargo.env("HOTLB_FUZZ_TARGET", target);
+    }
+    command::run(&mut cargo)
+}
+
+/// The unit tests of what the kernel programs share, interpreted, but for those that try more than
+/// an interpreter gets through.
+pub(crate) fn miri(project: &Project) -> Result<()> {
+    let mut has = Command::new("cargo");
+    command::capture(has.args(["+nightly", "miri", "--version"])).context(
+        "miri is not there; `rustup toolchain install nightly` and \
+         `rustup component add --toolchain nightly miri rust-src` get it",
+    )?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(project.root());
+    cargo.args([
+        "+nightly",
+        "miri",
+        "test",
+        "--package",
+        "lb-common",
+        "--lib",
+    ]);
+    command::run(&mut cargo)
+}
