@@ -56,16 +56,27 @@ impl Request {
 /// the other live one, then the parking listener.
 #[inline(always)]
 pub fn choose<G: Group>(request: &Request, group: &mut G) -> Exit {
-    if request.is_plain() && straight(request, group) {
-        return Exit::Active;
+    if request.is_plain() {
+        let hashed = |row, _group: &mut G| first_of(row) + scale(request.hash, count_of(row));
+        let is_chosen = match request.workers {
+            Workers::Hash => straight(request, group, hashed),
+            Workers::Cpu | Workers::Least => among_workers(request, group),
+        };
+        if is_chosen {
+            return Exit::Active;
+        }
     }
     choose_in_full(request, group)
 }
 
-/// What nearly every call is: the active generation takes it, at the slot the hash names. Kept
+/// What nearly every call is: the active generation takes it, at the slot that `slot` names. Kept
 /// apart so that it is short and in one piece, for the instruction cache's sake.
 #[inline(always)]
-fn straight<G: Group>(request: &Request, group: &mut G) -> bool {
+fn straight<G: Group>(
+    request: &Request,
+    group: &mut G,
+    slot: impl FnOnce(SeatRow, &mut G) -> u32,
+) -> bool {
     let Some(active) = request.word.active else {
         return false;
     };
@@ -73,8 +84,22 @@ fn straight<G: Group>(request: &Request, group: &mut G) -> bool {
     if row.generation != Some(active) || row.count == 0 {
         return false;
     }
-    let slot = slot(row, request, group);
+    let slot = slot(row, group);
     group.select(slot)
+}
+
+/// The same where more than the hash has a say; out of the way of who goes by the hash.
+#[inline(never)]
+fn among_workers<G: Group>(request: &Request, group: &mut G) -> bool {
+    straight(request, group, |row, group| slot(row, request, group))
+}
+
+const fn first_of(row: SeatRow) -> u32 {
+    row.first as u32
+}
+
+const fn count_of(row: SeatRow) -> u32 {
+    row.count as u32
 }
 
 /// The whole choice.

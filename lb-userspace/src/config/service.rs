@@ -92,7 +92,6 @@ impl HandOver {
 #[serde(rename_all = "lowercase")]
 pub enum WorkerChoice {
     /// The one the kernel's hash names.
-    #[default]
     Hash,
     /// The one of the CPU the connection arrives at.
     Cpu,
@@ -100,6 +99,7 @@ pub enum WorkerChoice {
     Least,
     /// By the hash, until clients wait at one listener while another's queue is empty; then the
     /// one with the fewest open connections.
+    #[default]
     Auto,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use lb_common::Workers;
 use serde::{Deserialize, Serialize};
 
 use super::{DatagramStatus, IncidentSummary, Phase};
@@ -306,8 +307,8 @@ pub struct WorkerStatus {
 }
 
 impl WorkerStatus {
-    /// Whether the kernel's own hash was wanted.
+    /// Whether the kernel's own hash chooses.
     pub fn is_hash(&self) -> bool {
-        self.configured == WorkerChoice::Hash
+        self.now == Workers::Hash.name()
     }
 }
