@@ -31,6 +31,7 @@ use crate::{
         client::Client,
         wire::{Status, VERSION},
     },
+    clock,
     config::{METRICS_EXPIRE, Places, ServiceConfig},
     datapath::{Batch, STAGING, give_up_shared},
     store::Journal,
@@ -215,10 +216,11 @@ impl Agent {
     }
 
     async fn own_status(&self, all: BTreeMap<String, Arc<Service>>) -> Status {
+        let asked = clock::now();
         let warnings = self.warnings(&all).await;
         let mut services = Vec::new();
         for service in all.values() {
-            services.push(service.status().await);
+            services.push(service.status(asked).await);
         }
         Status {
             api: VERSION,

@@ -18,8 +18,6 @@ use crate::clock;
 
 /// How old a list may be for who looks once a second anyway.
 pub const LATELY: Duration = Duration::from_millis(200);
-/// How old a list may be for who looks now, but at many services.
-pub const JUST_NOW: Duration = Duration::from_millis(20);
 
 /// The sockets, by what they are looked up by.
 #[derive(Debug, Default)]
@@ -54,6 +52,20 @@ impl Listing {
         protocol: Protocol,
         age: Duration,
     ) -> Result<Arc<Self>, DumpError> {
+        let now = clock::now();
+        Self::since(netns, protocol, now.checked_sub(age).unwrap_or(now))
+    }
+
+    /// One that was made at `moment` or later: for who was asked then, of many services.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listing::now`].
+    pub fn since(
+        netns: &Netns,
+        protocol: Protocol,
+        moment: Instant,
+    ) -> Result<Arc<Self>, DumpError> {
         static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
         let inode = netns.inode().map_err(DumpError::from)?;
         // Held while the kernel is asked: whoever comes meanwhile wants the same.
@@ -63,7 +75,7 @@ impl Listing {
         // Nobody asks for those of a namespace that is gone.
         kept.retain(|_, (made, _)| now.saturating_duration_since(*made) < LATELY);
         if let Some((made, listing)) = kept.get(&(inode, protocol))
-            && now.saturating_duration_since(*made) < age
+            && *made >= moment
         {
             return Ok(Arc::clone(listing));
         }

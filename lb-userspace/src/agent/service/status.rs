@@ -1,6 +1,6 @@
 //! The service as `status` and the metrics show it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use lb_common::Exit;
 
@@ -18,15 +18,15 @@ use crate::{
     datapath::{ConnectionCounts, Latencies},
     rollout::GenerationState,
     sys::{
-        listing::{JUST_NOW, Listing},
+        listing::Listing,
         netns::Netns,
         sock_diag::{Protocol, Waiting},
     },
 };
 
 impl Service {
-    /// Everything there is to say now.
-    pub async fn status(&self) -> ServiceStatus {
+    /// Everything there is to say to who asked at this moment.
+    pub async fn status(&self, asked: Instant) -> ServiceStatus {
         let books = self.books.lock().await;
         let word = self.path.word();
         let name = |id| books.name_of(id);
@@ -42,7 +42,7 @@ impl Service {
             parked: self.path.live(None),
             awaits_adopt: books.awaits_adopt,
             warnings: self.warnings(&books),
-            groups: group_status(&books, &self.netns),
+            groups: group_status(&books, &self.netns, asked),
             steering: self.steering_status(),
             polite: self.polite_status(),
             workers: self.worker_status(),
@@ -55,7 +55,7 @@ impl Service {
             generations: books
                 .generations
                 .iter()
-                .map(|generation| self.generation_status(generation))
+                .map(|generation| self.generation_status(generation, asked))
                 .collect(),
         }
     }
@@ -66,9 +66,13 @@ impl Service {
         if books.awaits_adopt {
             warnings.push(self.waiting_warning(books));
         } else if self.path.word().active.is_none() {
-            warnings.push(format!(
-                "no generation is active: clients wait ({parked} now); deploy and promote one"
-            ));
+            warnings.push(if self.config.listen.is_empty() {
+                "no generation is active: datagrams are refused; deploy and promote one".to_owned()
+            } else {
+                format!(
+                    "no generation is active: clients wait ({parked} now); deploy and promote one"
+                )
+            });
         } else if parked > 0 {
             warnings.push(format!("{parked} connections are parked"));
         }
@@ -179,12 +183,12 @@ impl Service {
             .plus(generation.counted)
     }
 
-    fn generation_status(&self, generation: &Generation) -> GenerationStatus {
+    fn generation_status(&self, generation: &Generation, asked: Instant) -> GenerationStatus {
         let live = generation.state.is_live();
         let mut found = Vec::new();
         if live {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                if let Ok(listing) = Listing::recent(&self.netns, protocol, JUST_NOW) {
+                if let Ok(listing) = Listing::since(&self.netns, protocol, asked) {
                     found.extend(listing.below(&generation.cgroup).into_iter().cloned());
                 }
             }
@@ -268,8 +272,8 @@ fn tier(generation: &Generation) -> Option<Tier> {
     }
 }
 
-fn group_status(books: &Books, netns: &Netns) -> Vec<GroupStatus> {
-    let listing = Listing::recent(netns, Protocol::Tcp, JUST_NOW).ok();
+fn group_status(books: &Books, netns: &Netns, asked: Instant) -> Vec<GroupStatus> {
+    let listing = Listing::since(netns, Protocol::Tcp, asked).ok();
     let queue = |cookie| {
         let parked = listing.as_ref()?.get(cookie)?;
         Some(parked.queue)
