@@ -1,7 +1,9 @@
 //! Whether hotlb's programs still decide about the service's groups. Anybody with the rights may
 //! attach another one (nginx's `quic_bpf` does, and QUIC libraries do), and no call says so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Service, books::Books};
 use crate::{
@@ -10,6 +12,9 @@ use crate::{
     generation::listeners,
     sys::sock_diag::{self, Protocol},
 };
+
+/// How often it is looked who decides.
+const EACH: Duration = Duration::from_secs(1);
 
 /// What was found wrong when the groups were last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +58,18 @@ impl Usurped {
 }
 
 impl Service {
+    /// Looks once a second who decides, for ever.
+    pub(super) async fn keep_guard(self: Arc<Self>) {
+        let mut each = interval(EACH);
+        each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            each.tick().await;
+            self.guard().await;
+        }
+    }
+
     /// Looks who decides; puts hotlb's program back if the service says so.
-    pub(super) async fn guard(self: &Arc<Self>) {
+    async fn guard(&self) {
         let netns = self.netns.clone();
         let found = tokio::task::spawn_blocking(move || deciding(&netns)).await;
         let found = found.unwrap_or_else(|error| Err(error.to_string()));

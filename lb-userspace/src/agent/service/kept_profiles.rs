@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -100,8 +100,8 @@ impl Desk {
 }
 
 impl Service {
-    /// Samples as configured, as long as this is polled.
-    pub(super) async fn keep_profiles(&self) {
+    /// Samples as configured, until the task is ended.
+    pub(super) async fn keep_profiles(self: Arc<Self>) {
         let Some(kept) = self.config.profiles else {
             return std::future::pending().await;
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::{Event, EventKind, GenerationId};
-use tokio::time::MissedTickBehavior;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     Service,
@@ -40,9 +40,19 @@ const BINDS: usize = 8;
 impl Service {
     /// Looks after the service until it is halted.
     pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
-        let mut events = Events::open(self.path.pins())?;
+        let events = Events::open(self.path.pins())?;
+        // In tasks of their own, for they wait for the books, and take long now and then: events
+        // must be heard meanwhile.
+        let mut beside = JoinSet::new();
+        beside.spawn(Arc::clone(&self).keep_guard());
+        beside.spawn(Arc::clone(&self).keep_profiles());
+        self.attend(events).await;
+        beside.shutdown().await;
+        Ok(())
+    }
+
+    async fn attend(self: &Arc<Self>, mut events: Events) {
         let mut tend = tokio::time::interval(TEND);
-        let mut profiles = std::pin::pin!(self.keep_profiles());
         let mut windows = tokio::time::interval(incidents::EACH);
         windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -51,13 +61,12 @@ impl Service {
                     Ok(arrived) => self.heard(&arrived).await,
                     Err(error) => {
                         tracing::error!(service = self.name(), %error, "events are not heard");
-                        return Ok(());
+                        return;
                     }
                 },
                 _ = tend.tick() => self.tend().await,
-                () = &mut profiles => {}
                 _ = windows.tick() => self.screen().await,
-                () = self.is_halted() => return Ok(()),
+                () = self.is_halted() => return,
             }
         }
     }
@@ -161,7 +170,6 @@ impl Service {
         self.adopt_again().await;
         self.settle_politeness().await;
         self.tend_flows().await;
-        self.guard().await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
         self.tend_workers(&mut books);
