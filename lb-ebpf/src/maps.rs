@@ -41,9 +41,9 @@ pub static CONNECTIONS: PerCpuArray<[u64; CONNECTION_CELLS], { SEATS as usize }>
 #[btf_map]
 pub static LIVE: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
 
-/// Listener cookie to generation id.
+/// Listener cookie to generation id: of those with a slot, and of those that closed lately.
 #[btf_map]
-pub static LISTENERS: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
+pub static LISTENERS: HashMap<u64, u32, { 2 * SLOTS as usize }, NO_PREALLOC> = HashMap::new();
 
 /// Cookie of a connection that moved to the generation it moved to, until it closes. Few connections
 /// ever move, so its entries are not made beforehand: they would be 5 MiB a service.

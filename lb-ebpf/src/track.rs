@@ -8,7 +8,7 @@ use aya_ebpf::{
     Global,
     bindings::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
+        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
     },
     helpers::bpf_get_socket_cookie,
     macros::sock_ops,
@@ -28,10 +28,31 @@ use crate::{
 pub fn track(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => opened(&ctx),
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => closed(&ctx, ctx.arg(0)),
+        BPF_SOCK_OPS_STATE_CB => turned(&ctx, ctx.arg(0), ctx.arg(1)),
         _ => {}
     }
     1
+}
+
+/// From one state to another.
+#[inline(always)]
+fn turned(ctx: &SockOpsContext, former: u32, state: u32) {
+    // Its worker is free once the server has closed its side, however long the client takes.
+    if is_served(former) && !is_served(state) {
+        load(ctx, 1_u64.wrapping_neg());
+    }
+    if state == BPF_TCP_CLOSE {
+        closed(ctx, former);
+    }
+}
+
+/// Whether the server may still answer on a connection in this state.
+#[inline(always)]
+const fn is_served(state: u32) -> bool {
+    matches!(
+        state,
+        BPF_TCP_SYN_RECV | BPF_TCP_ESTABLISHED | BPF_TCP_CLOSE_WAIT
+    )
 }
 
 /// The generation this instance counts for; 0 for the parking listener. The agent sets it before
@@ -83,7 +104,6 @@ fn closed(ctx: &SockOpsContext, former: u32) {
             count(seat, cell);
         }
     }
-    load(ctx, 1_u64.wrapping_neg());
     if leave(seat) == 1 {
         idle(generation);
     }

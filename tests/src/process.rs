@@ -2,16 +2,19 @@
 
 use std::{
     fs::File,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
+    poll::{PollFd, PollFlags, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::wait;
 
@@ -107,4 +110,27 @@ pub fn freeze(pid: Pid) -> Result<()> {
 /// The pid as nix writes it.
 pub fn pid_from(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))
+}
+
+/// A process that somebody else started.
+#[derive(Debug)]
+pub struct Other(OwnedFd);
+
+impl Other {
+    /// Fails if there is none of this pid.
+    pub fn open(pid: Pid) -> Result<Self> {
+        let pid = rustix::process::Pid::from_raw(pid.as_raw()).context("no pid")?;
+        Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// Kills it and waits for its end: that of its last thread, for until then it holds its files and
+    /// their locks, while it may be in no list any more.
+    pub fn kill(&self, limit: Duration) -> Result<()> {
+        // It has ended already, then.
+        let _over_already = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
+        let milliseconds = u16::try_from(limit.as_millis())?;
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        ensure!(poll(&mut fds, milliseconds)? == 1, "it does not end");
+        Ok(())
+    }
 }

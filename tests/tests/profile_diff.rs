@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{cgroups, host::Host, load::Plan, report, servers::split, wait};
 
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
-/// CPU time of `gen1` before `gen2` gets the clients.
-const WORK: Duration = Duration::from_secs(2);
+/// CPU time that a generation has before the other one gets the clients.
+const TURN: Duration = Duration::from_millis(700);
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Compares `gen1` with a `gen2` of other arguments: half of the time each serves the clients.
+/// Compares `gen1` with a `gen2` of other arguments. They serve the clients in turns, so that whatever
+/// else happens on the machine happens to both.
 fn compare(gen1: &[&str], gen2: &[&str]) -> Result<String> {
     let host = Host::with_service(SERVICE)?;
     host.upgrade("gen1", &split::command("gen1", gen1)?)?;
@@ -29,13 +30,23 @@ fn compare(gen1: &[&str], gen2: &[&str]) -> Result<String> {
         "--frequency",
         "499",
     ];
-    let profile = host.start_hotlb(&arguments)?;
-    let cgroup = cgroups::of(host.generation("gen1")?.process()?)?;
-    let before = cgroups::cpu_time(&cgroup)?;
-    wait::until_true("gen1 works while it is sampled", LIMIT, || {
-        cgroups::cpu_time(&cgroup).is_ok_and(|used| used > before + WORK)
-    })?;
-    host.ok(&["promote", "gen2", "--no-wait"])?;
+    let mut profile = host.start_hotlb(&arguments)?;
+    let mut turns = 0;
+    for name in ["gen1", "gen2"].into_iter().cycle() {
+        let cgroup = cgroups::of(host.generation(name)?.process()?)?;
+        let before = cgroups::cpu_time(&cgroup)?;
+        wait::until_true("a generation has had its turn", LIMIT, || {
+            profile.ended().unwrap_or(true)
+                || cgroups::cpu_time(&cgroup).is_ok_and(|used| used > before + TURN)
+        })?;
+        if profile.ended()? {
+            break;
+        }
+        turns += 1;
+        let other = if name == "gen1" { "gen2" } else { "gen1" };
+        host.ok(&["promote", other])?;
+    }
+    ensure!(turns > 3, "{turns} turns");
     let run = profile.finish(LIMIT)?.expect_success();
     load.stop()?.expect_none_lost()?;
     Ok(run?.stdout)

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
+    time::Instant,
 };
 
 use lb_common::{GenerationId, Workers, steering};
@@ -55,6 +56,24 @@ impl ServicePath {
     ) -> Result<(), DatapathError> {
         let mut groups = self.groups.iter();
         groups.try_for_each(|group| group.rest(generation, cookies))
+    }
+
+    /// Remembers whose listener this is (`None`: parking), for connections that move from it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's table is full.
+    pub fn note_listener(
+        &self,
+        cookie: u64,
+        generation: Option<GenerationId>,
+    ) -> Result<(), DatapathError> {
+        self.owners.note(cookie, generation)
+    }
+
+    /// Forgets the listeners that have not been `alive` for a while.
+    pub fn forget_listeners(&self, alive: impl Fn(u64) -> bool) {
+        self.owners.forget(alive, Instant::now());
     }
 
     /// Open connections that came through the listener at `slot`; 0 where they are not counted.

@@ -23,6 +23,7 @@ mod loading;
 mod loads;
 mod make;
 mod object;
+mod owners;
 mod pins;
 mod polite;
 mod recent;

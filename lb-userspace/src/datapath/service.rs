@@ -28,6 +28,7 @@ use super::{
     latency::{self, Histograms},
     loads::Loads,
     make,
+    owners::Owners,
     pins::{Pins, unpin},
     polite::Polite,
     recent::Recent,
@@ -47,6 +48,7 @@ pub struct ServicePath {
     recent: Recent,
     latencies: Histograms,
     pub(super) loads: Loads,
+    pub(super) owners: Owners,
     polite: Result<Polite, String>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
@@ -64,7 +66,6 @@ impl fmt::Debug for ServicePath {
 /// The maps that are written through `&mut`.
 struct Tables {
     connections: PerCpuArray<MapData, [u64; CONNECTION_CELLS]>,
-    listeners: HashMap<MapData, u64, u32>,
     tickets: HashMap<MapData, [u32; TicketKey::WORDS], u32>,
 }
 
@@ -122,8 +123,6 @@ impl ServicePath {
         let exits = PerCpuArray::try_from(Map::PerCpuArray(map(names::EXITS)?));
         let tables = Tables {
             connections: connections.map_err(DatapathError::map(names::CONNECTIONS))?,
-            listeners: HashMap::try_from(Map::HashMap(map(names::LISTENERS)?))
-                .map_err(DatapathError::map(names::LISTENERS))?,
             tickets: HashMap::try_from(Map::HashMap(map(names::TICKETS)?))
                 .map_err(DatapathError::map(names::TICKETS))?,
         };
@@ -150,6 +149,7 @@ impl ServicePath {
             recent: Recent::open(&pins)?,
             latencies: Histograms::open(&pins)?,
             loads: Loads::open(&pins)?,
+            owners: Owners::open(&pins)?,
             polite: Polite::open(&pins).map_err(|error| error.to_string()),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
@@ -207,34 +207,6 @@ impl ServicePath {
     pub fn part(&self, generation: GenerationId) {
         for name in [names::JOIN4, names::JOIN6] {
             unpin(&self.pins.joined(name, generation));
-        }
-    }
-
-    /// Remembers whose listener this is (`None`: parking), for connections that move from it.
-    pub fn note_listener(
-        &self,
-        cookie: u64,
-        generation: Option<GenerationId>,
-    ) -> Result<(), DatapathError> {
-        let raw = generation.map_or(0, GenerationId::raw);
-        self.tables()
-            .listeners
-            .insert(cookie, raw, 0)
-            .map_err(DatapathError::map(names::LISTENERS))
-    }
-
-    /// Forgets the listeners that are not in `alive`.
-    pub fn forget_listeners(&self, alive: impl Fn(u64) -> bool) {
-        let mut tables = self.tables();
-        let gone: Vec<u64> = tables
-            .listeners
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|&cookie| !alive(cookie))
-            .collect();
-        for cookie in gone {
-            // Gone already is as good.
-            let _gone = tables.listeners.remove(&cookie);
         }
     }
 

@@ -1,13 +1,10 @@
 //! The agent of a soak, which may be another process than the one that was started.
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 
 use super::{LIMIT, Soak};
-use crate::wait;
+use crate::{process::Other, wait};
 
 impl Soak {
     /// The one agent that runs, which is the one that answers.
@@ -30,7 +27,9 @@ impl Soak {
     pub(super) fn kill_agent(&mut self) -> Result<()> {
         for agent in self.host.agents()? {
             // It may have ended by itself meanwhile: it was told to in the middle of a rollout.
-            let _over_already = kill(agent, Signal::SIGKILL);
+            if let Ok(agent) = Other::open(agent) {
+                agent.kill(LIMIT)?;
+            }
         }
         self.no_agent()
     }
