@@ -211,6 +211,7 @@ fn each_count_has_a_cell_of_its_own() {
         FlowExit::MOVED,
         FlowExit::UNWRITTEN,
         FlowExit::MADE,
+        FlowExit::READDRESSED,
     ]);
     let distinct: BTreeSet<usize> = cells.iter().copied().collect();
     assert_eq!(distinct.len(), cells.len());
