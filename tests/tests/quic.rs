@@ -90,6 +90,8 @@ fn an_address_that_changes_leads_to_the_same_worker_of_the_same_generation() -> 
     let udp = udp(&host)?;
     udp.check_balance()?;
     ensure!(udp.readdressed == 16 && udp.moved == 0, "{udp:?}");
+    let drain = host.generation("gen1")?;
+    ensure!(drain.flows == Some(24), "each address is a flow: {drain:?}");
     Ok(())
 }
 

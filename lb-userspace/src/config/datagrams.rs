@@ -266,6 +266,24 @@ mod tests {
     }
 
     #[test]
+    fn tells_a_server_what_its_ids_are_to_say() {
+        let quic = |keys: &str| {
+            let text = format!("listen = [\"udp://0.0.0.0:443\"]\n{keys}");
+            parse(&text).unwrap().datagrams.unwrap()
+        };
+        let generation = GenerationId::new(0x1_2345).unwrap();
+        for (octets, expected) in [(1, "45"), (2, "2345"), (4, "00012345")] {
+            let told = quic(&format!("flow = \"quic\"\nquic_server_id = {octets}"));
+            let (name, id) = told.server_id(generation).unwrap();
+            assert_eq!((&*name, &*id), ("HOTLB_QUIC_SERVER_ID", expected));
+            assert_eq!(told.kept_for(), Some(FLOW_IDLE));
+        }
+        let learned = quic("flow = \"quic\"");
+        assert_eq!(learned.server_id(generation), None);
+        assert!(learned.quic().is_some() && quic("").quic().is_none());
+    }
+
+    #[test]
     fn says_what_udp_cannot_be() {
         let udp = "listen = [\"udp://0.0.0.0:53\"]\n";
         let cases = [
@@ -289,6 +307,14 @@ mod tests {
             (
                 &format!("{udp}flow_table = 8"),
                 "flow_table: between 64 and",
+            ),
+            (
+                &format!("{udp}quic_server_id = 2"),
+                "quic_server_id: connection ids are looked at with flow = \"quic\" only",
+            ),
+            (
+                &format!("{udp}flow = \"quic\"\nquic_server_id = 5"),
+                "quic_server_id: between 1 and 4 octets",
             ),
             (
                 &format!("{udp}flow = \"sticky\""),
