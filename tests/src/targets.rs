@@ -9,7 +9,10 @@ use hotlb::{
     api::wire,
     config::{Config, Hook},
     generation::notify,
-    sys::sock_diag::{self, Protocol},
+    sys::{
+        perf::{Event, Record, read_record},
+        sock_diag::{self, Protocol},
+    },
     telemetry::traces::TraceParent,
 };
 use lb_common::head::{Advice, CLOSE, CLOSE_LINE, HEAD_LIMIT, HeadReader};
@@ -26,7 +29,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "config",
         read: config,
@@ -55,6 +58,16 @@ pub const TARGETS: [Target; 7] = [
         seeds: &[
             // A listener on 127.0.0.1:8080, as the kernel describes it; then the end.
             b"\x58\0\0\0\x14\0\x02\0\x01\0\0\0\x01\0\0\0\x02\x0a\0\0\x1f\x90\0\0\x7f\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\x09\x09\0\0\x14\0\0\0\x03\0\x02\0\x01\0\0\0\x01\0\0\0\0\0\0\0",
+        ],
+    },
+    Target {
+        name: "perf",
+        read: perf,
+        seeds: &[
+            // A thread's new name (PERF_RECORD_COMM, by exec), with its pid and tid.
+            b"\x03\0\0\0\0\x20\x18\0\x07\0\0\0\x07\0\0\0nginx\0\0\0",
+            // A sample (PERF_RECORD_SAMPLE): pid, tid, time, and a chain of one address in the kernel.
+            b"\x09\0\0\0\x01\0\x30\0\x07\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x80\xff\xff\xff\xff\xff\xff\xff\x10\x20\x30\x81\xff\xff\xff\xff",
         ],
     },
     Target {
@@ -101,6 +114,18 @@ fn hook(bytes: &[u8]) {
 fn sock_diag(bytes: &[u8]) {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         drop(sock_diag::waiting_in(protocol, bytes));
+    }
+}
+
+/// A sample names bytes of the record and none behind it.
+fn perf(bytes: &[u8]) {
+    for asked in [Record::Nothing, Record::Chain, Record::Stack(64)] {
+        read_record(bytes, asked, &mut |event| {
+            if let Event::Sample { chain, user, .. } = event {
+                let stack = user.map_or(0, |user| user.bytes.len());
+                assert!(size_of_val(chain) + stack <= bytes.len(), "{chain:?}");
+            }
+        });
     }
 }
 
@@ -246,11 +271,30 @@ mod tests {
         );
     }
 
+    fn seeds(name: &str) -> &'static [&'static [u8]] {
+        let target = TARGETS.iter().find(|target| target.name == name);
+        target.unwrap().seeds
+    }
+
     #[test]
     fn seeds_are_understood() {
-        let found = sock_diag::waiting_in(Protocol::Tcp, TARGETS[3].seeds[0]).unwrap();
+        let found = sock_diag::waiting_in(Protocol::Tcp, seeds("sock-diag")[0]).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].address, "127.0.0.1:8080".parse().unwrap());
-        assert!(matches!(advice(TARGETS[4].seeds[0]), Advice::Rewrite(_)));
+        assert!(matches!(advice(seeds("head")[0]), Advice::Rewrite(_)));
+        let mut found = Vec::new();
+        for seed in seeds("perf") {
+            read_record(seed, Record::Chain, &mut |event| {
+                found.push(format!("{event:x?}"));
+            });
+        }
+        assert_eq!(
+            found,
+            [
+                "Executed { pid: 7 }",
+                "Named { pid: 7, tid: 7, name: \"nginx\" }",
+                "Sample { pid: 7, tid: 7, chain: [ffffffffffffff80, ffffffff81302010], user: None }",
+            ]
+        );
     }
 }

@@ -99,6 +99,11 @@ fn the_same_address_twice() -> Result<()> {
         scene.promote(name, &generation)?;
         expect(netns, &generation)?;
     }
+    let shown = scene.host.ok(&["status"])?;
+    for (name, netns) in scene.each() {
+        let line = format!("{name}  on {LISTEN}  in {}", netns.path().display());
+        ensure!(shown.stdout.contains(&line), "{}", shown.describe());
+    }
     let [blue, green] = &scene.netns;
     let there = Load::start(green, Plan::new(target()?).workers(8))?;
     let here = Load::start(blue, Plan::new(target()?).workers(8))?;

@@ -1,7 +1,7 @@
 //! What the agent tells about flows.
 
-use super::{Agent, VerbError, start};
-use crate::api::{client::Client, wire::FlowList};
+use super::{Agent, ONLY, VerbError, start};
+use crate::api::wire::FlowList;
 
 impl Agent {
     /// The newest `limit` flows of a service. As [`Agent::status`], a successor is asked once there
@@ -13,16 +13,9 @@ impl Agent {
     pub async fn flows(&self, service: &str, limit: usize) -> Result<FlowList, VerbError> {
         // Held to the end: a hand-over waits for whoever looks.
         let services = self.services.read().await;
-        if services.is_a_successors() {
-            let name = if service.is_empty() {
-                super::ONLY
-            } else {
-                service
-            };
-            let asked = Client::new(&self.places().socket())
-                .flows(name, limit)
-                .await;
-            if let Ok(flows) = asked {
+        if let Some(successor) = self.successor(&services) {
+            let name = if service.is_empty() { ONLY } else { service };
+            if let Ok(flows) = successor.flows(name, limit).await {
                 return Ok(flows);
             }
         }

@@ -2,10 +2,7 @@
 
 use super::{Agent, VerbError, start};
 use crate::{
-    api::{
-        client::Client,
-        wire::{History, VERSION},
-    },
+    api::wire::{History, VERSION},
     store::journal::{HistoryFilter, JournalError, RolloutId, Told},
 };
 
@@ -22,8 +19,7 @@ impl Agent {
     pub async fn history(&self, filter: HistoryFilter) -> Result<History, VerbError> {
         // Held to the end: a hand-over waits for whoever looks.
         let services = self.services.read().await;
-        if services.is_a_successors() {
-            let successor = Client::new(&self.places().socket());
+        if let Some(successor) = self.successor(&services) {
             let limit = filter.limit.unwrap_or(LIMIT);
             let asked = successor.history(filter.service.as_deref(), limit).await;
             if let Ok(history) = asked {
@@ -44,8 +40,8 @@ impl Agent {
     /// All there is to say of one rollout.
     pub async fn rollout(&self, id: RolloutId) -> Result<Told, VerbError> {
         let services = self.services.read().await;
-        if services.is_a_successors()
-            && let Ok(told) = Client::new(&self.places().socket()).rollout(id).await
+        if let Some(successor) = self.successor(&services)
+            && let Ok(told) = successor.rollout(id).await
         {
             return Ok(told);
         }

@@ -2,10 +2,7 @@
 
 use super::{Agent, ONLY, VerbError, start};
 use crate::{
-    api::{
-        client::Client,
-        wire::{Incident, IncidentId, IncidentList, VERSION, Windows},
-    },
+    api::wire::{Incident, IncidentId, IncidentList, VERSION, Windows},
     store::journal::HistoryFilter,
 };
 
@@ -22,8 +19,7 @@ impl Agent {
     pub async fn incidents(&self, filter: HistoryFilter) -> Result<IncidentList, VerbError> {
         // Held to the end: a hand-over waits for whoever looks.
         let services = self.services.read().await;
-        if services.is_a_successors() {
-            let successor = Client::new(&self.places().socket());
+        if let Some(successor) = self.successor(&services) {
             let limit = filter.limit.unwrap_or(LIMIT);
             let asked = successor.incidents(filter.service.as_deref(), limit).await;
             if let Ok(incidents) = asked {
@@ -44,8 +40,8 @@ impl Agent {
     /// All there is to say of one incident.
     pub async fn incident(&self, id: IncidentId) -> Result<Incident, VerbError> {
         let services = self.services.read().await;
-        if services.is_a_successors()
-            && let Ok(incident) = Client::new(&self.places().socket()).incident(id).await
+        if let Some(successor) = self.successor(&services)
+            && let Ok(incident) = successor.incident(id).await
         {
             return Ok(incident);
         }
@@ -57,10 +53,9 @@ impl Agent {
     /// The newest windows of a service's generations.
     pub async fn windows(&self, service: &str) -> Result<Windows, VerbError> {
         let services = self.services.read().await;
-        if services.is_a_successors() {
+        if let Some(successor) = self.successor(&services) {
             let name = if service.is_empty() { ONLY } else { service };
-            let asked = Client::new(&self.places().socket()).windows(name).await;
-            if let Ok(windows) = asked {
+            if let Ok(windows) = successor.windows(name).await {
                 return Ok(windows);
             }
         }

@@ -27,10 +27,7 @@ use super::{
     service::Service,
 };
 use crate::{
-    api::{
-        client::Client,
-        wire::{Status, VERSION},
-    },
+    api::wire::{Status, VERSION},
     clock,
     config::{METRICS_EXPIRE, Places, ServiceConfig},
     datapath::{Batch, STAGING, give_up_shared},
@@ -207,8 +204,8 @@ impl Agent {
     pub async fn status(&self) -> Status {
         // Held to the end: a hand-over waits for whoever looks.
         let services = self.services.read().await;
-        if services.is_a_successors()
-            && let Ok(status) = Client::new(&self.places().socket()).status().await
+        if let Some(successor) = self.successor(&services)
+            && let Ok(status) = successor.status().await
         {
             return status;
         }

@@ -39,6 +39,9 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     let tcp = service.listen.iter().map(ToString::to_string);
     let listen: Vec<String> = tcp.chain(udp).collect();
     let mut text = format!("{}  on {}", service.name, listen.join(", "));
+    if let Some(netns) = &service.netns {
+        let _infallible = write!(text, "  in {}", netns.display());
+    }
     let active = service.active.as_deref().unwrap_or("nobody");
     let _infallible = write!(text, "  active: {active}");
     if let Some(previous) = &service.previous {

@@ -7,6 +7,8 @@ use super::ProfileError;
 /// Bit of `CAP_PERFMON` (kernel 5.8+) and of `CAP_SYS_ADMIN` in a capability mask.
 const PERFMON: u32 = 38;
 const SYS_ADMIN: u32 = 21;
+/// Bit of `CAP_IPC_LOCK`.
+const IPC_LOCK: u32 = 14;
 
 /// What this process and host say of themselves.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,11 @@ impl Circumstances {
                 "kernel.perf_event_paranoid is {paranoid} ({error}); give the agent CAP_SYS_ADMIN, \
                  or sysctl kernel.perf_event_paranoid=2"
             )
+        } else if self.capabilities & (1 << IPC_LOCK) == 0 {
+            format!(
+                "{error}: its ring buffers are larger than kernel.perf_event_mlock_kb allows \
+                 without CAP_IPC_LOCK; give the agent that (CapabilityBoundingSet= in its unit)"
+            )
         } else {
             format!(
                 "{error}, although the agent may (CAP_PERFMON or CAP_SYS_ADMIN, \
@@ -116,6 +123,11 @@ mod tests {
             ..Circumstances::default()
         };
         assert!(words(&locked, libc::EPERM).contains("locked down"));
+        let unlocked = Circumstances {
+            capabilities: 1 << PERFMON,
+            ..Circumstances::default()
+        };
+        assert!(words(&unlocked, libc::EPERM).contains("CAP_IPC_LOCK"));
         let filtered = Circumstances {
             capabilities: u64::MAX,
             ..Circumstances::default()

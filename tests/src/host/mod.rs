@@ -140,7 +140,12 @@ impl Host {
     pub fn start_agent_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command(&self.hotlb);
         command.arg("agent").envs(variables.iter().copied());
-        let mut agent = Process::start(&mut command, &self.directory.path().join("agent.log"))?;
+        self.start_agent_as(&mut command)
+    }
+
+    /// Starts the agent by this command and waits until it answers.
+    pub fn start_agent_as(&mut self, command: &mut Command) -> Result<()> {
+        let mut agent = Process::start(command, &self.directory.path().join("agent.log"))?;
         let socket = self.socket();
         let answers = wait::until_true("the agent answers", START_LIMIT, || {
             agent.ended().is_ok_and(|ended| ended.is_some())

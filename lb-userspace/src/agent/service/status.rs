@@ -33,6 +33,7 @@ impl Service {
         ServiceStatus {
             name: self.config.name.clone(),
             mode: self.config.hand_over,
+            netns: self.config.netns.clone(),
             listen: self.config.listen.clone(),
             udp: self.datagram_status(),
             active: word.active.map(name),

@@ -35,6 +35,9 @@ pub struct ServiceStatus {
     pub name: String,
     /// How a generation gets its listeners.
     pub mode: HandOver,
+    /// The file of its network namespace; `null` if that is the agent's.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
     /// Its TCP addresses.
     pub listen: Vec<SocketAddr>,
     /// Its UDP side; `null` if it has none.

@@ -1,8 +1,16 @@
 //! What the kernel's records say.
 
-use perf_event::data::{Record, SampleRegsAbi};
+use perf_event::{
+    Builder,
+    data::{
+        Record, SampleRegsAbi,
+        endian::Native,
+        parse::{ParseConfig, Parser},
+    },
+    events::Software,
+};
 
-use super::UserRegisters;
+use super::{Record as Asked, UserRegisters};
 
 /// `PERF_RECORD_MISC_COMM_EXEC`: the name changed because another program was executed.
 const BY_EXEC: u16 = 1 << 13;
@@ -75,6 +83,24 @@ pub struct UserStack<'a> {
     pub registers: UserRegisters,
     /// The bytes from the stack pointer on.
     pub bytes: &'a [u8],
+}
+
+/// Bytes of [`misc`](hand_on) in a record's header.
+const MISC: std::ops::Range<usize> = 4..6;
+
+/// Hands on what `bytes` say, which are one record with its header, as the kernel would have written
+/// it for events that ask for `asked`. Nothing, if they are none.
+pub fn read_record(bytes: &[u8], asked: Asked, to: &mut dyn FnMut(Event<'_>)) {
+    let mut event = Builder::new(Software::CPU_CLOCK);
+    asked.ask_for(&mut event);
+    let config = ParseConfig::<Native>::from(*event.attrs());
+    let misc = bytes.get(MISC).and_then(|misc| misc.try_into().ok());
+    // A copy: the kernel's records begin at a multiple of eight bytes, as what is allocated does.
+    let bytes = bytes.to_vec();
+    let record = Parser::new(bytes.as_slice(), config).parse::<Record<'_>>();
+    if let (Some(misc), Ok(record)) = (misc, record) {
+        hand_on(&record, u16::from_ne_bytes(misc), to);
+    }
 }
 
 /// Hands `record` on as an [`Event`], unless it says nothing of use.

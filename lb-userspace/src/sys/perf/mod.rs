@@ -4,6 +4,6 @@ mod event;
 mod registers;
 mod rings;
 
-pub use event::{Event, UserStack};
+pub use event::{Event, UserStack, read_record};
 pub use registers::UserRegisters;
 pub use rings::{Record, Rings, Sampling, Scope};

@@ -63,6 +63,23 @@ pub enum Record {
     Stack(u32),
 }
 
+impl Record {
+    /// Has the records of `event` have it.
+    pub(super) fn ask_for(self, event: &mut Builder<'_>) {
+        event.sample(SampleFlag::TID | SampleFlag::TIME);
+        if self != Self::Nothing {
+            event.sample(SampleFlag::CALLCHAIN);
+        }
+        if let Self::Stack(bytes) = self {
+            event
+                .exclude_callchain_user(true)
+                .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
+                .sample_regs_user(UserRegisters::mask())
+                .sample_stack_user(bytes);
+        }
+    }
+}
+
 /// The events of one cgroup on all CPUs. Sampling ends when it is dropped.
 pub struct Rings {
     samplers: Vec<Sampler>,
@@ -165,7 +182,6 @@ fn event<'a>(sampling: &Sampling<'a>, cpu: usize, ring: usize) -> Builder<'a> {
         .include_kernel()
         .include_hv()
         .exclude_idle(true)
-        .sample(SampleFlag::TID | SampleFlag::TIME)
         .sample_frequency(u64::from(sampling.frequency))
         .mmap(true)
         .mmap2(true)
@@ -177,15 +193,6 @@ fn event<'a>(sampling: &Sampling<'a>, cpu: usize, ring: usize) -> Builder<'a> {
         Scope::Cgroup => event.observe_cgroup(sampling.cgroup),
         Scope::Filtered | Scope::Host => event.any_pid(),
     };
-    if sampling.record != Record::Nothing {
-        event.sample(SampleFlag::CALLCHAIN);
-    }
-    if let Record::Stack(bytes) = sampling.record {
-        event
-            .exclude_callchain_user(true)
-            .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
-            .sample_regs_user(UserRegisters::mask())
-            .sample_stack_user(bytes);
-    }
+    sampling.record.ask_for(&mut event);
     event
 }

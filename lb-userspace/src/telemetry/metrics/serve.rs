@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use super::{Format, render};
 use crate::{
     agent::{Agent, Scrape},
-    api::client::Client,
     takeover::{Closing, Doorway},
 };
 
@@ -46,8 +45,7 @@ pub(crate) async fn answer(agent: &Agent, headers: &HeaderMap) -> Response {
     let answer = match agent.scrape().await {
         Scrape::Own(observed) => render(&observed, format).map_err(|error| error.to_string()),
         Scrape::Successors => {
-            let successor = Client::new(&agent.places().socket());
-            let answer = successor.metrics(format.content_type()).await;
+            let answer = agent.client().metrics(format.content_type()).await;
             answer.map_err(|error| error.to_string())
         }
     };

@@ -5,9 +5,12 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks through its output")]
 
 mod cycles;
+mod datagrams;
+mod fail_over;
 mod incidents;
 mod latency;
 mod polite;
+mod prober;
 mod profile;
 mod promote;
 mod proxies;
@@ -43,8 +46,12 @@ enum Part {
     SteerUdp,
     /// Time until a promote is felt.
     Promote,
+    /// Time until the clients of a killed generation are served.
+    FailOver,
     /// New connections per second.
     Throughput,
+    /// Datagrams per second.
+    Datagrams,
     /// Upgrades under load, beside what servers can do by themselves.
     Upgrades,
     /// New connections through hotlb and through proxies.
@@ -108,9 +115,19 @@ const PARTS: &[(Part, &str, Measure)] = &[
         promote::measure,
     ),
     (
+        Part::FailOver,
+        "a crash, from the SIGKILL to the first answer of the generation that stands in",
+        fail_over::measure,
+    ),
+    (
         Part::Throughput,
         "new connections per second, hotlb and plain SO_REUSEPORT in turns",
         throughput::measure,
+    ),
+    (
+        Part::Datagrams,
+        "datagrams per second: flows, no flows, and plain SO_REUSEPORT in turns",
+        datagrams::measure,
     ),
     (
         Part::Upgrades,

@@ -1,24 +1,14 @@
 //! How long until a promote, or a rollback, is felt by a client.
 
-use std::{
-    io::Write as _,
-    net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, Sender},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hotlb::api::{
     client::Client,
     wire::{Done, PromoteRequest, RollbackRequest, RolloutOptions},
 };
 use hotlb_tests::{
     host::Host,
-    http,
     load::{Load, Plan},
     report,
     servers::Kind,
@@ -26,15 +16,13 @@ use hotlb_tests::{
 
 use crate::{
     Scale,
+    prober::Prober,
     sample::{Sample, against_aim},
 };
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(10);
 const AIM_MS: f64 = 5.0;
-
-/// An answer to the prober: when it was whole, and whose it was.
-type Answer = (Instant, String);
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
     let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
@@ -65,13 +53,7 @@ fn series(
     when: &str,
     rounds: usize,
 ) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (answers, answered) = mpsc::channel();
-    let prober = {
-        let stop = Arc::clone(&stop);
-        host.netns()
-            .spawn("prober", move || probe(&answers, &stop))?
-    };
+    let prober = Prober::start(host, TARGET.parse()?)?;
     let mut promotes = Vec::new();
     let mut rollbacks = Vec::new();
     let mut stores = Vec::new();
@@ -82,7 +64,7 @@ fn series(
             options: RolloutOptions::default(),
         };
         let done = runtime.block_on(client.verb("/v1/services/-/promote", &request, |_| {}))?;
-        promotes.push(felt(&answered, began, "gen2")?);
+        promotes.push(prober.felt(began, "gen2")?);
         stores.extend(store(&done));
         let began = Instant::now();
         runtime.block_on(client.verb(
@@ -90,12 +72,9 @@ fn series(
             &RollbackRequest::default(),
             |_| {},
         ))?;
-        rollbacks.push(felt(&answered, began, "gen1")?);
+        rollbacks.push(prober.felt(began, "gen1")?);
     }
-    stop.store(true, Ordering::Relaxed);
-    prober
-        .join()
-        .map_err(|panic| anyhow::anyhow!("the prober panicked: {panic:?}"))??;
+    prober.stop()?;
     show(&format!("promote, {when}"), promotes);
     show(&format!("rollback, {when}"), rollbacks);
     let stores: Sample = stores.into_iter().collect();
@@ -120,31 +99,4 @@ fn show(name: &str, values: Vec<f64>) {
         &format!("p99 under {AIM_MS} ms"),
         p99 < AIM_MS,
     );
-}
-
-/// Milliseconds from `began` to the first answer of `generation` after it.
-fn felt(answered: &Receiver<Answer>, began: Instant, generation: &str) -> Result<f64> {
-    loop {
-        let (at, by) = answered
-            .recv_timeout(LIMIT)
-            .context("the prober is answered")?;
-        if at > began && by == generation {
-            return Ok((at - began).as_secs_f64() * 1000.0);
-        }
-    }
-}
-
-/// One connection after the other.
-fn probe(answers: &Sender<Answer>, stop: &AtomicBool) -> Result<()> {
-    let target: SocketAddr = TARGET.parse()?;
-    let request = http::request(target, "/", false);
-    while !stop.load(Ordering::Relaxed) {
-        let mut stream = TcpStream::connect_timeout(&target, LIMIT)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.write_all(&request)?;
-        let response = http::read_response_blocking(&mut stream)
-            .map_err(|failure| anyhow::anyhow!("the prober failed: {failure}"))?;
-        answers.send((Instant::now(), response.generation))?;
-    }
-    Ok(())
 }
