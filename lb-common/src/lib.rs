@@ -48,9 +48,9 @@ pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use flow::{
-    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_REFRESH,
+    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH,
     FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, Steered, choose_datagram, first,
-    nanoseconds, ticks,
+    nanoseconds, quic, ticks,
 };
 pub use generation::{GenerationId, SEATS};
 pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, LOWEST, Latency, bucket, bucket_end};

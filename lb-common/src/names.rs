@@ -163,6 +163,9 @@ pub const POLITENESS: &str = "POLITENESS";
 /// Flows: [`crate::FlowKey`] to [`crate::Flow`] and the tick it began at. In the object it has room
 /// for one; the agent says how large it is made.
 pub const FLOWS: &str = "FLOWS";
+/// Connection ids of QUIC, as [`crate::ConnectionId::key`], to the value of a flow. As large as
+/// [`FLOWS`] where ids are looked at.
+pub const CONNECTION_IDS: &str = "CONNECTION_IDS";
 /// The service's row of [`crate::FlowRules`]; memory-mapped.
 pub const FLOW_RULES: &str = "FLOW_RULES";
 /// Per-CPU counts of `steer_udp`, see [`crate::FlowExit`].
@@ -176,7 +179,7 @@ pub const LOADS: &str = "LOADS";
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 21] = [
+pub const SHARED: [&str; 22] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -193,6 +196,7 @@ pub const SHARED: [&str; 21] = [
     CONVERSATIONS,
     POLITENESS,
     FLOWS,
+    CONNECTION_IDS,
     FLOW_RULES,
     DATAGRAMS,
     WORKER,

@@ -17,6 +17,7 @@ mod maps;
 mod noop;
 mod packet;
 mod polite;
+mod quic;
 mod recent;
 mod refused;
 mod sample;

@@ -109,6 +109,10 @@ pub static POLITENESS: PerCpuArray<[u64; POLITE_CELLS], 1> = PerCpuArray::new();
 #[btf_map]
 pub static FLOWS: LruHashMap<[u32; FlowKey::WORDS], [u64; FLOW_WORDS], 1> = LruHashMap::new();
 
+/// Connection ids of QUIC. The agent says how large the map is made.
+#[btf_map]
+pub static CONNECTION_IDS: LruHashMap<u64, [u64; FLOW_WORDS], 1> = LruHashMap::new();
+
 /// The rules of flows.
 #[btf_map]
 pub static FLOW_RULES: Array<[u64; FLOW_CELLS], 1, MMAPABLE> = Array::new();

@@ -2,13 +2,18 @@
 //! for.
 
 use aya_ebpf::{
-    bindings::bpf_hdr_start_off::BPF_HDR_START_NET, helpers::bpf_skb_load_bytes_relative,
+    bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
+    helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
     programs::SkReuseportContext,
 };
-use lb_common::FlowKey;
+use lb_common::{
+    FlowKey,
+    quic::{ConnectionId, HEAD},
+};
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+const UDP_HEADER: u32 = 8;
 
 /// The source address in host-order words, IPv4 as IPv4-mapped; `None` for anything else.
 #[inline(always)]
@@ -62,6 +67,28 @@ pub fn four_tuple(ctx: &SkReuseportContext) -> Option<FlowKey> {
         client_port: (ports >> 16) as u16,
         server_port: ports as u16,
     })
+}
+
+/// The id of QUIC in the datagram; `None` for one with a long header, and for one that is too short.
+/// By the helper, because what the kernel puts together or takes apart only later (GRO, GSO) has no
+/// more than its headers where the program could read them by itself.
+#[inline(always)]
+pub fn connection_id(ctx: &SkReuseportContext) -> Option<ConnectionId> {
+    let mut head = [0_u8; HEAD];
+    // SAFETY: the helper writes exactly the length it is given, which is that of `head`.
+    let result = unsafe {
+        bpf_skb_load_bytes(
+            ctx.md.cast(),
+            UDP_HEADER,
+            head.as_mut_ptr().cast(),
+            HEAD as u32,
+        )
+    };
+    if result == 0 {
+        ConnectionId::read(head)
+    } else {
+        None
+    }
 }
 
 /// `N` words at `offset` of the network header, in host order.

@@ -12,14 +12,15 @@ use aya_ebpf::{
     programs::SkReuseportContext,
 };
 use lb_common::{
-    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_IDLE, FLOW_REFRESH, FLOW_WORDS, Flow,
-    FlowExit, FlowKey, FlowRules, GenerationId, Request, Steered, Workers, choose_datagram, first,
+    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH, FLOW_WORDS,
+    Flow, FlowExit, FlowKey, FlowRules, GenerationId, Request, Workers, choose_datagram, first,
+    quic::{Place, Quic, place},
     ticks,
 };
 
 use crate::{
     maps::{DATAGRAMS, FLOW_RULES, FLOWS, STEERING},
-    packet,
+    packet, quic,
     steer::{Slots, request},
 };
 
@@ -29,14 +30,25 @@ pub fn steer_udp(ctx: SkReuseportContext) -> u32 {
         return SK_PASS; // never: the maps have this entry
     };
     let counts = counts.cast::<u64>();
-    let request = Request {
+    let mut request = Request {
         // A flow stays with its socket; a CPU or a count of connections would lead it about.
         workers: Workers::Hash,
         ..request(&ctx, row, false)
     };
     let mut group = Slots::of(&ctx);
     let exit = match rules() {
-        Some(rules) => with_flows(&ctx, &request, &rules, &mut group, counts),
+        Some((rules, quic)) => {
+            if quic.is_some() {
+                request.hash = place(request.hash);
+            }
+            with_flows(
+                &ctx,
+                &mut request,
+                (&rules, quic.is_some()),
+                &mut group,
+                counts,
+            )
+        }
         None => first(&request, &mut group).0,
     };
     count(counts, FlowExit::CALLS);
@@ -48,34 +60,37 @@ pub fn steer_udp(ctx: SkReuseportContext) -> u32 {
     }
 }
 
-/// The service's rules; `None` for one without flows.
+/// The service's rules, and those of QUIC if it has any; `None` for one without flows.
 #[inline(always)]
-fn rules() -> Option<FlowRules> {
+pub fn rules() -> Option<(FlowRules, Option<Quic>)> {
     let row = FLOW_RULES.get_ptr(0)?.cast::<u64>();
     // SAFETY: `index` is a constant below FLOW_CELLS; the agent stores cells whole.
     let cell = |index: usize| unsafe { row.add(index).read_volatile() };
-    const _: () = assert!(FLOW_CLOSED < FLOW_CELLS && FLOW_REFRESH < FLOW_CELLS);
+    const _: () = assert!(FLOW_CLOSED < FLOW_CELLS && FLOW_QUIC < FLOW_CELLS);
     let idle = cell(FLOW_IDLE);
-    (idle != 0).then(|| FlowRules {
+    let rules = || FlowRules {
         idle,
         refresh: cell(FLOW_REFRESH),
         closed: cell(FLOW_CLOSED),
-    })
+    };
+    (idle != 0).then(|| (rules(), Quic::from_bits(cell(FLOW_QUIC))))
 }
 
 #[inline(always)]
 fn with_flows(
     ctx: &SkReuseportContext,
-    request: &Request,
-    rules: &FlowRules,
+    request: &mut Request,
+    (rules, is_quic): (&FlowRules, bool),
     group: &mut Slots<'_>,
     counts: *mut u64,
 ) -> FlowExit {
     let Some(key) = packet::four_tuple(ctx).map(FlowKey::to_words) else {
         return first(request, group).0;
     };
-    // SAFETY: the helper only reads.
-    let now = ticks(unsafe { bpf_ktime_get_coarse_ns() });
+    if is_quic {
+        return quic::with_ids(ctx, request, &key, group);
+    }
+    let now = now();
     let entry = FLOWS
         .get_ptr_mut(&key)
         .map(<*mut [u64; FLOW_WORDS]>::cast::<u64>);
@@ -86,15 +101,38 @@ fn with_flows(
         (Entry::Stays, _) => {}
         (Entry::Refreshed, Some(entry)) => refresh(entry, steered.generation, now),
         (Entry::Refreshed | Entry::Written, entry) => {
-            write(&key, &steered, entry.is_none(), now, counts);
+            let how = if steered.moved {
+                FlowExit::MOVED
+            } else {
+                FlowExit::BEGUN
+            };
+            let value = value(steered.generation, 0, now);
+            write(&key, &value, entry.is_none(), how, counts);
         }
     }
     steered.exit
 }
 
-/// The flow's last datagram came now.
+/// This moment, in ticks.
 #[inline(always)]
-fn refresh(entry: *mut u64, generation: Option<GenerationId>, now: u64) {
+pub fn now() -> u64 {
+    // SAFETY: the helper only reads.
+    ticks(unsafe { bpf_ktime_get_coarse_ns() })
+}
+
+/// The value of a flow, or of an id, as of now.
+#[inline(always)]
+pub fn value(generation: Option<GenerationId>, hash: u32, now: u64) -> [u64; FLOW_WORDS] {
+    let flow = Flow {
+        generation,
+        seen: now,
+    };
+    [flow.to_bits(), Place { began: now, hash }.to_bits()]
+}
+
+/// The last datagram came now.
+#[inline(always)]
+pub fn refresh(entry: *mut u64, generation: Option<GenerationId>, now: u64) {
     let flow = Flow {
         generation,
         seen: now,
@@ -103,41 +141,31 @@ fn refresh(entry: *mut u64, generation: Option<GenerationId>, now: u64) {
     unsafe { entry.write_volatile(flow.to_bits()) };
 }
 
-/// The flow begins, or goes on with another generation.
+/// The flow begins, or goes on with another generation, or a connection goes on as this flow; `how`
+/// is the cell that counts which of them.
 #[cold]
 #[inline(never)]
-fn write(
+pub fn write(
     key: &[u32; FlowKey::WORDS],
-    steered: &Steered,
+    value: &[u64; FLOW_WORDS],
     is_made: bool,
-    now: u64,
+    how: usize,
     counts: *mut u64,
 ) {
-    let flow = Flow {
-        generation: steered.generation,
-        seen: now,
-    };
-    if FLOWS.insert(key, [flow.to_bits(), now], 0).is_err() {
+    if FLOWS.insert(key, value, 0).is_err() {
         count(counts, FlowExit::UNWRITTEN);
         return;
     }
     if is_made {
         count(counts, FlowExit::MADE);
     }
-    count(
-        counts,
-        if steered.moved {
-            FlowExit::MOVED
-        } else {
-            FlowExit::BEGUN
-        },
-    );
+    count(counts, how);
 }
 
 /// Adds one to a count of this CPU.
 #[inline(always)]
 fn count(counts: *mut u64, cell: usize) {
-    const _: () = assert!(FlowExit::UNWRITTEN < FLOW_COUNTS);
+    const _: () = assert!(FlowExit::READDRESSED < FLOW_COUNTS);
     // SAFETY: `cell` is below FLOW_COUNTS; the row belongs to this CPU alone, and a program of this
     // type is not interrupted by another of its kind on it.
     unsafe { *counts.add(cell) += 1 };

@@ -31,6 +31,7 @@ pub mod priority;
 pub mod process;
 pub mod profile;
 pub mod prometheus;
+pub mod quic;
 pub mod report;
 pub mod script;
 pub mod servers;

@@ -52,6 +52,11 @@ pub fn udp_server() -> Result<PathBuf> {
     own("udp-server")
 }
 
+/// The server of the tests that speaks QUIC.
+pub fn quic_server() -> Result<PathBuf> {
+    own("quic-server")
+}
+
 /// The server of the tests with several workers.
 pub fn worker_server() -> Result<PathBuf> {
     own("worker-server")

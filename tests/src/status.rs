@@ -128,7 +128,7 @@ impl Steering {
 pub struct Datagrams {
     /// The declared addresses.
     pub listen: Vec<String>,
-    /// tuple or none.
+    /// tuple, quic or none.
     pub flow: String,
     /// Runs of the program.
     pub calls: u64,
@@ -140,6 +140,8 @@ pub struct Datagrams {
     pub begun: u64,
     /// Flows that went to another generation before they were idle.
     pub moved: u64,
+    /// Connections of QUIC that went on under another address.
+    pub readdressed: u64,
     /// Flows that gave way to others.
     pub evicted: u64,
 }

@@ -13,6 +13,8 @@ use crate::{
     ticket::address_words,
 };
 
+pub mod quic;
+
 /// The key of a flow: nine words, without padding. IPv4 addresses stand as IPv4-mapped ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowKey {
@@ -90,7 +92,7 @@ pub const fn nanoseconds(ticks: u64) -> u64 {
     ticks << TICK_SHIFT
 }
 
-/// Words of a flow's value: [`Flow`], and the tick it began at.
+/// Words of a flow's value: [`Flow`], and its [`quic::Place`].
 pub const FLOW_WORDS: usize = 2;
 
 const TICKS: u64 = (1 << 44) - 1;
@@ -140,6 +142,9 @@ pub const FLOW_CLOSED: usize = 2;
 pub const FLOW_REMOVED: usize = 3;
 /// How many entries gave way to others, as far as the agent knows.
 pub const FLOW_EVICTED: usize = 4;
+
+/// Whether, and how, connections of QUIC are told apart, see [`quic::Quic`].
+pub const FLOW_QUIC: usize = 5;
 
 /// The rules, as one call reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,6 +357,8 @@ impl FlowExit {
     /// The cell that counts entries that were made. Those that are neither in the table nor were
     /// removed by the agent gave way to others: the table was too small.
     pub const MADE: usize = 4 + KINDS;
+    /// The cell that counts connections of QUIC that went on under another address.
+    pub const READDRESSED: usize = 5 + KINDS;
 
     /// The cell that counts this exit.
     #[inline(always)]

@@ -4,15 +4,15 @@ use std::{collections::BTreeSet, vec::Vec};
 use super::*;
 use crate::{PARKING_SLOT, SeatRow, Share, SteeringWord, Workers};
 
-const A: u32 = 1;
-const B: u32 = 2;
+pub(super) const A: u32 = 1;
+pub(super) const B: u32 = 2;
 /// Nine seconds: refreshed each second.
-const IDLE: u64 = 9_000_000_000;
+pub(super) const IDLE: u64 = 9_000_000_000;
 
 /// Generation `g` has two slots from `10 * g`, of which `filled` hold a socket.
-struct Table {
-    filled: BTreeSet<u32>,
-    selected: Option<u32>,
+pub(super) struct Table {
+    pub(super) filled: BTreeSet<u32>,
+    pub(super) selected: Option<u32>,
 }
 
 impl Group for Table {
@@ -45,7 +45,7 @@ impl Group for Table {
     }
 }
 
-fn table(filling: u32) -> Table {
+pub(super) fn table(filling: u32) -> Table {
     let slots = [10, 11, 20, 21];
     let filled = slots.iter().enumerate();
     Table {
@@ -57,7 +57,13 @@ fn table(filling: u32) -> Table {
     }
 }
 
-fn request(active: u32, candidate: u32, permille: u16, ticket: u32, hash: u32) -> Request {
+pub(super) fn request(
+    active: u32,
+    candidate: u32,
+    permille: u16,
+    ticket: u32,
+    hash: u32,
+) -> Request {
     Request {
         word: SteeringWord {
             active: GenerationId::new(active),
@@ -211,6 +217,7 @@ fn each_count_has_a_cell_of_its_own() {
         FlowExit::MOVED,
         FlowExit::UNWRITTEN,
         FlowExit::MADE,
+        FlowExit::READDRESSED,
     ]);
     let distinct: BTreeSet<usize> = cells.iter().copied().collect();
     assert_eq!(distinct.len(), cells.len());

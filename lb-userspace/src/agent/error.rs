@@ -91,8 +91,9 @@ pub enum OpenError {
     },
     /// The addresses, or their owner, changed under running generations.
     #[error(
-        "its addresses or its user changed while generations run; restore `listen` and `user`, or \
-         end them with the old configuration (hotlb down)"
+        "its addresses or its user changed, or the room for its flows (`flow_table`, flow = \
+         \"quic\"), while generations run; restore `listen`, `user` and these, or end them with the \
+         old configuration (hotlb down)"
     )]
     GroupsChanged,
     /// The addresses, or their owner, changed under a running agent.

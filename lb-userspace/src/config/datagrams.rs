@@ -2,6 +2,10 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use lb_common::{
+    GenerationId,
+    quic::{Quic, SERVER_ID_MOST, ServerIdOctets},
+};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{ConfigError, Health, policy_tables::Span, service::HandOver};
@@ -17,6 +21,9 @@ pub struct Datagrams {
     pub idle: Duration,
     /// Room for so many flows.
     pub table: u32,
+    /// How many octets of a QUIC connection's id say which generation it is with; `None` if servers
+    /// are not asked to have them say so.
+    pub quic_server_id: Option<ServerIdOctets>,
 }
 
 /// What keeps a UDP client with its generation.
@@ -26,6 +33,8 @@ pub enum FlowMode {
     /// Both addresses and both ports.
     #[default]
     Tuple,
+    /// The same, and the ids of QUIC's connections: a client may change its address.
+    Quic,
     /// Nothing: each datagram goes by the steering word, as for DNS.
     None,
 }
@@ -35,6 +44,7 @@ impl FlowMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tuple => "tuple",
+            Self::Quic => "quic",
             Self::None => "none",
         }
     }
@@ -59,12 +69,34 @@ impl Datagrams {
             flow: FlowMode::default(),
             idle: FLOW_IDLE,
             table: FLOW_TABLE,
+            quic_server_id: None,
         }
+    }
+
+    /// How connections of QUIC are told apart; `None` where nobody looks at their ids.
+    pub fn quic(&self) -> Option<Quic> {
+        (self.flow == FlowMode::Quic).then_some(Quic {
+            server_id: self.quic_server_id,
+        })
     }
 
     /// After how long without a datagram a flow is none any more; `None` where there are no flows.
     pub fn kept_for(&self) -> Option<Duration> {
         (self.flow != FlowMode::None).then_some(self.idle)
+    }
+}
+
+/// The environment variable that tells a server what the ids of its QUIC connections are to say.
+const SERVER_ID: &str = "HOTLB_QUIC_SERVER_ID";
+
+impl Datagrams {
+    /// What a server of the generation finds in its environment: its id in hexadecimal digits, two an
+    /// octet. `None` if it is asked for nothing.
+    pub fn server_id(&self, generation: GenerationId) -> Option<(String, String)> {
+        let octets = self.quic()?.server_id?;
+        let digits = 2 * usize::from(octets.get());
+        let id = octets.of(generation);
+        Some((SERVER_ID.to_owned(), format!("{id:0digits$x}")))
     }
 }
 
@@ -108,6 +140,7 @@ pub(super) struct FlowKeys {
     pub(super) flow: Option<FlowMode>,
     pub(super) idle: Option<Span>,
     pub(super) table: Option<u32>,
+    pub(super) quic_server_id: Option<u8>,
 }
 
 impl FlowKeys {
@@ -121,6 +154,7 @@ impl FlowKeys {
                 ("flow", self.flow.is_some()),
                 ("flow_idle", self.idle.is_some()),
                 ("flow_table", self.table.is_some()),
+                ("quic_server_id", self.quic_server_id.is_some()),
             ];
             return match named.iter().find(|(_, is_named)| *is_named) {
                 Some((key, _)) => Err((*key, "only udp:// addresses have flows".to_owned())),
@@ -142,6 +176,21 @@ impl FlowKeys {
                 ));
             }
             datagrams.table = table;
+        }
+        if let Some(octets) = self.quic_server_id {
+            if datagrams.flow != FlowMode::Quic {
+                return Err((
+                    "quic_server_id",
+                    "connection ids are looked at with flow = \"quic\" only: add that, or leave \
+                     this out"
+                        .to_owned(),
+                ));
+            }
+            let octets = ServerIdOctets::new(octets).ok_or((
+                "quic_server_id",
+                format!("between 1 and {SERVER_ID_MOST} octets, as a number"),
+            ))?;
+            datagrams.quic_server_id = Some(octets);
         }
         Ok(())
     }
@@ -217,6 +266,24 @@ mod tests {
     }
 
     #[test]
+    fn tells_a_server_what_its_ids_are_to_say() {
+        let quic = |keys: &str| {
+            let text = format!("listen = [\"udp://0.0.0.0:443\"]\n{keys}");
+            parse(&text).unwrap().datagrams.unwrap()
+        };
+        let generation = GenerationId::new(0x1_2345).unwrap();
+        for (octets, expected) in [(1, "45"), (2, "2345"), (4, "00012345")] {
+            let told = quic(&format!("flow = \"quic\"\nquic_server_id = {octets}"));
+            let (name, id) = told.server_id(generation).unwrap();
+            assert_eq!((&*name, &*id), ("HOTLB_QUIC_SERVER_ID", expected));
+            assert_eq!(told.kept_for(), Some(FLOW_IDLE));
+        }
+        let learned = quic("flow = \"quic\"");
+        assert_eq!(learned.server_id(generation), None);
+        assert!(learned.quic().is_some() && quic("").quic().is_none());
+    }
+
+    #[test]
     fn says_what_udp_cannot_be() {
         let udp = "listen = [\"udp://0.0.0.0:53\"]\n";
         let cases = [
@@ -240,6 +307,14 @@ mod tests {
             (
                 &format!("{udp}flow_table = 8"),
                 "flow_table: between 64 and",
+            ),
+            (
+                &format!("{udp}quic_server_id = 2"),
+                "quic_server_id: connection ids are looked at with flow = \"quic\" only",
+            ),
+            (
+                &format!("{udp}flow = \"quic\"\nquic_server_id = 5"),
+                "quic_server_id: between 1 and 4 octets",
             ),
             (
                 &format!("{udp}flow = \"sticky\""),

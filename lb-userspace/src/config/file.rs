@@ -114,6 +114,7 @@ struct ServiceTable {
     flow: Option<FlowMode>,
     flow_idle: Option<Span>,
     flow_table: Option<u32>,
+    quic_server_id: Option<u8>,
     netns: Option<PathBuf>,
     health: Option<HealthTable>,
     user: Option<String>,
@@ -234,6 +235,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
         flow: table.flow,
         idle: table.flow_idle,
         table: table.flow_table,
+        quic_server_id: table.quic_server_id,
     };
     flows
         .apply(service.datagrams.as_mut())

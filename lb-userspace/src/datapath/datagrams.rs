@@ -24,15 +24,19 @@ impl ServicePath {
             || pins.exist() && Self::has_other_table(pins, declared)
     }
 
-    /// Whether there is room for another number of flows than declared. A table cannot grow.
+    /// Whether there is room for another number of flows, or of connection ids, than declared. A
+    /// table cannot grow.
     fn has_other_table(pins: &Pins, declared: &Declared) -> bool {
-        let Some(datagrams) = &declared.datagrams else {
+        if declared.datagrams.is_none() {
             return false;
+        }
+        let room = |name: &'static str| {
+            let made = MapData::from_pin(pins.map(name)).ok()?.info().ok()?;
+            Some(made.max_entries())
         };
-        let made = MapData::from_pin(pins.map(names::FLOWS))
-            .ok()
-            .and_then(|map| map.info().ok());
-        made.is_none_or(|made| made.max_entries() != datagrams.table)
+        // Pins that an agent made which knew of no ids have no such map.
+        room(names::FLOWS) != Some(declared.flows())
+            || room(names::CONNECTION_IDS).unwrap_or(1) != declared.connection_ids()
     }
 
     /// The groups of UDP sockets, one for each declared address, in that order.

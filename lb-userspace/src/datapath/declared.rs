@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lb_common::quic::Quic;
+
 /// What `join` must know of a service.
 #[derive(Clone, Debug)]
 pub struct Declared {
@@ -24,10 +26,23 @@ pub struct DeclaredDatagrams {
     pub table: u32,
     /// After how long without a datagram a flow is none any more; `None` for no flows at all.
     pub idle: Option<Duration>,
+    /// How connections of QUIC are told apart; `None` if nobody looks at their ids.
+    pub quic: Option<Quic>,
 }
 
 impl Declared {
     pub(super) fn datagram_addresses(&self) -> &[SocketAddr] {
         self.datagrams.as_ref().map_or(&[], |d| &d.addresses)
+    }
+
+    /// Room for so many flows.
+    pub(super) fn flows(&self) -> u32 {
+        self.datagrams.as_ref().map_or(1, |d| d.table)
+    }
+
+    /// Room for so many ids of connections: as small as can be where nobody looks at them.
+    pub(super) fn connection_ids(&self) -> u32 {
+        let table = |d: &DeclaredDatagrams| d.quic.map(|_| d.table);
+        self.datagrams.as_ref().and_then(table).unwrap_or(1)
     }
 }

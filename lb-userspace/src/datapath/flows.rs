@@ -10,8 +10,10 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use lb_common::{
-    FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_REFRESH, FLOW_REMOVED,
-    FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, GenerationId, names, nanoseconds, ticks,
+    FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH,
+    FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, GenerationId, names, nanoseconds,
+    quic::{Place, Quic},
+    ticks,
 };
 
 use super::{error::DatapathError, pins::Pins, service::sum};
@@ -69,6 +71,11 @@ impl DatagramCounts {
         self.cell(FlowExit::MOVED)
     }
 
+    /// Connections of QUIC that went on under another address.
+    pub fn readdressed(&self) -> u64 {
+        self.cell(FlowExit::READDRESSED)
+    }
+
     /// Flows the kernel wrote no entry for.
     pub fn unwritten(&self) -> u64 {
         self.cell(FlowExit::UNWRITTEN)
@@ -112,8 +119,12 @@ impl fmt::Debug for Flows {
 
 impl Flows {
     /// Opens the pins. `idle` is after how long without a datagram a flow is none any more; `None`
-    /// for a service without flows.
-    pub(super) fn open(pins: &Pins, idle: Option<Duration>) -> Result<Self, DatapathError> {
+    /// for a service without flows. `quic` is how connections of QUIC are told apart.
+    pub(super) fn open(
+        pins: &Pins,
+        idle: Option<Duration>,
+        quic: Option<Quic>,
+    ) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
         };
@@ -131,6 +142,7 @@ impl Flows {
                 error: None,
             }),
         };
+        flows.rules.store(FLOW_QUIC, Quic::to_bits(quic));
         flows.set_idle(idle);
         Ok(flows)
     }
@@ -327,8 +339,8 @@ fn each(
 ) -> Result<(), DatapathError> {
     bpf_batch::entries(
         map.fd().as_fd(),
-        |key, &[flow, began]: &[u64; FLOW_WORDS]| {
-            each(key, Flow::from_bits(flow), began);
+        |key, &[flow, place]: &[u64; FLOW_WORDS]| {
+            each(key, Flow::from_bits(flow), Place::from_bits(place).began);
         },
     )
     .map_err(DatapathError::system("read the flow table"))

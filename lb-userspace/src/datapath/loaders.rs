@@ -35,6 +35,8 @@ pub(super) struct Constants {
     pub(super) namespace: u32,
     /// How many flows find room, where the table of flows is made.
     pub(super) flows: u32,
+    /// The same of ids of QUIC's connections.
+    pub(super) connection_ids: u32,
 }
 
 /// Has `load` done by a loader that finds the service's maps in `pins` and the group's own in
@@ -71,6 +73,7 @@ impl Constants {
     fn set(self, loader: &mut EbpfLoader<'static>) {
         let own = self.kept();
         loader.map_max_entries(names::FLOWS, own.flows.max(1));
+        loader.map_max_entries(names::CONNECTION_IDS, own.connection_ids.max(1));
         loader.override_global(names::GENERATION, &own.generation, true);
         loader.override_global(names::FOR_ALL, &own.for_all, true);
         loader.override_global(names::PORT_BITS, &own.port_bits, true);

@@ -37,13 +37,18 @@ pub(super) fn create(
     let udp = datagrams.map_or(&[][..], |datagrams| &datagrams.addresses);
     let udp = udp.iter();
     let udp = udp.map(|&address| (staging.datagram_group(address), names::STEER_UDP));
-    let flows = datagrams.map_or(1, |datagrams| datagrams.table);
+    let made = Constants {
+        flows: declared.flows(),
+        connection_ids: declared.connection_ids(),
+        ..Constants::default()
+    };
     for (index, (group, steering)) in tcp.chain(udp).enumerate() {
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
-        let constants = Constants {
-            flows: if index == 0 { flows } else { 0 },
-            ..Constants::default()
+        let constants = if index == 0 {
+            made
+        } else {
+            Constants::default()
         };
         let mut object = object::load(staging, &group, constants)?;
         let steer: &mut SkReuseport = program(&mut object, steering)?;

@@ -137,7 +137,7 @@ impl ServicePath {
             .map(|&address| Group::open_datagrams(&pins, address))
             .collect::<Result<_, _>>()?;
         let flows = declared.datagrams.as_ref();
-        let flows = flows.map(|datagrams| Flows::open(&pins, datagrams.idle));
+        let flows = flows.map(|datagrams| Flows::open(&pins, datagrams.idle, datagrams.quic));
         Ok(Self {
             groups,
             datagram_groups,

@@ -6,6 +6,7 @@ pub mod nginx;
 pub mod node;
 pub mod plain;
 pub mod python;
+pub mod quic;
 pub mod split;
 pub mod trouble;
 pub mod udp;
@@ -15,7 +16,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-pub use self::{haproxy::Haproxy, nginx::Nginx, plain::Plain, udp::Udp};
+pub use self::{haproxy::Haproxy, nginx::Nginx, plain::Plain, quic::Quic, udp::Udp};
 
 /// A command line.
 pub type CommandLine = Vec<String>;

@@ -94,6 +94,11 @@ impl Service {
         })
     }
 
+    /// What tells a server of the generation which ids to give to QUIC connections.
+    pub(super) fn quic_server_id(&self, id: GenerationId) -> Option<(String, String)> {
+        self.config.datagrams.as_ref()?.server_id(id)
+    }
+
     /// What a drain waits for: open connections, and flows.
     pub(super) fn clients(&self, id: GenerationId) -> u64 {
         self.path.live(Some(id)) + self.flows(id)

@@ -308,6 +308,7 @@ impl Service {
         let mut env = self.base_env();
         env.extend(generation.env.clone());
         env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        env.extend(self.quic_server_id(id));
         if let Some(notify) = notify {
             let path = notify.path().to_string_lossy().into_owned();
             env.insert("NOTIFY_SOCKET".to_owned(), path);

@@ -67,7 +67,7 @@ impl Service {
         let counted = self.succeed(&mut books, &name, id);
         let spec = ExecSpec {
             netns: self.elsewhere(&caller),
-            ..self.exec_spec(&books, &name, &cgroup, notify.as_ref())
+            ..self.exec_spec(&books, (id, &name), &cgroup, notify.as_ref())
         };
         books.generations.push(Generation {
             outside: Outside {
@@ -195,7 +195,7 @@ impl Service {
     fn exec_spec(
         &self,
         books: &Books,
-        name: &str,
+        (id, name): (GenerationId, &str),
         cgroup: &Cgroup,
         notify: Option<&NotifySocket>,
     ) -> ExecSpec {
@@ -204,6 +204,7 @@ impl Service {
             ("HOTLB_SERVICE".to_owned(), self.name().to_owned()),
             ("HOTLB_GENERATION".to_owned(), name.to_owned()),
         ]);
+        env.extend(self.quic_server_id(id));
         if let Some(user) = &identity.name {
             env.insert("USER".to_owned(), user.clone());
             env.insert("LOGNAME".to_owned(), user.clone());

@@ -95,6 +95,7 @@ impl Service {
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
         let mut env = self.hook_env();
         env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        env.extend(self.quic_server_id(id));
         if let Some((pid, _)) = generation.main {
             env.insert("HOTLB_PID".to_owned(), pid.to_string());
         }

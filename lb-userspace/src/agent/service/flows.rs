@@ -123,6 +123,7 @@ fn datagram_status(config: &Datagrams, flows: &Flows) -> DatagramStatus {
         exits,
         begun: counts.begun(),
         moved: counts.moved(),
+        readdressed: counts.readdressed(),
         evicted: flows.evicted(),
         unwritten: counts.unwritten(),
     }

@@ -284,6 +284,7 @@ pub(super) fn declared(config: &ServiceConfig) -> Declared {
                 addresses: datagrams.listen.clone(),
                 table: datagrams.table,
                 idle: datagrams.kept_for(),
+                quic: datagrams.quic(),
             }),
         uid: config.identity.uid,
         undeclared: match config.undeclared {

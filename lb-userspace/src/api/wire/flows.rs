@@ -27,6 +27,9 @@ pub struct DatagramStatus {
     pub begun: u64,
     /// Flows that went to another generation before they were idle.
     pub moved: u64,
+    /// Connections of QUIC that went on under another address.
+    #[serde(default)]
+    pub readdressed: u64,
     /// Flows that gave way to others: the table is too small.
     pub evicted: u64,
     /// Flows that could not be written down.

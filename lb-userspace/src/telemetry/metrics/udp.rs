@@ -48,6 +48,12 @@ pub(super) const SECTION: Section = Section {
             datagrams::moved,
         ),
         Metric::counter(
+            "hotlb_flows_readdressed",
+            SERVICE,
+            "Connections of QUIC that went on with their generation under another address of the client",
+            datagrams::readdressed,
+        ),
+        Metric::counter(
             "hotlb_flows_evicted",
             SERVICE,
             "Flows that gave way to others, or were not written down: the table is too small",

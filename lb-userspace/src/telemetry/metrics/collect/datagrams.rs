@@ -32,6 +32,10 @@ pub(in crate::telemetry::metrics) fn moved(observed: &Observed, out: &mut Sample
     each(observed, out, |udp| udp.moved);
 }
 
+pub(in crate::telemetry::metrics) fn readdressed(observed: &Observed, out: &mut Samples) {
+    each(observed, out, |udp| udp.readdressed);
+}
+
 pub(in crate::telemetry::metrics) fn evicted(observed: &Observed, out: &mut Samples) {
     each(observed, out, |udp| udp.evicted + udp.unwritten);
 }
