@@ -163,7 +163,7 @@ pub const POLITENESS: &str = "POLITENESS";
 /// Flows: [`crate::FlowKey`] to [`crate::Flow`] and the tick it began at. In the object it has room
 /// for one; the agent says how large it is made.
 pub const FLOWS: &str = "FLOWS";
-/// Connection ids of QUIC, as [`crate::ConnectionId::key`], to the value of a flow. As large as
+/// Connection ids of QUIC, as [`crate::quic::ConnectionId::key`], to the value of a flow. As large as
 /// [`FLOWS`] where ids are looked at.
 pub const CONNECTION_IDS: &str = "CONNECTION_IDS";
 /// The service's row of [`crate::FlowRules`]; memory-mapped.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
-    time::Instant,
 };
 
 use lb_common::{GenerationId, Workers, steering};
@@ -13,6 +12,7 @@ use super::{
     group::{Group, Registered},
     service::ServicePath,
 };
+use crate::clock;
 
 impl ServicePath {
     /// How the choice falls between the listeners of a generation, from the next connection on.
@@ -73,7 +73,7 @@ impl ServicePath {
 
     /// Forgets the listeners that have not been `alive` for a while.
     pub fn forget_listeners(&self, alive: impl Fn(u64) -> bool) {
-        self.owners.forget(alive, Instant::now());
+        self.owners.forget(alive, clock::now());
     }
 
     /// Open connections that came through the listener at `slot`; 0 where they are not counted.

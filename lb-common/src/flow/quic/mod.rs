@@ -38,12 +38,12 @@ impl ConnectionId {
     /// section 9).
     #[inline(always)]
     pub const fn read(head: [u8; HEAD]) -> Option<Self> {
-        let [flags, a, b, c, d, e, f, g, h] = head;
+        let [flags, octets @ ..] = head;
         if flags & LONG_HEADER != 0 {
             return None;
         }
         Some(Self {
-            octets: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            octets: u64::from_be_bytes(octets),
             fixed: flags & FIXED_BIT != 0,
         })
     }
