@@ -11,7 +11,7 @@ use std::{
 use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
 use lb_common::names;
 
-use super::{error::DatapathError, kernel_fields, object};
+use super::{error::DatapathError, kernel_fields, object, verified::verified};
 use crate::{
     clock,
     sys::{heap, netns::Netns},
@@ -95,9 +95,8 @@ impl Guard {
         let mut object = object::load_alone(loader)?;
         let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
         for (name, sockets) in names::GUARDS {
-            program(&mut object, name)?
-                .load(sockets, &types)
-                .map_err(DatapathError::program(name))?;
+            let guard = program(&mut object, name)?;
+            verified(|| guard.load(sockets, &types)).map_err(DatapathError::program(name))?;
         }
         drop(types);
         heap::give_back();

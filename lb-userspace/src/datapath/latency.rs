@@ -19,6 +19,7 @@ use super::{
     loaders::Constants,
     loading, object,
     pins::{Pins, unpin},
+    verified::verified,
     watched::OfAll,
 };
 use crate::sys::netns::Netns;
@@ -178,8 +179,7 @@ fn attach(
             .ok_or(DatapathError::Missing(name))?
             .try_into()
             .map_err(DatapathError::program(name))?;
-        let link = program
-            .load(tracepoint, &types)
+        let link = verified(|| program.load(tracepoint, &types))
             .and_then(|()| program.attach())
             .and_then(|id| program.take_link(id))
             .map_err(DatapathError::program(name))?;

@@ -12,7 +12,7 @@ use aya::{
 
 use lb_common::names;
 
-use super::{error::DatapathError, latency};
+use super::{error::DatapathError, latency, verified::verified};
 use crate::sys::heap;
 
 /// Why a program is not loaded.
@@ -114,20 +114,22 @@ pub(super) fn load(
     types: Option<&Types>,
 ) -> Result<(), Refusal> {
     let loaded = match object.program_mut(name) {
-        Some(Program::SkReuseport(program)) => program.load(),
-        Some(Program::CgroupSockAddr(program)) => program.load(),
-        Some(Program::SockOps(program)) => program.load(),
-        Some(Program::SkMsg(program)) => program.load(),
-        Some(Program::RawTracePoint(program)) => program.load(),
-        Some(Program::PerfEvent(program)) => program.load(),
+        Some(Program::SkReuseport(program)) => verified(|| program.load()),
+        Some(Program::CgroupSockAddr(program)) => verified(|| program.load()),
+        Some(Program::SockOps(program)) => verified(|| program.load()),
+        Some(Program::SkMsg(program)) => verified(|| program.load()),
+        Some(Program::RawTracePoint(program)) => verified(|| program.load()),
+        Some(Program::PerfEvent(program)) => verified(|| program.load()),
         Some(Program::BtfTracePoint(program)) => {
             let tracepoint = latency::tracepoint(name).ok_or(Refusal::Missing)?;
-            program.load(tracepoint, types.ok_or(Refusal::Types)?)
+            let types = types.ok_or(Refusal::Types)?;
+            verified(|| program.load(tracepoint, types))
         }
         Some(Program::Iter(program)) => {
             let guards = names::GUARDS.iter().find(|(guard, _)| *guard == name);
             let (_, sockets) = guards.ok_or(Refusal::Missing)?;
-            program.load(sockets, types.ok_or(Refusal::Types)?)
+            let types = types.ok_or(Refusal::Types)?;
+            verified(|| program.load(sockets, types))
         }
         Some(_) => Err(ProgramError::UnexpectedProgramType),
         None => return Err(Refusal::Missing),

@@ -16,7 +16,7 @@ use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
 use super::{
     declared::Declared, error::DatapathError, loaders::Constants, object, pins::Pins,
-    service::steering_row,
+    service::steering_row, verified::verified,
 };
 
 /// The cgroup of a service's keeper, below the service's.
@@ -52,7 +52,7 @@ pub(super) fn create(
         };
         let mut object = object::load(staging, &group, constants)?;
         let steer: &mut SkReuseport = program(&mut object, steering)?;
-        steer.load().map_err(DatapathError::program(steering))?;
+        verified(|| steer.load()).map_err(DatapathError::program(steering))?;
         let pin = group.join(steering);
         steer.pin(&pin).map_err(DatapathError::pin(pin.clone()))?;
         if index == 0 {
@@ -74,7 +74,7 @@ fn join(
     pins: &Pins,
 ) -> Result<(), DatapathError> {
     let join: &mut CgroupSockAddr = program(object, name)?;
-    join.load().map_err(DatapathError::program(name))?;
+    verified(|| join.load()).map_err(DatapathError::program(name))?;
     let program_pin = pins.link(name);
     join.pin(&program_pin)
         .map_err(DatapathError::pin(program_pin.clone()))?;
@@ -135,7 +135,7 @@ fn track(
     generation: Option<GenerationId>,
 ) -> Result<(), DatapathError> {
     let track: &mut SockOps = program(object, names::TRACK)?;
-    track.load().map_err(DatapathError::program(names::TRACK))?;
+    verified(|| track.load()).map_err(DatapathError::program(names::TRACK))?;
     let link = track
         .attach(cgroup, CgroupAttachMode::Single)
         .and_then(|id| track.take_link(id))

@@ -31,6 +31,7 @@ mod refused;
 mod registers;
 mod samples;
 mod service;
+mod verified;
 mod waits;
 mod watched;
 

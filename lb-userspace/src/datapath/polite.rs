@@ -13,7 +13,9 @@ use aya::{
 };
 use lb_common::{Conversation, POLITE_CELLS, PoliteCell, names};
 
-use super::{error::DatapathError, loaders::Constants, object, pins::Pins, service::sum};
+use super::{
+    error::DatapathError, loaders::Constants, object, pins::Pins, service::sum, verified::verified,
+};
 use crate::sys::{bpf, tcp_info::TcpInfo};
 
 /// One service's polite drain.
@@ -152,9 +154,7 @@ fn attach(pins: &Pins, leaving: &SockHash<MapData, u64>) -> Result<(), DatapathE
         .ok_or(DatapathError::Missing(names::POLITE))?
         .try_into()
         .map_err(DatapathError::program(names::POLITE))?;
-    polite
-        .load()
-        .map_err(DatapathError::program(names::POLITE))?;
+    verified(|| polite.load()).map_err(DatapathError::program(names::POLITE))?;
     let pin = pins.link(names::POLITE);
     let program = polite.fd().map_err(DatapathError::program(names::POLITE))?;
     // aya's own attachment ends with its guard; the map's lasts as long as the map.

@@ -10,6 +10,7 @@ use super::{
     loaders::Constants,
     object,
     pins::{Pins, unpin},
+    verified::verified,
 };
 use crate::sys::netns::Netns;
 
@@ -52,8 +53,7 @@ fn attach(pins: &Pins, netns: &Netns) -> Result<FdLink, DatapathError> {
         .ok_or(DatapathError::Missing(names::REFUSED))?
         .try_into()
         .map_err(DatapathError::program(names::REFUSED))?;
-    let link = program
-        .load()
+    let link = verified(|| program.load())
         .and_then(|()| {
             program.attach(if fields.at_resets {
                 names::RESETS

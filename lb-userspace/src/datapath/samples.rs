@@ -14,7 +14,7 @@ use aya::{
 };
 use lb_common::{names, sample};
 
-use super::{DatapathError, object, registers};
+use super::{DatapathError, object, registers, verified::verified};
 use crate::sys::heap;
 
 type Stack = [u64; sample::STACK_WORDS];
@@ -99,9 +99,7 @@ impl Samples {
             .ok_or(DatapathError::Missing(names::SAMPLE))?
             .try_into()
             .map_err(DatapathError::program(names::SAMPLE))?;
-        program
-            .load()
-            .map_err(DatapathError::program(names::SAMPLE))?;
+        verified(|| program.load()).map_err(DatapathError::program(names::SAMPLE))?;
         let mut sampled: CgroupArray<MapData> = object::taken(&mut object, names::SAMPLED)?;
         sampled
             .set(0, cgroup.as_raw_fd(), 0)

@@ -12,7 +12,7 @@ use aya::{
 };
 use lb_common::{names, wait};
 
-use super::{DatapathError, kernel_fields, object, registers};
+use super::{DatapathError, kernel_fields, object, registers, verified::verified};
 use crate::sys::{heap, perf::UserRegisters};
 
 /// Bytes of the ring: some 490 stacks for one look. Kernel memory that cannot be swapped out.
@@ -94,8 +94,8 @@ impl Waits {
         }
         let mut object = object::load_alone(loader)?;
         let types = Btf::from_sys_fs().map_err(|error| DatapathError::Types(error.to_string()))?;
-        program(&mut object)?
-            .load("task", &types)
+        let waiting = program(&mut object)?;
+        verified(|| waiting.load("task", &types))
             .map_err(DatapathError::program(names::WAITING))?;
         drop(types);
         heap::give_back();

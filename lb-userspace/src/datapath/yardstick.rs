@@ -16,7 +16,7 @@ use aya::{
 };
 use lb_common::names;
 
-use super::{Pins, error::DatapathError, object};
+use super::{Pins, error::DatapathError, object, verified::verified};
 
 /// How often a program ran and how long that took, since it was loaded; counted only while
 /// [`Statistics`] are on.
@@ -147,7 +147,7 @@ impl Noop {
             .ok_or(DatapathError::Missing(names::NOOP))?
             .try_into()
             .map_err(DatapathError::program(names::NOOP))?;
-        noop.load().map_err(DatapathError::program(names::NOOP))?;
+        verified(|| noop.load()).map_err(DatapathError::program(names::NOOP))?;
         noop.attach(socket.as_fd())
             .map_err(DatapathError::program(names::NOOP))?;
         Ok(Self { object })
