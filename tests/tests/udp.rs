@@ -47,6 +47,14 @@ fn udp(host: &Host) -> Result<Datagrams> {
     host.web()?.udp.context("the service has a UDP side")
 }
 
+/// How many flows there are now; `status` says how many there were a moment ago.
+fn listed(host: &Host) -> Result<u64> {
+    let flows = host.ok(&["flows", "--output", "json"])?;
+    let flows: serde_json::Value = serde_json::from_str(&flows.stdout)?;
+    let total = flows.get("total").and_then(serde_json::Value::as_u64);
+    total.with_context(|| format!("{flows}"))
+}
+
 /// A client and the generation that it got first.
 struct Flow {
     client: Client,
@@ -277,12 +285,7 @@ fn flows_stay_when_the_agent_is_killed() -> Result<()> {
     host.start_agent()?;
     first.expect("gen1")?;
     second.expect("gen2")?;
-    let flows = host.ok(&["flows", "--output", "json"])?;
-    let flows: serde_json::Value = serde_json::from_str(&flows.stdout)?;
-    ensure!(
-        flows.get("total").and_then(serde_json::Value::as_u64) == Some(2),
-        "{flows}"
-    );
+    ensure!(listed(&host)? == 2, "{} flows", listed(&host)?);
     let text = host.ok(&["flows"])?.stdout;
     let port = first.address()?.port();
     let line = text
@@ -355,4 +358,82 @@ fn a_connected_socket_keeps_its_client_and_the_others_are_steered() -> Result<()
         client.expect("gen2")?;
     }
     Ok(())
+}
+
+/// The kernel asks once for what it hands on in one piece.
+#[test]
+fn a_train_of_datagrams_is_one_choice() -> Result<()> {
+    const TRAIN: usize = 20;
+    let host = host("")?;
+    upgrade(&host, "gen1")?;
+    let client = Client::new(host.netns(), target()?)?;
+    client.expect("gen1")?;
+    upgrade(&host, "gen2")?;
+    let before = udp(&host)?;
+    let answers = client.train(TRAIN)?;
+    ensure!(answers == vec!["gen1"; TRAIN], "{answers:?}");
+    let after = udp(&host)?;
+    let (calls, kept) = (
+        after.calls - before.calls,
+        after.exit("kept")? - before.exit("kept")?,
+    );
+    ensure!((calls, kept) == (1, 1), "{calls} calls, {kept} kept");
+    let fresh = Client::new(host.netns(), target()?)?;
+    let answers = fresh.train(TRAIN)?;
+    ensure!(answers == vec!["gen2"; TRAIN], "{answers:?}");
+    ensure!(udp(&host)?.begun == after.begun + 1, "{:?}", udp(&host)?);
+    udp(&host)?.check_balance()
+}
+
+/// One group for both families, as a server that listens on `[::]` has it, and one for each.
+#[test]
+fn clients_of_either_family_are_flows() -> Result<()> {
+    for (listen, servers) in [
+        (r#"["udp://[::]:5353"]"#, &["[::]:5353"][..]),
+        (
+            r#"["udp://127.0.0.1:5353", "udp://[::1]:5353"]"#,
+            &["127.0.0.1:5353", "[::1]:5353"],
+        ),
+    ] {
+        let host = Host::with_service(&format!("listen = {listen}"))?;
+        let upgrade = |name: &str| {
+            let (first, others) = servers.split_first().context("an address")?;
+            let server = others.iter().fold(Udp::at(name, first), |server, other| {
+                server.option("--listen", other)
+            });
+            host.deploy(name, &server.command()?)?;
+            host.ok(&["promote", "--no-wait", name])
+        };
+        upgrade("gen1")?;
+        let clients = ["127.0.0.1:5353", "[::1]:5353"]
+            .map(|target| Client::new(host.netns(), target.parse()?));
+        let clients = clients.into_iter().collect::<Result<Vec<_>>>()?;
+        clients
+            .iter()
+            .try_for_each(|client| client.expect("gen1"))?;
+        upgrade("gen2")?;
+        clients
+            .iter()
+            .try_for_each(|client| client.expect("gen1"))?;
+        for target in ["127.0.0.1:5353", "[::1]:5353"] {
+            Client::new(host.netns(), target.parse()?)?.expect("gen2")?;
+        }
+        let (flows, udp) = (listed(&host)?, udp(&host)?);
+        ensure!(flows == 4 && udp.moved == 0, "{listen}: {flows}, {udp:?}");
+        udp.check_balance()?;
+    }
+    Ok(())
+}
+
+/// Datagrams wait for nobody: they are dropped while no generation lives, and served by the next one.
+#[test]
+fn a_server_that_cannot_run_twice_is_replaced() -> Result<()> {
+    let host = host("mode = \"parked\"")?;
+    host.upgrade("gen1", &Udp::new("gen1", PORT).command()?)?;
+    let client = Client::new(host.netns(), target()?)?;
+    client.expect("gen1")?;
+    host.upgrade("gen2", &Udp::new("gen2", PORT).command()?)?;
+    client.expect("gen2")?;
+    host.ok(&["rollback"])?;
+    client.expect("gen1")
 }
