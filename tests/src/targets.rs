@@ -1,7 +1,7 @@
 //! Everything of hotlb that reads what others wrote, as functions of any bytes: none may panic, hang, or read what is
 //! not there.
 //!
-//! `cargo test` gives each of them random bytes and damaged seeds; `cargo xtask fuzz` goes on for as long as one likes.
+//! `cargo test` gives each of them random bytes and damaged seeds; `cargo xtask fuzz` has libFuzzer look for more.
 
 use std::path::Path;
 
@@ -190,8 +190,6 @@ fn one_line(error: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use proptest::{
         prelude::*,
         test_runner::{Config as Setting, TestRunner},
@@ -199,10 +197,6 @@ mod tests {
 
     use super::*;
 
-    /// Only this one.
-    const ONE: &str = "HOTLB_FUZZ_TARGET";
-    /// For so long each, instead of [`CASES`].
-    const SECONDS: &str = "HOTLB_FUZZ_SECONDS";
     const CASES: u32 = 10_000;
 
     /// Any bytes, or a seed with a few of its bytes changed, put in or taken out.
@@ -228,9 +222,9 @@ mod tests {
         prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..300), 3 => damaged]
     }
 
-    fn runs(target: Target, cases: u32) {
+    fn runs(target: Target) {
         let setting = Setting {
-            cases,
+            cases: CASES,
             failure_persistence: None,
             ..Setting::default()
         };
@@ -245,30 +239,7 @@ mod tests {
 
     #[test]
     fn no_bytes_break_a_reader() {
-        let one = std::env::var(ONE).ok();
-        let wanted = |target: &&Target| one.as_deref().is_none_or(|one| one == target.name);
-        let seconds = std::env::var(SECONDS).ok();
-        let seconds = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
-        let mut found = 0;
-        for target in TARGETS.iter().filter(wanted) {
-            found += 1;
-            let began = Instant::now();
-            let mut cases = 0;
-            loop {
-                runs(*target, CASES);
-                cases += CASES;
-                if seconds.is_none_or(|seconds| began.elapsed() >= seconds) {
-                    break;
-                }
-            }
-            println!("{}: {cases} cases in {:?}", target.name, began.elapsed());
-        }
-        let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
-        assert!(
-            found > 0,
-            "no target {one:?}; there are {}",
-            names.join(", ")
-        );
+        TARGETS.into_iter().for_each(runs);
     }
 
     fn seeds(name: &str) -> &'static [&'static [u8]] {

@@ -12,7 +12,7 @@ pub(crate) struct BenchArguments {
     /// Fewer rounds
     #[arg(long)]
     quick: bool,
-    /// Only this part: steer, promote, throughput or overlap
+    /// Only this part, such as steer, throughput or upgrades; another word lists them
     part: Option<String>,
 }
 

@@ -9,6 +9,7 @@ mod ci;
 mod command;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod project;
 mod robust;
@@ -50,7 +51,7 @@ enum Verb {
     /// Mix rollouts, kills of every process and load at random, and check what must hold
     Soak(robust::SoakArguments),
     /// Give random bytes to everything that reads what others wrote
-    Fuzz(robust::FuzzArguments),
+    Fuzz(fuzz::FuzzArguments),
     /// Interpret the tests of what the kernel programs share
     Miri,
     /// Run the integration tests on other kernels, in virtual machines
@@ -72,7 +73,7 @@ impl Verb {
             Self::Demo => demo::demo(project),
             Self::Bench(arguments) => demo::bench(&arguments, project),
             Self::Soak(arguments) => robust::soak(&arguments, project),
-            Self::Fuzz(arguments) => robust::fuzz(&arguments, project),
+            Self::Fuzz(arguments) => fuzz::fuzz(&arguments, project),
             Self::Miri => robust::miri(project),
             Self::Vm(arguments) => vm::run(&arguments, project),
             Self::VmGuest(arguments) => vm::guest::run(&arguments),

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`, `fuzz` and `miri`: what looks for faults nobody has thought of.
+//! `cargo xtask soak` and `miri`: what looks for faults nobody has thought of.
 
 use std::process::Command;
 
@@ -21,16 +21,6 @@ pub(crate) struct SoakArguments {
     only: Vec<String>,
 }
 
-/// The arguments of `cargo xtask fuzz`.
-#[derive(Debug, Args)]
-pub(crate) struct FuzzArguments {
-    /// How long for each target
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Only this one, such as `config`
-    target: Option<String>,
-}
-
 /// Rollouts, kills and load in a random order.
 pub(crate) fn soak(arguments: &SoakArguments, project: &Project) -> Result<()> {
     let minutes = arguments.minutes.to_string();
@@ -43,18 +33,6 @@ pub(crate) fn soak(arguments: &SoakArguments, project: &Project) -> Result<()> {
         words.extend(["--only", step]);
     }
     demo::run(project, "soak", &words)
-}
-
-/// Random and damaged bytes for everything that reads what others wrote.
-pub(crate) fn fuzz(arguments: &FuzzArguments, project: &Project) -> Result<()> {
-    let mut cargo = project.cargo();
-    cargo.args(["test", "--release", "--package", "hotlb-tests", "--lib"]);
-    cargo.args(["targets::tests::no_bytes", "--", "--nocapture"]);
-    cargo.env("HOTLB_FUZZ_SECONDS", arguments.seconds.to_string());
-    if let Some(target) = &arguments.target {
-        cargo.env("HOTLB_FUZZ_TARGET", target);
-    }
-    command::run(&mut cargo)
 }
 
 /// The unit tests of what the kernel programs share, interpreted, but for those that try more than

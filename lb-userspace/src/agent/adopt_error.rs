@@ -35,6 +35,20 @@ pub enum AdoptError {
         /// What is different.
         misfit: Misfit,
     },
+    /// It has no UDP socket where the service has its datagrams.
+    #[error(
+        "{who} is no server of this service: no UDP socket of its own is bound to {address}; {}; \
+         nothing was changed",
+        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", found.join(", ")) }
+    )]
+    NoDatagrams {
+        /// The process.
+        who: String,
+        /// The declared address.
+        address: SocketAddr,
+        /// Where it has some.
+        found: Vec<String>,
+    },
     /// It listens on more than is declared.
     #[error(
         "{who} listens on {found} too, which is not declared and takes clients whatever hotlb \
@@ -131,6 +145,7 @@ impl AdoptError {
             | Self::Unit(_)
             | Self::Ours { .. }
             | Self::Misfit { .. }
+            | Self::NoDatagrams { .. }
             | Self::Undeclared { .. }
             | Self::MadeElsewhere { .. }
             | Self::Others { .. }

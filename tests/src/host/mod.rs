@@ -131,6 +131,17 @@ impl Host {
         Ok(copy)
     }
 
+    /// Starts a server that hotlb knows nothing of, in a session of its own: so the agent starts a generation. The kernel
+    /// shares the CPUs between sessions (`sched_autogroup_enabled`): a server in its clients' session answers up to an
+    /// eighth more.
+    pub fn start_beside(&self, line: &[String]) -> Result<Process> {
+        let mut command = self.netns.command("setsid");
+        Process::start(
+            command.args(line),
+            &self.directory.path().join("beside.log"),
+        )
+    }
+
     /// Starts the agent and waits until it answers.
     pub fn start_agent(&mut self) -> Result<()> {
         self.start_agent_with(&[])

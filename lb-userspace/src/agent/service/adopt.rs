@@ -8,19 +8,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::fd::OwnedFd,
     sync::Arc,
 };
 
 use lb_common::{GenerationId, SteeringWord};
 
 use super::{
-    AdoptError, CheckError, Service, VerbError, books::Books, claim::Claim, report::Reporter,
+    AdoptError, CheckError, Service, VerbError,
+    books::Books,
+    claim::{Claim, Sockets},
+    report::Reporter,
 };
 use crate::{
     api::wire::{AdoptRequest, Done},
     clock,
     config::check_name,
+    datapath::{Group, Registered},
     generation::{
         adoptee::{self, Adoptee},
         established,
@@ -171,12 +174,23 @@ impl Service {
         }
         if !nobody {
             self.word_follows(books);
-            return Ok(());
-        }
-        if !waited {
+        } else if waited {
+            self.lead_first(books, id, claim)?;
+        } else {
             self.take_over_again(books, id, AGAIN);
-            return Ok(());
         }
+        self.steer_datagrams(books, id, claim)?;
+        books.awaits_adopt = false;
+        Ok(())
+    }
+
+    /// Makes it the active one of a service that has steered nobody yet.
+    fn lead_first(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        claim: &Claim,
+    ) -> Result<(), VerbError> {
         if let Some(generation) = books.get_mut(id) {
             generation.enter(GenerationState::Active, None);
         }
@@ -187,7 +201,25 @@ impl Service {
         });
         self.attach_through(claim)?;
         self.open_parks_as(books, &claim.twins())?;
-        books.awaits_adopt = false;
+        Ok(())
+    }
+
+    /// Gives its UDP sockets their slots and has `steer_udp` choose in their groups, where no
+    /// parking socket has it attached already. The word names the generation by then.
+    fn steer_datagrams(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        claim: &Claim,
+    ) -> Result<(), VerbError> {
+        let mut steered = BTreeMap::new();
+        for (group, sockets) in self.path.datagram_groups().iter().zip(claim.datagrams()) {
+            let registered = self.path.register_datagrams(group, id, sockets)?;
+            steered.extend(all_registered(registered)?);
+        }
+        if let Some(generation) = books.get_mut(id) {
+            generation.datagrams = steered;
+        }
         Ok(())
     }
 
@@ -225,7 +257,7 @@ impl Service {
         claim: &Claim,
     ) -> Result<(), VerbError> {
         let mut steered = BTreeMap::new();
-        for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+        for (group, sockets) in self.path.groups().iter().zip(claim.listeners()) {
             steered.extend(self.register_sockets(group, id, sockets)?);
         }
         if let Some(generation) = books.get_mut(id) {
@@ -236,9 +268,9 @@ impl Service {
 
     fn register_sockets(
         &self,
-        group: &crate::datapath::Group,
+        group: &Group,
         id: GenerationId,
-        sockets: &BTreeMap<u64, OwnedFd>,
+        sockets: &Sockets,
     ) -> Result<BTreeMap<u64, u32>, VerbError> {
         for (&cookie, socket) in sockets {
             if let Err(error) = listener::deepen(socket) {
@@ -246,18 +278,11 @@ impl Service {
             }
             self.path.note_listener(cookie, Some(id))?;
         }
-        let registered = self.path.register(group, id, sockets)?;
-        if !registered.left_out.is_empty() {
-            return Err(VerbError::System {
-                doing: "give each of its listeners a slot",
-                source: std::io::Error::other("there is no room for all"),
-            });
-        }
-        Ok(registered.steered)
+        all_registered(self.path.register(group, id, sockets)?)
     }
 
     fn attach_through(&self, claim: &Claim) -> Result<(), VerbError> {
-        for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+        for (group, sockets) in self.path.groups().iter().zip(claim.listeners()) {
             if let Some(socket) = sockets.values().next() {
                 group.attach(socket)?;
             }
@@ -270,13 +295,14 @@ impl Service {
         if books.awaits_adopt {
             self.close_parks(books);
             self.path.steer(SteeringWord::default());
-            for (group, sockets) in self.path.groups().iter().zip(claim.sockets()) {
+            let sockets = claim.listeners().chain(claim.datagrams());
+            for (group, sockets) in self.path.all_groups().zip(sockets) {
                 // Without a program the kernel's hash decides, among the server's own sockets. It
                 // fails where none had been attached yet.
                 let _none = sockets.values().next().map(|socket| group.detach(socket));
             }
         }
-        for group in self.path.groups() {
+        for group in self.path.all_groups() {
             group.unregister(id);
         }
         self.path.set_earlier(id, 0);
@@ -286,6 +312,7 @@ impl Service {
             generation.outside.ended_from = None;
             generation.outside.earlier.clear();
             generation.steered.clear();
+            generation.datagrams.clear();
         }
         self.settle(books);
     }
@@ -324,6 +351,17 @@ impl Service {
             command: Some((former.command.clone(), former.cwd.clone())),
         })
     }
+}
+
+/// The slots of the sockets, of which each has to have one.
+fn all_registered(registered: Registered) -> Result<BTreeMap<u64, u32>, VerbError> {
+    if registered.left_out.is_empty() {
+        return Ok(registered.steered);
+    }
+    Err(VerbError::System {
+        doing: "give each of its sockets a slot",
+        source: std::io::Error::other("there is no room for all"),
+    })
 }
 
 fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {

@@ -8,7 +8,11 @@ use std::{
 
 use super::{AdoptError, NotSharing, Service, VerbError, books::Books, held};
 use crate::{
-    generation::{adoptee::Adoptee, fit, listeners},
+    generation::{
+        adoptee::Adoptee,
+        fit::{self, Misfit},
+        listeners,
+    },
     rollout::recipe,
     sys::{
         listener::{self, Twin},
@@ -20,17 +24,28 @@ use crate::{
 /// Duplicates of a server's listeners, by group. Give them up soon: a duplicate keeps a dead
 /// server's queue alive.
 #[derive(Debug)]
-pub(super) struct Claim(Vec<(Twin, BTreeMap<u64, OwnedFd>)>);
+pub(super) struct Claim {
+    listeners: Vec<(Twin, Sockets)>,
+    datagrams: Vec<Sockets>,
+}
+
+/// The sockets of a group, by cookie.
+pub(super) type Sockets = BTreeMap<u64, OwnedFd>;
 
 impl Claim {
     /// What a parking listener beside them must be like, by group.
     pub(super) fn twins(&self) -> Vec<Twin> {
-        self.0.iter().map(|(twin, _)| *twin).collect()
+        self.listeners.iter().map(|(twin, _)| *twin).collect()
     }
 
-    /// The listeners by cookie, by group.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &BTreeMap<u64, OwnedFd>> {
-        self.0.iter().map(|(_, sockets)| sockets)
+    /// The listeners, by group.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Sockets> {
+        self.listeners.iter().map(|(_, sockets)| sockets)
+    }
+
+    /// The UDP sockets, by group.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &Sockets> {
+        self.datagrams.iter()
     }
 }
 
@@ -58,19 +73,50 @@ impl Service {
             misfit,
         })?;
         self.refuse_undeclared(adoptee, &found)?;
-        let mut claimed = Vec::new();
+        let mut listeners = Vec::new();
         for (twin, members) in twins.into_iter().zip(members) {
-            let sockets = listeners::take(&adoptee.cgroup, &members);
-            if sockets.len() != members.len() {
-                return Err(AdoptError::Changed(adoptee.who.clone()).into());
-            }
-            if !all_share(&sockets)? {
-                return Err(self.not_sharing(adoptee, &twin, name)?.into());
-            }
-            claimed.push((twin, sockets));
+            listeners.push((twin, self.take_shared(adoptee, &members, name)?));
         }
+        let datagrams = self.claim_datagrams(adoptee, name)?;
         self.refuse_others(books, adoptee)?;
-        Ok(Claim(claimed))
+        Ok(Claim {
+            listeners,
+            datagrams,
+        })
+    }
+
+    fn claim_datagrams(&self, adoptee: &Adoptee, name: &str) -> Result<Vec<Sockets>, VerbError> {
+        let who = || adoptee.who.clone();
+        let fit = self.datagram_fit(&adoptee.cgroup)?;
+        let groups = fit.map_err(|misfit| match misfit {
+            Misfit::Missing { address, found, .. } => AdoptError::NoDatagrams {
+                who: who(),
+                address,
+                found,
+            },
+            misfit => AdoptError::Misfit { who: who(), misfit },
+        })?;
+        let take = |members: &Vec<Waiting>| self.take_shared(adoptee, members, name);
+        groups.iter().map(take).collect()
+    }
+
+    /// Duplicates of a group's sockets, which all have to share it.
+    fn take_shared(
+        &self,
+        adoptee: &Adoptee,
+        members: &[Waiting],
+        name: &str,
+    ) -> Result<Sockets, VerbError> {
+        let sockets = listeners::take(&adoptee.cgroup, members);
+        if sockets.len() != members.len() {
+            return Err(AdoptError::Changed(adoptee.who.clone()).into());
+        }
+        match members.first() {
+            Some(first) if !all_share(&sockets)? => {
+                Err(self.not_sharing(adoptee, first, name)?.into())
+            }
+            _ => Ok(sockets),
+        }
     }
 
     /// The groups as the server has made them. Which kind of IPv6 socket is its own choice.
@@ -146,7 +192,7 @@ impl Service {
     fn not_sharing(
         &self,
         adoptee: &Adoptee,
-        twin: &Twin,
+        socket: &Waiting,
         name: &str,
     ) -> Result<AdoptError, VerbError> {
         let process = &adoptee.process;
@@ -166,7 +212,7 @@ impl Service {
         };
         Ok(AdoptError::NotSharing(Box::new(NotSharing {
             who: adoptee.who.clone(),
-            address: twin.address,
+            address: socket.address,
             connections: self.open_connections(&adoptee.cgroup)?.len(),
             stop,
             service: self.name().to_owned(),
@@ -176,7 +222,7 @@ impl Service {
     }
 }
 
-fn all_share(sockets: &BTreeMap<u64, OwnedFd>) -> Result<bool, VerbError> {
+fn all_share(sockets: &Sockets) -> Result<bool, VerbError> {
     for socket in sockets.values() {
         let shares = listener::shares_port(socket).map_err(|source| VerbError::System {
             doing: "look at its listeners",

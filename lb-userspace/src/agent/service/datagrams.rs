@@ -23,9 +23,12 @@ use crate::{
     sys::{
         cgroup::Cgroup,
         listener::Twin,
-        sock_diag::{self, Protocol, Waiting},
+        sock_diag::{self, DumpError, Protocol, Waiting},
     },
 };
+
+/// A server's UDP sockets by group, or the first misfit.
+pub(super) type Fit = Result<Vec<Vec<Waiting>>, Misfit>;
 
 /// Longest wait for a server that gets no datagram any more to read those it has.
 const UNREAD: Duration = Duration::from_secs(1);
@@ -37,7 +40,14 @@ impl Service {
         &self,
         generation: &mut Generation,
     ) -> Result<(), CheckError> {
-        let members = self.datagram_members(generation)?;
+        let fit = self.datagram_fit(&generation.cgroup)?;
+        let members = fit.map_err(|misfit| match misfit {
+            Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
+                address,
+                found: found.join(", "),
+            },
+            other => other.into(),
+        })?;
         let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
         if cookies.iter().eq(generation.datagrams.keys()) {
             return Ok(());
@@ -63,13 +73,13 @@ impl Service {
         Ok(())
     }
 
-    /// The generation's UDP sockets in each group, or why they do not fit.
-    fn datagram_members(&self, generation: &Generation) -> Result<Vec<Vec<Waiting>>, CheckError> {
+    /// The UDP sockets in each group of the server in this cgroup, or why they do not fit.
+    pub(super) fn datagram_fit(&self, cgroup: &Cgroup) -> Result<Fit, DumpError> {
         let Some(datagrams) = &self.config.datagrams else {
-            return Ok(Vec::new());
+            return Ok(Ok(Vec::new()));
         };
         let all = sock_diag::waiting(&self.netns, Protocol::Udp)?;
-        let found = listeners::find(&self.netns, &generation.cgroup, Protocol::Udp)?;
+        let found = listeners::find(&self.netns, cgroup, Protocol::Udp)?;
         let own = |socket: &Waiting| found.iter().any(|w| w.cookie == socket.cookie);
         let kind = |address: SocketAddr| {
             let mut here = all.iter().filter(|w| w.address == address);
@@ -85,13 +95,7 @@ impl Service {
                 uid: self.config.identity.uid,
             })
             .collect();
-        fit::fit(&twins, &found).map_err(|misfit| match misfit {
-            Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
-                address,
-                found: found.join(", "),
-            },
-            other => other.into(),
-        })
+        Ok(fit::fit(&twins, &found))
     }
 
     /// What tells a server of the generation which ids to give to QUIC connections.

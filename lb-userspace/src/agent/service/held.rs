@@ -36,7 +36,11 @@ impl Held {
             describe,
         );
         format!(
-            "{holder}, listening on {} as user {} (uid {})",
+            "{holder}, listening on {}{} as user {} (uid {})",
+            match self.socket.protocol {
+                Protocol::Tcp => "",
+                Protocol::Udp => "udp://",
+            },
             self.socket.address,
             users::user_name(self.socket.uid),
             self.socket.uid
@@ -57,13 +61,14 @@ impl Held {
     }
 }
 
-/// The listeners outside `ours` (ids of cgroups) that get clients of `addresses`.
-pub(super) fn strangers(
+/// The sockets outside `ours` (ids of cgroups) that get clients of `addresses`.
+fn strangers(
     netns: &Netns,
+    protocol: Protocol,
     addresses: &[SocketAddr],
     ours: &HashSet<u64>,
 ) -> Result<Vec<Held>, DumpError> {
-    let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(netns, Protocol::Tcp)?
+    let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(netns, protocol)?
         .into_iter()
         .filter(|socket| !socket.cgroup.is_some_and(|id| ours.contains(&id)))
         .filter_map(|socket| {
@@ -83,6 +88,17 @@ pub(super) fn strangers(
     Ok(held.collect())
 }
 
+fn strangers_at_datagrams(
+    netns: &Netns,
+    config: &ServiceConfig,
+    ours: &HashSet<u64>,
+) -> Result<Vec<Held>, DumpError> {
+    match &config.datagrams {
+        Some(datagrams) => strangers(netns, Protocol::Udp, &datagrams.listen, ours),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Whether the service must wait for its ports: somebody outside has them, which is an error
 /// unless the service may adopt and has nothing of its own there yet.
 pub(super) fn must_wait(
@@ -95,11 +111,16 @@ pub(super) fn must_wait(
     let living = living_outside(ledger);
     let mut ours: HashSet<u64> = cgroup.ids().into_iter().collect();
     ours.extend(living.iter().flat_map(Cgroup::ids));
-    let held = strangers(netns, &config.listen, &ours)?;
+    let may_wait = config.adopt && !has_parks && living.is_empty();
+    // A UDP socket of somebody else's is met by the first bind: nothing is opened before.
+    if may_wait && !strangers_at_datagrams(netns, config, &ours)?.is_empty() {
+        return Ok(true);
+    }
+    let held = strangers(netns, Protocol::Tcp, &config.listen, &ours)?;
     let Some(first) = held.first() else {
         return Ok(false);
     };
-    if config.adopt && !has_parks && living.is_empty() {
+    if may_wait {
         return Ok(true);
     }
     Err(OpenError::PortHeld {
@@ -140,7 +161,9 @@ impl Service {
     pub(super) fn held(&self, books: &Books) -> Result<Vec<Held>, DumpError> {
         let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
         ours.extend(books.generations.iter().flat_map(|g| g.cgroup.ids()));
-        strangers(&self.netns, &self.config.listen, &ours)
+        let mut held = strangers(&self.netns, Protocol::Tcp, &self.config.listen, &ours)?;
+        held.extend(strangers_at_datagrams(&self.netns, &self.config, &ours)?);
+        Ok(held)
     }
 
     /// Refuses what cannot be done while somebody else has the ports.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use hotlb_tests::{datagrams::Client, host::Host, process::Process, report, servers::Udp, wait};
 
 use crate::{
@@ -82,12 +82,7 @@ fn server(address: &str) -> Result<Vec<String>> {
 }
 
 fn plain(host: &Host) -> Result<Process> {
-    let line = server(PLAIN)?;
-    let (program, arguments) = line.split_first().context("an empty command line")?;
-    let process = Process::start(
-        host.netns().command(program).args(arguments),
-        &host.directory().join("plain.log"),
-    )?;
+    let process = host.start_beside(&server(PLAIN)?)?;
     let client = Client::new(host.netns(), PLAIN.parse()?)?;
     wait::until_true("the plain server answers", LIMIT, || client.ask().is_ok())?;
     Ok(process)

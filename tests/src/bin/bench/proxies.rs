@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hotlb_tests::{
     host::Host,
     load::Plan,
     process::Process,
     report,
-    servers::{CommandLine, Haproxy, Kind, Nginx, nginx},
+    servers::{Haproxy, Kind, Nginx, nginx},
     wait,
     waiting::Waiting,
 };
@@ -87,7 +87,8 @@ fn start_all(host: &Host) -> Result<Vec<Process>> {
         Haproxy::new("proxy").forwarding(directory, "0.0.0.0:8083", behind)?,
         nginx::forwarding(directory, "0.0.0.0:8084", behind)?,
     ];
-    let processes: Result<Vec<Process>> = lines.iter().map(|line| spawn(host, line)).collect();
+    let processes: Result<Vec<Process>> =
+        lines.iter().map(|line| host.start_beside(line)).collect();
     for port in [8080, 8083, 8084] {
         let target = SocketAddr::from(([127, 0, 0, 1], port));
         wait::until_true("it answers", LIMIT, || {
@@ -96,14 +97,6 @@ fn start_all(host: &Host) -> Result<Vec<Process>> {
         })?;
     }
     processes
-}
-
-fn spawn(host: &Host, line: &CommandLine) -> Result<Process> {
-    let (program, arguments) = line.split_first().context("an empty command line")?;
-    Process::start(
-        host.netns().command(program).args(arguments),
-        &host.directory().join("servers.log"),
-    )
 }
 
 fn compare(way: &Way, other: &Way, aim: f64) {

@@ -25,6 +25,8 @@ const EACH: u64 = 4_000;
 const LIMIT: Duration = Duration::from_mins(5);
 /// How long an agent that has nothing to do is watched.
 const IDLE: Duration = Duration::from_secs(5);
+/// It is watched again until it does no less than the time before, and so often at most.
+const LOOKS: usize = 6;
 const START_AIM: Duration = Duration::from_secs(2);
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
@@ -235,6 +237,19 @@ fn private_memory(pid: nix::unistd::Pid) -> Result<u64> {
 
 /// CPU time of the agent while nothing is asked of it, in percent of one CPU.
 fn idle(host: &mut Host) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    // What it was asked a moment ago has an end of its own.
+    for _ in 0..LOOKS {
+        let now = watched(host)?;
+        if now >= least {
+            break;
+        }
+        least = now;
+    }
+    Ok(least)
+}
+
+fn watched(host: &mut Host) -> Result<f64> {
     let process = Process::new(host.agent()?.pid().as_raw())?;
     let used = || -> Result<u64> {
         let stat = process.stat()?;

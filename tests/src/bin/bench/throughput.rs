@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hotlb_tests::{
     host::Host, load::Plan, process::Process, report, servers::Nginx, wait, waiting::Waiting,
 };
@@ -69,11 +69,7 @@ fn plain(host: &Host) -> Result<Process> {
     let line = Nginx::new("plain")
         .listen("0.0.0.0:8081 reuseport")
         .command(host.directory())?;
-    let (program, arguments) = line.split_first().context("an empty command line")?;
-    let process = Process::start(
-        host.netns().command(program).args(arguments),
-        &host.directory().join("plain.log"),
-    )?;
+    let process = host.start_beside(&line)?;
     let target: SocketAddr = PLAIN.parse()?;
     wait::until_true("nginx listens", LIMIT, || {
         Waiting::open(host.netns(), target, 1).is_ok()

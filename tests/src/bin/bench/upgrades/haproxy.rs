@@ -1,6 +1,6 @@
 //! haproxy by its own means: the next process takes over (`-sf`), with the former one's listeners (`-x`) or its own.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use hotlb_tests::{host::Host, process::Process, servers::Haproxy};
 
 use super::{ADDRESS, LIMIT, Site, nginx};
@@ -32,12 +32,9 @@ fn start(passes: bool) -> Result<Box<dyn Site>> {
 
 fn spawn(host: &Host, number: usize, more: &[String]) -> Result<Process> {
     let haproxy = Haproxy::new(&format!("gen{number}"));
-    let line = haproxy.answering(host.directory(), ADDRESS)?;
-    let (program, arguments) = line.split_first().context("an empty command line")?;
-    Process::start(
-        host.netns().command(program).args(arguments).args(more),
-        &host.directory().join("server.log"),
-    )
+    let mut line = haproxy.answering(host.directory(), ADDRESS)?;
+    line.extend_from_slice(more);
+    host.start_beside(&line)
 }
 
 impl Site for Server {

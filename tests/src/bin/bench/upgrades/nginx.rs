@@ -136,12 +136,7 @@ fn has_children(pid: Pid) -> bool {
 
 /// Starts an nginx beside whatever runs.
 pub(super) fn spawn(host: &Host, nginx: &Nginx) -> Result<Process> {
-    let line = nginx.command(host.directory())?;
-    let (program, arguments) = line.split_first().context("an empty command line")?;
-    Process::start(
-        host.netns().command(program).args(arguments),
-        &host.directory().join("server.log"),
-    )
+    host.start_beside(&nginx.command(host.directory())?)
 }
 
 /// Waits until so many sockets listen on the port.
