@@ -51,9 +51,10 @@ fn within_column(field: &str) -> String {
     field.replace(['\t', '\n'], " ")
 }
 
-/// Prints a table as Markdown has it.
+/// Prints a table as Markdown has it, apart from what is above it.
 pub fn table(titles: &[impl AsRef<str>], rows: &[Vec<String>]) {
     let titles: Vec<&str> = titles.iter().map(AsRef::as_ref).collect();
+    println!();
     println!("| {} |", titles.join(" | "));
     println!("|{}", " ---: |".repeat(titles.len()));
     for row in rows {

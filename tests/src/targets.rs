@@ -58,6 +58,8 @@ pub const TARGETS: [Target; 8] = [
         seeds: &[
             // A listener on 127.0.0.1:8080, as the kernel describes it; then the end.
             b"\x58\0\0\0\x14\0\x02\0\x01\0\0\0\x01\0\0\0\x02\x0a\0\0\x1f\x90\0\0\x7f\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\x09\x09\0\0\x14\0\0\0\x03\0\x02\0\x01\0\0\0\x01\0\0\0\0\0\0\0",
+            // A refusal with the least code there is, which has no absolute value.
+            b"\x14\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x80",
         ],
     },
     Target {
@@ -77,6 +79,7 @@ pub const TARGETS: [Target; 8] = [
             b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
             b"HTTP/1.1 204 No Content\r\nX-Y: z\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200\r\nContent-Length: 88888888888888888888\r\n\r\n",
         ],
     },
     Target {

@@ -5,6 +5,7 @@
     reason = "a command-line tool"
 )]
 
+mod bench;
 mod ci;
 mod command;
 mod demo;
@@ -46,11 +47,11 @@ enum Verb {
     Test(test::Arguments),
     /// Show the whole story on real servers, with its figures
     Demo,
-    /// Measure what hotlb costs and what it gives
-    Bench(demo::BenchArguments),
+    /// Measure what hotlb costs and what it gives; all of it writes docs/benchmarks.md
+    Bench(bench::Arguments),
     /// Mix rollouts, kills of every process and load at random, and check what must hold
     Soak(robust::SoakArguments),
-    /// Give random bytes to everything that reads what others wrote
+    /// Have libFuzzer look for bytes that break what reads what others wrote
     Fuzz(fuzz::FuzzArguments),
     /// Interpret the tests of what the kernel programs share
     Miri,
@@ -71,7 +72,7 @@ impl Verb {
             Self::Lint => lint::run(project),
             Self::Test(arguments) => test::run(&arguments, project),
             Self::Demo => demo::demo(project),
-            Self::Bench(arguments) => demo::bench(&arguments, project),
+            Self::Bench(arguments) => bench::run(&arguments, project),
             Self::Soak(arguments) => robust::soak(&arguments, project),
             Self::Fuzz(arguments) => fuzz::fuzz(&arguments, project),
             Self::Miri => robust::miri(project),

@@ -216,9 +216,10 @@ impl HeadReader {
             self.spaces = 0;
             self.remember(byte.to_ascii_lowercase());
             if self.header == header::LENGTH {
-                // Nineteen digits are below 2^64.
+                // Nineteen digits are below 2^64; the one that is refused may be too much.
                 self.require(byte.is_ascii_digit() && self.length < 20);
-                self.content_length = self.content_length * 10 + u64::from(byte & 0xf);
+                let before = self.content_length.wrapping_mul(10);
+                self.content_length = before.wrapping_add(u64::from(byte & 0xf));
             }
         }
     }

@@ -141,8 +141,12 @@ pub fn between(
     match answer.payload {
         // A listener is what the kernel finds when there is no connection: it has another state.
         NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => Ok(parse(*found)),
-        NetlinkPayload::Error(error) if error.to_io().kind() == io::ErrorKind::NotFound => Ok(None),
-        NetlinkPayload::Error(error) => Err(error.to_io().into()),
+        NetlinkPayload::Error(error)
+            if sock_diag::refusal(&error).kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(None)
+        }
+        NetlinkPayload::Error(error) => Err(sock_diag::refusal(&error).into()),
         _ => Ok(None),
     }
 }
@@ -200,7 +204,7 @@ pub fn destroy(netns: &Netns, connection: &Connection) -> io::Result<()> {
     let answer =
         NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
     match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(sock_diag::refusal(&error)),
         _ => Ok(()),
     }
 }

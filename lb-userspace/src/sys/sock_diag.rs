@@ -6,7 +6,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+    ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    Nla as _,
 };
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -105,6 +106,11 @@ pub(super) fn dump(
     }
 }
 
+/// What the kernel says by its code. The crate's own conversion overflows at the least of all codes.
+pub(super) fn refusal(error: &ErrorMessage) -> io::Error {
+    io::Error::from_raw_os_error(error.raw_code().saturating_abs())
+}
+
 /// What the kernel would say by `datagram` of sockets that wait for clients; nothing that cannot be
 /// read.
 ///
@@ -131,7 +137,7 @@ fn read(datagram: &[u8], each: &mut impl FnMut(InetResponse)) -> io::Result<bool
                 each(*response);
             }
             NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            NetlinkPayload::Error(error) => return Err(refusal(&error)),
             _ => {}
         }
         // Messages are aligned to four bytes.

@@ -3,60 +3,47 @@
 
 #![no_main]
 
-use std::{env, fs, io, path::Path, process, sync::LazyLock};
+use std::{env, fs, path::Path, sync::LazyLock};
 
 use hotlb_tests::targets::{TARGETS, Target};
 use libfuzzer_sys::fuzz_target;
 
-/// Which target; without, they are listed.
+/// Which target; without it they are listed, and `-runs=0` ends the program then.
 const NAME: &str = "HOTLB_FUZZ_TARGET";
 /// The directory that its seeds are put into.
 const SEEDS: &str = "HOTLB_FUZZ_SEEDS";
 
-static TARGET: LazyLock<Target> = LazyLock::new(|| {
-    let Ok(name) = env::var(NAME) else { list() };
-    let target = TARGETS.iter().find(|target| target.name == name);
-    *target.unwrap_or_else(|| end(&format!("{name}: there is no such target")))
+static TARGET: LazyLock<Option<Target>> = LazyLock::new(|| {
+    let name = env::var(NAME).ok()?;
+    TARGETS.into_iter().find(|target| target.name == name)
 });
 
 fuzz_target!(
     init: {
-        if let Err(error) = seed() {
-            end(&format!("the seeds cannot be written: {error}"));
+        match (*TARGET, env::var_os(SEEDS)) {
+            (Some(target), Some(directory)) => seed(target, Path::new(&directory)),
+            (Some(_), None) => {}
+            (None, _) => list(),
         }
     },
-    |bytes: &[u8]| (TARGET.read)(bytes)
+    |bytes: &[u8]| {
+        if let Some(target) = *TARGET {
+            (target.read)(bytes);
+        }
+    }
 );
 
-fn seed() -> io::Result<()> {
-    let Some(directory) = env::var_os(SEEDS) else {
-        return Ok(());
-    };
-    fs::create_dir_all(&directory)?;
-    for (number, seed) in TARGET.seeds.iter().enumerate() {
-        fs::write(Path::new(&directory).join(format!("seed{number}")), seed)?;
+#[expect(clippy::expect_used, reason = "libFuzzer has the main function")]
+fn seed(target: Target, directory: &Path) {
+    for (number, seed) in target.seeds.iter().enumerate() {
+        let file = directory.join(format!("seed{number}"));
+        fs::write(file, seed).expect("the seeds are written");
     }
-    Ok(())
 }
 
-#[expect(
-    clippy::exit,
-    clippy::print_stdout,
-    reason = "libFuzzer has the main function"
-)]
-fn list() -> ! {
-    TARGETS
-        .iter()
-        .for_each(|target| println!("{}", target.name));
-    process::exit(0)
-}
-
-#[expect(
-    clippy::exit,
-    clippy::print_stderr,
-    reason = "libFuzzer has the main function"
-)]
-fn end(error: &str) -> ! {
-    eprintln!("fuzz: {error}");
-    process::exit(2)
+#[expect(clippy::print_stdout, reason = "it was asked for")]
+fn list() {
+    for target in TARGETS {
+        println!("{}", target.name);
+    }
 }
