@@ -37,11 +37,13 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     if arguments.quick || arguments.part.is_some() {
         return crate::command::run(&mut bench);
     }
+    // What is measured, not what is edited meanwhile.
+    let machine = machine::describe(project)?;
     let began = Instant::now();
     let mut lines = build::measure(project)?;
     let measured = shown(&mut bench, &mut lines);
     let page = Page {
-        machine: machine::describe(project)?,
+        machine,
         minutes: began.elapsed().as_secs() / 60,
         lines,
     };

@@ -47,19 +47,19 @@ impl Page {
         };
         row(&mut page, "aims met", &count(": met)").to_string());
         row(&mut page, "aims missed", &count(": MISSED)").to_string());
-        let mut last = Kind::Text;
+        let mut last = None;
         for line in &self.lines {
             let Some((kind, text)) = read(line) else {
-                last = Kind::Text;
+                last = None;
                 continue;
             };
-            if kind != last || kind == Kind::Heading {
+            if last != Some(kind) || kind == Kind::Heading {
                 page.push('\n');
             }
             match (kind, text.split_once('\t')) {
                 (Kind::Heading, _) => page.push_str("## "),
                 (Kind::Figure, Some((name, value))) => {
-                    if last != Kind::Figure {
+                    if last != Some(Kind::Figure) {
                         page.push_str("| | |\n| --- | --- |\n");
                     }
                     row(&mut page, name, &value.replace("MISSED", "**MISSED**"));
@@ -70,7 +70,7 @@ impl Page {
                 page.push_str(&said(text));
                 page.push('\n');
             }
-            last = kind;
+            last = Some(kind);
         }
         page
     }

@@ -33,7 +33,7 @@ const SERVICES: &str = "\
 [service.shared]\nlisten = [\"0.0.0.0:8084\"]\n";
 
 pub(crate) fn measure(scale: Scale) -> Result<()> {
-    println!("-- 2 % of the requests wait for 20 ms");
+    println!("\n2 % of the requests wait for 20 ms:");
     let [hash, least, auto, shared] = turns(scale, &["--slow-one-of", "50"])?;
     let tail = least.p999() / shared.p999();
     against_aim(
@@ -57,7 +57,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         "auto: requests per second beside least's",
         format!("{:.2}", auto.rate() / least.rate()),
     );
-    println!("-- all requests are cheap");
+    println!("\nAll requests are cheap:");
     let [hash, least, auto, _shared] = turns(scale, &[])?;
     let rate = least.rate() / hash.rate();
     against_aim(

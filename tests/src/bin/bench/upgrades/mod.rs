@@ -15,7 +15,7 @@ use hotlb_tests::{
     servers::Kind,
 };
 
-use crate::Scale;
+use crate::{Scale, sample::against_aim};
 
 pub(super) const ADDRESS: &str = "0.0.0.0:8080";
 const TARGET: &str = "127.0.0.1:8080";
@@ -64,18 +64,53 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         return report::skip("bench upgrades", reason);
     }
     let plan = Plan::new(TARGET.parse::<SocketAddr>()?);
-    for (what, plan) in [
-        ("new connections", plan.clone()),
-        ("kept connections", plan.keep_alive()),
-    ] {
+    let mut titles = vec![String::new()];
+    let mut outcomes: Vec<Vec<Outcome>> = WAYS.iter().map(|_| Vec::new()).collect();
+    for (what, plan) in [("new", plan.clone()), ("kept", plan.keep_alive())] {
         for clients in [32, 128] {
-            for &(way, start) in WAYS {
-                let outcome = upgrades(start, scale, plan.clone().workers(clients))?;
-                show(&format!("{clients} {what}: {way}"), &outcome);
+            titles.push(format!("{clients} {what} connections"));
+            for (&(way, start), outcomes) in WAYS.iter().zip(&mut outcomes) {
+                report::remark(format!("{clients} {what} connections: {way}"));
+                outcomes.push(upgrades(start, scale, plan.clone().workers(clients))?);
             }
         }
     }
+    let table = |title: &str, cell: fn(&Outcome) -> String| {
+        if let Some(first) = titles.first_mut() {
+            title.clone_into(first);
+        }
+        let rows = WAYS.iter().zip(&outcomes).map(|((way, _), outcomes)| {
+            let cells = outcomes.iter().map(cell);
+            std::iter::once((*way).to_owned()).chain(cells).collect()
+        });
+        report::table(&titles, &rows.collect::<Vec<_>>());
+    };
+    show(table);
+    let own = outcomes.first().into_iter().flatten();
+    let bad: u64 = own.map(|outcome| outcome.failed + outcome.slow).sum();
+    against_aim(
+        "hotlb: requests that failed or were slower than 250 ms, of all",
+        &bad.to_string(),
+        "0",
+        bad == 0,
+    );
     Ok(())
+}
+
+fn show(mut table: impl FnMut(&str, fn(&Outcome) -> String)) {
+    table("requests failed, per million (in numbers)", |outcome| {
+        let failed = outcome.failed;
+        let all = outcome.requests();
+        format!("{} ({failed} of {all})", per_million(failed, all))
+    });
+    table("slower than 250 ms, per million (slowest)", |outcome| {
+        let slow = per_million(outcome.slow, outcome.requests());
+        format!("{slow} ({} ms)", outcome.max.as_millis())
+    });
+}
+
+fn per_million(count: u64, all: u64) -> u64 {
+    count * 1_000_000 / all.max(1)
 }
 
 fn upgrades(start: Start, scale: Scale, plan: Plan) -> Result<Outcome> {
@@ -87,20 +122,4 @@ fn upgrades(start: Start, scale: Scale, plan: Plan) -> Result<Outcome> {
     }
     load.wait_more(BETWEEN, LIMIT)?;
     load.stop()
-}
-
-fn show(name: &str, outcome: &Outcome) {
-    let requests = outcome.requests();
-    let per_million = |count: u64| count * 1_000_000 / requests.max(1);
-    report::figure(
-        name,
-        format!(
-            "{requests} requests, failed {} ({} per million), slower than 250 ms {} ({} per million), slowest {} ms",
-            outcome.failed,
-            per_million(outcome.failed),
-            outcome.slow,
-            per_million(outcome.slow),
-            outcome.max.as_millis()
-        ),
-    );
 }
