@@ -155,3 +155,25 @@ fn a_server_elsewhere_is_refused() -> Result<()> {
         .expect_stderr(&["no UDP socket of its own", "0.0.0.0:5353", "0.0.0.0:5354"])?;
     scene.all_expect("gen1")
 }
+
+/// Such as a resolver on the loopback beside a server of all addresses.
+#[test]
+fn a_server_of_one_address_of_all_is_not_waited_for() -> Result<()> {
+    let mut host = Host::without_agent()?;
+    host.write_config(&format!(
+        "[service.web]\nlisten = [\"udp://0.0.0.0:{PORT}\"]\nadopt = true\n"
+    ))?;
+    let units = Units::new(&host)?;
+    let other = Udp::at("other", "127.0.0.2:5353").option("--sockets", 2);
+    let _other = units.start(&host, "other.service", &other.command()?)?;
+    let client = Client::new(host.netns(), SocketAddr::from(([127, 0, 0, 2], PORT)))?;
+    wait::until_true("the other server answers", LIMIT, || {
+        client.expect("other").is_ok()
+    })?;
+    host.start_agent()?;
+    let web = host.web()?;
+    ensure!(!web.awaits_adopt, "{web:#?}");
+    host.upgrade("gen1", &Udp::new("gen1", PORT).command()?)?;
+    Client::new(host.netns(), target())?.expect("gen1")?;
+    client.expect("other")
+}

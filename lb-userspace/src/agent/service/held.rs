@@ -72,7 +72,11 @@ fn strangers(
         .into_iter()
         .filter(|socket| !socket.cgroup.is_some_and(|id| ours.contains(&id)))
         .filter_map(|socket| {
-            let declared = addresses.iter().find(|&&a| overlaps(socket.address, a))?;
+            let declared = addresses.iter().find(|&&a| match protocol {
+                Protocol::Tcp => overlaps(socket.address, a),
+                // One at a more specific address is another server's: a resolver on the loopback.
+                Protocol::Udp => socket.address == a,
+            })?;
             Some((*declared, socket))
         })
         .collect();
