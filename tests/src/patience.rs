@@ -10,6 +10,9 @@ use crate::load::SLOW;
 const VARIABLE: &str = "HOTLB_TEST_PATIENCE";
 /// More than a hundredfold is no slow machine but a broken one.
 const MOST: u32 = 100;
+/// A load of fewer requests shows nothing.
+const LEAST: u64 = 500;
+
 /// The factor, 1 on an ordinary machine.
 pub fn factor() -> u32 {
     static FACTOR: OnceLock<u32> = OnceLock::new();
@@ -19,6 +22,11 @@ pub fn factor() -> u32 {
 /// A deadline, as long as this machine needs it.
 pub fn of(limit: Duration) -> Duration {
     limit.saturating_mul(factor())
+}
+
+/// A load of so many requests, as large as this machine has time for: a slow one asks fewer of them, not for longer.
+pub fn requests(count: u64) -> u64 {
+    (count / u64::from(factor())).max(count.min(LEAST))
 }
 
 /// [`SLOW`] on this machine. With patience a SYN that is sent again after a second is no longer told from a slow

@@ -15,7 +15,7 @@ use hotlb::{
 };
 use hotlb_tests::{
     host::Host,
-    http, locate, polite, report,
+    http, locate, patience, polite, report,
     script::{self, Scene},
     servers::{Kind, Nginx, Plain, nginx},
     wait, wrk,
@@ -50,7 +50,10 @@ fn kept_connections_of_nginx() -> Result<()> {
     let blunt = polite::upgrades(Kind::Nginx, "off", 5, Duration::ZERO)?;
     show("polite: nginx, 64 kept connections, polite drain", &polite);
     show("polite: nginx, 64 kept connections, signal alone", &blunt);
-    ensure!(polite.clients.requests > 10_000, "{polite:?}");
+    ensure!(
+        polite.clients.requests > patience::requests(10_000),
+        "{polite:?}"
+    );
     ensure!(
         polite.clients.socket_errors == 0 && polite.clients.bad_status == 0,
         "{polite:?}"

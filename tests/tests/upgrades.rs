@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     host::Host,
     load::{Load, Outcome, Plan},
-    report,
+    patience, report,
     servers::Kind,
 };
 
@@ -20,6 +20,7 @@ const ANSWERS_EACH: u64 = 32;
 
 /// The story of one server, and at least `requests` requests meanwhile.
 fn story(kind: Kind, requests: u64) -> Result<()> {
+    let requests = patience::requests(requests);
     if let Some(reason) = kind.missing() {
         return report::skip(&format!("upgrades: {}", kind.name()), reason);
     }
