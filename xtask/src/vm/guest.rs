@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     doctor, needs,
@@ -17,6 +18,8 @@ use super::{
 
 /// The file with what the verifier spends on the programs.
 pub(super) const VERIFIER: &str = "verifier.tsv";
+/// Files that a process in the machine may have open, as on Debian (the hard limit there).
+const FILES: u64 = 1 << 19;
 /// Killed so long after it was told to end.
 const KILL_AFTER: &str = "--kill-after=30s";
 /// What `timeout` ends with when it had to end the program.
@@ -42,6 +45,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let shared = &arguments.shared;
     let plan = Plan::read(shared)?;
+    // The first process of a machine may open 1,024 only.
+    let files = Rlimit {
+        current: Some(FILES),
+        maximum: Some(FILES),
+    };
+    setrlimit(Resource::Nofile, files).context("raise the limit of open files")?;
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
     plan::report(
         shared,
