@@ -23,10 +23,7 @@ struct Scene {
 
 impl Scene {
     fn with(sockets: u32) -> Result<Self> {
-        let mut host = Host::without_agent()?;
-        host.write_config(&format!(
-            "[service.web]\nlisten = [\"udp://0.0.0.0:{PORT}\"]\nadopt = true\n"
-        ))?;
+        let mut host = host()?;
         let units = Units::new(&host)?;
         let server = Udp::new("gen1", PORT).option("--sockets", sockets);
         let server = units.start(&host, UNIT, &server.command()?)?;
@@ -69,6 +66,15 @@ impl Scene {
             .ok(&["promote", "--no-wait", "gen2"])
             .map(|_run| ())
     }
+}
+
+/// Its agent, once it is started, may adopt a server.
+fn host() -> Result<Host> {
+    let host = Host::without_agent()?;
+    host.write_config(&format!(
+        "[service.web]\nlisten = [\"udp://0.0.0.0:{PORT}\"]\nadopt = true\n"
+    ))?;
+    Ok(host)
 }
 
 fn target() -> SocketAddr {
@@ -159,10 +165,7 @@ fn a_server_elsewhere_is_refused() -> Result<()> {
 /// Such as a resolver on the loopback beside a server of all addresses.
 #[test]
 fn a_server_of_one_address_of_all_is_not_waited_for() -> Result<()> {
-    let mut host = Host::without_agent()?;
-    host.write_config(&format!(
-        "[service.web]\nlisten = [\"udp://0.0.0.0:{PORT}\"]\nadopt = true\n"
-    ))?;
+    let mut host = host()?;
     let units = Units::new(&host)?;
     let other = Udp::at("other", "127.0.0.2:5353").option("--sockets", 2);
     let _other = units.start(&host, "other.service", &other.command()?)?;

@@ -162,13 +162,15 @@ impl Service {
         self.note_earlier(books, id, &adoptee.cgroup)?;
         // From here on the ledger knows it, so that a next agent takes back what is half done.
         self.settle(books);
-        self.register_claimed(books, id, claim)?;
+        let register = |group: &Group, sockets: &Sockets| self.register_sockets(group, id, sockets);
+        let steered = by_group(self.path.groups(), claim.listeners(), register)?;
         if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
             return Err(AdoptError::Changed(adoptee.who.clone()).into());
         }
         let waited = books.awaits_adopt;
         let nobody = self.path.word().active.is_none();
         if let Some(generation) = books.get_mut(id) {
+            generation.steered = steered;
             generation.was_ready = true;
             generation.enter(GenerationState::Ready, None);
         }
@@ -179,7 +181,14 @@ impl Service {
         } else {
             self.take_over_again(books, id, AGAIN);
         }
-        self.steer_datagrams(books, id, claim)?;
+        // With its slots a UDP group gets its program, which by now finds the generation in the word.
+        let register = |group: &Group, sockets: &Sockets| {
+            all_registered(self.path.register_datagrams(group, id, sockets)?)
+        };
+        let datagrams = by_group(self.path.datagram_groups(), claim.datagrams(), register)?;
+        if let Some(generation) = books.get_mut(id) {
+            generation.datagrams = datagrams;
+        }
         books.awaits_adopt = false;
         Ok(())
     }
@@ -201,25 +210,6 @@ impl Service {
         });
         self.attach_through(claim)?;
         self.open_parks_as(books, &claim.twins())?;
-        Ok(())
-    }
-
-    /// Gives its UDP sockets their slots and has `steer_udp` choose in their groups, where no
-    /// parking socket has it attached already. The word names the generation by then.
-    fn steer_datagrams(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-        claim: &Claim,
-    ) -> Result<(), VerbError> {
-        let mut steered = BTreeMap::new();
-        for (group, sockets) in self.path.datagram_groups().iter().zip(claim.datagrams()) {
-            let registered = self.path.register_datagrams(group, id, sockets)?;
-            steered.extend(all_registered(registered)?);
-        }
-        if let Some(generation) = books.get_mut(id) {
-            generation.datagrams = steered;
-        }
         Ok(())
     }
 
@@ -248,22 +238,6 @@ impl Service {
             .into_iter()
             .map(|connection| connection.cookie)
             .collect())
-    }
-
-    fn register_claimed(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-        claim: &Claim,
-    ) -> Result<(), VerbError> {
-        let mut steered = BTreeMap::new();
-        for (group, sockets) in self.path.groups().iter().zip(claim.listeners()) {
-            steered.extend(self.register_sockets(group, id, sockets)?);
-        }
-        if let Some(generation) = books.get_mut(id) {
-            generation.steered = steered;
-        }
-        Ok(())
     }
 
     fn register_sockets(
@@ -351,6 +325,19 @@ impl Service {
             command: Some((former.command.clone(), former.cwd.clone())),
         })
     }
+}
+
+/// The slots of the sockets of all groups.
+fn by_group<'a>(
+    groups: &'a [Group],
+    sockets: impl Iterator<Item = &'a Sockets>,
+    register: impl Fn(&Group, &Sockets) -> Result<BTreeMap<u64, u32>, VerbError>,
+) -> Result<BTreeMap<u64, u32>, VerbError> {
+    let mut slots = BTreeMap::new();
+    for (group, sockets) in groups.iter().zip(sockets) {
+        slots.extend(register(group, sockets)?);
+    }
+    Ok(slots)
 }
 
 /// The slots of the sockets, of which each has to have one.

@@ -64,11 +64,11 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         return report::skip("bench upgrades", reason);
     }
     let plan = Plan::new(TARGET.parse::<SocketAddr>()?);
-    let mut titles = vec![String::new()];
+    let mut columns = Vec::new();
     let mut outcomes: Vec<Vec<Outcome>> = WAYS.iter().map(|_| Vec::new()).collect();
     for (what, plan) in [("new", plan.clone()), ("kept", plan.keep_alive())] {
         for clients in [32, 128] {
-            titles.push(format!("{clients} {what} connections"));
+            columns.push(format!("{clients} {what} connections"));
             for (&(way, start), outcomes) in WAYS.iter().zip(&mut outcomes) {
                 report::remark(format!("{clients} {what} connections: {way}"));
                 outcomes.push(upgrades(start, scale, plan.clone().workers(clients))?);
@@ -76,9 +76,8 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         }
     }
     let table = |title: &str, cell: fn(&Outcome) -> String| {
-        if let Some(first) = titles.first_mut() {
-            title.clone_into(first);
-        }
+        let columns = columns.iter().map(String::as_str);
+        let titles: Vec<&str> = std::iter::once(title).chain(columns).collect();
         let rows = WAYS.iter().zip(&outcomes).map(|((way, _), outcomes)| {
             let cells = outcomes.iter().map(cell);
             std::iter::once((*way).to_owned()).chain(cells).collect()
@@ -97,7 +96,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
     Ok(())
 }
 
-fn show(mut table: impl FnMut(&str, fn(&Outcome) -> String)) {
+fn show(table: impl Fn(&str, fn(&Outcome) -> String)) {
     table("requests failed, per million (in numbers)", |outcome| {
         let failed = outcome.failed;
         let all = outcome.requests();
