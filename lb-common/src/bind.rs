@@ -83,6 +83,27 @@ impl ListenKey {
     }
 }
 
+/// Whose listener it is and where it listens: the key of one that has no slot yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshKey {
+    /// The generation's id.
+    pub generation: u32,
+    /// Where it listens.
+    pub address: ListenKey,
+}
+
+impl FreshKey {
+    /// Length of the key in words.
+    pub const WORDS: usize = 1 + ListenKey::WORDS;
+
+    /// The key as the map holds it.
+    #[inline(always)]
+    pub const fn to_words(self) -> [u32; Self::WORDS] {
+        let [kind, port, ip0, ip1, ip2, ip3] = self.address.to_words();
+        [self.generation, kind, port, ip0, ip1, ip2, ip3]
+    }
+}
+
 /// The key of a port's rule: the number itself for TCP, which `track` asks for, and one of its own
 /// for UDP.
 #[inline(always)]

@@ -24,6 +24,12 @@ pub trait Group {
     fn load(&mut self, slot: u32) -> u64;
     /// The CPU the connection arrives at; asked for [`Workers::Cpu`] only.
     fn cpu(&mut self) -> u32;
+    /// Tries to hand the connection to a listener of the generation that has no slot yet; false when
+    /// there is none.
+    fn fresh(&mut self, generation: GenerationId) -> bool;
+    /// Whether the generation, which has no listener, is about to open one, and somebody will hand
+    /// over who waits for that.
+    fn reopens(&mut self, generation: GenerationId) -> bool;
 }
 
 /// What the choice knows about one connection.
@@ -53,7 +59,9 @@ impl Request {
 ///
 /// A ticket leads to its generation or to the parking listener, never to another generation: a
 /// probe must not be answered by the wrong one. Everybody else gets the wanted generation, then
-/// the other live one, then the parking listener.
+/// the other live one, then the parking listener. A reload is not the active generation's end: its
+/// new listener is taken before it has a slot, and while it closes one to open another, clients
+/// wait.
 #[inline(always)]
 pub fn choose<G: Group>(request: &Request, group: &mut G) -> Exit {
     if request.is_plain() {
@@ -124,7 +132,16 @@ fn choose_in_full<G: Group>(request: &Request, group: &mut G) -> Exit {
         Some(_) => return Exit::Neighbour,
         None => {}
     }
-    if within(word.other_than(wanted), request, group).is_some() {
+    let other = word.other_than(wanted);
+    if let Some(active) = word.active.filter(|_| wanted == word.active) {
+        if group.fresh(active) {
+            return Exit::Neighbour;
+        }
+        if other.is_some() && group.reopens(active) && group.select(PARKING_SLOT) {
+            return Exit::Parked;
+        }
+    }
+    if within(other, request, group).is_some() {
         return Exit::OtherGeneration;
     }
     park(group)
@@ -236,6 +253,10 @@ mod tests {
         filled: BTreeSet<u32>,
         selected: Option<u32>,
         tries: u32,
+        /// Who has a listener without a slot.
+        fresh: u32,
+        /// Who is about to open one.
+        reopens: u32,
     }
 
     fn first_slot(raw: u32) -> u16 {
@@ -271,6 +292,19 @@ mod tests {
 
         fn cpu(&mut self) -> u32 {
             5
+        }
+
+        fn fresh(&mut self, generation: GenerationId) -> bool {
+            assert!(self.selected.is_none(), "selected twice");
+            let is_there = self.fresh == generation.raw();
+            if is_there {
+                self.selected = Some(u32::from(first_slot(self.fresh)) + 7);
+            }
+            is_there
+        }
+
+        fn reopens(&mut self, generation: GenerationId) -> bool {
+            self.reopens == generation.raw()
         }
     }
 
@@ -310,8 +344,10 @@ mod tests {
                                         ticket,
                                         workers,
                                     };
-                                    check(&request, count, filling);
-                                    cases += 1;
+                                    for (fresh, reopens) in [(0, 0), (A, 0), (B, A), (0, A)] {
+                                        check(&request, count, filling, fresh, reopens);
+                                        cases += 1;
+                                    }
                                 }
                             }
                         }
@@ -319,7 +355,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cases, 4 * 128 * 9 * 3 * 3 * 5 * 3);
+        assert_eq!(cases, 4 * 128 * 9 * 3 * 3 * 5 * 3 * 4);
     }
 
     fn with_workers(hashes: [u32; 5]) -> impl Iterator<Item = (u32, Workers)> {
@@ -347,11 +383,14 @@ mod tests {
             filled,
             selected: None,
             tries: 0,
+            fresh: 0,
+            reopens: 0,
         }
     }
 
-    fn check(request: &Request, count: u16, filling: u32) {
+    fn check(request: &Request, count: u16, filling: u32, fresh: u32, reopens: u32) {
         let mut group = table(count, filling);
+        (group.fresh, group.reopens) = (fresh, reopens);
         let live = |id: Option<GenerationId>| {
             id.is_some_and(|id| group.filled.iter().any(|&slot| owner(slot) == id.raw()))
         };
@@ -368,10 +407,23 @@ mod tests {
         } else {
             word.active
         };
+        let raw = |id: Option<GenerationId>| id.map_or(0, GenerationId::raw);
         let (allowed, to): (&[Exit], Option<GenerationId>) = match request.ticket {
             Some(ticket) if live(Some(ticket)) => (&[Exit::Ticket], Some(ticket)),
             None if live(wanted) && share => (&[Exit::Candidate, Exit::Neighbour], wanted),
             None if live(wanted) => (&[Exit::Active, Exit::Neighbour], wanted),
+            None if wanted.is_some() && wanted == word.active && raw(wanted) == fresh => {
+                (&[Exit::Neighbour], wanted)
+            }
+            // A reload is no end: nobody gets to the other one meanwhile.
+            None if parked == Exit::Parked
+                && wanted.is_some()
+                && wanted == word.active
+                && other.is_some()
+                && raw(wanted) == reopens =>
+            {
+                (&[Exit::Parked], None)
+            }
             None if live(other) => (&[Exit::OtherGeneration], other),
             // A ticket that misses leads to no other generation.
             Some(_) | None => (&[parked], None),
@@ -387,7 +439,7 @@ mod tests {
             _ => assert_eq!(group.selected.map(owner), to.map(GenerationId::raw)),
         }
         assert!(
-            group.tries <= 2 * NEIGHBOURS + 2,
+            group.tries <= 2 * NEIGHBOURS + 3,
             "unbounded: {}",
             group.tries
         );

@@ -17,9 +17,14 @@ pub enum EventKind {
     ForeignUser = 3,
     /// The last connection of a generation that is not active closed.
     Idle = 4,
+    /// A process bound a declared address: a listener, or a UDP socket, is about to be.
+    Bound = 5,
+    /// A process that lives on closed a listener of a declared address.
+    Closed = 6,
 }
 
-/// One event. `generation` is set for [`EventKind::Idle`], the rest for binds.
+/// One event. `generation` is set for [`EventKind::Idle`] and [`EventKind::Closed`], the rest for
+/// binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What happened.
@@ -76,6 +81,8 @@ impl Event {
             2 => EventKind::BindRewritten,
             3 => EventKind::ForeignUser,
             4 => EventKind::Idle,
+            5 => EventKind::Bound,
+            6 => EventKind::Closed,
             _ => return None,
         };
         Some(Self {

@@ -30,6 +30,7 @@ mod loss;
 mod polite;
 
 mod seat;
+mod segments;
 mod ticket;
 mod word;
 mod workers;
@@ -42,7 +43,7 @@ pub mod steering;
 pub mod wait;
 pub mod watched;
 
-pub use bind::{BindRule, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE, port_key};
+pub use bind::{BindRule, FreshKey, ListenKey, UNDECLARED_REFUSE, UNDECLARED_REWRITE, port_key};
 pub use choose::{Group, NEIGHBOURS, Request, choose, client_hash};
 pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
@@ -57,13 +58,17 @@ pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, LOWEST, Latency, bucket, 
 pub use loss::{Ending, Loss};
 pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
+pub use segments::{Begun, Segment, Segments, Sender};
 pub use ticket::TicketKey;
 pub use word::{Share, SteeringWord};
 pub use workers::{ALL_OF, Workers};
 
-/// Layout version of every shared map. It grows when the meaning or size of a value changes; an
-/// agent refuses to take over maps of another version.
-pub const ABI_VERSION: u32 = 5;
+/// Layout version of every shared map. It grows when the meaning or size of a value changes, and
+/// when an earlier agent must not act beside the programs of this one.
+pub const ABI_VERSION: u32 = 6;
+
+/// The first layout version that an agent brings to its own.
+pub const EARLIEST_ABI: u32 = 5;
 
 /// Connections that can be asked to leave at the same time.
 pub const ASKED: usize = 1 << 16;
@@ -71,6 +76,10 @@ pub const ASKED: usize = 1 << 16;
 /// Connections that have moved and are open at the same time, a service. Of more the new generation
 /// is not known: they are counted as their former one's.
 pub const MOVES: usize = 1 << 14;
+
+/// Listeners that may be open without a slot at the same time, a service: one a generation and
+/// address.
+pub const FRESH: usize = 1 << 10;
 
 /// Slots in one reuseport group's socket array.
 pub const SLOTS: u32 = 4096;

@@ -15,6 +15,12 @@ pub const TRACK: &str = "track";
 pub const GENERATION: &str = "GENERATION";
 /// `sk_msg`: asks HTTP/1.1 clients to leave after the current response.
 pub const POLITE: &str = "polite";
+/// `tc` at egress: does the same in the packets, for kernels where a server could not read on otherwise.
+pub const LEAVE: &str = "leave";
+/// Socket storage: [`crate::Begun`] of a connection whose client [`LEAVE`] asks.
+pub const BEGUN: &str = "BEGUN";
+/// Socket storage: [`crate::Segments`] of such a connection.
+pub const SEGMENTS: &str = "SEGMENTS";
 /// Constants of the programs that say where the running kernel's `struct tcp_sock` has a field, in
 /// bytes, and the field.
 pub const TCP_FIELDS: [(&str, &str); 12] = [
@@ -175,11 +181,23 @@ pub const DATAGRAMS: &str = "DATAGRAMS";
 pub const WORKER: &str = "WORKER";
 /// Open connections by the slot of the listener they came through; memory-mapped.
 pub const LOADS: &str = "LOADS";
+/// Listeners that have no slot yet, by [`crate::FreshKey`]: `track` puts them in as they listen, the
+/// agent takes them out as they get their slots.
+pub const FRESH: &str = "FRESH";
+/// By seat: when a process that lives on closed a listener, in nanoseconds of the monotonic clock; 0
+/// if the last one closed with its process. Memory-mapped.
+pub const CLOSINGS: &str = "CLOSINGS";
+/// Socket storage of a listener that takes clients of other addresses (`IP_TRANSPARENT`), which the
+/// kernel copies to each connection made by it: those are counted whatever their port.
+pub const TRANSPARENT: &str = "TRANSPARENT";
+/// Constant of [`TRACK`] that says where the running kernel's `struct task_struct` has its flags, in
+/// bytes; 0 where it does not say.
+pub const TASK_FLAGS: (&str, &str) = ("TASK_FLAGS_AT", "flags");
 /// aya-log's ring buffer.
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 22] = [
+pub const SHARED: [&str; 25] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -201,6 +219,9 @@ pub const SHARED: [&str; 22] = [
     DATAGRAMS,
     WORKER,
     LOADS,
+    FRESH,
+    CLOSINGS,
+    TRANSPARENT,
     LOGS,
 ];
 

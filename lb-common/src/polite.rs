@@ -90,6 +90,12 @@ impl Conversation {
         spoke || due
     }
 
+    /// Whether whatever comes next begins a response, though the client says nothing meanwhile.
+    #[inline(always)]
+    pub const fn head_is_due(&self) -> bool {
+        self.flags & HEAD_NEXT != 0
+    }
+
     /// Takes note of the head that the message of `size` bytes began with.
     #[inline(always)]
     pub fn goes_on(&mut self, head: &HeadReader, size: u64) {
@@ -129,6 +135,8 @@ pub enum PoliteCell {
     Pipelined = 7,
     /// The kernel did not let the head be read or changed.
     Failed = 8,
+    /// There is no such header, and nothing can be put into a packet.
+    Absent = 9,
 }
 
 /// Length of the row.
@@ -136,7 +144,7 @@ pub const POLITE_CELLS: usize = 16;
 
 impl PoliteCell {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Rewritten,
         Self::Inserted,
         Self::Closing,
@@ -146,7 +154,22 @@ impl PoliteCell {
         Self::Unclear,
         Self::Pipelined,
         Self::Failed,
+        Self::Absent,
     ];
+
+    /// What comes of a head when the advice on it is followed.
+    #[inline(always)]
+    pub const fn of(advice: Advice) -> Self {
+        match advice {
+            Advice::Rewrite(_) => Self::Rewritten,
+            Advice::Insert(_) => Self::Inserted,
+            Advice::Closing => Self::Closing,
+            Advice::Upgrade => Self::Upgrade,
+            Advice::Interim => Self::Interim,
+            Advice::Foreign => Self::Foreign,
+            Advice::Unclear => Self::Unclear,
+        }
+    }
 
     /// The cell's index in the row.
     #[inline(always)]
@@ -166,6 +189,7 @@ impl PoliteCell {
             Self::Unclear => "unclear",
             Self::Pipelined => "pipelined",
             Self::Failed => "failed",
+            Self::Absent => "absent",
         }
     }
 }

@@ -55,6 +55,14 @@ impl lb_common::Group for Table {
     fn cpu(&mut self) -> u32 {
         self.cpu
     }
+
+    fn fresh(&mut self, _generation: GenerationId) -> bool {
+        false
+    }
+
+    fn reopens(&mut self, _generation: GenerationId) -> bool {
+        false
+    }
 }
 
 /// Slots a seat has in these tables; a row may have fewer.

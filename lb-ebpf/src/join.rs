@@ -129,6 +129,7 @@ fn share(ctx: &SockAddrContext, bind: &Bind, rule: &BindRule) -> i32 {
     if bpf_get_current_uid_gid() as u32 != rule.uid {
         report(bind, EventKind::ForeignUser);
     }
+    report(bind, EventKind::Bound);
     ALLOW
 }
 

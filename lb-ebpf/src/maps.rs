@@ -10,9 +10,9 @@ use aya_ebpf::{
 };
 
 use lb_common::{
-    ASKED, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
-    FLOW_COUNTS, FLOW_WORDS, FlowKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, MOVES, POLITE_CELLS,
-    SEATS, SLOTS, TicketKey, recent, steering, watched,
+    ASKED, Begun, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
+    FLOW_COUNTS, FLOW_WORDS, FlowKey, FreshKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, MOVES,
+    POLITE_CELLS, SEATS, SLOTS, Segments, TicketKey, recent, steering, watched,
 };
 
 use crate::storage::ClonedStorage;
@@ -101,7 +101,15 @@ pub static LEAVING: SockHash<u64, ASKED> = SockHash::new();
 #[btf_map]
 pub static CONVERSATIONS: SkStorage<[u64; Conversation::STORAGE]> = SkStorage::new();
 
-/// Counts of `polite`, per CPU.
+/// How a connection stood when `leave` was to ask its client. User space gives it and takes it.
+#[btf_map]
+pub static BEGUN: SkStorage<[u64; Begun::WORDS]> = SkStorage::new();
+
+/// What `leave` knows of such a connection; gone with the socket.
+#[btf_map]
+pub static SEGMENTS: SkStorage<[u64; Segments::STORAGE]> = SkStorage::new();
+
+/// Counts of `polite` and `leave`, per CPU.
 #[btf_map]
 pub static POLITENESS: PerCpuArray<[u64; POLITE_CELLS], 1> = PerCpuArray::new();
 
@@ -127,6 +135,18 @@ pub static WORKER: ClonedStorage<u64> = ClonedStorage::new();
 /// Open connections by the slot of the listener they came through.
 #[btf_map]
 pub static LOADS: Array<u64, { SLOTS as usize }, MMAPABLE> = Array::new();
+
+/// Listeners without a slot.
+#[btf_map]
+pub static FRESH: SockHash<[u32; FreshKey::WORDS], { lb_common::FRESH }> = SockHash::new();
+
+/// When a listener was closed by a process that lives on, by seat.
+#[btf_map]
+pub static CLOSINGS: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
+
+/// Of a transparent listener, and of each connection made by it.
+#[btf_map]
+pub static TRANSPARENT: ClonedStorage<u64> = ClonedStorage::new();
 
 /// The group's sockets. Values of eight bytes, so that user space can read the cookies back
 /// (with four it gets ENOSPC); aya's own type insists on four.

@@ -20,7 +20,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Conversation, PoliteCell,
-    head::{Advice, Body, CLOSE, CLOSE_LINE, HEAD_LIMIT, HeadReader},
+    head::{Advice, CLOSE, CLOSE_LINE, HEAD_LIMIT, HeadReader},
 };
 
 use crate::maps::{CONVERSATIONS, POLITENESS};
@@ -32,7 +32,7 @@ static BYTES_RECEIVED_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static RCV_NXT_AT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
-static COPIED_SEQ_AT: Global<u32> = Global::new(0);
+pub(crate) static COPIED_SEQ_AT: Global<u32> = Global::new(0);
 
 #[sk_msg]
 pub fn polite(ctx: SkMsgContext) -> u32 {
@@ -136,25 +136,12 @@ fn respond(
     let head = &*reading.head;
     conversation.goes_on(head, u64::from(size));
     match head.advice() {
-        Advice::Closing => PoliteCell::Closing,
-        Advice::Upgrade => PoliteCell::Upgrade,
-        Advice::Interim => PoliteCell::Interim,
-        Advice::Foreign => PoliteCell::Foreign,
-        Advice::Unclear => PoliteCell::Unclear,
-        Advice::Rewrite(_) | Advice::Insert(_) if waits || more(head, size) => {
+        Advice::Rewrite(_) | Advice::Insert(_) if waits || head.is_followed(size) => {
             PoliteCell::Pipelined
         }
-        Advice::Rewrite(at) => rewrite(ctx, at),
-        Advice::Insert(at) => insert(ctx, at),
-    }
-}
-
-/// Whether another response follows in the same message.
-#[inline(always)]
-fn more(head: &HeadReader, size: u32) -> bool {
-    match head.body() {
-        Body::Bytes(length) => u64::from(size - head.size()) > length,
-        Body::Unknown => false,
+        Advice::Rewrite(at) if !write(ctx, at, CLOSE) => PoliteCell::Failed,
+        Advice::Insert(at) if !insert(ctx, at) => PoliteCell::Failed,
+        advice => PoliteCell::of(advice),
     }
 }
 
@@ -193,28 +180,19 @@ extern "C" fn read(index: u32, reading: *mut Reading<'_>) -> c_long {
 }
 
 #[inline(always)]
-fn rewrite(ctx: &SkMsgContext, at: u32) -> PoliteCell {
-    if write(ctx, at, CLOSE) {
-        PoliteCell::Rewritten
-    } else {
-        PoliteCell::Failed
-    }
-}
-
-#[inline(always)]
-fn insert(ctx: &SkMsgContext, at: u32) -> PoliteCell {
+fn insert(ctx: &SkMsgContext, at: u32) -> bool {
     let length = CLOSE_LINE.len() as u32;
     if at >= HEAD_LIMIT || ctx.push_data(at, length, 0).is_err() {
-        return PoliteCell::Failed;
+        return false;
     }
     // SAFETY: the context is valid; the helper checks the range. From here on the data of the
     // context begin at `at`.
     if unsafe { bpf_msg_pull_data(ctx.msg, at, at + length, 0) } == 0 && write(ctx, 0, CLOSE_LINE) {
-        return PoliteCell::Inserted;
+        return true;
     }
     // What was put in is not written: it must not go out.
     let _taken_out = ctx.pop_data(at, length, 0);
-    PoliteCell::Failed
+    false
 }
 
 #[inline(always)]
@@ -232,7 +210,7 @@ fn write<const N: usize>(ctx: &SkMsgContext, at: u32, text: &[u8; N]) -> bool {
 }
 
 #[inline(always)]
-fn count(cell: PoliteCell) {
+pub(crate) fn count(cell: PoliteCell) {
     if let Some(cells) = POLITENESS.get_ptr_mut(0) {
         // SAFETY: within the row and aligned; the row belongs to this CPU alone. A program that
         // interrupts this one between load and store costs a count, no more.

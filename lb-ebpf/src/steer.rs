@@ -8,18 +8,21 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     bindings::{bpf_sock, sk_action::SK_PASS},
-    helpers::{bpf_get_smp_processor_id, bpf_get_socket_cookie, bpf_sk_select_reuseport},
+    helpers::{
+        bpf_get_smp_processor_id, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns,
+        bpf_sk_select_reuseport,
+    },
     macros::sk_reuseport,
     programs::SkReuseportContext,
 };
 use lb_common::{
-    ConnectionCell, Exit, GenerationId, Group, Request, SeatRow, SteeringWord, TicketKey, Workers,
-    choose, client_hash, steering,
+    ConnectionCell, Exit, FreshKey, GenerationId, Group, ListenKey, Request, SeatRow, SteeringWord,
+    TicketKey, Workers, choose, client_hash, steering,
 };
 
 use crate::{
     atomic,
-    maps::{EXITS, LISTENERS, LOADS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
+    maps::{CLOSINGS, EXITS, FRESH, LISTENERS, LOADS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
     packet,
     recent::Row,
     track,
@@ -27,6 +30,7 @@ use crate::{
 
 /// States of a queued connection for which no `track` row exists (yet, or any more).
 const TCP_CLOSE: u32 = 7;
+const AF_INET: u32 = 2;
 const TCP_NEW_SYN_RECV: u32 = 12;
 
 #[sk_reuseport(migrate)]
@@ -151,6 +155,57 @@ impl Group for Slots<'_> {
         // SAFETY: the helper only reads.
         unsafe { bpf_get_smp_processor_id() }
     }
+
+    #[inline(always)]
+    fn fresh(&mut self, generation: GenerationId) -> bool {
+        fresh(self.ctx, generation)
+    }
+
+    #[inline(always)]
+    fn reopens(&mut self, generation: GenerationId) -> bool {
+        let (Some(row), Some(closed)) = (STEERING.get_ptr(0), CLOSINGS.get_ptr(generation.seat()))
+        else {
+            return false;
+        };
+        // SAFETY: a valid pointer to an aligned cell; writers store it whole.
+        let closed = unsafe { closed.read_volatile() };
+        if closed == 0 {
+            return false;
+        }
+        // SAFETY: the helper only reads.
+        let now = unsafe { bpf_ktime_get_coarse_ns() };
+        steering::is_reopening(closed, cell(row, steering::BEAT), now)
+    }
+}
+
+/// Hands the connection to a listener of the generation that has no slot yet.
+#[cold]
+#[inline(never)]
+fn fresh(ctx: &SkReuseportContext, generation: GenerationId) -> bool {
+    // SAFETY: a field of the context, valid for the run: a socket of the group, never null.
+    let socket = unsafe { (*ctx.md).__bindgen_anon_3.sk };
+    // SAFETY: fields of a socket that the context holds.
+    let (family, v4, port) = unsafe { ((*socket).family, (*socket).src_ip4, (*socket).src_port) };
+    let address = if family == AF_INET {
+        ListenKey::v4(u32::from_be(v4), port as u16)
+    } else {
+        // SAFETY: as above.
+        let words = unsafe { &raw const (*socket).src_ip6 }.cast::<u32>();
+        let word = |index| {
+            // SAFETY: `index` is below four.
+            u32::from_be(unsafe { words.add(index).read_volatile() })
+        };
+        ListenKey::v6([word(0), word(1), word(2), word(3)], port as u16)
+    };
+    let mut key = FreshKey {
+        generation: generation.raw(),
+        address,
+    }
+    .to_words();
+    let map = ptr::from_ref(&FRESH).cast_mut().cast::<c_void>();
+    // SAFETY: the context and the map are the program's own; the key lives on the stack.
+    let result = unsafe { bpf_sk_select_reuseport(ctx.md, map, ptr::from_mut(&mut key).cast(), 0) };
+    result == 0
 }
 
 #[inline(always)]

@@ -7,8 +7,9 @@
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT,
+        BPF_TCP_ESTABLISHED, BPF_TCP_LISTEN, BPF_TCP_SYN_RECV,
     },
     helpers::bpf_get_socket_cookie,
     macros::sock_ops,
@@ -20,8 +21,9 @@ use lb_common::{
 
 use crate::{
     atomic, ending, events,
-    maps::{CONNECTIONS, LIVE, LOADS, MOVED, PORTS, STEERING, WORKER},
+    maps::{CONNECTIONS, LIVE, LOADS, MOVED, PORTS, STEERING, TRANSPARENT, WORKER},
     recent::{self, Row, observe},
+    reload,
 };
 
 #[sock_ops]
@@ -29,6 +31,7 @@ pub fn track(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => opened(&ctx),
         BPF_SOCK_OPS_STATE_CB => turned(&ctx, ctx.arg(0), ctx.arg(1)),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => reload::listens(&ctx, own()),
         _ => {}
     }
     1
@@ -37,6 +40,12 @@ pub fn track(ctx: SockOpsContext) -> u32 {
 /// From one state to another.
 #[inline(always)]
 fn turned(ctx: &SockOpsContext, former: u32, state: u32) {
+    if former == BPF_TCP_LISTEN {
+        return reload::closes(own());
+    }
+    if former == BPF_TCP_SYN_RECV && ctx.cb_flags() & COUNTED == 0 {
+        return;
+    }
     // Its worker is free once the server has closed its side, however long the client takes.
     if is_served(former) && !is_served(state) {
         load(ctx, 1_u64.wrapping_neg());
@@ -55,6 +64,11 @@ const fn is_served(state: u32) -> bool {
     )
 }
 
+/// A connection inherits its listener's flags, of which this is none: it tells one that was counted
+/// from one that ended before that. What it asks for, a call at each retransmission timeout, is
+/// rare and passed over.
+const COUNTED: u32 = BPF_SOCK_OPS_RTO_CB_FLAG;
+
 /// The generation this instance counts for; 0 for the parking listener. The agent sets it before
 /// it loads the program.
 #[unsafe(no_mangle)]
@@ -68,10 +82,14 @@ fn own() -> Option<GenerationId> {
 #[inline(always)]
 fn opened(ctx: &SockOpsContext) {
     // The generation may listen on other ports too, which are not the service's.
-    if PORTS.get_ptr(ctx.local_port()).is_none() {
+    if PORTS.get_ptr(ctx.local_port()).is_none() && TRANSPARENT.get(ctx).is_none() {
+        // Its end is not to be counted either: the listener asked for that call for itself.
+        let _unchanged = ctx.set_cb_flags((ctx.cb_flags() & !BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
         return;
     }
-    if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_err() {
+    // With those that others want: they are one word a connection.
+    let flags = ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG | COUNTED;
+    if ctx.set_cb_flags(flags as i32).is_err() {
         return; // it would never be counted as closed
     }
     let seat = own().map_or(0, GenerationId::seat);

@@ -7,14 +7,6 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970, for people and records.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
-pub fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
 /// Time since the host was started, the time it slept included (`CLOCK_BOOTTIME`): it means the
 /// same to every agent of one boot, and nobody can set it.
 pub fn since_boot() -> Duration {
@@ -63,6 +55,10 @@ pub fn own_cpu() -> Duration {
     )
 }
 
+/// Longer than anything is waited for. What people write to say "for ever" is often a number that
+/// no sum with another one has room for.
+pub const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// A moment after which a wait is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
@@ -70,12 +66,14 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The moment `duration` from now.
     pub fn after(duration: Duration) -> Self {
-        Self(now() + duration)
+        Self::since(now(), duration)
     }
 
-    /// This moment.
-    pub fn at(moment: Instant) -> Self {
-        Self(moment)
+    /// The moment `duration` after another one.
+    pub fn since(moment: Instant, duration: Duration) -> Self {
+        // A process does not live to see the difference, and a sum of less than this has room.
+        let later = moment.checked_add(duration.min(FOR_EVER));
+        Self(later.unwrap_or(moment))
     }
 
     /// What is left, or `None` when it is over.
@@ -100,5 +98,21 @@ impl Deadline {
     /// The moment, for `tokio::time::timeout_at`.
     pub fn instant(self) -> tokio::time::Instant {
         self.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_ever_is_a_deadline_too() {
+        for duration in [Duration::MAX, Duration::from_secs(u64::MAX), FOR_EVER] {
+            let left = Deadline::after(duration).left().unwrap();
+            let minute = Duration::from_mins(1);
+            assert!(left.saturating_add(minute) > FOR_EVER, "{left:?}");
+            assert!(Deadline::since(now(), duration).left().is_some());
+        }
+        assert!(Deadline::after(Duration::ZERO).left().is_none());
     }
 }

@@ -15,17 +15,19 @@ use nix::unistd::User;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
-    agent::{Agent, Host, StartError},
+    agent::{Agent, Host, StartError, drill, footing},
     api::server::{self, Control},
     config::{AgentConfig, Places, ServiceConfig, TracesConfig},
     store::{Journal, journal::Drill},
     sys::supervisor,
-    takeover::{Door, Former, Order, Origin, Upgrades},
+    takeover::{Door, Former, Order, Origin, UpgradeError, Upgrades},
     telemetry::{
         metrics,
         traces::{Traces, TracesError},
@@ -63,6 +65,9 @@ impl DaemonError {
     }
 }
 
+/// How long after one that came to nothing a former agent's programs are tried to be replaced again.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long the last answers may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -77,6 +82,39 @@ pub enum End {
     Replaced,
 }
 
+/// The signals that end an agent. They end the process no longer.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`DaemonError::Signals`].
+    pub fn catch() -> Result<Self, DaemonError> {
+        let caught = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hangup: caught(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of them.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Daemon {
@@ -89,6 +127,8 @@ pub struct Daemon {
     origin: Option<Origin>,
     /// What the API is asked for; it sends, this waits.
     orders: mpsc::Receiver<Order>,
+    /// Looks for what the agent relies on.
+    footing: JoinHandle<()>,
     /// A successor has the control socket.
     is_replaced: bool,
 }
@@ -103,6 +143,8 @@ pub(crate) struct Parts {
     pub(crate) scrapes: Option<Scrapes>,
     pub(crate) traces: Option<Traces>,
     pub(crate) origin: Option<Origin>,
+    /// Whether the API answers at once; else once [`Daemon::settle_in`] has ended.
+    pub(crate) answers: bool,
 }
 
 /// Where metrics are served.
@@ -123,6 +165,8 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let operators = operators(&config.operators)?;
         let drill = Drill::from_env().map_err(StartError::Drill)?;
+        let breaks = drill::is_wanted().map_err(StartError::NoPoint)?;
+        places.fit_sockets(&services).map_err(StartError::Config)?;
         let host = Host::prepare(places)?;
         let scrapes = match config.metrics {
             Some(address) => Some(Scrapes {
@@ -134,6 +178,9 @@ impl Daemon {
         if let Some(drill) = drill {
             tracing::warn!(%drill, "HOTLB_DRILL is set: this agent breaks on purpose");
         }
+        if breaks {
+            tracing::warn!("HOTLB_DRILL_PANIC is set: tasks of this agent break on purpose");
+        }
         let (journal, traces) = record(host.places().journal(), &config, drill)?;
         let agent = Agent::start(host, journal, services).await?;
         let agent = agent.expiring(config.metrics_expire);
@@ -141,10 +188,11 @@ impl Daemon {
         let daemon = Self::serve(Parts {
             agent,
             operators,
-            api: socket.into_std().map_err(DaemonError::Socket)?.into(),
+            api: socket.into(),
             scrapes,
             traces,
             origin,
+            answers: true,
         })?;
         supervisor::ready();
         Ok(daemon)
@@ -159,7 +207,7 @@ impl Daemon {
             None => Upgrades::refused(),
         };
         let control = Control::new(Arc::clone(&agent), parts.operators, upgrades);
-        let api = api_door(&control, parts.api).map_err(DaemonError::Socket)?;
+        let api = api_door(&control, parts.api, parts.answers).map_err(DaemonError::Socket)?;
         let metrics = match parts.scrapes {
             Some(Scrapes { address, socket }) => {
                 let door = metrics_door(&agent, socket);
@@ -174,7 +222,9 @@ impl Daemon {
             metrics = metrics.as_ref().map(|(address, _)| address.to_string()),
             "agent is ready"
         );
+        let footing = tokio::spawn(footing::keep(Arc::clone(&agent), api.hinge()));
         Ok(Self {
+            footing,
             agent,
             control,
             api,
@@ -187,18 +237,15 @@ impl Daemon {
     }
 
     /// Waits for the end.
-    pub async fn ended(&mut self) -> Result<End, DaemonError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    pub async fn ended(&mut self, signals: &mut Signals) -> Result<End, DaemonError> {
         let control = Arc::clone(&self.control);
         let end = tokio::select! {
-            _ = terminate.recv() => End::Signal,
-            _ = interrupt.recv() => End::Signal,
-            _ = hangup.recv() => End::Signal,
+            () = signals.received() => End::Signal,
             () = control.ended() => End::Down,
             () = self.replaced() => End::Replaced,
         };
+        // What ends now removes what it would put back.
+        self.footing.abort();
         if end == End::Replaced {
             self.is_replaced = true;
         } else {
@@ -225,7 +272,16 @@ impl Daemon {
     /// Returns once a successor is in charge.
     async fn replaced(&mut self) {
         loop {
-            let (Some(order), Some(origin)) = (self.orders.recv().await, &self.origin) else {
+            let asked = if self.agent.awaits_renewal().await {
+                let Ok(asked) = timeout(RENEW_AGAIN, self.orders.recv()).await else {
+                    self.renew().await;
+                    continue;
+                };
+                asked
+            } else {
+                self.orders.recv().await
+            };
+            let (Some(order), Some(origin)) = (asked, &self.origin) else {
                 return std::future::pending().await;
             };
             let former = Former {
@@ -244,6 +300,37 @@ impl Daemon {
         }
     }
 
+    /// The agent that was in charge has left: from here on nobody needs the services as it left them.
+    /// Whoever asks for something meanwhile is answered then.
+    pub(crate) async fn settle_in(&self) {
+        if self.agent.awaits_renewal().await {
+            self.renew().await;
+        }
+        self.api.open();
+    }
+
+    /// Brings what a former agent left to the present programs, unless something is under way.
+    async fn renew(&self) {
+        let renewed = async {
+            let upgrading = self.control.begin_upgrade()?;
+            upgrading.close()?;
+            if let Some(traces) = &self.traces {
+                let held = traces.hold().await;
+                held.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
+            }
+            let custody = self.agent.take_into_custody().await?;
+            custody.renew().await;
+            upgrading.renewed();
+            Ok::<(), UpgradeError>(())
+        };
+        if let Err(error) = renewed.await {
+            tracing::info!(%error, "the programs of the former agent stay for now");
+        }
+        if let Some(traces) = &self.traces {
+            traces.go_on();
+        }
+    }
+
     /// The agent.
     pub fn agent(&self) -> &Arc<Agent> {
         &self.agent
@@ -252,6 +339,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        self.footing.abort();
         if self.is_replaced {
             return;
         }
@@ -291,22 +379,26 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<OwnedFd, StartError> {
     Ok(bound.into())
 }
 
-fn api_door(control: &Arc<Control>, socket: OwnedFd) -> io::Result<Door> {
-    let listener = StdUnixListener::from(socket.try_clone()?);
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    Ok(Door::new(socket, listener, |doorway, closing| {
+fn api_door(control: &Arc<Control>, socket: OwnedFd, is_open: bool) -> io::Result<Door> {
+    let listen = |socket| {
+        let listener = StdUnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    Door::new(socket, listen, is_open, |doorway, closing| {
         server::serve(Arc::clone(control), doorway, closing)
-    }))
+    })
 }
 
 fn metrics_door(agent: &Arc<Agent>, socket: OwnedFd) -> io::Result<Door> {
-    let listener = std::net::TcpListener::from(socket.try_clone()?);
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    Ok(Door::new(socket, listener, |doorway, closing| {
+    let listen = |socket| {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    Door::new(socket, listen, true, |doorway, closing| {
         metrics::serve(Arc::clone(agent), doorway, closing)
-    }))
+    })
 }
 
 /// The users of these names.

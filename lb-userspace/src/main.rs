@@ -2,17 +2,16 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use clap::{CommandFactory as _, Parser as _};
 use hotlb::{
     api::{
         client::{Client, ClientError},
         wire::Failure,
     },
     cli::{self, AgentArgs, AgentCommand, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
-    config::{AgentConfig, Config, ConfigError, LogConfig, Places, ServiceConfig},
-    daemon::{Daemon, DaemonError, End},
+    config::{AgentConfig, Config, ConfigError, LogConfig, OutputPlaces, Places, ServiceConfig},
+    daemon::{Daemon, DaemonError, End, Signals},
     doctor,
-    generation::{exec, hook, keeper, launch, shim},
+    generation::{exec, hook, keeper, launch, output as logger, shim},
     profile::helper as sampler,
     relay,
     sys::users::Identity,
@@ -22,7 +21,7 @@ use hotlb::{
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    let mut cli = Cli::parse();
+    let mut cli = Cli::typed();
     let output = cli.settle_output().unwrap_or_else(|usage| usage.exit());
     let Cli { command, quiet, .. } = cli;
     match command {
@@ -32,6 +31,14 @@ fn main() -> ExitCode {
                 Err(error) => fail(output, "keeper", error.to_string(), 1),
             }
         }
+        Command::Log {
+            pipes,
+            files,
+            cgroup,
+        } => match logger::log(OutputPlaces { pipes, files }, cgroup) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(output, "logger", error.to_string(), 1),
+        },
         Command::Shim => {
             // Who reads the status pipe has been told why.
             let _told = shim::run();
@@ -48,21 +55,22 @@ fn main() -> ExitCode {
             Err(_unread) => ExitCode::FAILURE,
         },
         Command::Exec(args) => exec(&args, output),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "hotlb", &mut script);
-            match cli::script(&script) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(output, "stdout", error.to_string(), 1),
-            }
-        }
+        Command::Completions { shell } => match cli::script(&cli::completions(shell)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(output, "stdout", error.to_string(), 1),
+        },
         Command::Doctor => doctor::run(&Places::from_env(), &Printer::new(output, quiet)),
         command => match Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
         {
-            Ok(runtime) => dispatch(&runtime, &command, output, quiet),
+            Ok(runtime) => {
+                let code = dispatch(&runtime, &command, output, quiet);
+                // Whoever waits for a disk that says nothing does not hold up the end.
+                runtime.shutdown_background();
+                code
+            }
             Err(error) => fail(output, "runtime", format!("cannot start: {error}"), 7),
         },
     }
@@ -115,16 +123,20 @@ fn ended(result: Result<(), Failed>, output: OutputFormat) -> ExitCode {
     }
 }
 
+/// A name that cannot be one, several services and none named.
+const WRONG_USAGE: u8 = 2;
+/// The same of `hotlb exec`, whose command line is a unit's: a supervisor is told by it not to try
+/// again (`RestartPreventExitStatus=`). Servers exit with 2 too, with 78 for no other reason.
+const NEVER_RIGHT: u8 = 78;
+
 /// Becomes a server; comes back only when that failed.
 fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
-    let path = std::env::var("PATH").ok();
     let cwd = std::env::current_dir().unwrap_or_default();
-    let program = args.command.first().map_or("", String::as_str);
-    let mut command = args.command.clone();
-    match launch::resolve(program, &cwd, path.as_deref()) {
-        Ok(whole) => command.splice(..1, [whole.to_string_lossy().into_owned()]),
+    let program = match launch::find(&args.command, &cwd) {
+        Ok(program) => program,
         Err(error) => return fail(output, "not_started", error.to_string(), 1),
     };
+    let arguments: Vec<String> = args.command.iter().skip(1).cloned().collect();
     let client = Client::new(&Places::from_env().socket());
     let entered = Builder::new_current_thread()
         .enable_all()
@@ -133,7 +145,10 @@ fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
         .and_then(|runtime| {
             let entered = runtime.block_on(cli::enter(args, &client));
             entered.map_err(|error| {
-                let failure = error.to_failure();
+                let mut failure = error.to_failure();
+                if failure.exit == WRONG_USAGE {
+                    failure.exit = NEVER_RIGHT;
+                }
                 cli::failure(output, &failure);
                 ExitCode::from(failure.exit)
             })
@@ -141,7 +156,7 @@ fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
     match entered {
         Ok(spec) => {
             let own = args.env.iter().cloned().collect();
-            let error = exec::become_server(&spec, &command, &own);
+            let error = exec::become_server(&spec, &program, &arguments, &own);
             let message = format!("{} is not started: {error}", spec.generation);
             fail(output, "not_started", message, 1)
         }
@@ -161,7 +176,9 @@ async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
         log::start(&origin.logs(&config.agent.log));
         Daemon::start(places, config.agent, config.services, Some(origin)).await?
     };
-    daemon.ended().await?;
+    daemon
+        .ended(&mut Signals::catch().map_err(Failed::Daemon)?)
+        .await?;
     Ok(())
 }
 
@@ -173,6 +190,8 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         ..AgentConfig::default()
     };
     let client = Client::new(&places.socket());
+    // Whoever ends it while it starts wants nothing left either.
+    let mut signals = Signals::catch().map_err(Failed::Daemon)?;
     let mut daemon = Daemon::start(places, config, vec![service], None).await?;
     let agent = Arc::clone(daemon.agent());
     let first = cli::UpgradeArgs::of(args.command.clone());
@@ -184,7 +203,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
         Ok(())
     };
     let end = tokio::select! {
-        end = daemon.ended() => end.map_err(Failed::Daemon),
+        end = daemon.ended(&mut signals) => end.map_err(Failed::Daemon),
         served = serving => served.map(|()| End::Signal).map_err(Failed::Client),
     };
     printer.clear();

@@ -31,13 +31,21 @@ pub async fn outputs(agent: &Agent) {
 
 /// The whole lines behind `position`, which moves past them.
 fn news(path: &Path, position: &mut u64) -> Vec<String> {
+    let length = path.metadata().map_or(0, |file| file.len());
+    if length >= *position {
+        return lines(path, position);
+    }
+    // It was turned over.
+    let mut news = lines(&reader::aside(path), position);
+    *position = 0;
+    news.extend(lines(path, position));
+    news
+}
+
+fn lines(path: &Path, position: &mut u64) -> Vec<String> {
     let Ok(mut file) = std::fs::File::open(path) else {
         return Vec::new();
     };
-    let length = file.metadata().map_or(0, |file| file.len());
-    if length < *position {
-        *position = 0; // it was turned over
-    }
     let mut bytes = Vec::new();
     if file.seek(SeekFrom::Start(*position)).is_err() || file.read_to_end(&mut bytes).is_err() {
         return Vec::new();

@@ -5,13 +5,16 @@ use std::{
     fmt,
     fs::{self, DirEntry},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 use procfs::process::Process;
 
-use crate::host::Host;
+use crate::{host::Host, wait};
+
+const LOOKS: Duration = Duration::from_millis(500);
 
 /// What the agent of a host holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,29 @@ impl Footprint {
     pub fn of(host: &mut Host) -> Result<Self> {
         let agent = host.agent()?.pid();
         Self::of_agent(host, agent)
+    }
+
+    /// The least of each in half a second of looks: what an agent opens for a moment, once a
+    /// second or for a server it starts, is not what it holds.
+    pub fn at_rest(host: &mut Host) -> Result<Self> {
+        let until = Instant::now() + LOOKS;
+        let mut least = Self::of(host)?;
+        wait::until("the looks are over", 2 * LOOKS, || {
+            let next = Self::of(host).ok()?;
+            least = least.least(&next);
+            (Instant::now() >= until).then_some(least)
+        })
+    }
+
+    fn least(&self, other: &Self) -> Self {
+        Self {
+            resident: self.resident.min(other.resident),
+            descriptors: self.descriptors.min(other.descriptors),
+            maps: self.maps.min(other.maps),
+            programs: self.programs.min(other.programs),
+            pins: self.pins.min(other.pins),
+            cgroups: self.cgroups.min(other.cgroups),
+        }
     }
 
     /// Looks now at the agent `pid` of the host: one that took over from the one that was started.

@@ -87,7 +87,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// The directory of this build's profile: the test executable lies in `deps` below it.
-fn profile_directory() -> Result<PathBuf> {
+pub(crate) fn profile_directory() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let directory = executable
         .parent()

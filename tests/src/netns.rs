@@ -165,7 +165,8 @@ fn enter(path: &Path) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {}", path.display()))
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip` with these arguments.
+pub fn ip(arguments: &[&str]) -> Result<()> {
     let mut ip = Command::new("ip");
     ip.args(arguments);
     command::run(&mut ip, IP_LIMIT)?.expect_success().map(drop)

@@ -107,6 +107,12 @@ pub fn freeze(pid: Pid) -> Result<()> {
     })
 }
 
+/// Sends SIGKILL and waits for the end of its last thread: until then it may accept one more connection, which dies with
+/// it.
+pub fn kill_outright(pid: Pid) -> Result<()> {
+    Other::open(pid)?.kill(Duration::from_secs(5))
+}
+
 /// The pid as nix writes it.
 pub fn pid_from(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))

@@ -50,8 +50,23 @@ pub struct Service {
     pub polite: Polite,
     /// Which listener of a generation takes a connection.
     pub workers: Workers,
+    /// Whose programs decide; nothing from an agent of layout 5.
+    pub programs: Option<Programs>,
     /// Every generation the agent knows.
     pub generations: Vec<Generation>,
+}
+
+/// Whose programs decide.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Programs {
+    /// The beginning of their object's digest.
+    pub object: Option<String>,
+    /// Of the maps.
+    pub layout: u64,
+    /// Whether they are those of the agent that answers.
+    pub own: bool,
+    /// Why they are not.
+    pub reason: Option<String>,
 }
 
 /// Which listener of a generation takes a connection.
@@ -77,6 +92,12 @@ pub struct Group {
 /// Polite drain.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Polite {
+    /// By what clients are asked; none: they are not.
+    #[serde(default)]
+    pub way: Option<String>,
+    /// Why not, where they should be.
+    #[serde(default)]
+    pub why_not: Option<String>,
     /// Connections that are being asked now.
     pub leaving: u64,
     /// What was done with the responses that were looked at.
@@ -329,6 +350,14 @@ impl Status {
 }
 
 impl Service {
+    /// The warnings that are not about the kernel: one that cannot have clients asked to leave says so always.
+    pub fn unusual(&self) -> Vec<&str> {
+        let warnings = self.warnings.iter().map(String::as_str);
+        warnings
+            .filter(|warning| !warning.contains("are not asked to leave"))
+            .collect()
+    }
+
     /// The generation called `name`.
     pub fn generation(&self, name: &str) -> Result<&Generation> {
         let found = self

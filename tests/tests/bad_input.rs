@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     api, cgroups,
-    command::{Run, Running},
+    command::{self, Run, Running},
     host::Host,
     servers::{CommandLine, Plain},
     wait,
@@ -235,4 +235,61 @@ fn nonsense_on_the_control_socket() -> Result<()> {
         ensure!(refused, "{method} {path} {body} was taken: {answer:?}");
     }
     expect_untouched(&host)
+}
+
+#[test]
+fn errors_say_where_a_rollback_can_lead() -> Result<()> {
+    let host = scene()?;
+    host.upgrade("gen2", &plain("gen2")?)?;
+    let listed = ["gen1 (standby)", "gen2 (active)"];
+    refused(&host, &["rollback", "--to", "gen9"], 5, &listed)?;
+    refused(&host, &["promote", "gen9"], 5, &listed)?;
+    refused(&host, &["stop", "gen9"], 5, &listed)?;
+    let to_active = ["cannot roll back to gen2: it is active already"];
+    refused(&host, &["rollback", "--to", "gen2"], 6, &to_active)?;
+    Ok(())
+}
+
+/// What bash offers after these words.
+fn offered(host: &Host, words: &[&str]) -> Result<String> {
+    let directory = host
+        .binary()
+        .parent()
+        .context("the binary is in a directory")?;
+    let mut bash = host.command("bash");
+    bash.args([
+        "-c",
+        "PATH=$0:$PATH; source <(hotlb completions bash); COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+         _hotlb hotlb \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; echo \"${COMPREPLY[@]}\"",
+    ]);
+    let run = command::run(bash.arg(directory).args(words), LIMIT)?.expect_success()?;
+    Ok(run.stdout)
+}
+
+#[test]
+fn bash_offers_generations_and_no_verb_of_hotlbs_own() -> Result<()> {
+    let host = scene()?;
+    host.upgrade("gen2", &plain("gen2")?)?;
+    for before in [
+        ["hotlb", "rollback", "--to"].as_slice(),
+        &["hotlb", "promote"],
+        &["hotlb", "stop"],
+    ] {
+        let all = offered(&host, &[before, &[""]].concat())?;
+        ensure!(
+            all.contains("gen1") && all.contains("gen2"),
+            "{before:?}: {all}"
+        );
+        let one = offered(&host, &[before, &["gen2"]].concat())?;
+        ensure!(
+            !one.contains("gen1") && one.contains("gen2"),
+            "{before:?}: {one}"
+        );
+    }
+    let verbs = offered(&host, &["hotlb", ""])?;
+    ensure!(
+        verbs.contains("rollback") && !verbs.contains("__"),
+        "{verbs}"
+    );
+    Ok(())
 }

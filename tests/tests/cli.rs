@@ -166,9 +166,9 @@ fn a_piped_table_is_plain_text() -> Result<()> {
     for part in ["web", "gen1", "active", "0.0.0.0:8080"] {
         ensure!(run.stdout.contains(part), "no {part}\n{}", run.describe());
     }
-    let width = run
-        .stdout
-        .lines()
+    // Of the table: a warning is a sentence.
+    let table = run.stdout.lines().filter(|line| !line.contains("  ! "));
+    let width = table
         .map(|line| line.chars().count())
         .max()
         .unwrap_or_default();
@@ -331,6 +331,28 @@ fn run_without_any_configuration() -> Result<()> {
     wait::until_true("everything has ended", LIMIT, || {
         host.netns().pids().is_ok_and(|pids| pids.is_empty())
     })
+}
+
+/// Ctrl-C before the first server serves: nothing is left either.
+#[test]
+fn run_that_is_ended_while_it_starts() -> Result<()> {
+    let host = Host::without_agent()?;
+    let line = Plain::new("first").listen("0.0.0.0:8080").command()?;
+    let mut run = vec!["run", "--listen", "0.0.0.0:8080", "--"];
+    run.extend(line.iter().map(String::as_str));
+    let cgroup = host.cgroup()?;
+    let running = host.start_hotlb(&run)?;
+    wait::until_true("it has begun", LIMIT, || cgroup.exists())?;
+    kill(pid_from(running.id()), Signal::SIGINT)?;
+    running.finish(LIMIT)?;
+    wait::until_true("everything has ended", LIMIT, || {
+        host.netns().pids().is_ok_and(|pids| pids.is_empty())
+    })?;
+    let service = host.bpffs().join("default");
+    ensure!(!service.exists(), "{} is left", service.display());
+    let service = cgroup.join("default");
+    ensure!(!service.exists(), "{} is left", service.display());
+    Ok(())
 }
 
 /// A first server that cannot start ends `hotlb run`, with its error and without anything left.

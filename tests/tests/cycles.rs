@@ -24,10 +24,10 @@ fn generations_that_are_gone_leave_nothing() -> Result<()> {
     let target: SocketAddr = TARGET.parse()?;
     cycles::run(&host, target, 1..=FIRST)?;
     let load = Load::start(host.netns(), Plan::new(target).workers(2))?;
-    let before = Footprint::of(&mut host)?;
+    let before = Footprint::at_rest(&mut host)?;
     cycles::run(&host, target, FIRST + 1..=LAST)?;
     load.stop()?.expect_none_failed()?;
-    let after = Footprint::of(&mut host)?;
+    let after = Footprint::at_rest(&mut host)?;
     report::figure("an agent after 30 generations", before);
     report::figure("an agent after 90 generations", after);
     after.expect_no_more_than(&before, SLACK)

@@ -228,7 +228,8 @@ fn http_and_tcp() -> Result<()> {
     Ok(())
 }
 
-/// What cannot be loaded is refused before there is a generation.
+/// What cannot be loaded is refused before there is a generation; what only its loader says is told when it did not
+/// start.
 #[test]
 fn a_program_that_cannot_be_loaded() -> Result<()> {
     let host = host("{ tcp = true }")?;
@@ -247,9 +248,14 @@ fn a_program_that_cannot_be_loaded() -> Result<()> {
     let run = host
         .try_deploy("gen1", &[broken.display().to_string()])?
         .expect_code(1)?
-        .expect_one_line_error()?
-        .expect_stderr(&["missing shared libraries: libx"])?;
+        .expect_stderr(&["exited with code 127", "missing shared libraries: libx"])?;
     ensure!(run.took < READY_TIMEOUT, "{}", run.describe());
-    ensure!(host.web()?.generations.is_empty(), "there is a generation");
+    fs::write(&broken, "#!/opt/none/sh\n")?;
+    host.try_deploy("gen2", &[broken.display().to_string()])?
+        .expect_code(1)?
+        .expect_one_line_error()?
+        .expect_stderr(&["a script for /opt/none/sh"])?;
+    let generations = host.web()?.generations;
+    ensure!(generations.len() == 1, "there is a generation gen2");
     Ok(())
 }

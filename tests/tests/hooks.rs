@@ -2,7 +2,6 @@
 //! block nor flood the agent.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -61,7 +60,7 @@ impl Scene {
             cgroup: cgroup.clone(),
             netns: &Netns::own(),
             cwd: self.host.directory(),
-            env: BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value.to_owned()))),
+            env: env.into_iter().collect(),
         };
         let began = Instant::now();
         let result = self.runtime.block_on(hook::run_by(self.host.binary(), run));

@@ -54,7 +54,7 @@ impl Scene {
 
     /// Upgrades of the other service, under load, while the hostile one does what it does.
     fn others_are_served(&mut self, what: &str) -> Result<()> {
-        let before = Footprint::of(&mut self.host)?;
+        let before = Footprint::at_rest(&mut self.host)?;
         let load = self.host.load(Plan::new(self.good).workers(8))?;
         let mut slowest = Duration::ZERO;
         for number in 2..=5 {
@@ -66,7 +66,7 @@ impl Scene {
         let began = Instant::now();
         self.host.status()?;
         let status = began.elapsed();
-        let after = Footprint::of(&mut self.host)?;
+        let after = Footprint::at_rest(&mut self.host)?;
         let grown = after.resident.saturating_sub(before.resident);
         report::figure(
             &format!(

@@ -2,7 +2,8 @@
 //! of unmodified HTTP/1.1 servers lose no request in an upgrade, and no byte of a body is changed.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    fs,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -10,16 +11,23 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use hotlb::{
     clock,
-    datapath::{Declared, Pins, ServicePath},
+    datapath::{Declared, Former, Pins, Renewal, ServicePath},
     sys::{established, netns::Netns},
 };
 use hotlb_tests::{
     host::Host,
-    http, locate, patience, polite, report,
+    http,
+    kept::{Kept, content, expect_same},
+    locate,
+    netns::ip,
+    patience,
+    polite::{self, Way, attached},
+    report,
     script::{self, Scene},
     servers::{Kind, Nginx, Plain, nginx},
     wait, wrk,
 };
+use nix::net::if_::if_nametoindex;
 
 const TARGET: &str = "127.0.0.1:8080";
 const CONTROL: &str = "127.0.0.1:9000";
@@ -54,6 +62,13 @@ fn kept_connections_of_nginx() -> Result<()> {
         polite.clients.requests > patience::requests(10_000),
         "{polite:?}"
     );
+    if !polite.way.asks() {
+        ensure!(
+            polite.clients.bad_status == 0 && polite.responses.is_empty(),
+            "{polite:?}"
+        );
+        return Ok(());
+    }
     ensure!(
         polite.clients.socket_errors == 0 && polite.clients.bad_status == 0,
         "{polite:?}"
@@ -65,7 +80,8 @@ fn kept_connections_of_nginx() -> Result<()> {
     Ok(())
 }
 
-/// The header is put in where a server leaves it out; the kernel's books of socket memory stay in order.
+/// The header is put in where a server leaves it out, and the kernel's books of socket memory stay in order; or, where
+/// clients are asked by packets, such responses are left alone.
 #[test]
 fn kept_connections_without_the_header() -> Result<()> {
     if let Some(reason) = wrk::missing() {
@@ -80,24 +96,34 @@ fn kept_connections_without_the_header() -> Result<()> {
         outcome.clients.socket_errors == 0 && outcome.clients.bad_status == 0,
         "{outcome:?}"
     );
-    ensure!(
-        outcome
-            .responses
-            .get("inserted")
-            .is_some_and(|&count| count >= 3 * 64),
-        "{outcome:?}"
-    );
+    let dealt_with = match outcome.way {
+        Way::Messages => "inserted",
+        Way::Packets => "absent",
+        Way::Nobody => {
+            ensure!(outcome.responses.is_empty(), "{outcome:?}");
+            return Ok(());
+        }
+    };
+    let counted = outcome.responses.get(dealt_with).copied();
+    ensure!(counted >= Some(3 * 64), "{outcome:?}");
     Ok(())
 }
 
 /// Every scene on a connection of its own, all at once.
 #[test]
 fn no_byte_of_a_body_changes() -> Result<()> {
-    let scenes = script::scenes();
     let host = Host::with_service(
         "listen = [\"127.0.0.1:8080\"]\n\
-         drain = { polite = \"on\", signal_after = \"30s\", deadline = \"1s\" }",
+         drain = { signal_after = \"30s\", deadline = \"1s\" }",
     )?;
+    let way = polite::way(&host.web()?.polite)?;
+    let scenes = script::scenes().into_iter();
+    let scenes: Vec<Scene> = match way {
+        Way::Messages => scenes.collect(),
+        Way::Packets => scenes.map(Scene::of_same_length).collect(),
+        Way::Nobody => scenes.map(Scene::left_alone).collect(),
+    };
+    let asked = way.asks();
     let server = locate::script_server()?.display().to_string();
     let line = [&server, "--listen", TARGET, "--control", CONTROL].map(ToOwned::to_owned);
     host.upgrade("gen1", &line)?;
@@ -115,7 +141,7 @@ fn no_byte_of_a_body_changes() -> Result<()> {
     }
     host.deploy("gen2", &Plain::new("gen2").listen(TARGET).command()?)?;
     let promote = host.start_hotlb(&["promote", "gen2"])?;
-    let all = u64::try_from(clients.len())?;
+    let all = if asked { clients.len() as u64 } else { 0 };
     let mut last = None;
     wait::until_true("all are asked to leave", LIMIT, || {
         last = host.web().ok().map(|web| web.polite);
@@ -147,7 +173,11 @@ fn no_byte_of_a_body_changes() -> Result<()> {
     );
     for outcome in [
         "rewritten",
-        "inserted",
+        if way == Way::Packets {
+            "absent"
+        } else {
+            "inserted"
+        },
         "closing",
         "upgrade",
         "interim",
@@ -155,12 +185,13 @@ fn no_byte_of_a_body_changes() -> Result<()> {
         "unclear",
         "pipelined",
     ] {
-        ensure!(
-            responses.get(outcome).is_some_and(|&count| count > 0),
-            "{outcome}: {responses:?}"
-        );
+        let counted = responses.get(outcome).is_some_and(|&count| count > 0);
+        ensure!(counted == asked, "{outcome}: {responses:?}");
     }
-    ensure!(responses.get("failed") == Some(&0), "{responses:?}");
+    ensure!(
+        responses.get("failed").copied().unwrap_or_default() == 0,
+        "{responses:?}"
+    );
     // Who closes leaves the map at once.
     drop(clients);
     wait::until_true("nobody is asked any more", LIMIT, || {
@@ -224,8 +255,8 @@ fn ages_and_ends() -> Result<()> {
         undeclared: 0,
     };
     let pins = Pins::new(host.bpffs(), "web");
-    let (path, found) = ServicePath::open_or_create(pins, &host.cgroup()?, &declared)?;
-    ensure!(found, "the agent's pins");
+    let path = ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
+    ensure!(*path.renewal() == Renewal::Found, "the agent's pins");
     for connection in [ended, kept] {
         let age = path.age(connection.cookie).context("no age")?;
         ensure!(age <= clock::since_boot().saturating_sub(before), "{age:?}");
@@ -240,85 +271,6 @@ fn ages_and_ends() -> Result<()> {
     Ok(())
 }
 
-/// A kept connection of a client that reads whole responses.
-struct Kept {
-    stream: BufReader<TcpStream>,
-}
-
-impl Kept {
-    fn open(host: &Host) -> Result<Self> {
-        let target: SocketAddr = TARGET.parse()?;
-        let stream = host.netns().run(|| TcpStream::connect(target))??;
-        stream.set_read_timeout(Some(LIMIT))?;
-        Ok(Self {
-            stream: BufReader::with_capacity(1 << 16, stream),
-        })
-    }
-
-    fn ask(&mut self, method: &str, path: &str) -> Result<()> {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n");
-        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
-    }
-
-    /// The head, but for the line that changes every second.
-    fn head(&mut self) -> Result<String> {
-        let mut head = String::new();
-        loop {
-            let mut line = String::new();
-            ensure!(
-                self.stream.read_line(&mut line)? > 0,
-                "it ended in the head"
-            );
-            if line == "\r\n" {
-                return Ok(head);
-            }
-            if !line.starts_with("Date:") {
-                head.push_str(&line);
-            }
-        }
-    }
-
-    /// The body behind such a head; `None` for the answer to HEAD.
-    fn body(&mut self, head: &str) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "));
-        if let Some(length) = length {
-            body.resize(length.parse()?, 0);
-            self.stream.read_exact(&mut body)?;
-            return Ok(body);
-        }
-        // Chunked: where the chunks end is the server's to choose, each time anew.
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line)?;
-            let length = usize::from_str_radix(line.trim(), 16)?;
-            let start = body.len();
-            body.resize(start + length + 2, 0);
-            let chunk = body.get_mut(start..).context("a chunk")?;
-            self.stream.read_exact(chunk)?;
-            ensure!(
-                body.ends_with(b"\r\n"),
-                "the chunk does not end where it says"
-            );
-            body.truncate(start + length);
-            if length == 0 {
-                break;
-            }
-        }
-        Ok(body)
-    }
-
-    fn get(&mut self, path: &str) -> Result<(String, Vec<u8>)> {
-        self.ask("GET", path)?;
-        let head = self.head()?;
-        let body = self.body(&head)?;
-        Ok((head, body))
-    }
-}
-
 /// Files by sendfile, with and without gzip: byte for byte, whether they were on their way when the drain began or
 /// asked for afterwards.
 #[test]
@@ -328,18 +280,27 @@ fn whole_files() -> Result<()> {
     }
     let host = Host::with_service(
         "listen = [\"127.0.0.1:8080\"]\n\
-         drain = { polite = \"on\", deadline = \"60s\", signal_after = \"60s\" }",
+         drain = { deadline = \"60s\", signal_after = \"60s\" }",
     )?;
+    let asked = polite::way(&host.web()?.polite)?.asks();
+    let closing_of = |head: &str| {
+        if asked {
+            head.replace("keep-alive", "close     ")
+        } else {
+            head.to_owned()
+        }
+    };
     let files = [
         ("small.bin", 10),
         ("middle.bin", 1 << 20),
         ("big.bin", 64 << 20),
         ("text.txt", 1 << 20),
     ];
+    let target: SocketAddr = TARGET.parse()?;
     let root = host.directory().join("files");
-    std::fs::create_dir(&root)?;
+    fs::create_dir(&root)?;
     for (name, size) in files {
-        std::fs::write(root.join(name), content(name, size))?;
+        fs::write(root.join(name), content(name, size))?;
     }
     let nginx = |name: &str| {
         Nginx::new(name)
@@ -351,83 +312,179 @@ fn whole_files() -> Result<()> {
     let mut references = Vec::new();
     let mut idle = Vec::new();
     for (name, _) in files {
-        let mut client = Kept::open(&host)?;
+        let mut client = Kept::open(host.netns(), target)?;
         let path = format!("/files/{name}");
-        references.push(client.get(&path)?);
+        references.push(client.get(&path, 0)?);
         idle.push((path, client));
     }
-    let mut by_head = Kept::open(&host)?;
-    by_head.get("/files/small.bin")?;
-    let mut under_way = Kept::open(&host)?;
-    under_way.ask("GET", "/files/big.bin")?;
+    let mut by_head = Kept::open(host.netns(), target)?;
+    by_head.get("/files/small.bin", 0)?;
+    let mut under_way = Kept::open(host.netns(), target)?;
+    under_way.ask("GET", "/files/big.bin", 0)?;
     let head_under_way = under_way.head()?;
     host.deploy("gen2", &nginx("gen2")?)?;
     let promote = host.start_hotlb(&["promote", "gen2"])?;
     wait::until_true("all are asked to leave", LIMIT, || {
-        host.web().is_ok_and(|web| web.polite.leaving == 6)
+        host.web()
+            .is_ok_and(|web| web.polite.leaving == if asked { 6 } else { 0 })
     })?;
-    let (head, body) = references.get(2).context("the big file")?;
+    let big = references.get(2).context("the big file")?;
+    let head = &big.head;
     ensure!(head_under_way == *head, "{head_under_way} is not {head}");
-    expect_same("under way", &under_way.body(head)?, body)?;
-    for ((path, client), (head, body)) in idle.iter_mut().zip(&references) {
-        let (closing, same) = client.get(path)?;
-        ensure!(
-            closing == head.replace("keep-alive", "close     "),
-            "{closing} from {head}"
-        );
-        expect_same(path, &same, body)?;
+    expect_same("under way", &under_way.body(head)?, &big.body)?;
+    for ((path, client), reference) in idle.iter_mut().zip(&references) {
+        let got = client.get(path, 0)?;
+        let (closing, head) = (got.head, &reference.head);
+        ensure!(closing == closing_of(head), "{closing} from {head}");
+        expect_same(path, &got.body, &reference.body)?;
     }
-    by_head.ask("HEAD", "/files/big.bin")?;
+    by_head.ask("HEAD", "/files/big.bin", 0)?;
     let closing = by_head.head()?;
-    ensure!(
-        closing == head.replace("keep-alive", "close     "),
-        "{closing} from {head}"
-    );
+    ensure!(closing == closing_of(head), "{closing} from {head}");
     drop((idle, by_head, under_way));
     promote.finish(LIMIT)?.expect_success()?;
     Ok(())
 }
 
-/// Fails with where they differ.
-fn expect_same(what: &str, got: &[u8], expected: &[u8]) -> Result<()> {
-    let differs = got
-        .iter()
-        .zip(expected)
-        .position(|(got, expected)| got != expected);
-    let Some(at) = differs.or((got.len() != expected.len()).then(|| got.len().min(expected.len())))
-    else {
-        return Ok(());
-    };
-    let piece = got.get(at..(at + 32).min(got.len())).unwrap_or_default();
-    let elsewhere = expected
-        .windows(piece.len().max(1))
-        .position(|window| window == piece);
-    let wrong = got
-        .iter()
-        .zip(expected)
-        .filter(|(got, expected)| got != expected)
-        .count();
-    anyhow::bail!(
-        "{what}: {} bytes for {}, differ from byte {at} on ({wrong} bytes in all); what came there stands at {elsewhere:?}: {piece:?}",
-        got.len(),
-        expected.len()
-    )
+/// Each server that says `keep-alive` has its idle clients asked in their next response, long heads or short.
+#[test]
+fn idle_clients_are_asked_in_their_next_response() -> Result<()> {
+    let target: SocketAddr = TARGET.parse()?;
+    for kind in [Kind::Nginx, Kind::Node, Kind::Plain] {
+        if let Some(reason) = kind.missing() {
+            report::skip("polite: idle clients", reason)?;
+            continue;
+        }
+        let host = Host::with_service(
+            "listen = [\"0.0.0.0:8080\"]\n\
+             drain = { deadline = \"60s\", signal_after = \"60s\" }",
+        )?;
+        let asked = polite::way(&host.web()?.polite)?.asks();
+        host.upgrade("gen1", &kind.command(host.directory(), "gen1", 8080)?)?;
+        let mut clients = Vec::new();
+        for cookie in [0, 100, 2000, 7000] {
+            let mut client = Kept::open(host.netns(), target)?;
+            client.get("/", 0)?;
+            clients.push((cookie, client));
+        }
+        host.deploy("gen2", &kind.command(host.directory(), "gen2", 8080)?)?;
+        let promote = host.start_hotlb(&["promote", "gen2"])?;
+        leaving(&host, if asked { clients.len() as u64 } else { 0 })?;
+        let mut leave = 0;
+        for (cookie, client) in &mut clients {
+            let answer = client.get("/", *cookie);
+            let answer = answer.with_context(|| format!("{}, {cookie} bytes", kind.name()))?;
+            ensure!(answer.text().contains("gen1"), "{answer:?}");
+            leave += usize::from(answer.asks_to_leave());
+        }
+        report::figure(
+            &format!("polite: idle clients of {} that were asked", kind.name()),
+            format!("{leave} of {}", clients.len()),
+        );
+        ensure!(
+            leave == if asked { clients.len() } else { 0 },
+            "{leave} of {}: {:?}",
+            kind.name(),
+            host.web()?.polite
+        );
+        drop(clients);
+        promote.finish(LIMIT)?.expect_success()?;
+    }
+    Ok(())
 }
 
-/// Bytes that do not repeat soon, or for a text, lines that do.
-fn content(name: &str, size: usize) -> Vec<u8> {
-    if name == "text.txt" {
-        return b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"
-            .iter()
-            .copied()
-            .cycle()
-            .take(size)
-            .collect();
+fn leaving(host: &Host, count: u64) -> Result<()> {
+    wait::until_true("all are asked to leave", LIMIT, || {
+        host.web().is_ok_and(|web| web.polite.leaving == count)
+    })
+    .with_context(|| host.agent_log())
+}
+
+/// Where clients are asked by packets: on each device, also those that come during the drain, and on none before and
+/// afterwards, nor when the agent is killed.
+#[test]
+fn devices_are_followed_and_left() -> Result<()> {
+    let mut host = Host::with_service(
+        "listen = [\"0.0.0.0:8080\"]\n\
+         drain = { deadline = \"60s\", signal_after = \"60s\" }",
+    )?;
+    let way = polite::way(&host.web()?.polite)?;
+    if way != Way::Packets {
+        report::figure("polite: devices are not needed here", format!("{way:?}"));
+        return Ok(());
     }
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        (state >> 56) as u8
+    let beyond = host.netns().sibling()?;
+    let names = [host.netns().name().to_owned(), beyond.name().to_owned()];
+    let names = names.each_ref().map(String::as_str);
+    for (name, address) in names.into_iter().zip(["10.77.0.1/32", "10.77.0.2/32"]) {
+        ip(&["-n", name, "addr", "add", address, "dev", "lo"])?;
+    }
+    bridge(names, "first")?;
+    host.upgrade(
+        "gen1",
+        &Plain::new("gen1").listen("0.0.0.0:8080").command()?,
+    )?;
+    let mut clients = Vec::new();
+    for (netns, target) in [
+        (host.netns(), TARGET),
+        (host.netns(), TARGET),
+        (&beyond, "10.77.0.1:8080"),
+    ] {
+        let mut client = Kept::open(netns, target.parse()?)?;
+        client.get("/", 0)?;
+        clients.push(client);
+    }
+    let agent = host.agent()?.pid();
+    ensure!(attached(agent)?.is_empty(), "before the drain");
+    host.deploy(
+        "gen2",
+        &Plain::new("gen2").listen("0.0.0.0:8080").command()?,
+    )?;
+    let promote = host.start_hotlb(&["promote", "gen2"])?;
+    leaving(&host, 3)?;
+    let [near, later, far] = clients.as_mut_slice() else {
+        anyhow::bail!("three clients");
     };
-    std::iter::repeat_with(next).take(size).collect()
+    ensure!(near.get("/", 0)?.asks_to_leave(), "by lo");
+    ip(&["-n", host.netns().name(), "link", "del", "first"])?;
+    bridge(names, "second")?;
+    let index = host.netns().run(|| if_nametoindex("second"))??;
+    wait::until_true("the new device is followed", LIMIT, || {
+        attached(agent).is_ok_and(|found| found.contains(&index))
+    })?;
+    ensure!(far.get("/", 0)?.asks_to_leave(), "by a device that came");
+    ensure!(attached(agent)?.len() == 2, "lo and the second");
+    host.kill_agent()?;
+    drop(promote);
+    ensure!(!later.get("/", 2000)?.asks_to_leave(), "nobody asks");
+    host.start_agent()?;
+    leaving(&host, 3)?;
+    ensure!(later.get("/", 2000)?.asks_to_leave(), "by the next agent");
+    let agent = host.agent()?.pid();
+    ensure!(!attached(agent)?.is_empty(), "during the drain");
+    drop(clients);
+    wait::until_true("nothing is attached after the drain", LIMIT, || {
+        attached(agent).is_ok_and(|found| found.is_empty())
+    })
+}
+
+/// Has both ends be reached by a pair of devices with this name.
+fn bridge(names: [&str; 2], device: &str) -> Result<()> {
+    let [here, there] = names;
+    ip(&[
+        "-n", here, "link", "add", device, "type", "veth", "peer", "name", device, "netns", there,
+    ])?;
+    for name in names {
+        ip(&["-n", name, "link", "set", device, "up"])?;
+    }
+    let ends = [
+        (here, "10.77.0.2/32", "10.77.0.1"),
+        (there, "10.77.0.1/32", "10.77.0.2"),
+    ];
+    for (name, other, own) in ends {
+        ip(&[
+            "-n", name, "route", "replace", other, "dev", device, "src", own,
+        ])?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     cgroups, command,
     host::Host,
@@ -10,10 +10,16 @@ use hotlb_tests::{
     process::pid_from,
     profile::Profile,
     report,
-    servers::{Kind, split},
+    servers::{Kind, python, split},
     wait,
 };
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::mkfifo,
+};
 
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -239,5 +245,114 @@ fn a_stripped_static_server_has_addresses_for_names() -> Result<()> {
         format!("{addressed:.2}"),
     );
     ensure!(addressed > 90.0, "{addressed} %: {:?}", profile.frames);
+    Ok(())
+}
+
+/// A server whose CPU time is code that it made itself; it writes down its pid and where that is.
+const MAKES_CODE: &str = r#"
+import ctypes, mmap, os, socket, sys, threading
+m = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
+m[:9] = b"\x48\x89\xf8\x48\xff\xc8\x75\xfb\xc3"
+base = ctypes.addressof(ctypes.c_char.from_buffer(m))
+count = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong)(base)
+def burn():
+    while True:
+        count(5000000)
+a = socket.socket()
+a.setsockopt(1, 2, 1)
+a.bind(("0.0.0.0", 8080))
+a.listen(99)
+open(sys.argv[1], "w").write(f"{os.getpid()} {base:x}")
+threading.Thread(target=burn, daemon=True).start()
+while True:
+    a.accept()[0].close()
+"#;
+
+/// Ends with its scope: other tests' processes may have this number later.
+struct Named(std::path::PathBuf);
+
+impl Named {
+    fn remove(&self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+#[test]
+fn what_others_put_where_names_should_be_is_left_alone() -> Result<()> {
+    let python = python::binary().context("python3 is not installed")?;
+    let host = Host::with_service(SERVICE)?;
+    let place = host.directory().join("place");
+    let python = python.display().to_string();
+    let place_named = place.display().to_string();
+    let line = [python, "-c".into(), MAKES_CODE.into(), place_named].map(String::from);
+    host.upgrade("gen1", &line)?;
+    let place = std::fs::read_to_string(&place)?;
+    let (pid, base) = place.split_once(' ').context("no place")?;
+    let map = Named(format!("/tmp/perf-{pid}.map").into());
+    let fifo = || Ok(mkfifo(&map.0, Mode::from_bits_truncate(0o666))?);
+    let link = || Ok(std::os::unix::fs::symlink("/etc/passwd", &map.0)?);
+    let large = || Ok(std::fs::File::create(&map.0)?.set_len(2 << 30)?);
+    let anothers = || {
+        std::fs::write(&map.0, format!("{base} 40 believed\n"))?;
+        Ok(std::os::unix::fs::chown(&map.0, Some(65534), None)?)
+    };
+    let put: [(&dyn Fn() -> Result<()>, &str); 4] = [
+        (&fifo, "no regular file"),
+        (&link, "no regular file"),
+        (&large, "2048 MiB"),
+        (&anothers, "uid 65534"),
+    ];
+    for (put, said) in put {
+        map.remove();
+        put()?;
+        let profile = Profile::take(&host, &["gen1", "--for", "1s"])?;
+        let notes = &profile.notes;
+        ensure!(notes.iter().any(|n| n.contains(said)), "{said}: {notes:?}");
+        let named = profile.frames.iter().any(|f| f.name == "believed");
+        ensure!(!named, "{:?}", profile.frames);
+        ensure!(profile.own_memory_bytes < 150 << 20, "{profile:?}");
+    }
+    map.remove();
+    let mut own = format!("zz\n{base} 40 ").into_bytes();
+    own.extend(b"bad\xff\n");
+    own.extend(format!("{base} 40 counts\n").into_bytes());
+    std::fs::write(&map.0, own)?;
+    let profile = Profile::take(&host, &["gen1", "--for", "1s"])?;
+    let named = profile.frames.iter().any(|f| f.name == "counts");
+    ensure!(named, "{:?} {:?}", profile.frames, profile.notes);
+    Ok(())
+}
+
+#[test]
+fn a_program_leads_to_no_file_of_its_users_choice() -> Result<()> {
+    let Some(objcopy) = locate::program("objcopy") else {
+        return report::skip(
+            "a_program_leads_to_no_file_of_its_users_choice",
+            "objcopy is not installed",
+        );
+    };
+    let host = Host::with_service(SERVICE)?;
+    let mut line = split::command("inside", &["--spin"])?;
+    let program = host.directory().join("linked");
+    let symbols = host.directory().join("symbols");
+    std::fs::write(&symbols, "for its checksum")?;
+    let first = line.first_mut().context("no program")?;
+    let mut link = std::process::Command::new(objcopy);
+    link.arg(format!("--add-gnu-debuglink={}", symbols.display()));
+    let linked = command::run(link.arg(&*first).arg(&program), LIMIT)?;
+    linked.expect_success()?;
+    std::os::unix::fs::chown(&program, Some(65534), None)?;
+    std::fs::remove_file(&symbols)?;
+    mkfifo(&symbols, Mode::from_bits_truncate(0o666))?;
+    *first = program.display().to_string();
+    host.upgrade("gen1", &line)?;
+    let profile = Profile::take(&host, &["gen1", "--for", "1s"])?;
+    ensure!(profile.only()?.samples > 0, "{profile:?}");
     Ok(())
 }

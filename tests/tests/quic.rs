@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use hotlb_tests::{
     host::Host,
+    process::kill_outright,
     quic::{Client, Clients},
     report,
     servers::Quic,
     status::Datagrams,
 };
-use nix::sys::signal::{Signal, kill};
 
 const PORT: u16 = 4433;
 const TARGET: &str = "127.0.0.1:4433";
@@ -206,7 +206,7 @@ fn the_connection_of_a_generation_that_dies_is_nobodys() -> Result<()> {
     settled(&client)?;
     upgrade(&host, "gen2", 1)?;
     let pid = host.generation("gen1")?.process()?;
-    kill(pid, Signal::SIGKILL)?;
+    kill_outright(pid)?;
     ensure!(is_lost(&client), "gen1 is dead, and somebody answered");
     let udp = udp(&host)?;
     udp.check_balance()?;

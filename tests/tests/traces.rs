@@ -364,7 +364,7 @@ fn a_collector_that_hangs_delays_nobody() -> Result<()> {
 fn a_rollout_of_three_agents_is_one_trace() -> Result<()> {
     let mut host = scene(TO_GRPC)?;
     let receiver = receiver(&host, GRPC, Speaks::Grpc)?;
-    upgrade(&host, "gen2", &["--bake", "3s", "--no-wait"])?.expect_success()?;
+    upgrade(&host, "gen2", &["--bake", "8s", "--no-wait"])?.expect_success()?;
     host.kill_agent()?;
     host.start_agent()?;
     host.ok(&["agent", "upgrade"])?;

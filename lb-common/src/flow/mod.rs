@@ -292,6 +292,17 @@ impl<G: Group> Group for Noted<'_, G> {
     fn cpu(&mut self) -> u32 {
         self.group.cpu()
     }
+
+    #[inline(always)]
+    fn fresh(&mut self, _generation: GenerationId) -> bool {
+        // `listen` is what tells the kernel's programs of a new socket; UDP has none.
+        false
+    }
+
+    #[inline(always)]
+    fn reopens(&mut self, _generation: GenerationId) -> bool {
+        false
+    }
 }
 
 /// The ways out of `steer_udp`, each of them counted.

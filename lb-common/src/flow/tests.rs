@@ -43,6 +43,14 @@ impl Group for Table {
     fn cpu(&mut self) -> u32 {
         0
     }
+
+    fn fresh(&mut self, _generation: GenerationId) -> bool {
+        panic!("asked for a datagram")
+    }
+
+    fn reopens(&mut self, _generation: GenerationId) -> bool {
+        panic!("asked for a datagram")
+    }
 }
 
 pub(super) fn table(filling: u32) -> Table {

@@ -167,6 +167,15 @@ impl HeadReader {
         }
     }
 
+    /// Whether something follows the response in the `size` bytes that begin with it.
+    #[inline(always)]
+    pub fn is_followed(&self, size: u32) -> bool {
+        match self.body() {
+            Body::Bytes(length) => u64::from(size - self.size()) > length,
+            Body::Unknown => false,
+        }
+    }
+
     #[inline(always)]
     fn status_line(&mut self, byte: u8) {
         if self.read < 8 {

@@ -33,6 +33,27 @@ pub(super) enum CheckError {
         /// Where it has some.
         found: String,
     },
+    /// Some of its sockets were held by nobody who could be asked: their holder was just ending.
+    #[error(
+        "{} at {address} could not be given a slot: no process of its own has {} open",
+        if *.missing == 1 { "a socket".to_owned() } else { format!("{missing} sockets") },
+        if *.missing == 1 { "it" } else { "them" }
+    )]
+    Untaken {
+        /// Where.
+        address: SocketAddr,
+        /// How many.
+        missing: usize,
+    },
+    /// Its listener is in no process's table of descriptors.
+    #[error(
+        "its listener on {address} has no descriptor (io_uring keeps it as a direct one), so it \
+         cannot be steered: have the server open its listener with socket(2)"
+    )]
+    NoDescriptor {
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// It did not answer as it should.
     #[error("probe: {0}")]
     Probe(String),

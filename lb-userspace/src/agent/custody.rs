@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::client::Client,
-    datapath::{Pins, STAGING},
+    datapath::{self, Former, Pins, STAGING},
     generation::keeper::Keeper,
     store::Ledger,
     takeover::UpgradeError,
@@ -132,6 +132,12 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether the present programs could take the place of a former agent's.
+    pub(crate) async fn awaits_renewal(&self) -> bool {
+        let all = self.services.read().await.all();
+        all.values().any(|service| service.awaits_renewal())
+    }
+
     /// Services that have pins, configured or not.
     fn pinned(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(&self.places().bpffs) else {
@@ -171,6 +177,8 @@ impl Custody<'_> {
     /// The services are a successor's, for good.
     pub fn give_up(mut self) {
         self.services.is_a_successors = true;
+        // What is held a second time would keep programs attached that the successor replaces.
+        datapath::forget_all();
         for held in self.held.drain(..) {
             held.for_ever();
         }
@@ -180,39 +188,58 @@ impl Custody<'_> {
     /// removes what it made beside them.
     pub async fn take_up(mut self) {
         self.agent.host.sign();
+        datapath::forget_all();
         for name in self.agent.pinned() {
             let is_known = self.pinned.contains(&name) || self.services.open.contains_key(&name);
             if !is_known {
                 self.remove(&name);
             }
         }
-        // In the order of the names, as they were held.
-        let held = std::mem::take(&mut self.held);
-        let names: Vec<String> = self.services.open.keys().cloned().collect();
-        for (name, held) in names.into_iter().zip(held) {
-            self.open_again(&name, held).await;
-        }
+        self.open_again(|_| true).await;
     }
 
-    async fn open_again(&mut self, name: &str, held: Held) {
-        let config = self.agent.configs.iter().find(|c| c.name == name);
-        let Some(config) = config else {
-            return;
-        };
-        match start::open(&self.agent.host, &self.agent.journal, config.clone()).await {
-            Ok(opened) => {
-                // Its tasks wait for what they will never get.
-                held.for_ever();
-                self.services.insert(Arc::clone(&opened), tend(opened));
+    /// Opens the services again that await it, as after a dead agent, so that what a former agent
+    /// left is brought to the present programs.
+    pub async fn renew(mut self) {
+        self.open_again(Service::awaits_renewal).await;
+    }
+
+    async fn open_again(&mut self, wanted: impl Fn(&Service) -> bool) {
+        // In the order of the names, as they were held.
+        let held = std::mem::take(&mut self.held);
+        let (mut again, mut configs) = (Vec::new(), Vec::new());
+        let mut others = Vec::new();
+        for (held, open) in held.into_iter().zip(self.services.open.values()) {
+            let service = Arc::clone(&open.service);
+            let config = self.agent.configs.iter().find(|c| c.name == service.name());
+            match config.filter(|_| wanted(&service)) {
+                Some(config) => {
+                    configs.push(config.clone());
+                    again.push((held, service));
+                }
+                None => others.push((held, service)),
             }
-            Err(error) => {
-                tracing::error!(service = name, %error, "it goes on as it was before");
-                drop(held);
-                if let Some(open) = self.services.open.get_mut(name) {
-                    open.service.resume();
-                    open.tending = tend(Arc::clone(&open.service));
+        }
+        let (host, journal) = (&self.agent.host, &self.agent.journal);
+        let opened = start::open_each(host, journal, &configs, Former::Renewed, &mut |_| {}).await;
+        for ((held, former), opened) in again.into_iter().zip(opened) {
+            match opened {
+                Ok(opened) => {
+                    // Its tasks wait for what they will never get.
+                    held.for_ever();
+                    self.services.insert(Arc::clone(&opened), tend(opened));
+                }
+                Err(error) => {
+                    tracing::error!(service = former.name(), %error, "it goes on as it was before");
+                    former.stays_as_it_is(error.to_string());
+                    others.push((held, former));
                 }
             }
+        }
+        for (held, service) in others {
+            drop(held);
+            service.resume();
+            self.services.insert(Arc::clone(&service), tend(service));
         }
     }
 

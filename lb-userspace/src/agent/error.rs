@@ -1,10 +1,12 @@
 //! What the agent cannot do, in the operator's words.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+// long file: a table, a variant for each refusal.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use super::adopt_error::AdoptError;
+use super::{adopt_error::AdoptError, drill::NoPoint};
 use crate::{
     config::ConfigError,
     datapath::DatapathError,
@@ -52,6 +54,22 @@ pub enum StartError {
     /// `HOTLB_DRILL` is not understood.
     #[error(transparent)]
     Drill(#[from] DrillError),
+    /// `HOTLB_DRILL_PANIC` is not understood.
+    #[error(transparent)]
+    NoPoint(#[from] NoPoint),
+    /// A directory whose name cannot be told to others.
+    #[error(
+        "cannot use {0}: its name is not UTF-8, and such a path cannot be shown or handed over; name \
+         another directory (HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR, HOTLB_BPFFS_DIR, HOTLB_CONFIG)"
+    )]
+    NotText(PathBuf),
+    /// A place is named from the current directory.
+    #[error(
+        "{}: the agent's directories must be absolute paths; see HOTLB_RUNTIME_DIR, \
+         HOTLB_STATE_DIR and HOTLB_BPFFS_DIR",
+        .0.display()
+    )]
+    NotAbsolute(PathBuf),
     /// The metrics address is taken.
     #[error(
         "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
@@ -73,6 +91,27 @@ pub enum StartError {
     /// A defect.
     #[error("a service was not opened because of a defect: {0}; please report it with the log")]
     Opening(#[from] tokio::task::JoinError),
+}
+
+/// Generations live, and what the kernel steers them by cannot be found.
+#[derive(Debug, Error)]
+#[error(
+    "its pins in {dir} are gone ({why}), while generations live: {living}. They go on as they are, \
+     steered by the kernel; nothing was attached or parked. Bring the pins back ({advice}) and start \
+     the agent again. If they are lost, so is the way to steer these servers: end them (echo 1 > \
+     {cgroup}/cgroup.kill), which ends their connections, and start the agent again"
+)]
+pub struct PinsGone {
+    /// Where they should be.
+    pub dir: PathBuf,
+    /// Why they are not there.
+    pub why: String,
+    /// Who lives.
+    pub living: String,
+    /// How they come back.
+    pub advice: String,
+    /// The service's cgroup.
+    pub cgroup: PathBuf,
 }
 
 /// Why a service cannot be opened.
@@ -102,6 +141,21 @@ pub enum OpenError {
          and `user`, or restart the agent once no generation runs"
     )]
     GroupsDiffer,
+    /// Generations live, and what the kernel steers them by cannot be found.
+    #[error(transparent)]
+    PinsGone(Box<PinsGone>),
+    /// Generations live in another cgroup than this agent would look for them.
+    #[error(
+        "{living}, and this agent looks for it below {cgroup}: start the agent with the \
+         HOTLB_CGROUP (and HOTLB_RUNTIME_DIR, of which it is made) of the one before; nothing was \
+         changed"
+    )]
+    LivesElsewhere {
+        /// Who lives, and where.
+        living: String,
+        /// The service's cgroup.
+        cgroup: PathBuf,
+    },
     /// Its network namespace.
     #[error(
         "netns: the network namespace {path} cannot be entered: {source}; make it before the agent \
@@ -148,11 +202,16 @@ impl StartError {
             Self::NotPermitted(_) => 4,
             Self::Config(_)
             | Self::Drill(_)
+            | Self::NoPoint(_)
+            | Self::NotText(_)
+            | Self::NotAbsolute(_)
             | Self::Service {
                 source:
                     OpenError::GroupsChanged
                     | OpenError::GroupsDiffer
                     | OpenError::Netns { .. }
+                    | OpenError::PinsGone(_)
+                    | OpenError::LivesElsewhere { .. }
                     | OpenError::Datapath(DatapathError::Layout { .. }),
                 ..
             } => 78,
@@ -218,6 +277,14 @@ pub enum VerbError {
         /// Why not.
         reason: Unpromotable,
     },
+    /// A rollback cannot lead to the generation.
+    #[error("cannot roll back to {generation}: {reason}")]
+    NoWayBack {
+        /// Its name.
+        generation: String,
+        /// Why not.
+        reason: Unpromotable,
+    },
     /// The generation did not pass the checks before a promote.
     #[error("{generation} is not ready: {check}; nothing was changed")]
     NotReady {
@@ -228,7 +295,7 @@ pub enum VerbError {
     },
     /// The candidate did not become ready; it was stopped.
     #[error(
-        "{generation} did not become ready: {check}; it was stopped, nothing else was changed{}",
+        "{generation} did not become ready: {check}; it was stopped, {now}{}",
         quoted(output)
     )]
     NeverReady {
@@ -240,6 +307,18 @@ pub enum VerbError {
         ended: bool,
         /// Its last lines on stdout and stderr.
         output: Vec<String>,
+        /// Who serves now.
+        now: Now,
+    },
+    /// What would be started again is not what it was, or cannot be.
+    #[error("{generation} cannot be started again as it was: {why}; {advice}")]
+    NotAgain {
+        /// Its name.
+        generation: String,
+        /// What is different.
+        why: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The active generation cannot be stopped.
     #[error(
@@ -281,7 +360,7 @@ pub enum VerbError {
         /// How it failed.
         why: String,
         /// Who is active now.
-        now: String,
+        now: Now,
     },
     /// Somebody called the rollout off.
     #[error("{rollout} was called off: {reason}")]
@@ -289,6 +368,17 @@ pub enum VerbError {
         /// Its name.
         rollout: String,
         /// Who, or why.
+        reason: String,
+    },
+    /// A defect.
+    #[error(
+        "a defect of hotlb broke {what} off ({reason}); `hotlb status` says what is so now; please \
+         report it with the agent's log"
+    )]
+    Broke {
+        /// "the deploy of gen2".
+        what: String,
+        /// What the panic said.
         reason: String,
     },
     /// The journal cannot be written.
@@ -357,6 +447,34 @@ pub enum VerbError {
     },
 }
 
+/// Who serves after something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// Who did before.
+    Untouched,
+    /// It is still being undone.
+    Undone,
+    /// Who did before, again: "gen1 is active".
+    Back(String),
+    /// Nobody; so many clients wait.
+    Nobody(u64),
+}
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Untouched => f.write_str("nothing else was changed"),
+            Self::Undone => f.write_str("it is rolled back"),
+            Self::Back(who) => write!(f, "it was rolled back: {who}"),
+            Self::Nobody(clients) => write!(
+                f,
+                "and no other generation is left: nobody is active, {clients} clients wait; deploy \
+                 and promote one"
+            ),
+        }
+    }
+}
+
 impl VerbError {
     /// In one line, without the output that people also want to see.
     pub(super) fn summary(&self) -> String {
@@ -370,6 +488,9 @@ impl VerbError {
             } => format!("the {phase} hook `{command}` {outcome}"),
             Self::BakeFailed { why, .. } => why.clone(),
             Self::CalledOff { reason, .. } => reason.clone(),
+            Self::Broke { what, reason } => {
+                format!("a defect of hotlb broke {what} off ({reason})")
+            }
             other => other.to_string(),
         }
     }
@@ -384,20 +505,23 @@ impl VerbError {
             Self::NameTaken { .. } => "name_taken",
             Self::Name(_) => "bad_name",
             Self::Busy(_) => "busy",
-            Self::Unpromotable { .. } => "unpromotable",
+            Self::Unpromotable { .. } | Self::NoWayBack { .. } => "unpromotable",
             Self::NotReady { .. } => "not_ready",
             Self::NeverReady { .. } => "never_ready",
+            Self::NotAgain { .. } => "not_again",
             Self::ActiveStop(_) => "active",
             Self::GoingDown => "going_down",
             Self::RolloutRuns { .. } => "rollout_runs",
             Self::HookFailed { .. } => "hook_failed",
             Self::BakeFailed { .. } => "bake_failed",
             Self::CalledOff { .. } => "called_off",
+            Self::Broke { .. } => "broke",
             Self::NothingBefore(_) => "nothing_before",
             Self::AwaitsAdopt(_) => "awaits_adopt",
             Self::Profile { code, .. } => code,
             Self::Adopt(error) => error.code(),
             Self::StartedElsewhere { .. } => "started_elsewhere",
+            Self::Launch(error) if error.is_of_the_host() => "host",
             Self::Launch(_) => "not_started",
             Self::Journal(JournalError::UnknownRollout(_)) => "unknown_rollout",
             Self::Journal(JournalError::UnknownIncident(_)) => "unknown_incident",
@@ -411,6 +535,15 @@ impl VerbError {
     /// The exit code: see `docs/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
+            Self::Launch(error) if error.is_of_the_host() => 7,
+            Self::NeverReady {
+                now: Now::Nobody(_),
+                ..
+            }
+            | Self::BakeFailed {
+                now: Now::Nobody(_),
+                ..
+            } => 9,
             Self::NeverReady { .. }
             | Self::Launch(_)
             | Self::HookFailed { .. }
@@ -423,8 +556,10 @@ impl VerbError {
                 5
             }
             Self::NameTaken { .. }
+            | Self::NotAgain { .. }
             | Self::Busy(_)
             | Self::Unpromotable { .. }
+            | Self::NoWayBack { .. }
             | Self::NotReady { .. }
             | Self::ActiveStop(_)
             | Self::GoingDown
@@ -436,7 +571,8 @@ impl VerbError {
             Self::Profile { exit, .. } => *exit,
             Self::Adopt(error) => error.exit(),
             Self::Upgrade(error) => error.exit(),
-            Self::Datapath(_)
+            Self::Broke { .. }
+            | Self::Datapath(_)
             | Self::Keeper(_)
             | Self::Sockets(_)
             | Self::Journal(JournalError::Unusable { .. })

@@ -3,11 +3,14 @@
 mod adopt_error;
 mod check_error;
 mod custody;
+pub mod drill;
 mod error;
 mod flows;
+pub mod footing;
 mod history;
 mod incidents;
 pub mod observed;
+mod outputs;
 mod own_process;
 mod scrape;
 mod service;
@@ -15,7 +18,7 @@ mod start;
 
 pub use adopt_error::{AdoptError, NotSharing};
 pub use custody::Custody;
-pub use error::{OpenError, StartError, VerbError};
+pub use error::{Now, OpenError, PinsGone, StartError, VerbError};
 pub use own_process::OwnProcess;
 pub use scrape::Scrape;
 pub use service::{Caller, Fulfilled, Reporter, Service};

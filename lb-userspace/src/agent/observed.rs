@@ -1,8 +1,13 @@
 //! What a scrape sees: values of one moment, of which the metrics are made.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use super::OwnProcess;
 use crate::{
-    api::wire::{DatagramStatus, DrainStatus, KeptProfilesStatus, PoliteStatus, SteeringStatus},
+    api::wire::{
+        DatagramStatus, DrainStatus, KeptProfilesStatus, PoliteStatus, ProgramStatus,
+        SteeringStatus,
+    },
     datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
@@ -16,6 +21,8 @@ pub struct Observed {
     pub journal_writable: bool,
     /// What the agent itself uses; `None` where /proc does not say.
     pub process: Option<OwnProcess>,
+    /// Bytes of output that had to be given up, by service.
+    pub dropped: BTreeMap<String, u64>,
     /// By name.
     pub services: Vec<ObservedService>,
 }
@@ -49,6 +56,8 @@ pub struct ObservedService {
     pub failovers: u64,
     /// What is not as it should be: how many lines `status` has of it.
     pub warnings: u64,
+    /// Which object's programs decide.
+    pub programs: ProgramStatus,
     /// Groups about which somebody else's program decides.
     pub usurped: u64,
     /// Where the rollout that goes on stands.
@@ -80,6 +89,8 @@ pub struct ObservedGeneration {
     pub state: GenerationState,
     /// How many of its listeners hang.
     pub hung_listeners: u64,
+    /// For how long it has taken nothing up, if it is active and hangs.
+    pub hangs_for: Option<Duration>,
     /// Its connections.
     pub connections: ConnectionCounts,
     /// Flows of UDP clients that are with it; `None` for a service without UDP.

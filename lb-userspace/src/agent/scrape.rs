@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Agent, OwnProcess, Service, observed::Observed};
+use crate::generation::output;
 
 /// What a scrape finds.
 #[derive(Debug)]
@@ -36,7 +37,13 @@ impl Agent {
         for service in all.values() {
             services.push(service.observe(self.expire).await);
         }
+        let dropped = output::dropped(&self.places().outputs().dropped());
+        let of = |service: &String| dropped.get(service).map_or(0, |dropped| dropped.bytes);
         Observed {
+            dropped: all
+                .keys()
+                .map(|service| (service.clone(), of(service)))
+                .collect(),
             journal_writable: self.journal().trouble().is_none(),
             process: OwnProcess::read().ok(),
             services,

@@ -5,16 +5,17 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        fd::OwnedFd,
         unix::fs::{
             FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
         },
     },
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{
     runtime::Handle,
@@ -24,13 +25,15 @@ use tokio::{
 use super::{
     custody::{Services, tend},
     error::{StartError, VerbError},
+    footing, outputs,
     service::Service,
 };
 use crate::{
     api::wire::{Status, VERSION},
     clock,
     config::{METRICS_EXPIRE, Places, ServiceConfig},
-    datapath::{Batch, STAGING, give_up_shared},
+    datapath::{Batch, Former, STAGING, give_up_shared},
+    generation::output::{Logger, dropped},
     store::Journal,
     sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
 };
@@ -40,10 +43,12 @@ use crate::{
 pub struct Host {
     places: Places,
     pub(super) cgroup: Cgroup,
+    /// Takes servers' outputs to their files.
+    logger: Logger,
     /// Of the runtime directory (in a file that says whose it is), the state directory and the
     /// pins. A lock belongs to the open file, and so to everybody who has a copy of its
     /// descriptor; it ends with the last copy. None is ever unlocked.
-    locks: [File; LOCKS],
+    locks: Mutex<[Arc<File>; LOCKS]>,
 }
 
 /// How many locks an agent holds.
@@ -64,7 +69,7 @@ pub struct Agent {
 /// Longest time to open one service.
 const OPENING: Duration = Duration::from_secs(15);
 
-/// Services that are opened at the same time.
+/// Services that are opened, or looked at, at the same time.
 const AT_ONCE: usize = 8;
 
 /// The group whose members may read.
@@ -78,13 +83,15 @@ impl Host {
     /// [`StartError::Locked`] when another agent has them; nothing is changed then.
     pub fn prepare(places: Places) -> Result<Self, StartError> {
         check_capabilities()?;
-        // Servers of any user reach their notify socket in it; nobody else can list it.
-        make_dir(&places.runtime, 0o751)?;
-        if let Some(gid) = users::gid_of(GROUP) {
-            chown(&places.runtime, None, Some(gid)).map_err(place(&places.runtime))?;
+        if let Some(path) = places.not_text() {
+            return Err(StartError::NotText(path.to_owned()));
         }
+        if let Some(path) = places.not_absolute() {
+            return Err(StartError::NotAbsolute(path.to_owned()));
+        }
+        make_runtime(&places)?;
         let lock = lock_file(&places.lock())?;
-        make_dir(&places.state, 0o750)?;
+        make_dir(&places.state, STATE)?;
         let state = lock_dir(&places.state)?;
         let root = mounts::cgroup2()?;
         mounts::bpffs_dir(&places.bpffs)?;
@@ -92,9 +99,10 @@ impl Host {
         let path = root.join(&places.cgroup);
         let cgroup = Cgroup::create(path.clone()).map_err(place(&path))?;
         Ok(Self {
+            logger: logger(&places, &cgroup),
             places,
             cgroup,
-            locks: [lock, state, pins],
+            locks: Mutex::new([lock, state, pins].map(Arc::new)),
         })
     }
 
@@ -118,20 +126,61 @@ impl Host {
         let path = mounts::cgroup2()?.join(&places.cgroup);
         let cgroup = Cgroup::create(path.clone()).map_err(place(&path))?;
         Ok(Self {
+            logger: logger(&places, &cgroup),
             places,
             cgroup,
-            locks,
+            locks: Mutex::new(locks.map(Arc::new)),
         })
     }
 
     /// The locks, to be handed over.
-    pub fn locks(&self) -> [BorrowedFd<'_>; LOCKS] {
-        self.locks.each_ref().map(|lock| lock.as_fd())
+    pub fn locks(&self) -> [Arc<File>; LOCKS] {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.each_ref().map(Arc::clone)
+    }
+
+    /// Makes the directories again that are gone, and locks what is there now. Says which were.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be made, or somebody else has it by now.
+    pub(super) fn stand_again(&self) -> Result<Vec<&Path>, StartError> {
+        let places = &self.places;
+        let runtime = places.lock();
+        let wanted = [&runtime, &places.state, &places.bpffs];
+        let mut gone = Vec::new();
+        for (index, (lock, path)) in self.locks().iter().zip(wanted).enumerate() {
+            if is_still_at(lock, path) {
+                continue;
+            }
+            let again = if index == 0 {
+                make_runtime(places).and_then(|()| lock_file(path))
+            } else {
+                let made = match index {
+                    1 => make_dir(path, STATE),
+                    _ => mounts::bpffs_dir(path).map_err(StartError::from),
+                };
+                made.and_then(|()| lock_dir(path))
+            }?;
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(lock) = locks.get_mut(index) {
+                *lock = Arc::new(again);
+            }
+            gone.push(path.as_path());
+        }
+        if !gone.is_empty() {
+            self.sign();
+        }
+        let known = [places.runtime.as_path(), &places.state, &places.bpffs];
+        let known = known.into_iter();
+        Ok(known
+            .filter(|dir| gone.iter().any(|path| path.starts_with(dir)))
+            .collect())
     }
 
     /// Writes into the lock file whose the locks are: this process's.
     pub fn sign(&self) {
-        let [lock, ..] = &self.locks;
+        let [lock, ..] = self.locks();
         let text = format!("{}\n", std::process::id());
         let signed = lock
             .write_all_at(text.as_bytes(), 0)
@@ -146,6 +195,16 @@ impl Host {
     pub fn places(&self) -> &Places {
         &self.places
     }
+
+    /// The process that takes servers' outputs to their files.
+    pub(super) fn logger(&self) -> &Logger {
+        &self.logger
+    }
+}
+
+/// No service has such a name as its cgroup.
+fn logger(places: &Places, cgroup: &Cgroup) -> Logger {
+    Logger::new(places.outputs(), cgroup.child("_logger"))
 }
 
 impl Agent {
@@ -155,18 +214,20 @@ impl Agent {
         journal: Journal,
         configs: Vec<ServiceConfig>,
     ) -> Result<Self, StartError> {
-        Self::start_telling(host, journal, configs, |_service| {}).await
+        Self::start_telling(host, journal, configs, Former::Renewed, |_service| {}).await
     }
 
-    /// As [`Agent::start`], and tells of each service before it is opened.
+    /// As [`Agent::start`], and tells of each service before it is opened. What a former agent left is
+    /// brought to the present, or kept for now.
     pub async fn start_telling(
         host: Host,
         journal: Journal,
         configs: Vec<ServiceConfig>,
+        former: Former,
         mut opening: impl FnMut(&str) + Send,
     ) -> Result<Self, StartError> {
         let mut services = Services::default();
-        for opened in open_all(&host, &journal, &configs, &mut opening).await? {
+        for opened in open_all(&host, &journal, &configs, former, &mut opening).await? {
             services.insert(Arc::clone(&opened), tend(opened));
         }
         host.sign();
@@ -190,7 +251,7 @@ impl Agent {
     }
 
     /// Its locks, to be handed over.
-    pub fn locks(&self) -> [BorrowedFd<'_>; LOCKS] {
+    pub fn locks(&self) -> [Arc<File>; LOCKS] {
         self.host.locks()
     }
 
@@ -215,9 +276,13 @@ impl Agent {
     async fn own_status(&self, all: BTreeMap<String, Arc<Service>>) -> Status {
         let asked = clock::now();
         let warnings = self.warnings(&all).await;
-        let mut services = Vec::new();
-        for service in all.values() {
-            services.push(service.status(asked).await);
+        let dropped = dropped(&self.host.places.outputs().dropped());
+        // Each may wait for a disk.
+        let look = |service: Arc<Service>| async move { service.status(asked).await };
+        let looks = stream::iter(all.into_values().map(look));
+        let mut services: Vec<_> = looks.buffered(AT_ONCE).collect().await;
+        for status in &mut services {
+            outputs::warn(status, &self.host.places, &dropped);
         }
         Status {
             api: VERSION,
@@ -230,6 +295,7 @@ impl Agent {
 
     async fn warnings(&self, services: &BTreeMap<String, Arc<Service>>) -> Vec<String> {
         let mut warnings = self.unmanaged(services);
+        warnings.extend(footing::warnings());
         warnings.extend(self.journal.check().await.map(|trouble| {
             format!(
                 "the journal cannot be written: {trouble}; new rollouts are refused, traffic stays \
@@ -246,7 +312,9 @@ impl Agent {
         };
         pinned
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !services.contains_key(name) && !name.starts_with(STAGING))
+            // Names with a dot are the kernel's own, at the root of a bpffs.
+            .filter(|name| !name.contains('.') && !name.starts_with(STAGING))
+            .filter(|name| !services.contains_key(name))
             .map(|name| {
                 format!(
                     "service {name} is not configured any more, but runs on, unmanaged; configure \
@@ -261,6 +329,9 @@ impl Agent {
         let all = self.services.read().await.all();
         for service in all.values() {
             service.down().await?;
+        }
+        if let Err(error) = self.host.logger.end().await {
+            tracing::warn!(%error, "the logger of servers' outputs goes on");
         }
         if let Err(error) = self.host.cgroup.remove() {
             tracing::warn!(%error, "the agent's cgroup stays");
@@ -298,8 +369,25 @@ async fn open_all(
     host: &Host,
     journal: &Journal,
     configs: &[ServiceConfig],
+    former: Former,
     opening: &mut (impl FnMut(&str) + Send),
 ) -> Result<Vec<Arc<Service>>, StartError> {
+    let mut opening = |name: &str| {
+        opening(name);
+        supervisor::still_starting(OPENING);
+    };
+    let opened = open_each(host, journal, configs, former, &mut opening).await;
+    opened.into_iter().collect()
+}
+
+/// Opens services, several at a time; what became of each.
+pub(super) async fn open_each(
+    host: &Host,
+    journal: &Journal,
+    configs: &[ServiceConfig],
+    former: Former,
+    opening: &mut (impl FnMut(&str) + Send),
+) -> Vec<Result<Arc<Service>, StartError>> {
     let _batch = Batch::begin();
     let runtime = Handle::current();
     let room = Arc::new(Semaphore::new(AT_ONCE));
@@ -308,41 +396,24 @@ async fn open_all(
         // It is never closed.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         opening(&config.name);
-        supervisor::still_starting(OPENING);
         let (config, places) = (config.clone(), host.places.clone());
         let (journal, cgroup) = (journal.clone(), host.cgroup.clone());
         let runtime = runtime.clone();
         tasks.push(tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let service = config.name.clone();
-            let opened = runtime.block_on(Service::open(config, places, &journal, &cgroup));
+            let opened = runtime.block_on(Service::open(config, places, &journal, &cgroup, former));
             opened.map_err(|source| StartError::Service { service, source })
         }));
     }
-    let mut services = Vec::with_capacity(tasks.len());
-    let mut failed = None;
+    let mut opened = Vec::with_capacity(tasks.len());
     for task in tasks {
-        match task.await {
-            Ok(Ok(service)) => services.push(service),
-            Ok(Err(error)) => failed = failed.or(Some(error)),
-            Err(panicked) => failed = failed.or(Some(StartError::Opening(panicked))),
-        }
+        opened.push(
+            task.await
+                .unwrap_or_else(|panicked| Err(StartError::Opening(panicked))),
+        );
     }
-    failed.map_or(Ok(services), Err)
-}
-
-/// Opens one service.
-pub(super) async fn open(
-    host: &Host,
-    journal: &Journal,
-    config: ServiceConfig,
-) -> Result<Arc<Service>, StartError> {
-    let name = config.name.clone();
-    let opened = Service::open(config, host.places.clone(), journal, &host.cgroup).await;
-    opened.map_err(|source| StartError::Service {
-        service: name,
-        source,
-    })
+    opened
 }
 
 /// The name in the API that means "the only service there is".
@@ -357,6 +428,26 @@ fn check_capabilities() -> Result<(), StartError> {
         Ok(())
     } else {
         Err(StartError::NotPermitted(missing.join(", ")))
+    }
+}
+
+/// The mode of the state directory.
+const STATE: u32 = 0o750;
+
+fn make_runtime(places: &Places) -> Result<(), StartError> {
+    // Servers of any user reach their notify socket in it; nobody else can list it.
+    make_dir(&places.runtime, 0o751)?;
+    if let Some(gid) = users::gid_of(GROUP) {
+        chown(&places.runtime, None, Some(gid)).map_err(place(&places.runtime))?;
+    }
+    Ok(())
+}
+
+/// Whether the path still leads to the open file.
+fn is_still_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -23,6 +24,9 @@ use super::wire::{
 };
 use crate::telemetry::traces::{HEADER, TraceParent};
 
+/// How long the agent may take to say what it knows. It takes milliseconds.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// Why a request was not answered with success.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -37,6 +41,31 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// No agent that could end the services.
+    #[error(
+        "no agent runs at {path} ({source}), and it takes one to end services: start it with `hotlb \
+         agent`, then `hotlb down`. Where none starts, end servers and keepers at once with `echo 1 \
+         > CGROUP/cgroup.kill` (HOTLB_CGROUP, usually /sys/fs/cgroup/hotlb), and remove the pins \
+         (HOTLB_BPFFS_DIR, usually /sys/fs/bpf/hotlb)"
+    )]
+    NoAgentToEnd {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is one, and it says nothing.
+    #[error(
+        "the agent at {path} has not answered for {waited:?}: it is stopped, is being \
+         upgraded, waits for a disk, or has no CPU. Servers and their clients do not need it; see what it does (`ps -o \
+         pid,stat,wchan:20,args -C hotlb`); a stopped one goes on with `kill -CONT`"
+    )]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// For so long.
+        waited: Duration,
+    },
     /// The socket may not be used.
     #[error(
         "the agent's socket {path} may not be used; try sudo, or have root add you to group hotlb \
@@ -50,7 +79,11 @@ pub enum ClientError {
     #[error("{}", .0.message)]
     Refused(Failure),
     /// The connection broke, or what came is not understood.
-    #[error("the agent's answer broke off: {0}; see its log, and `hotlb status`")]
+    #[error(
+        "the agent's answer broke off: {0}; what was asked for may be done, or go on: see `hotlb \
+         history` and the agent's log. A rollout whose agent has ended is finished or undone by the \
+         next: start one"
+    )]
     Broken(String),
 }
 
@@ -58,7 +91,7 @@ impl ClientError {
     /// The exit code: see `docs/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
-            Self::NoAgent { .. } => 3,
+            Self::NoAgent { .. } | Self::NoAgentToEnd { .. } | Self::Silent { .. } => 3,
             Self::NotPermitted { .. } => 4,
             Self::Refused(failure) => failure.exit,
             Self::Broken(_) => 1,
@@ -68,7 +101,8 @@ impl ClientError {
     /// The error as the API would have sent it.
     pub fn to_failure(&self) -> Failure {
         let code = match self {
-            Self::NoAgent { .. } => "no_agent",
+            Self::NoAgent { .. } | Self::NoAgentToEnd { .. } => "no_agent",
+            Self::Silent { .. } => "silent",
             Self::NotPermitted { .. } => "not_permitted",
             Self::Refused(failure) => &failure.code,
             Self::Broken(_) => "broken",
@@ -87,6 +121,8 @@ pub struct Client {
     socket: PathBuf,
     /// In whose trace things are asked for.
     parent: Option<TraceParent>,
+    /// How long an answer may take that is only looked up.
+    patience: Duration,
 }
 
 impl Client {
@@ -95,6 +131,7 @@ impl Client {
         Self {
             socket: socket.to_owned(),
             parent: None,
+            patience: ANSWER,
         }
     }
 
@@ -154,20 +191,40 @@ impl Client {
 
     /// The metrics, in the form that `accept` names.
     pub async fn metrics(&self, accept: &'static str) -> Result<Vec<u8>, ClientError> {
-        let response = self.request_as(Method::GET, "/v1/metrics", Bytes::new(), accept);
-        let response = response.await?;
-        let good = response.status().is_success();
-        let body = response.into_body().collect().await.map_err(broken)?;
-        let body = Vec::from(body.to_bytes());
-        if good {
-            return Ok(body);
-        }
-        Err(broken(String::from_utf8_lossy(&body)))
+        self.soon(async {
+            let response = self.request_as(Method::GET, "/v1/metrics", Bytes::new(), accept);
+            let response = response.await?;
+            let good = response.status().is_success();
+            let body = response.into_body().collect().await.map_err(broken)?;
+            let body = Vec::from(body.to_bytes());
+            if good {
+                return Ok(body);
+            }
+            Err(broken(String::from_utf8_lossy(&body)))
+        })
+        .await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let response = self.request(Method::GET, path, Bytes::new()).await?;
-        value(response).await
+        self.soon(async {
+            let response = self.request(Method::GET, path, Bytes::new()).await?;
+            value(response).await
+        })
+        .await
+    }
+
+    /// What is looked up and not done has its answer soon.
+    async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let answered = tokio::time::timeout(self.patience, answer).await;
+        answered.unwrap_or_else(|_late| {
+            Err(ClientError::Silent {
+                path: self.socket.clone(),
+                waited: self.patience,
+            })
+        })
     }
 
     /// Asks something that is answered at once.
@@ -176,7 +233,7 @@ impl Client {
         path: &str,
         request: &T,
     ) -> Result<A, ClientError> {
-        let body = serde_json::to_vec(request).map_err(broken)?;
+        let body = serde_json::to_vec(request).map_err(unspeakable)?;
         let response = self.request(Method::POST, path, body.into()).await?;
         value(response).await
     }
@@ -188,7 +245,7 @@ impl Client {
         request: &T,
         mut progress: impl FnMut(&Progress) + Send,
     ) -> Result<Done, ClientError> {
-        let body = serde_json::to_vec(request).map_err(broken)?;
+        let body = serde_json::to_vec(request).map_err(unspeakable)?;
         let response = self.request(Method::POST, path, body.into()).await?;
         if !response.status().is_success() {
             let body = response.into_body().collect().await.map_err(broken)?;
@@ -277,6 +334,15 @@ async fn value<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, C
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
+fn unspeakable(error: serde_json::Error) -> ClientError {
+    ClientError::Refused(Failure {
+        code: "bad_request".to_owned(),
+        message: format!("this cannot be asked of the agent: {error}"),
+        exit: 2,
+    })
+}
+
 fn broken(error: impl std::fmt::Display) -> ClientError {
     ClientError::Broken(error.to_string())
 }
@@ -285,5 +351,24 @@ fn refused(body: &[u8]) -> ClientError {
     match serde_json::from_slice(body) {
         Ok(Line::Error(failure)) => ClientError::Refused(failure),
         _ => ClientError::Broken(String::from_utf8_lossy(body).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_says_nothing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("api.sock");
+        let _stopped = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let client = Client {
+            patience: Duration::from_millis(50),
+            ..Client::new(&socket)
+        };
+        let silent = client.status().await.unwrap_err();
+        assert_eq!(silent.exit(), 3);
+        assert!(silent.to_string().contains("for 50ms"), "{silent}");
     }
 }

@@ -1,8 +1,8 @@
 //! `hotlb agent upgrade`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{args::UpgradeAgentArgs, output::Printer};
+use super::{args::UpgradeAgentArgs, output::Printer, typed::text};
 use crate::api::{
     client::{Client, ClientError},
     wire::{AgentUpgradeRequest, Failure},
@@ -15,8 +15,8 @@ pub async fn upgrade_agent(
     printer: &Printer,
 ) -> Result<(), ClientError> {
     let request = AgentUpgradeRequest {
-        binary: args.binary.clone().map(whole),
-        config: args.config.clone().map(whole),
+        binary: whole(args.binary.as_deref(), "the program")?,
+        config: whole(args.config.as_deref(), "the configuration")?,
     };
     let result = client
         .verb("/v1/agent/upgrade", &request, |step| printer.progress(step))
@@ -30,8 +30,9 @@ pub async fn upgrade_agent(
 }
 
 /// Relative paths are meant from here, not from where the agent is.
-fn whole(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
+fn whole(path: Option<&Path>, what: &str) -> Result<Option<PathBuf>, ClientError> {
+    let whole = path.map(|path| std::path::absolute(path).unwrap_or_else(|_empty| path.to_owned()));
+    whole.map(|path| text(path, what)).transpose()
 }
 
 /// The agent died while it was being upgraded. Says who is in charge now.

@@ -32,7 +32,7 @@ commands to it.
 
 Exit codes: 0 done; 1 it failed, nothing was promoted; 2 wrong usage; 3 no agent; 4 not permitted;
 5 no such service, generation or rollout; 6 refused in this state; 7 the host lacks something; 8 other API
-version; 78 configuration."
+version; 9 it failed and nobody is active; 78 configuration."
 )]
 pub struct Cli {
     /// What to do.
@@ -148,6 +148,19 @@ Examples: hotlb incidents web
         /// Where it listens for the agent.
         #[arg(long)]
         socket: PathBuf,
+        /// The cgroup it lives in.
+        #[arg(long)]
+        cgroup: PathBuf,
+    },
+    /// Takes servers' outputs from their pipes to their files (started by the agent).
+    #[command(name = "__log", hide = true)]
+    Log {
+        /// The directory of the pipes.
+        #[arg(long)]
+        pipes: PathBuf,
+        /// The directory of the files.
+        #[arg(long)]
+        files: PathBuf,
         /// The cgroup it lives in.
         #[arg(long)]
         cgroup: PathBuf,
@@ -295,6 +308,10 @@ pub struct PromoteArgs {
 pub struct UpgradeArgs {
     #[command(flatten)]
     pub(super) rollout: RolloutArgs,
+    /// Where the active generation has to end first (mode = "parked"): end it although it could not
+    /// be started again.
+    #[arg(long)]
+    pub anyway: bool,
     #[command(flatten)]
     pub(super) deploy: DeployArgs,
 }
@@ -308,6 +325,9 @@ pub struct RollbackArgs {
     /// that has ended is started again.
     #[arg(long, value_name = "GENERATION")]
     pub to: Option<String>,
+    /// Start it again although its program is another file by now.
+    #[arg(long)]
+    pub anyway: bool,
     /// Return as soon as the traffic has moved; the drain goes on.
     #[arg(long)]
     pub no_wait: bool,
@@ -336,6 +356,7 @@ impl UpgradeArgs {
     pub fn of(command: Vec<String>) -> Self {
         Self {
             rollout: RolloutArgs::default(),
+            anyway: false,
             deploy: DeployArgs::of(command),
         }
     }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod args;
+mod completions;
 mod destination;
 mod flows;
 mod history;
@@ -10,6 +11,7 @@ mod output;
 mod profile;
 mod status;
 mod table;
+mod typed;
 mod verbs;
 
 pub use agent::upgrade_agent;
@@ -18,6 +20,7 @@ pub use args::{
     PromoteArgs, RollbackArgs, RolloutArgs, RunArgs, ServiceArgs, StopArgs, TargetArgs,
     UpgradeAgentArgs, UpgradeArgs,
 };
+pub use completions::completions;
 pub use destination::Destination;
 pub use flows::FlowsArgs;
 pub use history::{HistoryArgs, HistoryVerb};

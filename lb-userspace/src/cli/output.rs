@@ -55,8 +55,16 @@ impl Printer {
         self.clear();
         match self.format {
             OutputFormat::Json => json(done),
-            OutputFormat::Table if self.quiet => Ok(()),
-            OutputFormat::Table => line(&done.message),
+            OutputFormat::Table => {
+                for warning in &done.warnings {
+                    // What was asked for is done; the warning is in `-o json` too.
+                    let _unwritable = writeln!(io::stderr(), "! {}", printable(warning));
+                }
+                if self.quiet {
+                    return Ok(());
+                }
+                line(&done.message)
+            }
         }
     }
 

@@ -46,6 +46,9 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     let _infallible = write!(text, "  active: {active}");
     if let Some(previous) = &service.previous {
         let _infallible = write!(text, "  rollback to: {previous}");
+        if let Some(change) = &service.previous_change {
+            let _infallible = write!(text, " ({change})");
+        }
     }
     if service.parked > 0 {
         let _infallible = write!(text, "  parked: {}", service.parked);
@@ -117,7 +120,10 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
 
 fn row(generation: &GenerationStatus) -> Vec<String> {
     let counts = generation.connections;
-    let queue: u32 = generation.listeners.iter().map(|l| l.queue).sum();
+    // What waits in a UDP socket is counted in bytes.
+    let listeners = generation.listeners.iter();
+    let connections = listeners.filter(|l| l.protocol == "tcp");
+    let queue: u32 = connections.map(|l| l.queue).sum();
     vec![
         generation.name.clone(),
         if generation.frozen {

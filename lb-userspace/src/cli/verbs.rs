@@ -9,6 +9,7 @@ use super::{
     flows, history, incidents,
     output::Printer,
     profile, status,
+    typed::here,
 };
 use crate::{
     api::{
@@ -55,6 +56,7 @@ pub async fn execute(
         Command::Rollback(args) => {
             let request = RollbackRequest {
                 to: args.to.clone(),
+                anyway: args.anyway,
                 no_wait: args.no_wait,
             };
             let path = path(&args.service, "rollback")?;
@@ -64,9 +66,12 @@ pub async fn execute(
                 .await?
         }
         Command::Down => {
-            client
-                .verb("/v1/down", &json!({}), |step| printer.progress(step))
-                .await?
+            let nothing = json!({});
+            let ended = client.verb("/v1/down", &nothing, |step| printer.progress(step));
+            ended.await.map_err(|error| match error {
+                ClientError::NoAgent { path, source } => ClientError::NoAgentToEnd { path, source },
+                error => error,
+            })?
         }
         Command::Status(args) => return show(args, client, printer).await,
         Command::Profile(args) => return profile::execute(args, client, printer).await,
@@ -78,6 +83,7 @@ pub async fn execute(
         | Command::Doctor
         | Command::Completions { .. }
         | Command::Keep { .. }
+        | Command::Log { .. }
         | Command::Exec(_)
         | Command::Shim
         | Command::Hook
@@ -93,8 +99,9 @@ pub async fn upgrade(
     printer: &Printer,
 ) -> Result<Done, ClientError> {
     let request = UpgradeRequest {
-        deploy: deployment(&args.deploy),
+        deploy: deployment(&args.deploy)?,
         options: options(&args.rollout),
+        anyway: args.anyway,
     };
     let path = path(args.deploy.service(), "upgrade")?;
     let client = client.within(args.rollout.trace.parent());
@@ -110,18 +117,18 @@ async fn deploy(
 ) -> Result<Done, ClientError> {
     let path = path(args.service(), "deploy")?;
     client
-        .verb(&path, &deployment(args), |step| printer.progress(step))
+        .verb(&path, &deployment(args)?, |step| printer.progress(step))
         .await
 }
 
-fn deployment(args: &DeployArgs) -> DeployRequest {
-    DeployRequest {
+fn deployment(args: &DeployArgs) -> Result<DeployRequest, ClientError> {
+    Ok(DeployRequest {
         generation: args.generation.clone(),
         command: args.command.clone(),
-        cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
+        cwd: here()?,
         env: args.env.iter().cloned().collect(),
         timeout_ms: args.timeout.map(millis),
-    }
+    })
 }
 
 fn options(args: &RolloutArgs) -> RolloutOptions {
@@ -143,7 +150,12 @@ async fn adopt(args: &AdoptArgs, client: &Client, printer: &Printer) -> Result<D
         pid: args.pid,
         unit: args.unit.clone(),
         command: args.command.clone(),
-        cwd: std::env::current_dir().unwrap_or_else(|_gone| PathBuf::from("/")),
+        // Without a command it is the server's own that counts.
+        cwd: if args.command.is_empty() {
+            PathBuf::from("/")
+        } else {
+            here()?
+        },
     };
     let path = path(&args.service, "adopt")?;
     client

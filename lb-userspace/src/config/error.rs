@@ -69,6 +69,19 @@ pub enum ConfigError {
         /// What is unknown.
         source: IdentityError,
     },
+    /// A socket whose path has no room in a socket's address.
+    #[error(
+        "{} has {length} bytes, and the path of a unix socket may have {limit}: set HOTLB_RUNTIME_DIR \
+         to a shorter path, or give the service a shorter name", path.display()
+    )]
+    SocketPath {
+        /// The socket; of generations, that of the last one there can be.
+        path: PathBuf,
+        /// Of the path.
+        length: usize,
+        /// What there is room for.
+        limit: usize,
+    },
     /// A value out of its range.
     #[error("service {service}: {key}: {reason}")]
     Value {

@@ -24,10 +24,15 @@ impl Health {
     ///
     /// What is wrong with the path.
     pub fn http(path: String) -> Result<Self, String> {
-        if path.starts_with('/') {
+        let is_plain = |c: char| c.is_ascii_graphic();
+        if !path.starts_with('/') {
+            Err(format!("\"{path}\" must begin with a slash"))
+        } else if path.chars().all(is_plain) {
             Ok(Self::Http(path))
         } else {
-            Err(format!("\"{path}\" must begin with a slash"))
+            Err(format!(
+                "{path:?} is no path of a request: write spaces and other characters as %20"
+            ))
         }
     }
 }

@@ -45,14 +45,31 @@ struct Level(String);
 impl<'de> Deserialize<'de> for Level {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let understood = text.parse::<tracing_subscriber::EnvFilter>();
-        match understood {
-            Ok(_) if !text.trim().is_empty() => Ok(Self(text)),
-            _ => Err(de::Error::custom(format!(
-                "\"{text}\" is no level: error, warn, info, debug or trace is, or of some modules \
-                 only: \"info,hotlb::agent=debug\""
-            ))),
+        LogConfig::check(&text).map_err(de::Error::custom)?;
+        Ok(Self(text))
+    }
+}
+
+impl LogConfig {
+    /// Why `text` is no level, if it is none. A single word that is no level would be taken for a
+    /// module, and silence all others.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for whoever wrote it.
+    pub fn check(text: &str) -> Result<(), String> {
+        let levels = ["error", "warn", "info", "debug", "trace", "off"];
+        let bare = |part: &str| !part.contains(['=', ':', '[']);
+        let known = |part: &str| levels.contains(&part.to_ascii_lowercase().as_str());
+        let mut parts = text.split(',').map(str::trim);
+        let named = !text.trim().is_empty() && parts.all(|part| !bare(part) || known(part));
+        if named && text.parse::<tracing_subscriber::EnvFilter>().is_ok() {
+            return Ok(());
         }
+        Err(format!(
+            "\"{text}\" is no level: error, warn, info, debug or trace is, or of some modules \
+             only: \"info,hotlb::agent=debug\""
+        ))
     }
 }
 

@@ -12,10 +12,13 @@ pub struct DrainPolicy {
     /// What tells the server to finish; `None`: what its kind understands
     /// ([`crate::rollout::recipe`]).
     pub signal: Option<Signal>,
-    /// How long its connections may end by themselves before the signal.
-    pub signal_after: Duration,
+    /// How long its connections may end by themselves before the signal, where the operator says
+    /// so; [`DrainPolicy::signal_after`].
+    pub signal_after: Option<Duration>,
     /// When what is left is ended.
     pub deadline: Duration,
+    /// How long a data store may take to save what it has and end, from its signal.
+    pub stop_deadline: Duration,
     /// How long a server may leave clients in its accept queue before they are moved to the
     /// active generation.
     pub hung_after: Duration,
@@ -67,13 +70,21 @@ impl Default for DrainPolicy {
     fn default() -> Self {
         Self {
             signal: None,
-            signal_after: Duration::from_secs(2),
+            signal_after: None,
             deadline: Duration::from_secs(30),
+            stop_deadline: Duration::from_mins(10),
             hung_after: Duration::from_secs(1),
             long_lived: None,
             leftovers: Leftovers::default(),
             polite: PoliteMode::default(),
         }
+    }
+}
+
+impl DrainPolicy {
+    /// How long connections may end by themselves before a signal that lets them finish.
+    pub fn signal_after(&self) -> Duration {
+        self.signal_after.unwrap_or(Duration::from_secs(2))
     }
 }
 

@@ -5,16 +5,19 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::clock::FOR_EVER;
+
 use super::policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 
-/// A duration as people write it: "30s", "1m 30s".
+/// A duration as people write it: "30s", "1m 30s". A number that is larger than any wait, which is
+/// how some write "for ever", is that long.
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
-            .map(Span)
+            .map(|span| Self(span.min(FOR_EVER)))
             .map_err(|error| de::Error::custom(format!("\"{text}\" is no duration: {error}")))
     }
 }
@@ -25,11 +28,28 @@ pub(super) struct DrainTable {
     signal: Option<SignalName>,
     signal_after: Option<Span>,
     deadline: Option<Span>,
+    stop_deadline: Option<StopSpan>,
     hung_after: Option<Span>,
     long_lived: Option<LongLivedTable>,
     leftovers: Option<Leftovers>,
     #[serde(default)]
     polite: PoliteMode,
+}
+
+/// A duration that is not zero.
+struct StopSpan(Duration);
+
+impl<'de> Deserialize<'de> for StopSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Span(time) = Span::deserialize(deserializer)?;
+        if time < Duration::from_secs(1) {
+            return Err(de::Error::custom(
+                "a stop_deadline of less than a second would kill a data store before it has saved anything: \
+                 name the time that its last checkpoint may take, or leave the key out (10m)",
+            ));
+        }
+        Ok(Self(time))
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,8 +66,11 @@ impl DrainTable {
         let or = |span: Option<Span>, usual| span.map_or(usual, |span| span.0);
         DrainPolicy {
             signal: self.signal.map(|signal| signal.0),
-            signal_after: or(self.signal_after, usual.signal_after),
+            signal_after: self.signal_after.map(|span| span.0),
             deadline: or(self.deadline, usual.deadline),
+            stop_deadline: self
+                .stop_deadline
+                .map_or(usual.stop_deadline, |span| span.0),
             hung_after: or(self.hung_after, usual.hung_after),
             long_lived: self.long_lived.map(|long| LongLived {
                 after: long.after.0,
@@ -88,7 +111,10 @@ impl Keep {
         let usual = KeepPolicy::default();
         match self {
             Self::Time(text) => humantime::parse_duration(&text)
-                .map(|time| KeepPolicy { time, ..usual })
+                .map(|time| KeepPolicy {
+                    time: time.min(FOR_EVER),
+                    ..usual
+                })
                 .map_err(|error| format!("\"{text}\" is no duration: {error}")),
             Self::Table(table) => {
                 let generations = table.generations.unwrap_or(usual.generations);
@@ -116,8 +142,15 @@ impl<'de> Deserialize<'de> for SignalName {
         } else {
             format!("SIG{upper}")
         };
-        name.parse()
-            .map(SignalName)
-            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is no signal")))
+        let signal: Signal = name
+            .parse()
+            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is no signal")))?;
+        match signal {
+            Signal::SIGSTOP | Signal::SIGCONT => Err(de::Error::custom(format!(
+                "no server ends on {signal}: name the one that it ends on, or leave \
+                     the key out"
+            ))),
+            signal => Ok(Self(signal)),
+        }
     }
 }

@@ -121,6 +121,17 @@ fn below(base: &str) -> String {
     format!("{}/{PATH}", base.trim_end_matches('/'))
 }
 
+/// The variables that are heeded here.
+const VARIABLES: [&str; 7] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_SERVICE_NAME",
+];
+
 fn service_name() -> String {
     variable("OTEL_SERVICE_NAME").unwrap_or_else(|| SERVICE_NAME.to_owned())
 }
@@ -138,6 +149,11 @@ impl TracesConfig {
     ///
     /// Which variable cannot be used, and why.
     pub fn from_env() -> Result<Option<Self>, String> {
+        let is_bytes =
+            |name: &&&str| env::var_os(name).is_some_and(|value| value.to_str().is_none());
+        if let Some(name) = VARIABLES.iter().find(is_bytes) {
+            return Err(format!("{name} is not UTF-8"));
+        }
         Self::from_variables(variable)
     }
 

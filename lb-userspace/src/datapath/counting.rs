@@ -22,8 +22,14 @@ impl ServicePath {
         is_done
     }
 
+    /// So many of the generation's connections have ended without `track` being told.
+    pub fn forget_ended(&self, generation: GenerationId, ended: u64) {
+        let seat = generation.seat() as usize;
+        self.live.add(seat, ended.wrapping_neg());
+    }
+
     /// Whether any connection is open that moved, from wherever.
-    fn has_moved(&self) -> Result<bool, DatapathError> {
+    pub fn has_moved(&self) -> Result<bool, DatapathError> {
         let moved = MapData::from_pin(self.pins().map(names::MOVED))
             .and_then(|map| HashMap::<_, u64, u32>::try_from(Map::HashMap(map)))
             .map_err(DatapathError::map(names::MOVED))?;

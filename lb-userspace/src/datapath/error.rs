@@ -43,17 +43,25 @@ pub enum DatapathError {
     },
     /// The pins were made by another layout version.
     #[error(
-        "the maps in {path} have layout version {found}, this hotlb has version {own}; \
-         end the service with the hotlb that made them (hotlb down)"
+        "the maps in {path} have layout version {found}, this hotlb takes over versions {from} to \
+         {own}; end the service with the hotlb that made them (hotlb down)"
     )]
     Layout {
         /// The directory.
         path: PathBuf,
         /// The version of the maps.
         found: u64,
+        /// The first version this program takes over.
+        from: u32,
         /// The version of this program.
         own: u32,
     },
+    /// A pinned map is not like the present object's, and cannot be made anew.
+    #[error(
+        "eBPF map {0} is not what this hotlb's programs work with, and cannot be made anew while \
+         sockets are in it"
+    )]
+    Unlike(&'static str),
     /// A socket does not fit into the group.
     #[error("listener {cookie:#x} cannot take slot {slot}: {source}")]
     Slot {

@@ -13,7 +13,7 @@ use lb_common::{names, steering};
 use super::{
     error::DatapathError,
     loading::{self, Refusal, Types},
-    object,
+    object, polite,
 };
 use crate::sys::mapped::MappedCells;
 
@@ -48,11 +48,22 @@ pub struct Trial {
     pub mapped: Support,
     /// Whether its programs passed the verifier; empty if the maps could not be made.
     pub programs: Vec<Probe>,
+    /// Whether a server reads on while the client of its connection is asked to leave by its messages; `None` if
+    /// that was not tried, as `polite` did not pass.
+    pub reading: Option<Support>,
+}
+
+impl Trial {
+    /// Whether this program can be used.
+    pub fn has(&self, program: &str) -> bool {
+        let mut programs = self.programs.iter();
+        programs.any(|probe| probe.name == program && probe.support == Support::Yes)
+    }
 }
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 13] = [
+pub const PROGRAMS: [&str; 14] = [
     names::NOOP,
     names::STEER,
     names::STEER_UDP,
@@ -60,6 +71,7 @@ pub const PROGRAMS: [&str; 13] = [
     names::JOIN6,
     names::TRACK,
     names::POLITE,
+    names::LEAVE,
     names::REFUSED,
     names::RECEIVED,
     names::SENT,
@@ -110,20 +122,28 @@ pub fn try_object() -> Trial {
                 maps: failed(&error),
                 mapped: Support::Failed("the maps could not be made".to_owned()),
                 programs: Vec::new(),
+                reading: None,
             };
         }
     };
     let types = loading::types().ok();
+    let programs: Vec<Probe> = PROGRAMS
+        .into_iter()
+        .map(|name| Probe {
+            name,
+            support: use_of(&mut object, name, types.as_deref()),
+        })
+        .collect();
+    let passed = |probe: &Probe| probe.name == names::POLITE && probe.support == Support::Yes;
+    let reading = programs
+        .iter()
+        .any(passed)
+        .then(|| polite::try_reading(&mut object).map_or_else(Support::Failed, |()| Support::Yes));
     Trial {
         maps: Support::Yes,
         mapped: map_memory(&object),
-        programs: PROGRAMS
-            .into_iter()
-            .map(|name| Probe {
-                name,
-                support: load(&mut object, name, types.as_deref()),
-            })
-            .collect(),
+        programs,
+        reading,
     }
 }
 
@@ -143,6 +163,16 @@ fn map_memory(object: &Ebpf) -> Support {
     match MappedCells::new(array.fd(), steering::CELLS) {
         Ok(_) => Support::Yes,
         Err(error) => failed(&error),
+    }
+}
+
+/// Loaded; and for `leave`, which is attached only while a generation drains, whether it could be.
+fn use_of(object: &mut Ebpf, name: &'static str, types: Option<&Types>) -> Support {
+    match load(object, name, types) {
+        Support::Yes if name == names::LEAVE => {
+            polite::try_attaching().map_or_else(Support::Failed, |()| Support::Yes)
+        }
+        loaded => loaded,
     }
 }
 

@@ -44,6 +44,13 @@ pub struct FlowEntry {
     pub idle: Duration,
 }
 
+impl FlowEntry {
+    /// Whether nothing has come since `moment` after it began.
+    fn is_of_one_exchange(&self, moment: Duration) -> bool {
+        self.idle > moment && self.age.saturating_sub(self.idle) <= moment
+    }
+}
+
 /// How `steer_udp` ended so far, and what it did to the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramCounts {
@@ -206,6 +213,15 @@ impl Flows {
             }
         })?;
         Ok(found)
+    }
+
+    /// How many of the generation's flows had datagrams in one moment only, which is over: a question
+    /// and its answer.
+    pub fn of_one_exchange(&self, generation: GenerationId) -> usize {
+        let moment = duration(self.rules().refresh);
+        let flows = self.list().unwrap_or_default();
+        let own = flows.iter().filter(|f| f.generation == Some(generation));
+        own.filter(|flow| flow.is_of_one_exchange(moment)).count()
     }
 
     /// How many flows each generation has, as of a moment ago.

@@ -37,6 +37,11 @@ impl PacketFields {
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Whether the kernel describes what it takes to tell a connection that was lost.
+pub fn knows_losses() -> bool {
+    tcp_fields().is_ok()
+}
+
 /// The offsets in this kernel, or why they are not known.
 pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
     Ok(&known()?.0)
@@ -45,6 +50,11 @@ pub(super) fn tcp_fields() -> Result<&'static TcpFields, &'static str> {
 /// What is to be known of packets in this kernel, or why it is not.
 pub(super) fn packet_fields() -> Result<&'static PacketFields, &'static str> {
     known()?.1.as_ref().map_err(String::as_str)
+}
+
+/// The constant [`names::TASK_FLAGS`]: 0 where it is not known.
+pub(super) fn task_flags() -> &'static u32 {
+    known().map_or(&0, |known| &known.2)
 }
 
 /// The constants of [`names::GROUP_FIELDS`], by name, or why they are not known.
@@ -62,7 +72,7 @@ pub(super) fn task_fields() -> Result<TaskFields, String> {
     offsets(&types()?, "task_struct", names::TASK_FIELDS)
 }
 
-type Known = (TcpFields, Result<PacketFields, String>);
+type Known = (TcpFields, Result<PacketFields, String>, u32);
 
 /// Read once: it takes some 100 ms.
 fn known() -> Result<&'static Known, &'static str> {
@@ -73,7 +83,9 @@ fn known() -> Result<&'static Known, &'static str> {
 fn look_up() -> Result<Known, String> {
     let types = types()?;
     let fields = offsets(&types, "tcp_sock", names::TCP_FIELDS)?;
-    Ok((fields, look_up_packet(&types)))
+    let (_, path) = names::TASK_FLAGS;
+    let task_flags = offset(&types, "task_struct", path).unwrap_or_default();
+    Ok((fields, look_up_packet(&types), task_flags))
 }
 
 fn types() -> Result<TypeInformation, String> {

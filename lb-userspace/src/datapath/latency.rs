@@ -11,16 +11,16 @@ use aya::{
     programs::{BtfTracePoint, links::FdLink},
 };
 use lb_common::{
-    BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit, watched,
+    BUCKETS, GenerationId, HISTOGRAM_WORDS, Latency, names, recent::port_bit, watched::key,
 };
 
 use super::{
     DatapathError, Histogram, Latencies,
     loaders::Constants,
     loading, object,
-    pins::{Pins, unpin},
+    pins::{Pins, replace, unpin},
     verified::verified,
-    watched::OfAll,
+    watched::{self, OfAll},
 };
 use crate::sys::netns::Netns;
 
@@ -110,28 +110,32 @@ impl Places {
 
     fn keys(&self) -> Vec<u64> {
         let ports = self.ports.iter();
-        ports
-            .map(|&port| watched::key(self.namespace, port))
-            .collect()
+        ports.map(|&port| key(self.namespace, port)).collect()
     }
 }
 
-/// Whether reads and writes are measured.
+/// Whether reads and writes are measured, by programs of whatever object.
 pub(super) fn is_on(pins: &Pins, places: &Places) -> Result<bool, DatapathError> {
+    let own = PROGRAMS.iter().all(|(name, _)| pins.link(name).exists());
+    Ok(own || OfAll::any_has(pins, &places.keys(), &PROGRAMS.map(|(name, _)| name))?)
+}
+
+/// Whether they are by programs of the present object, if those of the service are of it.
+pub(super) fn is_present(pins: &Pins, places: &Places) -> Result<bool, DatapathError> {
     let has_own = PROGRAMS.iter().all(|(name, _)| pins.link(name).exists());
     let all = OfAll::beside(pins);
     let is_run = || PROGRAMS.iter().all(|(name, _)| all.pin(name).exists());
     Ok(has_own || is_run() && all.has(pins, &places.keys())?)
 }
 
-/// Measures reads and writes from now on; they go on being measured when the agent has ended.
+/// Measures reads and writes by the present programs from now on; they go on being measured when the
+/// agent has ended.
 ///
 /// # Errors
 ///
 /// When the kernel lacks a tracepoint (before 6.3) or does not describe its types.
 pub(super) fn turn_on(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
-    turn_off(pins)?;
-    let turned = turn_on_where(pins, places);
+    let turned = turn_on_where(pins, places).and_then(|()| OfAll::leave_others(pins));
     if turned.is_err() {
         turn_off(pins)?;
     }
@@ -141,18 +145,12 @@ pub(super) fn turn_on(pins: &Pins, places: &Places) -> Result<(), DatapathError>
 fn turn_on_where(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
     let all = OfAll::beside(pins);
     if all.enter(pins, &places.keys())? {
-        // The others wait until there are programs for all.
-        static ATTACHING: Mutex<()> = Mutex::new(());
-        let _turn = ATTACHING.lock().unwrap_or_else(PoisonError::into_inner);
-        if PROGRAMS.iter().all(|(name, _)| all.pin(name).exists()) {
-            return Ok(());
-        }
-        let for_all = Constants {
-            for_all: 1,
-            ..Constants::default()
-        };
-        return attach(pins, for_all, |name| all.pin(name));
+        run_for_all(pins, &all)?;
+        unpin_own(pins);
+        return Ok(());
     }
+    // It may have had other ports.
+    all.leave(pins)?;
     let of_its_own = Constants {
         port_bits: places
             .ports
@@ -161,6 +159,20 @@ fn turn_on_where(pins: &Pins, places: &Places) -> Result<(), DatapathError> {
         ..Constants::default()
     };
     attach(pins, of_its_own, |name| pins.link(name))
+}
+
+fn run_for_all(pins: &Pins, all: &OfAll) -> Result<(), DatapathError> {
+    // The others wait until there are programs for all.
+    static ATTACHING: Mutex<()> = Mutex::new(());
+    let _turn = ATTACHING.lock().unwrap_or_else(PoisonError::into_inner);
+    if PROGRAMS.iter().all(|(name, _)| all.pin(name).exists()) {
+        return Ok(());
+    }
+    let for_all = Constants {
+        for_all: 1,
+        ..Constants::default()
+    };
+    attach(pins, for_all, |name| all.pin(name))
 }
 
 fn attach(
@@ -183,19 +195,18 @@ fn attach(
             .and_then(|()| program.attach())
             .and_then(|id| program.take_link(id))
             .map_err(DatapathError::program(name))?;
-        let pin = pin(name);
-        unpin(&pin);
-        FdLink::from(link)
-            .pin(&pin)
-            .map(drop)
-            .map_err(DatapathError::pin(pin))
+        replace(&pin(name), |pin| FdLink::from(link).pin(pin))
     })
 }
 
 /// Measures reads and writes no longer.
 pub(super) fn turn_off(pins: &Pins) -> Result<(), DatapathError> {
+    unpin_own(pins);
+    watched::leave_all(pins)
+}
+
+fn unpin_own(pins: &Pins) {
     for (name, _) in PROGRAMS {
         unpin(&pins.link(name));
     }
-    OfAll::beside(pins).leave(pins)
 }

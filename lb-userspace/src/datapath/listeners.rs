@@ -32,7 +32,18 @@ impl ServicePath {
         generation: GenerationId,
         listeners: &BTreeMap<u64, OwnedFd>,
     ) -> Result<Registered, DatapathError> {
-        let registered = group.register(generation, listeners)?;
+        // A socket is in one map at a time.
+        self.forget_fresh(generation, group.address());
+        let registered = match group.register(generation, listeners) {
+            // Of a server that its supervisor started again: noted for the generation it was then.
+            Err(DatapathError::Slot { source, .. })
+                if source.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                self.forget_fresh_at(group.address());
+                group.register(generation, listeners)?
+            }
+            done => done?,
+        };
         let least = self.chosen_by() == Workers::Least;
         self.loads.count(least, &registered, listeners)?;
         Ok(registered)

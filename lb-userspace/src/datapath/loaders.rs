@@ -84,6 +84,7 @@ impl Constants {
                 loader.override_global(name, at, true);
             }
         }
+        loader.override_global(names::TASK_FLAGS.0, kernel_fields::task_flags(), true);
         if let Ok(fields) = kernel_fields::packet_fields() {
             fields.set(loader);
         }

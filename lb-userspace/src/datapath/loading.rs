@@ -118,6 +118,7 @@ pub(super) fn load(
         Some(Program::CgroupSockAddr(program)) => verified(|| program.load()),
         Some(Program::SockOps(program)) => verified(|| program.load()),
         Some(Program::SkMsg(program)) => verified(|| program.load()),
+        Some(Program::SchedClassifier(program)) => verified(|| program.load()),
         Some(Program::RawTracePoint(program)) => verified(|| program.load()),
         Some(Program::PerfEvent(program)) => verified(|| program.load()),
         Some(Program::BtfTracePoint(program)) => {

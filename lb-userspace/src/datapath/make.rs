@@ -2,22 +2,30 @@
 
 use std::{
     fs::File,
+    io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, SkReuseport, SockOps,
-        links::FdLink,
+        CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, ProgramError, ProgramFd,
+        SkReuseport, SockOps, links::FdLink,
     },
 };
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
 use super::{
-    declared::Declared, error::DatapathError, loaders::Constants, object, pins::Pins,
-    service::steering_row, verified::verified,
+    declared::Declared,
+    error::DatapathError,
+    loaders::Constants,
+    object,
+    pins::{Pins, replace, unpin},
+    service::steering_row,
+    verified::verified,
 };
+use crate::sys::{bpf, bpf_link};
 
 /// The cgroup of a service's keeper, below the service's.
 pub const PARKING: &str = "parking";
@@ -28,43 +36,64 @@ pub(super) fn create(
     cgroup: &Path,
     declared: &Declared,
 ) -> Result<(), DatapathError> {
+    programs(staging, cgroup, declared)?;
+    let row = steering_row(staging)?;
+    row.store(steering::ABI, u64::from(ABI_VERSION));
+    row.store(steering::OBJECT, object::digest());
+    row.store(steering::SALT, salt());
+    Ok(())
+}
+
+/// Programs of the service's cgroup that were loaded, by name.
+pub(super) type OfService = Vec<(&'static str, ProgramFd)>;
+
+/// Loads the programs of the service and of its groups, makes the maps that are missing, attaches and
+/// pins. Where there is a pin already, the present program takes the place of the one that is there.
+pub(super) fn programs(
+    pins: &Pins,
+    cgroup: &Path,
+    declared: &Declared,
+) -> Result<OfService, DatapathError> {
     let parking = cgroup.join(PARKING);
     let cgroup = open(cgroup)?;
     let parking = open(&parking)?;
     let tcp = declared.addresses.iter();
-    let tcp = tcp.map(|&address| (staging.group(address), names::STEER));
+    let tcp = tcp.map(|&address| (pins.group(address), names::STEER));
     let datagrams = declared.datagrams.as_ref();
     let udp = datagrams.map_or(&[][..], |datagrams| &datagrams.addresses);
     let udp = udp.iter();
-    let udp = udp.map(|&address| (staging.datagram_group(address), names::STEER_UDP));
-    let made = Constants {
-        flows: declared.flows(),
-        connection_ids: declared.connection_ids(),
-        ..Constants::default()
-    };
+    let udp = udp.map(|&address| (pins.datagram_group(address), names::STEER_UDP));
+    let mut of_service = OfService::new();
     for (index, (group, steering)) in tcp.chain(udp).enumerate() {
         std::fs::create_dir_all(&group)
             .map_err(DatapathError::system("make the group's pin directory"))?;
         let constants = if index == 0 {
-            made
+            sizes(declared)
         } else {
             Constants::default()
         };
-        let mut object = object::load(staging, &group, constants)?;
+        let mut object = object::load(pins, &group, constants)?;
         let steer: &mut SkReuseport = program(&mut object, steering)?;
         verified(|| steer.load()).map_err(DatapathError::program(steering))?;
-        let pin = group.join(steering);
-        steer.pin(&pin).map_err(DatapathError::pin(pin.clone()))?;
+        replace(&group.join(steering), |pin| steer.pin(pin))?;
         if index == 0 {
-            join(&mut object, names::JOIN4, &cgroup, staging)?;
-            join(&mut object, names::JOIN6, &cgroup, staging)?;
-            track(&mut object, &parking, staging, None)?;
+            for name in [names::JOIN4, names::JOIN6] {
+                of_service.push((name, join(&mut object, name, &cgroup, pins)?));
+            }
+            track(&mut object, Some(&parking), pins, None)?;
         }
     }
-    let row = steering_row(staging)?;
-    row.store(steering::ABI, u64::from(ABI_VERSION));
-    row.store(steering::SALT, salt());
-    Ok(())
+    Ok(of_service)
+}
+
+/// Has the present `track` count for whom one counts already.
+pub(super) fn count_anew(
+    pins: &Pins,
+    group: &Path,
+    generation: GenerationId,
+) -> Result<(), DatapathError> {
+    let mut object = object::load(pins, group, counting_for(generation))?;
+    track(&mut object, None, pins, Some(generation))
 }
 
 fn join(
@@ -72,13 +101,43 @@ fn join(
     name: &'static str,
     cgroup: &File,
     pins: &Pins,
-) -> Result<(), DatapathError> {
+) -> Result<ProgramFd, DatapathError> {
     let join: &mut CgroupSockAddr = program(object, name)?;
     verified(|| join.load()).map_err(DatapathError::program(name))?;
-    let program_pin = pins.link(name);
-    join.pin(&program_pin)
-        .map_err(DatapathError::pin(program_pin.clone()))?;
-    attach_join(join, name, cgroup, pins.link(&format!("{name}-link")))
+    replace(&pins.link(name), |pin| join.pin(pin))?;
+    let loaded = kept(join.fd(), name)?;
+    let pin = pins.link(&format!("{name}-link"));
+    if !leads_to(&pin, &loaded)? {
+        attach_join(join, name, cgroup, pin)?;
+    }
+    Ok(loaded)
+}
+
+fn kept(
+    program: Result<&ProgramFd, ProgramError>,
+    name: &'static str,
+) -> Result<ProgramFd, DatapathError> {
+    let cloned = program.map_err(DatapathError::program(name))?.try_clone();
+    cloned.map_err(DatapathError::system("keep a program"))
+}
+
+/// Has the pinned link run the program from here on. False if there is none, or what it was attached
+/// to is gone: it is given up then.
+pub(super) fn leads_to(pin: &Path, program: &ProgramFd) -> Result<bool, DatapathError> {
+    let link = match bpf::pinned(pin) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(DatapathError::system("open a link")(error)),
+    };
+    match bpf_link::update_link(link.as_fd(), program.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+            unpin(pin);
+            Ok(false)
+        }
+        updated => updated
+            .map(|()| true)
+            .map_err(DatapathError::system("replace the program of a link")),
+    }
 }
 
 /// Has the service's `join` see the binds of `cgroup` too, which lies outside the service's.
@@ -120,27 +179,45 @@ pub(super) fn count(
     cgroup: &Path,
     generation: GenerationId,
 ) -> Result<(), DatapathError> {
-    let constants = Constants {
-        generation: generation.raw(),
-        ..Constants::default()
-    };
-    let mut object = object::load(pins, group, constants)?;
-    track(&mut object, &open(cgroup)?, pins, Some(generation))
+    let mut object = object::load(pins, group, counting_for(generation))?;
+    track(&mut object, Some(&open(cgroup)?), pins, Some(generation))
 }
 
+/// How large the service's maps are made.
+pub(super) fn sizes(declared: &Declared) -> Constants {
+    Constants {
+        flows: declared.flows(),
+        connection_ids: declared.connection_ids(),
+        ..Constants::default()
+    }
+}
+
+fn counting_for(generation: GenerationId) -> Constants {
+    Constants {
+        generation: generation.raw(),
+        ..Constants::default()
+    }
+}
+
+/// Without a cgroup, only where one counts already.
 fn track(
     object: &mut Ebpf,
-    cgroup: &File,
+    cgroup: Option<&File>,
     pins: &Pins,
     generation: Option<GenerationId>,
 ) -> Result<(), DatapathError> {
     let track: &mut SockOps = program(object, names::TRACK)?;
     verified(|| track.load()).map_err(DatapathError::program(names::TRACK))?;
+    let pin = pins.track(generation);
+    let counts = leads_to(&pin, &kept(track.fd(), names::TRACK)?)?;
+    let Some(cgroup) = cgroup.filter(|_| !counts) else {
+        return Ok(());
+    };
     let link = track
         .attach(cgroup, CgroupAttachMode::Single)
         .and_then(|id| track.take_link(id))
         .map_err(DatapathError::program(names::TRACK))?;
-    pin_link(FdLink::try_from(link), names::TRACK, pins.track(generation))
+    pin_link(FdLink::try_from(link), names::TRACK, pin)
 }
 
 fn open(cgroup: &Path) -> Result<File, DatapathError> {
@@ -162,7 +239,7 @@ fn pin_link(
 
 fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, DatapathError>
 where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     object
         .program_mut(name)

@@ -22,6 +22,30 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     "/../lb-ebpf/prebuilt/hotlb.bpf.o"
 ));
 
+/// What `cargo xtask ebpf build` wrote of it.
+static MANIFEST: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../lb-ebpf/prebuilt/manifest.toml"
+));
+
+/// The object's digest, or rather its first 64 bits.
+pub(super) fn digest() -> u64 {
+    let line = MANIFEST.lines().find_map(|l| l.strip_prefix("object = \""));
+    let digits = line.and_then(|digits| digits.get(..16));
+    let digest = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    // 0 means that nobody knows.
+    digest.unwrap_or_default()
+}
+
+/// What aya finds in the object.
+///
+/// # Errors
+///
+/// When the build is broken.
+pub(super) fn contents() -> Result<aya_obj::Object, DatapathError> {
+    aya_obj::Object::parse(OBJECT).map_err(|error| DatapathError::Object(error.to_string()))
+}
+
 /// Loads the object for one reuseport group: the service's maps come from (or go to) `pins`,
 /// the group's own to `group`.
 pub(super) fn load(pins: &Pins, group: &Path, constants: Constants) -> Result<Ebpf, DatapathError> {
@@ -38,6 +62,7 @@ pub(super) fn load_alone(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathErr
         names::LOGS,
         names::CONVERSATIONS,
         names::WORKER,
+        names::TRANSPARENT,
     ];
     for name in names::SHARED.iter().chain(&names::PER_GROUP) {
         if !as_they_are.contains(name) {
@@ -105,6 +130,7 @@ fn unpinned<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader.override_global(names::PORT_BITS, &u64::MAX, true);
     loader.override_global(names::COUNTING, &1_u32, true);
+    loader.override_global(names::TASK_FLAGS.0, kernel_fields::task_flags(), true);
     if let Ok(fields) = kernel_fields::packet_fields() {
         fields.set(&mut loader);
     }
@@ -114,6 +140,12 @@ fn unpinned<'a>() -> EbpfLoader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_object_has_a_digest() {
+        assert_ne!(digest(), 0);
+        assert_ne!(digest(), lb_common::steering::BETWEEN);
+    }
 
     #[test]
     fn the_object_has_every_map_and_program_by_its_name() {
@@ -128,6 +160,7 @@ mod tests {
             names::JOIN6,
             names::TRACK,
             names::POLITE,
+            names::LEAVE,
             names::REFUSED,
             names::NOOP,
             names::WAITING,

@@ -9,27 +9,23 @@ use super::{
     DatapathError, kernel_fields,
     loaders::Constants,
     object,
-    pins::{Pins, unpin},
+    pins::{Pins, replace, unpin},
     verified::verified,
 };
 use crate::sys::netns::Netns;
 
-/// Counts from now on those whose SYN is answered by a reset, if that is not done already; it goes
-/// on when the agent has ended.
+/// Counts from now on those whose SYN is answered by a reset, if that is not done already, or is to be
+/// done `anew` by the present program; it goes on when the agent has ended.
 ///
 /// # Errors
 ///
 /// When the kernel does not say why it drops packets (before 5.17), or does not describe its types.
-pub(super) fn count(pins: &Pins, netns: &Netns) -> Result<(), DatapathError> {
+pub(super) fn count(pins: &Pins, netns: &Netns, anew: bool) -> Result<(), DatapathError> {
     let pin = pins.link(names::REFUSED);
-    if pin.exists() {
+    if pin.exists() && !anew {
         return Ok(());
     }
-    let counted = attach(pins, netns).and_then(|link| {
-        link.pin(&pin)
-            .map(drop)
-            .map_err(DatapathError::pin(pin.clone()))
-    });
+    let counted = attach(pins, netns).and_then(|link| replace(&pin, |pin| link.pin(pin)));
     if counted.is_err() {
         unpin(&pin);
     }

@@ -14,8 +14,8 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    ABI_VERSION, BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS,
-    SteeringWord, TicketKey, names, port_key, steering,
+    BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS, SteeringWord,
+    TicketKey, names, port_key, steering,
 };
 
 use super::{
@@ -30,9 +30,11 @@ use super::{
     make,
     owners::Owners,
     pins::{Pins, unpin},
-    polite::Polite,
+    polite::{Impolite, Polite},
     recent::Recent,
     refused,
+    reload::Reloads,
+    renew::{self, Former, InForce, Renewal},
 };
 use crate::sys::{mapped::MappedCells, netns::Netns};
 
@@ -43,16 +45,19 @@ pub struct ServicePath {
     pub(super) datagram_groups: Vec<Group>,
     pub(super) flows: Option<Flows>,
     pub(super) steering: MappedCells,
-    live: MappedCells,
+    pub(super) live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
     latencies: Histograms,
     pub(super) loads: Loads,
     pub(super) owners: Owners,
-    polite: Result<Polite, String>,
+    polite: Result<Polite, Impolite>,
+    /// `None` of pins that an earlier release made.
+    pub(super) reloads: Option<Reloads>,
     tables: Mutex<Tables>,
     /// By seat: open connections that are older than their generation's `track`.
     earlier: [AtomicU64; SEATS as usize],
+    renewal: Renewal,
 }
 
 impl fmt::Debug for ServicePath {
@@ -84,38 +89,78 @@ impl Drop for TicketGuard<'_> {
 
 impl ServicePath {
     /// Opens the service's pins, making them first if there are none. Links of `join` and
-    /// `track` attach to `cgroup`. Says whether they were found.
+    /// `track` attach to `cgroup`. Pins that another object's agent made are brought to the present
+    /// one if `former` says so; what comes of that is [`ServicePath::renewal`].
     ///
     /// # Errors
     ///
-    /// [`DatapathError::Layout`] when the pins are of another version: nothing is changed then.
+    /// [`DatapathError::Layout`] when the pins are of a version that is not taken over: nothing is
+    /// changed then.
     pub fn open_or_create(
         pins: Pins,
         cgroup: &Path,
         declared: &Declared,
-    ) -> Result<(Self, bool), DatapathError> {
-        let found = pins.exist();
-        if !found {
+        former: Former,
+    ) -> Result<Self, DatapathError> {
+        let mut renewal = Renewal::None;
+        if pins.exist() {
+            renew::refuse_unknown_layout(&pins)?;
+            renewal = if InForce::of(&pins)?.is_own() {
+                Renewal::Found
+            } else if former == Former::Kept {
+                Renewal::Kept(None)
+            } else if let Err(error) = renew::renew(&pins, cgroup, declared) {
+                Renewal::Kept(Some(error.to_string()))
+            } else {
+                Renewal::Begun
+            };
+        } else {
             let staging = pins.stage()?;
             make::create(&staging, cgroup, declared)?;
             pins.commit(&staging)?;
         }
-        refuse_other_layout(&pins)?;
-        let path = Self::open(pins, declared)?;
+        let path = Self::open(pins, declared, renewal)?;
         path.declare(declared)?;
         path.clear_tickets()?;
-        Ok((path, found))
+        Ok(path)
     }
 
-    /// The layout version of the pins; `None` if there are none.
-    pub fn layout(pins: &Pins) -> Result<Option<u64>, DatapathError> {
-        if !pins.exist() {
-            return Ok(None);
+    /// Refuses pins of a layout version that is not taken over. There need not be any.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Layout`] with the versions.
+    pub fn refuse_unknown_layout(pins: &Pins) -> Result<(), DatapathError> {
+        if pins.exist() {
+            renew::refuse_unknown_layout(pins)?;
         }
-        Ok(Some(steering_row(pins)?.load(steering::ABI)))
+        Ok(())
     }
 
-    fn open(pins: Pins, declared: &Declared) -> Result<Self, DatapathError> {
+    /// Who is active by the pins, if there are any that can be read.
+    pub fn active_of(pins: &Pins) -> Option<GenerationId> {
+        let row = steering_row(pins).ok()?;
+        SteeringWord::from_bits(row.load(steering::WORD)).active
+    }
+
+    /// What became of the pins that were found.
+    pub fn renewal(&self) -> &Renewal {
+        &self.renewal
+    }
+
+    /// Whose programs decide.
+    pub fn in_force(&self) -> InForce {
+        InForce::from_row(&self.steering)
+    }
+
+    /// The present programs are attached everywhere, if they were to be.
+    pub fn end_renewal(&self) {
+        if self.renewal == Renewal::Begun {
+            renew::done(&self.steering);
+        }
+    }
+
+    fn open(pins: Pins, declared: &Declared, renewal: Renewal) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
         };
@@ -150,9 +195,13 @@ impl ServicePath {
             latencies: Histograms::open(&pins)?,
             loads: Loads::open(&pins)?,
             owners: Owners::open(&pins)?,
-            polite: Polite::open(&pins).map_err(|error| error.to_string()),
+            reloads: Reloads::open(&pins)
+                .inspect_err(|error| tracing::warn!(%error, "reloads are not followed"))
+                .ok(),
+            polite: Polite::open(&pins),
             tables: Mutex::new(tables),
             earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
+            renewal,
             pins,
         })
     }
@@ -304,7 +353,12 @@ impl ServicePath {
         }
         let ports = self.groups.iter().map(|group| group.address().port());
         let places = latency::Places::new(netns, ports)?;
-        if latency::is_on(&self.pins, &places)? {
+        let done = match &self.renewal {
+            Renewal::Begun => false,
+            Renewal::Kept(_) => latency::is_on(&self.pins, &places)?,
+            Renewal::None | Renewal::Found => latency::is_present(&self.pins, &places)?,
+        };
+        if done {
             return Ok(());
         }
         latency::turn_on(&self.pins, &places)
@@ -317,7 +371,7 @@ impl ServicePath {
     ///
     /// What this kernel lacks. Nothing else depends on it.
     pub fn count_refused(&self, netns: &Netns) -> Result<(), DatapathError> {
-        refused::count(&self.pins, netns)
+        refused::count(&self.pins, netns, self.renewal == Renewal::Begun)
     }
 
     /// How long a generation's clients waited so far, or those of the parking listeners for `None`.
@@ -331,8 +385,8 @@ impl ServicePath {
     /// # Errors
     ///
     /// What this kernel lacks.
-    pub fn polite(&self) -> Result<&Polite, &str> {
-        self.polite.as_ref().map_err(String::as_str)
+    pub fn polite(&self) -> Result<&Polite, &Impolite> {
+        self.polite.as_ref()
     }
 
     /// Whether connections are still open that were counted at this seat.
@@ -352,6 +406,9 @@ impl ServicePath {
             .map_err(DatapathError::map(names::CONNECTIONS))?;
         self.live.store(generation.seat() as usize, 0);
         self.set_earlier(generation, 0);
+        if let Some(reloads) = &self.reloads {
+            reloads.clear(generation);
+        }
         if let Some(flows) = &self.flows {
             flows.reopen(generation);
         }
@@ -407,19 +464,6 @@ impl ServicePath {
             .and_then(|map| HashMap::try_from(Map::HashMap(map)))
             .map_err(DatapathError::map(name))
     }
-}
-
-/// Before anything else is opened: what another version made may lack what this one expects.
-fn refuse_other_layout(pins: &Pins) -> Result<(), DatapathError> {
-    let found = steering_row(pins)?.load(steering::ABI);
-    if found == u64::from(ABI_VERSION) {
-        return Ok(());
-    }
-    Err(DatapathError::Layout {
-        path: pins.dir().to_owned(),
-        found,
-        own: ABI_VERSION,
-    })
 }
 
 /// The service's steering row.

@@ -5,6 +5,10 @@
 //! which finds the service's tables by network namespace and port. Where two services have one port
 //! (on two addresses of a network), the first is in the tables, and the other has instances of its
 //! own.
+//!
+//! Each object has tables and programs of its own. A service is entered in those of the present one
+//! before it leaves a former one's: for that moment both see its connections, and the second one finds
+//! everything noted. What no service is in any more is given up.
 
 use std::{
     fs,
@@ -15,16 +19,19 @@ use std::{
 
 use aya::maps::{Array, HashOfMaps, Map, MapData};
 use lb_common::{
-    ABI_VERSION, names,
+    names,
     recent::WORDS,
     watched::{self, bit, port_of},
 };
 
-use super::{error::DatapathError, pins::Pins};
+use super::{error::DatapathError, mirror, object, pins::Pins};
 use crate::sys::{bpf, mapped::MappedCells};
 
 /// Who changes what all services share does so alone.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Begins the name of the directory of what all services share.
+pub(super) const OF_ALL: &str = "__all-";
 
 /// Where that is pinned.
 #[derive(Clone, Debug)]
@@ -44,9 +51,75 @@ impl OfAll {
     }
 
     /// Of the agent that pins below `bpffs`. No service, and no staging directory of one, has such
-    /// a name; another layout has another.
+    /// a name; another object has another.
     fn below(bpffs: &Path) -> Self {
-        Self(bpffs.join(format!("__all-{ABI_VERSION}")))
+        Self(bpffs.join(format!("{OF_ALL}{:016x}", object::digest())))
+    }
+
+    /// Those of the present object and of all others.
+    fn every(bpffs: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(bpffs).into_iter().flatten();
+        let entries = entries.filter_map(Result::ok);
+        let is_one = |name: &str| name.starts_with(OF_ALL);
+        let found = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one));
+        found.map(|entry| Self(entry.path())).collect()
+    }
+
+    /// Those of other objects.
+    fn others(pins: &Pins) -> Vec<Self> {
+        let present = Self::beside(pins);
+        let mut every = Self::every(pins.dir().parent().unwrap_or(pins.dir()));
+        every.retain(|all| all.0 != present.0);
+        every
+    }
+
+    /// Whether the service is at every key in the tables of any object whose programs run.
+    ///
+    /// # Errors
+    ///
+    /// When the pins cannot be opened.
+    pub(super) fn any_has(
+        pins: &Pins,
+        keys: &[u64],
+        programs: &[&str],
+    ) -> Result<bool, DatapathError> {
+        for all in Self::every(pins.dir().parent().unwrap_or(pins.dir())) {
+            let run = programs.iter().all(|name| all.pin(name).exists());
+            if run && all.has(pins, keys)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the service out of the tables of other objects, and gives up those that are empty then.
+    ///
+    /// # Errors
+    ///
+    /// As [`OfAll::leave`].
+    pub(super) fn leave_others(pins: &Pins) -> Result<(), DatapathError> {
+        for other in Self::others(pins) {
+            other.leave(pins)?;
+            let _turn = turn();
+            let is_empty = match other.open() {
+                Ok(tables) => tables.keys()?.is_empty(),
+                // Half made, or half given up.
+                Err(_incomplete) => true,
+            };
+            if is_empty {
+                other.give_up();
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&self) {
+        match mirror::giving_up(&self.0, || fs::remove_dir_all(&self.0)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, dir = %self.0.display(), "shared pins stay");
+            }
+            _ => {}
+        }
     }
 
     /// The pin of a map or a link.
@@ -186,14 +259,14 @@ impl Tables {
 
 /// Gives up what the services of the agent that pins below `bpffs` share; once there are none.
 pub fn give_up_shared(bpffs: &Path) {
-    let OfAll(dir) = OfAll::below(bpffs);
     let _turn = turn();
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, dir = %dir.display(), "shared pins stay");
-        }
-        _ => {}
-    }
+    OfAll::every(bpffs).iter().for_each(OfAll::give_up);
+}
+
+/// Takes the service out of everything that all services share, of whatever object.
+pub(super) fn leave_all(pins: &Pins) -> Result<(), DatapathError> {
+    let every = OfAll::every(pins.dir().parent().unwrap_or(pins.dir()));
+    every.iter().try_for_each(|all| all.leave(pins))
 }
 
 fn turn() -> MutexGuard<'static, ()> {

@@ -86,7 +86,7 @@ fn signed(lock: &Path) -> Option<i32> {
 }
 
 /// The verdicts.
-pub(super) fn check(directories: &Directories, rights: &Rights) -> Vec<Finding> {
+pub(super) fn check(directories: &Directories, places: &Places, rights: &Rights) -> Vec<Finding> {
     vec![
         directory(
             "runtime directory",
@@ -94,7 +94,7 @@ pub(super) fn check(directories: &Directories, rights: &Rights) -> Vec<Finding> 
             &directories.runtime,
             rights,
         ),
-        sockets(&directories.runtime.path),
+        sockets(places),
         directory(
             "state directory",
             "HOTLB_STATE_DIR",
@@ -131,26 +131,30 @@ fn directory(name: &str, variable: &str, directory: &Directory, rights: &Rights)
     }
 }
 
-/// How long the path of a unix socket may be, in bytes.
-const SOCKET_PATH: usize = 107;
-/// The longest name of a socket with a service's name in it, less that name:
-/// `/SERVICE.4294967295.notify`.
-const AROUND_SERVICE: usize = "/.4294967295.notify".len();
-
-fn sockets(runtime: &Path) -> Finding {
-    let check = Check::needed("socket paths", runtime.display().to_string());
-    let length = runtime.as_os_str().as_bytes().len();
-    let longest = SOCKET_PATH.saturating_sub(length + AROUND_SERVICE);
+fn sockets(places: &Places) -> Finding {
+    let check = Check::needed("socket paths", places.runtime.display().to_string());
+    if let Err(error) = places.fit_sockets(&[]) {
+        let cost = "the agent does not start";
+        return check.missing(
+            error.to_string(),
+            cost,
+            "set HOTLB_RUNTIME_DIR to a shorter path",
+        );
+    }
+    let longest = places.notified_name();
+    if longest >= SERVICE_NAME_LENGTH {
+        return check.ok("short enough");
+    }
+    let length = places.runtime.as_os_str().as_bytes().len();
+    let cost = match longest {
+        0 => "the agent does not start with a service that has notify = true".to_owned(),
+        some => format!(
+            "the agent does not start with a service that has notify = true and a name longer than \
+             {some} bytes"
+        ),
+    };
     let advice = "set HOTLB_RUNTIME_DIR to a shorter path";
-    if longest == 0 {
-        let cost = "unix sockets have no room for their names: nothing starts";
-        return check.missing(format!("{length} bytes are too many"), cost, advice);
-    }
-    if longest < SERVICE_NAME_LENGTH {
-        let cost = format!("services with names longer than {longest} bytes may not start");
-        return check.degraded(format!("{length} bytes are many"), &cost, advice);
-    }
-    check.ok("short enough")
+    check.degraded(format!("{length} bytes are many"), &cost, advice)
 }
 
 fn agent(agent: &Agent, lock: &Path) -> Finding {
@@ -202,11 +206,16 @@ mod tests {
 
     #[test]
     fn long_runtime_directories() {
-        let verdict = |length: usize| sockets(Path::new(&"x".repeat(length))).verdict;
-        assert_eq!(verdict(48), Verdict::Ok);
-        assert_eq!(verdict(49), Verdict::Degraded);
-        assert_eq!(verdict(87), Verdict::Degraded);
-        assert_eq!(verdict(88), Verdict::Missing);
+        let finding = |length: usize| {
+            let mut places = Places::from_env();
+            places.runtime = PathBuf::from("x".repeat(length));
+            sockets(&places)
+        };
+        assert_eq!(finding(48).verdict, Verdict::Ok);
+        assert_eq!(finding(49).verdict, Verdict::Degraded);
+        assert!(format!("{:?}", finding(49)).contains("longer than 39 bytes"));
+        assert_eq!(finding(87).verdict, Verdict::Degraded);
+        assert_eq!(finding(200).verdict, Verdict::Missing);
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod directories;
 mod finding;
 mod kernel;
 mod mounts;
+mod outputs;
+mod programs;
 mod rights;
 mod sampling;
 mod sockets;
@@ -44,8 +46,11 @@ fn examine(places: &Places) -> Vec<Finding> {
     findings.push(sockets::check(&sockets::Sockets::gather()));
     findings.extend(directories::check(
         &directories::Directories::gather(places),
+        places,
         &rights,
     ));
+    findings.push(programs::check(&programs::Programs::gather(places)));
+    findings.push(outputs::check(outputs::Outputs::gather()));
     findings.push(sampling::check(&sampling::Sampling::gather()));
     findings.extend(sysctls::check(&sysctls::Sysctls::gather()));
     findings

@@ -24,6 +24,8 @@ pub struct Ports {
     pub netns: Netns,
     /// The ports.
     pub ports: Vec<u16>,
+    /// Whether listeners there take clients of other addresses and ports too.
+    pub transparent: bool,
 }
 
 /// The connections that came in through the generation's listeners at `ports`.
@@ -36,11 +38,28 @@ pub fn find(cgroup: &Cgroup, ports: &Ports, moved: bool) -> Result<Vec<Connectio
     for &port in &ports.ports {
         all.extend(established::at_port(&ports.netns, port)?);
     }
+    all.extend(elsewhere(ports)?.into_iter().map(|(one, _)| one));
     retain_own(&mut all, cgroup, moved, |connection| connection);
     Ok(all)
 }
 
-/// The same, each with what the kernel knows of it.
+/// The cookies of all connections at `ports`, whosever they are.
+///
+/// # Errors
+///
+/// As [`find`].
+pub fn cookies(ports: &Ports) -> Result<HashSet<u64>, DumpError> {
+    let mut cookies = HashSet::new();
+    for &port in &ports.ports {
+        let found = established::at_port(&ports.netns, port)?;
+        cookies.extend(found.into_iter().map(|connection| connection.cookie));
+    }
+    let found = elsewhere(ports)?;
+    cookies.extend(found.into_iter().map(|(connection, _)| connection.cookie));
+    Ok(cookies)
+}
+
+/// What [`find`] finds, each with what the kernel knows of it.
 ///
 /// # Errors
 ///
@@ -54,8 +73,19 @@ pub fn find_detailed(
     for &port in &ports.ports {
         all.extend(established::detailed_at_port(&ports.netns, port)?);
     }
+    all.extend(elsewhere(ports)?);
     retain_own(&mut all, cgroup, moved, |(connection, _)| connection);
     Ok(all)
+}
+
+/// Connections of transparent listeners whose own port is another one.
+fn elsewhere(ports: &Ports) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+    if !ports.transparent {
+        return Ok(Vec::new());
+    }
+    let mut found = established::transparent(&ports.netns)?;
+    found.retain(|(connection, _)| !ports.ports.contains(&connection.local.port()));
+    Ok(found)
 }
 
 fn retain_own<T>(all: &mut Vec<T>, cgroup: &Cgroup, moved: bool, of: fn(&T) -> &Connection) {
@@ -72,7 +102,7 @@ fn retain_own<T>(all: &mut Vec<T>, cgroup: &Cgroup, moved: bool, of: fn(&T) -> &
 /// Where the generation's processes have their sockets open, by inode.
 #[derive(Debug)]
 pub struct Holders {
-    holders: HashMap<u64, Holder>,
+    holders: HashMap<u64, Vec<Holder>>,
     processes: HashMap<u32, Pidfd>,
 }
 
@@ -92,18 +122,32 @@ impl Holders {
     ///
     /// `NotFound` when no process of the generation has it open (any more).
     pub fn take(&mut self, connection: &Connection) -> io::Result<OwnedFd> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let holder = self.holders.get(&connection.inode).ok_or_else(gone)?;
-        let process = match self.processes.entry(holder.pid) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Pidfd::open(holder.pid)?),
-        };
-        let fd = process.take(holder.fd)?;
-        // Last: between looking and taking, the number may have been reused.
-        if listener::cookie(&fd)? == connection.cookie {
-            Ok(fd)
-        } else {
-            Err(gone())
+        let mut why = io::Error::from(io::ErrorKind::NotFound);
+        let holders = self.holders.get(&connection.inode);
+        for &holder in holders.into_iter().flatten() {
+            match take_from(&mut self.processes, holder, connection.cookie) {
+                Ok(fd) => return Ok(fd),
+                Err(error) => why = error,
+            }
         }
+        Err(why)
+    }
+}
+
+fn take_from(
+    processes: &mut HashMap<u32, Pidfd>,
+    holder: Holder,
+    cookie: u64,
+) -> io::Result<OwnedFd> {
+    let process = match processes.entry(holder.pid) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(Pidfd::open(holder.pid)?),
+    };
+    let fd = process.take(holder.fd)?;
+    // Last: between looking and taking, the number may have been reused.
+    if listener::cookie(&fd)? == cookie {
+        Ok(fd)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
     }
 }

@@ -4,13 +4,17 @@
 //! directory, environment.
 
 use std::{
-    collections::BTreeMap, ffi::OsStr, os::unix::process::CommandExt as _, path::PathBuf, process,
+    collections::BTreeMap,
+    ffi::OsStr,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::shim::{ShimError, drop_privileges, open_listeners, pass_listeners, step};
-use crate::sys::{cgroup::Cgroup, listener::Twin, netns, users};
+use crate::sys::{cgroup::Cgroup, environment::Environment, listener::Twin, netns, users};
 
 /// What the agent says to a process that is to become a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,13 +38,14 @@ pub struct ExecSpec {
     pub netns: Option<PathBuf>,
 }
 
-/// Becomes `command`. Returns only when that failed.
+/// Becomes `program`. Returns only when that failed.
 pub fn become_server(
     spec: &ExecSpec,
-    command: &[String],
+    program: &Path,
+    arguments: &[String],
     own: &BTreeMap<String, String>,
 ) -> ShimError {
-    match prepare(spec, command, own) {
+    match prepare(spec, program, arguments, own) {
         Ok(mut command) => ShimError {
             step: format!("start {}", command.get_program().to_string_lossy()),
             source: command.exec(),
@@ -51,7 +56,8 @@ pub fn become_server(
 
 fn prepare(
     spec: &ExecSpec,
-    command: &[String],
+    program: &Path,
+    arguments: &[String],
     own: &BTreeMap<String, String>,
 ) -> Result<process::Command, ShimError> {
     // First: sockets belong for ever to the cgroup in which they are made.
@@ -64,17 +70,14 @@ fn prepare(
     if (users::effective_uid(), users::effective_gid()) != (spec.uid, spec.gid) {
         drop_privileges(spec.uid, spec.gid, spec.user.as_deref())?;
     }
-    let mut added = spec.env.clone();
-    added.extend(own.clone());
+    let mut added: Environment = spec.env.iter().chain(own).collect();
     pass_listeners(&spec.inherit, &listeners, &mut added)?;
-    let empty = || std::io::Error::other("the command is empty");
-    let (program, arguments) = step("start", command.split_first().ok_or_else(empty))?;
     let mut command = process::Command::new(program);
     command.args(arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_for_hotlb(name)) {
         command.env_remove(name);
     }
-    command.envs(added);
+    command.envs(&added);
     Ok(command)
 }
 

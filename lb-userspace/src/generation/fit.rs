@@ -52,6 +52,30 @@ pub enum Misfit {
         /// The listener's.
         found: u32,
     },
+    /// A socket of its own is bound to a device.
+    #[error(
+        "its socket at {address} is bound to device {device} (SO_BINDTODEVICE, or a VRF): the \
+         kernel prefers it to the sockets that generations share, so it takes the clients of that \
+         device whichever generation is active. Have the server listen without a device"
+    )]
+    Bound {
+        /// Where.
+        address: SocketAddr,
+        /// The device.
+        device: String,
+    },
+    /// A socket of its own is at a more specific address than one that is declared.
+    #[error(
+        "its socket at {found} is more specific than {address}: it takes the clients of that \
+         address whichever generation is active. Declare {found} too, or have the server listen \
+         on {address} alone"
+    )]
+    Narrower {
+        /// The declared address.
+        address: SocketAddr,
+        /// Its own.
+        found: SocketAddr,
+    },
     /// Its listener is an MPTCP socket, which cannot be steered.
     #[error(
         "the server listens on {address} with MPTCP, which cannot be steered: have it use TCP \
@@ -68,9 +92,42 @@ pub fn fit(groups: &[Twin], found: &[Waiting]) -> Result<Vec<Vec<Waiting>>, Misf
     groups.iter().map(|group| members(group, found)).collect()
 }
 
+/// The first socket that gets clients of one of the `addresses` although it is in none of their
+/// groups: the kernel prefers it, before a promote and after one.
+pub fn stray(addresses: &[SocketAddr], found: &[Waiting]) -> Option<Misfit> {
+    addresses.iter().find_map(|&address| {
+        found.iter().find_map(|socket| {
+            let meets = overlaps(socket.address, address) || takes_over(socket, address);
+            match &socket.device {
+                Some(device) if meets => Some(Misfit::Bound {
+                    address: socket.address,
+                    device: device.clone(),
+                }),
+                None if meets && is_narrower(socket.address, addresses) => Some(Misfit::Narrower {
+                    address,
+                    found: socket.address,
+                }),
+                _ => None,
+            }
+        })
+    })
+}
+
+fn is_narrower(found: SocketAddr, addresses: &[SocketAddr]) -> bool {
+    !found.ip().is_unspecified() && !addresses.contains(&found)
+}
+
+/// Whether a listener at `other` gets some of what is sent to `address`.
+pub fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
+    let same_family = other.is_ipv4() == address.is_ipv4();
+    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
+    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
+}
+
 fn members(group: &Twin, found: &[Waiting]) -> Result<Vec<Waiting>, Misfit> {
     let address = group.address;
-    let here: Vec<&Waiting> = found.iter().filter(|w| w.address == address).collect();
+    let is_here = |w: &&Waiting| w.address == address && w.device.is_none();
+    let here: Vec<&Waiting> = found.iter().filter(is_here).collect();
     if let Some(other) = here.iter().find(|w| w.uid != group.uid) {
         return Err(Misfit::Owner {
             address,
@@ -159,6 +216,8 @@ mod tests {
             backlog: 1,
             dropped: 0,
             mptcp: false,
+            device: None,
+            transparent: false,
         }
     }
 
@@ -183,6 +242,32 @@ mod tests {
         assert!(text.contains("nothing listens on 0.0.0.0:80"), "{text}");
         assert!(text.contains("[::]:80 (dual-stack)"), "{text}");
         assert!(text.contains("declare"), "{text}");
+    }
+
+    #[test]
+    fn what_the_kernel_prefers_to_the_groups_is_found() {
+        let declared = ["0.0.0.0:80", "[::1]:80"].map(|address| address.parse().unwrap());
+        let at = |address: &str, device: Option<&str>| Waiting {
+            device: device.map(str::to_owned),
+            ..waiting(address, false, 0)
+        };
+        let stray = |socket: Waiting| stray(&declared, &[socket]);
+        assert_eq!(stray(at("0.0.0.0:80", None)), None);
+        assert_eq!(stray(at("[::1]:80", None)), None);
+        assert_eq!(stray(at("127.0.0.1:81", Some("lo"))), None);
+        assert_eq!(stray(at("[::]:80", None)), None);
+        for bound in ["0.0.0.0:80", "127.0.0.1:80", "[::1]:80", "[::]:80"] {
+            let text = stray(at(bound, Some("eth7"))).unwrap().to_string();
+            assert!(text.contains("eth7") && text.contains(bound), "{text}");
+        }
+        let narrower = stray(at("127.0.0.1:80", None)).unwrap().to_string();
+        assert!(narrower.contains("127.0.0.1:80 is more specific than 0.0.0.0:80"));
+        // It is in no group, so it fits none.
+        let only = fit(
+            &[twin("0.0.0.0:80", false)],
+            &[at("0.0.0.0:80", Some("eth7"))],
+        );
+        assert!(matches!(only, Err(Misfit::Missing { .. })));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Starting a server in a cgroup of its own.
 
 use std::{
-    io,
+    ffi::OsStr,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -15,10 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    loadable::LoadableError,
-    shim::{self, LaunchSpec},
-};
+use super::{loadable::LoadableError, shim::LaunchSpec};
 use crate::sys::netns::Netns;
 
 /// Why a server was not started.
@@ -27,6 +25,9 @@ pub enum LaunchError {
     /// There is no such program.
     #[error("command not found: {0}; give its path, or check the agent's PATH")]
     NotFound(String),
+    /// The directory it is to start in.
+    #[error("its directory {0} is gone; put it back, or deploy again from one that exists")]
+    NoDirectory(PathBuf),
     /// The program may not be executed.
     #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]
     NotExecutable(PathBuf),
@@ -36,33 +37,58 @@ pub enum LaunchError {
     /// The shim failed at a step.
     #[error("the server was not started: {0}")]
     Refused(String),
+    /// The system refused something that the server needs before it is started.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Host {
+        /// "make cgroup".
+        doing: &'static str,
+        /// What it is about.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused the child itself.
     #[error("cannot start a process: {0}")]
-    Spawn(#[from] io::Error),
+    Spawn(io::Error),
+}
+
+impl LaunchError {
+    /// What became of `doing` something to `path`.
+    pub fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Host {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether the host, and not the program, is in the way.
+    pub fn is_of_the_host(&self) -> bool {
+        matches!(self, Self::Host { .. } | Self::Spawn(_))
+    }
 }
 
 /// Longest time between the start of the shim and the exec of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The whole path of the program a command names: as a shell would find it from `cwd`.
-pub fn resolve(program: &str, cwd: &Path, path: Option<&str>) -> Result<PathBuf, LaunchError> {
+pub fn resolve(program: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, LaunchError> {
+    let not_found = || LaunchError::NotFound(program.to_string_lossy().into_owned());
     if program.is_empty() {
         return Err(LaunchError::NotFound("(empty)".to_owned()));
     }
-    if program.contains('/') {
+    if program.as_encoded_bytes().contains(&b'/') {
         let whole = cwd.join(program);
         return match whole.metadata() {
-            Err(_missing) => Err(LaunchError::NotFound(program.to_owned())),
+            Err(_missing) if !cwd.is_dir() => Err(LaunchError::NoDirectory(cwd.to_owned())),
+            Err(_missing) => Err(not_found()),
             Ok(_) if is_executable(&whole) => Ok(whole),
             Ok(_) => Err(LaunchError::NotExecutable(whole)),
         };
     }
     let mut hidden = None;
-    for dir in path
-        .unwrap_or_default()
-        .split(':')
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"])
-    {
+    let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+    for dir in std::env::split_paths(path.unwrap_or_default()).chain(usual.map(PathBuf::from)) {
         let whole = cwd.join(dir).join(program);
         if is_executable(&whole) {
             return Ok(whole);
@@ -71,10 +97,13 @@ pub fn resolve(program: &str, cwd: &Path, path: Option<&str>) -> Result<PathBuf,
             hidden.get_or_insert(whole);
         }
     }
-    Err(hidden.map_or_else(
-        || LaunchError::NotFound(program.to_owned()),
-        LaunchError::NotExecutable,
-    ))
+    Err(hidden.map_or_else(not_found, LaunchError::NotExecutable))
+}
+
+/// [`resolve`] for a command of the agent's own environment.
+pub fn find(command: &[String], cwd: &Path) -> Result<PathBuf, LaunchError> {
+    let program = command.first().map_or("", String::as_str);
+    resolve(program.as_ref(), cwd, std::env::var_os("PATH").as_deref())
 }
 
 /// Whether it is a file with an exec bit.
@@ -89,7 +118,8 @@ pub(super) fn is_executable(path: &Path) -> bool {
 ///
 /// [`LaunchError::Refused`] with the step that failed, from inside the child.
 pub async fn launch(spec: &LaunchSpec, netns: &Netns) -> Result<Child, LaunchError> {
-    shim::prepare_output(spec)?;
+    let output = spec.output.parent().unwrap_or(&spec.output);
+    fs::create_dir_all(output).map_err(LaunchError::at("make directory", output))?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg("__exec")
@@ -97,13 +127,13 @@ pub async fn launch(spec: &LaunchSpec, netns: &Netns) -> Result<Child, LaunchErr
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let mut child = netns.spawn(&mut command)?;
+    let mut child = netns.spawn(&mut command).map_err(LaunchError::Spawn)?;
     match timeout(PATIENCE, converse(&mut child, spec)).await {
         Ok(Ok(said)) if said.is_empty() => Ok(child),
         Ok(Ok(said)) => Err(LaunchError::Refused(said)),
         Ok(Err(error)) => Err(LaunchError::Spawn(error)),
         Err(_elapsed) => {
-            child.start_kill()?;
+            child.start_kill().map_err(LaunchError::Spawn)?;
             let patience = PATIENCE.as_secs();
             Err(LaunchError::Refused(format!("no exec within {patience} s")))
         }
@@ -128,6 +158,9 @@ mod tests {
     #[test]
     fn finds_programs_as_a_shell_would() {
         let root = Path::new("/");
+        let resolve = |program: &str, cwd, path: Option<&str>| {
+            resolve(program.as_ref(), cwd, path.map(OsStr::new))
+        };
         assert!(
             resolve("sh", root, Some("/usr/bin:/bin"))
                 .unwrap()

@@ -18,22 +18,37 @@ pub fn find(netns: &Netns, cgroup: &Cgroup, protocol: Protocol) -> Result<Vec<Wa
     Ok(listing.below(cgroup).into_iter().cloned().collect())
 }
 
-/// Duplicates of these sockets, by cookie; a socket that closed meanwhile is left out.
+/// How often the processes are looked at for sockets that could not be taken: a server that goes
+/// into the background forks twice, and each time whoever was seen to hold its listeners ends.
+const LOOKS: u32 = 3;
+
+/// Duplicates of these sockets, by cookie; one that closed meanwhile is left out, and so is one that
+/// no process of the cgroup has open.
 ///
 /// Give them up soon: a duplicate keeps a dead server's queue alive.
 pub fn take(cgroup: &Cgroup, sockets: &[Waiting]) -> BTreeMap<u64, OwnedFd> {
-    let holders = process::socket_holders(cgroup.pids());
-    sockets
-        .iter()
-        .filter_map(|socket| {
-            let fd = duplicate(*holders.get(&socket.inode)?, socket.cookie)
-                .inspect_err(|error| {
-                    tracing::debug!(%error, address = %socket.address, "listener not taken");
-                })
-                .ok()?;
-            Some((socket.cookie, fd))
-        })
-        .collect()
+    let mut taken = BTreeMap::new();
+    for _look in 0..LOOKS {
+        if taken.len() == sockets.len() {
+            break;
+        }
+        let holders = process::socket_holders(cgroup.pids());
+        for socket in sockets {
+            if taken.contains_key(&socket.cookie) {
+                continue;
+            }
+            let holders = holders.get(&socket.inode).into_iter().flatten();
+            let fd = holders.copied().find_map(|holder| {
+                duplicate(holder, socket.cookie)
+                    .inspect_err(|error| {
+                        tracing::debug!(%error, address = %socket.address, "listener not taken");
+                    })
+                    .ok()
+            });
+            taken.extend(fd.map(|fd| (socket.cookie, fd)));
+        }
+    }
+    taken
 }
 
 /// The cookie is compared last: between looking and taking, the number may have been reused.

@@ -5,9 +5,8 @@
 //! stdout); a pipe that closes empty means that the server runs.
 
 use std::{
-    collections::BTreeMap,
     ffi::CString,
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
@@ -29,8 +28,10 @@ use thiserror::Error;
 
 use crate::sys::{
     cgroup::Cgroup,
+    environment::Environment,
+    fifo,
     listener::{self, Twin},
-    users,
+    os_text, users,
 };
 
 /// Everything about a server's start.
@@ -38,14 +39,21 @@ use crate::sys::{
 pub struct LaunchSpec {
     /// The cgroup it will live in.
     pub cgroup: PathBuf,
-    /// Program and arguments; the program by its whole path.
-    pub command: Vec<String>,
+    /// The program, by its whole path.
+    #[serde(with = "os_text")]
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
     /// The directory it starts in.
+    #[serde(with = "os_text")]
     pub cwd: PathBuf,
     /// Its whole environment.
-    pub env: BTreeMap<String, String>,
-    /// Where its output goes, appended.
+    pub env: Environment,
+    /// Where its output ends up.
     pub output: PathBuf,
+    /// The pipe it writes to; `None`: it writes the file itself.
+    #[serde(default)]
+    pub pipe: Option<PathBuf>,
     /// Its user, and the name for the supplementary groups.
     pub uid: u32,
     /// Its group.
@@ -122,18 +130,29 @@ fn prepare() -> Result<Command, ShimError> {
     drop_privileges(spec.uid, spec.gid, spec.user.as_deref())?;
     let mut env = spec.env.clone();
     pass_listeners(&spec.inherit, &listeners, &mut env)?;
-    let empty = || io::Error::other("the command is empty");
-    let (program, arguments) = step("start", spec.command.split_first().ok_or_else(empty))?;
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(env);
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.arguments).env_clear().envs(&env);
     Ok(command)
 }
 
-/// stdin from nowhere, stdout and stderr to the output file: not to a pipe, for the agent may die
-/// before the server does.
+/// stdin from nowhere, stdout and stderr to the pipe with a name: whoever reads it may end and
+/// another one go on.
 fn redirect(spec: &LaunchSpec) -> Result<(), ShimError> {
-    let open = File::options().append(true).create(true).open(&spec.output);
-    let output = step(&format!("open {}", spec.output.display()), open)?;
+    let (path, open) = if let Some(pipe) = &spec.pipe {
+        (pipe, fifo::output(pipe))
+    } else {
+        let open = File::options().append(true).create(true).open(&spec.output);
+        (&spec.output, open)
+    };
+    let output = step(&format!("open {}", path.display()), open)?;
+    if spec.pipe.is_some() {
+        // Not close-on-exec, and out of the way: a server may have its stdout and stderr opened
+        // anew, for writing only, and must not get SIGPIPE when nobody else is there to read.
+        step(
+            "keep the pipe",
+            fcntl(&output, FcntlArg::F_DUPFD(STATUS_FD)),
+        )?;
+    }
     let null = step("open /dev/null", File::open("/dev/null"))?;
     step("redirect stdin", dup2_stdin(&null))?;
     step("redirect stdout", dup2_stdout(&output))?;
@@ -171,7 +190,7 @@ pub(super) fn drop_privileges(uid: u32, gid: u32, user: Option<&str>) -> Result<
 pub(super) fn pass_listeners(
     inherit: &[(String, Twin)],
     listeners: &[OwnedFd],
-    env: &mut BTreeMap<String, String>,
+    env: &mut Environment,
 ) -> Result<(), ShimError> {
     if listeners.is_empty() {
         return Ok(());
@@ -185,16 +204,8 @@ pub(super) fn pass_listeners(
         }
     }
     let names: Vec<&str> = inherit.iter().map(|(name, _)| name.as_str()).collect();
-    env.insert("LISTEN_FDS".to_owned(), listeners.len().to_string());
-    env.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
-    env.insert("LISTEN_FDNAMES".to_owned(), names.join(":"));
+    env.set("LISTEN_FDS", listeners.len().to_string());
+    env.set("LISTEN_PID", std::process::id().to_string());
+    env.set("LISTEN_FDNAMES", names.join(":"));
     Ok(())
-}
-
-/// Makes the directory of the server's output.
-pub fn prepare_output(spec: &LaunchSpec) -> io::Result<()> {
-    match spec.output.parent() {
-        Some(dir) => fs::create_dir_all(dir),
-        None => Ok(()),
-    }
 }

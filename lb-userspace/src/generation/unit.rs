@@ -3,6 +3,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use nix::sys::signal::Signal;
 use thiserror::Error;
 use tokio::{process::Command, time::timeout};
 
@@ -105,6 +106,71 @@ async fn asked(unit: &str) -> Option<u32> {
     said.trim().parse().ok()
 }
 
+/// The signal that stops a service, where that is another than the usual one: that of its
+/// `ExecStop=`, as far as this only sends one, or its `KillSignal=`.
+pub async fn stop_signal(unit: &str) -> Option<Signal> {
+    if !systemd_runs() {
+        return None;
+    }
+    let properties = ["--property=KillSignal", "--property=ExecStop"];
+    match systemctl("show", &properties, unit).await {
+        Ok(said) => told_by(&said),
+        Err(error) => {
+            tracing::debug!(%error, "how it is stopped is not known");
+            None
+        }
+    }
+}
+
+/// From what `systemctl show` says.
+fn told_by(shown: &str) -> Option<Signal> {
+    let property = |name: &str| {
+        let mut lines = shown.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    let killed = || {
+        let number = property("KillSignal")?.trim().parse::<i32>().ok()?;
+        Signal::try_from(number).ok()
+    };
+    let sent = property("ExecStop").and_then(sent_by);
+    sent.or_else(killed)
+        .filter(|&signal| signal != Signal::SIGTERM)
+}
+
+/// The signal that a command of `ExecStop=` sends, if it is kill(1) or start-stop-daemon(8).
+fn sent_by(command: &str) -> Option<Signal> {
+    let line = command.split("argv[]=").nth(1)?.split(" ; ").next()?;
+    let mut words = line.split_whitespace();
+    let program = words.next()?.rsplit('/').next()?;
+    if program != "kill" && program != "start-stop-daemon" {
+        return None;
+    }
+    let words: Vec<&str> = words.collect();
+    let after = |option: &str| {
+        let at = words.iter().position(|&word| word == option)?;
+        words.get(at + 1).copied()
+    };
+    let attached = || words.iter().find_map(|word| word.strip_prefix("--signal="));
+    // Its first entry: "QUIT/5" is a signal, and how long is waited for what follows.
+    let retried = || after("--retry")?.split('/').next();
+    let short = || words.first().and_then(|word| word.strip_prefix('-'));
+    let name = after("-s")
+        .or_else(|| after("--signal"))
+        .or_else(attached)
+        .or_else(retried)
+        .or_else(short)?;
+    named(name)
+}
+
+/// By name, with or without SIG, or by number.
+fn named(text: &str) -> Option<Signal> {
+    if let Ok(number) = text.parse::<i32>() {
+        return Signal::try_from(number).ok();
+    }
+    let bare = text.strip_prefix("SIG").unwrap_or(text);
+    format!("SIG{bare}").parse().ok()
+}
+
 /// Whether systemd runs this host (`sd_booted`(3)).
 pub fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
@@ -150,6 +216,30 @@ async fn systemctl(verb: &'static str, options: &[&str], unit: &str) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_says_how_it_is_stopped() {
+        let stop = |line: &str| {
+            format!("KillSignal=15\nExecStop={{ path=/x ; argv[]={line} ; ignore_errors=no ; }}\n")
+        };
+        let nginx =
+            "/sbin/start-stop-daemon --quiet --stop --retry QUIT/5 --pidfile /run/nginx.pid";
+        assert_eq!(told_by(&stop(nginx)), Some(Signal::SIGQUIT));
+        assert_eq!(
+            told_by(&stop("/bin/kill -s USR1 $MAINPID")),
+            Some(Signal::SIGUSR1)
+        );
+        assert_eq!(
+            told_by(&stop("/bin/kill -SIGWINCH ${MAINPID}")),
+            Some(Signal::SIGWINCH)
+        );
+        assert_eq!(told_by(&stop("/bin/kill -3 1")), Some(Signal::SIGQUIT));
+        assert_eq!(told_by(&stop("/bin/kill $MAINPID")), None);
+        assert_eq!(told_by(&stop("/usr/sbin/apachectl graceful-stop")), None);
+        assert_eq!(told_by("KillSignal=2\n"), Some(Signal::SIGINT));
+        assert_eq!(told_by("KillSignal=15\nExecStop=\n"), None);
+        assert_eq!(told_by(""), None);
+    }
 
     #[tokio::test]
     async fn a_service_that_does_not_run_is_named() {

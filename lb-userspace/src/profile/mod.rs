@@ -20,6 +20,7 @@ mod naming;
 mod opening;
 pub mod orders;
 pub mod output;
+mod perf_map;
 mod plan;
 mod refusal;
 mod space;

@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     ops::Range,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use framehop::ExplicitModuleSectionInfo;
@@ -134,6 +134,28 @@ impl Module {
     /// A path by which this process can open it.
     pub(super) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// Whether files that it names by itself, with the rest of its symbols, may be opened. Who
+    /// reads is root, and a name can lead to a FIFO, to a device, or to what its owner must not
+    /// read: root's alone may, in a directory of root's.
+    pub(super) fn may_name_files(&self) -> bool {
+        let links = [".gnu_debuglink", ".gnu_debugaltlink", ".debug_sup"];
+        let object = object::File::parse(&*self.view).ok();
+        let names_some = object.is_some_and(|object| {
+            let mut links = links.iter();
+            links.any(|link| object.section_by_name(link).is_some())
+        });
+        !names_some || self.is_roots()
+    }
+
+    fn is_roots(&self) -> bool {
+        let kept = |meta: io::Result<Metadata>| {
+            meta.is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o022 == 0)
+        };
+        let place = fs::read_link(self.path()).ok();
+        let directory = place.as_deref().and_then(Path::parent);
+        kept(self.file.metadata()) && directory.is_some_and(|dir| kept(fs::metadata(dir)))
     }
 
     /// The bytes of the file.

@@ -1,12 +1,15 @@
 //! From addresses to functions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use blazesym::{
-    MaybeDefault, Pid,
+    MaybeDefault,
     symbolize::{
         Input, Sym, Symbolized, Symbolizer,
-        source::{Elf, Kernel, Process, Source},
+        source::{Elf, Kernel, Source},
     },
 };
 
@@ -15,8 +18,13 @@ use super::{
     functions::Functions,
     model::{Frame, FrameKind},
     module::{ModuleId, Modules},
+    perf_map,
     stacks::Address,
 };
+use crate::clock::Deadline;
+
+/// How long finding names may take; what has none by then stays without.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The functions at addresses: one, or several where the compiler copied functions into each
 /// other; outermost first.
@@ -26,6 +34,7 @@ pub(super) type Names = HashMap<Address, Vec<Frame>>;
 pub(super) struct Namer<'a> {
     modules: &'a Modules,
     symbolizer: Symbolizer,
+    deadline: Deadline,
     pub(super) notes: Vec<String>,
 }
 
@@ -40,6 +49,7 @@ impl<'a> Namer<'a> {
         Self {
             modules,
             symbolizer,
+            deadline: Deadline::after(PATIENCE),
             notes: Vec::new(),
         }
     }
@@ -100,16 +110,23 @@ impl<'a> Namer<'a> {
         let Some(module) = self.modules.get(id) else {
             return;
         };
-        let found = if Used::now().is_too_large() {
+        let why_not = if Used::now().is_too_large() {
+            Some("more memory than the sampling may have")
+        } else if self.deadline.left().is_none() {
+            Some("longer than it may")
+        } else {
+            None
+        };
+        let found = if let Some(why_not) = why_not {
             self.notes.push(format!(
-                "the functions of {} have no names: finding them takes more memory than the \
-                 sampling may have",
+                "the functions of {} have no names: finding them takes {why_not}",
                 module.name
             ));
             vec![None; offsets.len()]
         } else {
-            let source = Source::Elf(Elf::new(module.path()));
-            self.found(&source, &Input::FileOffset(offsets))
+            let mut source = Elf::new(module.path());
+            source.debug_syms = module.may_name_files();
+            self.found(&Source::Elf(source), &Input::FileOffset(offsets))
         };
         let functions = Functions::of(module);
         for (&offset, found) in offsets.iter().zip(found) {
@@ -122,28 +139,33 @@ impl<'a> Namer<'a> {
     }
 
     fn jit(&mut self, pid: u32, addresses: &[u64], names: &mut Names) {
-        let process = Process {
-            debug_syms: false,
-            vdso: false,
-            ..Process::new(Pid::from(pid))
-        };
-        let found = self.found(&Source::Process(process), &Input::AbsAddr(addresses));
-        let nameless = found.iter().filter(|found| found.is_none()).count();
-        if nameless > 0 {
+        let found = perf_map::names(pid, addresses, self.deadline);
+        let named = found.as_ref().map_or(0, BTreeMap::len);
+        if named < addresses.len() {
+            let why = match &found {
+                Ok(_some) => "its runtime did not write all of it down".to_owned(),
+                Err(why_not) => why_not.to_string(),
+            };
             self.notes.push(format!(
-                "code that process {pid} made at run time has no names ({nameless} of {} \
-                 addresses): its runtime must write /tmp/perf-{pid}.map (node: --perf-basic-prof, \
-                 python: -X perf)",
+                "code that process {pid} made at run time has no names ({} of {} addresses): {why}",
+                addresses.len() - named,
                 addresses.len()
             ));
         }
-        for (&address, found) in addresses.iter().zip(found) {
-            let frames = found.unwrap_or_else(|| vec![note("[made at run time]")]);
-            let jit = frames.into_iter().map(|frame| Frame {
-                kind: FrameKind::Jit,
-                ..frame
-            });
-            names.insert(Address::Jit { pid, address }, jit.collect());
+        let mut found = found.unwrap_or_default();
+        for &address in addresses {
+            let frame = match found.remove(&address) {
+                Some(name) => Frame {
+                    name,
+                    module: None,
+                    kind: FrameKind::Jit,
+                },
+                None => Frame {
+                    kind: FrameKind::Jit,
+                    ..note("[made at run time]")
+                },
+            };
+            names.insert(Address::Jit { pid, address }, vec![frame]);
         }
     }
 

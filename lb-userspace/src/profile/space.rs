@@ -1,9 +1,10 @@
 //! What processes have mapped, and where.
 
-use std::{collections::BTreeMap, fs::File, ops::Range, path::Path};
+use std::{collections::BTreeMap, fs::File, io, ops::Range, os::unix::fs::OpenOptionsExt as _};
 
 use framehop::{Unwinder as _, UnwinderNative};
 use procfs::process::{MMPermissions, MMapPath, Process};
+use rustix::fs::OFlags;
 
 use super::{
     module::{ModuleId, Modules},
@@ -144,13 +145,25 @@ impl Space {
     }
 }
 
-/// The mapped file itself, even if it was deleted or lies in another mount namespace.
+/// The mapped file itself, even if it was deleted or lies in another mount namespace. What stands
+/// under its name meanwhile may be anything.
 fn open(pid: u32, range: &Range<u64>, name: &str) -> Option<File> {
     let mapped = format!("/proc/{pid}/map_files/{:x}-{:x}", range.start, range.end);
     File::open(mapped)
-        .or_else(|_gone| File::open(format!("/proc/{pid}/root{name}")))
-        .or_else(|_gone| File::open(Path::new(name)))
+        .or_else(|_gone| open_by_name(&format!("/proc/{pid}/root{name}")))
+        .or_else(|_gone| open_by_name(name))
         .ok()
+}
+
+fn open_by_name(name: &str) -> io::Result<File> {
+    // Opening a FIFO waits for somebody who writes.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(name)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod phase;
 mod state;
 mod step;
 
+pub mod habit;
 pub mod predict;
 pub mod recipe;
 

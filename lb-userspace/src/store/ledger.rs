@@ -15,7 +15,9 @@ use thiserror::Error;
 use super::{Outside, Tally, journal::CutConnection};
 use crate::{
     datapath::{ConnectionCounts, Latencies},
-    rollout::GenerationState,
+    generation::roots::Roots,
+    rollout::{GenerationState, habit::Habits},
+    sys::os_text,
 };
 
 /// The version of the ledger's format. It grows when an earlier release would misread it.
@@ -56,6 +58,9 @@ pub struct Ledger {
     /// What its rollouts came to.
     #[serde(default)]
     pub tally: Tally,
+    /// What its programs were seen to do on their signals.
+    #[serde(default)]
+    pub habits: Habits,
     /// The generations, oldest first.
     pub generations: Vec<Remembered>,
 }
@@ -72,7 +77,11 @@ pub struct Remembered {
     /// Program and arguments, as they were given.
     pub command: Vec<String>,
     /// Where it was started.
+    #[serde(with = "os_text")]
     pub cwd: PathBuf,
+    /// What stood at these paths then, if that is known.
+    #[serde(default)]
+    pub roots: Option<Roots>,
     /// What was added to its environment.
     pub env: BTreeMap<String, String>,
     /// Its first process and when that started, in ticks since boot.
@@ -104,6 +113,18 @@ pub struct Remembered {
     /// When it was sent the signal to end, in seconds since the host was started.
     #[serde(default)]
     pub told: Option<u64>,
+    /// Who was told then: processes, and when they started, in ticks since boot.
+    #[serde(default)]
+    pub told_whom: Vec<(u32, u64)>,
+    /// When others were told, those having ended, in seconds since the host was started.
+    #[serde(default)]
+    pub told_again: Option<u64>,
+    /// What its signal cut, if it cut anything.
+    #[serde(default)]
+    pub signal_cut: Option<String>,
+    /// Connections whose end the kernel did not count.
+    #[serde(default)]
+    pub unseen_ends: u64,
     /// Its connections that were cut so far, while it ends.
     #[serde(default)]
     pub cut_list: Vec<CutConnection>,

@@ -30,6 +30,8 @@ pub struct Outside {
     pub cgroup: Option<PathBuf>,
     /// The systemd service it is.
     pub unit: Option<String>,
+    /// The signal that this is stopped by, where it is not the usual one.
+    pub unit_signal: Option<String>,
     /// The state in which it ended by itself, or with the host. If that was "active", its
     /// supervisor's next start makes it active again.
     pub ended_from: Option<GenerationState>,

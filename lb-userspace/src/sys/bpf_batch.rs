@@ -1,12 +1,10 @@
 //! Reading a whole hash map in few calls: `BPF_MAP_LOOKUP_BATCH` (kernel 5.6+), for which aya has
 //! no function.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd, ptr};
 
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+use super::bpf_raw::{Command, address, call, number};
+
 /// Entries asked for at once, unless one bucket has more.
 const AT_ONCE: usize = 4096;
 
@@ -76,32 +74,19 @@ fn batch<const K: usize, const V: usize>(
 ) -> Result<usize, (io::Error, usize)> {
     let room = keys.len().min(values.len());
     let mut attr = BatchAttr {
-        from: place.map_or(0, |place| std::ptr::from_ref(place).addr() as u64),
-        to: std::ptr::from_mut(next).expose_provenance() as u64,
-        keys: keys.as_mut_ptr().expose_provenance() as u64,
-        values: values.as_mut_ptr().expose_provenance() as u64,
+        from: address(place.map_or(ptr::null(), ptr::from_ref)),
+        to: address(ptr::from_mut(next)),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
         count: u32::try_from(room).unwrap_or(u32::MAX),
-        map_fd: u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX),
+        map_fd: number(map).map_err(|error| (error, 0))?,
         element_flags: 0,
         flags: 0,
     };
-    let size = size_of::<BatchAttr>();
-    std::hint::black_box(&place);
-    // SAFETY: the attribute and all it points to live until the call returns. A position has four
-    // bytes for a hash; keys and values have room for as many as are asked for, each of the size
-    // the map was made with, which is the caller's to say.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_MAP_LOOKUP_BATCH,
-            std::ptr::from_mut(&mut attr),
-            size,
-        )
-    };
-    std::hint::black_box((&next, &keys, &values));
+    // SAFETY: the attribute is what the call reads, and all it points to lives until the call returns. A position has
+    // four bytes for a hash; keys and values have room for as many as are asked for, each of the size the map was made
+    // with, which is the caller's to say.
+    let asked = unsafe { call(Command::LookUpBatch, &mut attr) };
     let count = (attr.count as usize).min(room);
-    if result < 0 {
-        return Err((io::Error::last_os_error(), count));
-    }
-    Ok(count)
+    asked.map(|_| count).map_err(|error| (error, count))
 }

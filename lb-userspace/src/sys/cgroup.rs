@@ -10,6 +10,8 @@ use std::{
 
 use nix::sys::signal::{Signal, kill};
 
+use super::cgroup_limits::{self, LimitMet};
+
 /// One cgroup directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
@@ -23,10 +25,22 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// What mkdir(2) says; EROFS or EPERM where the tree is not delegated.
+    /// What mkdir(2) says; EROFS or EPERM where the tree is not delegated. Where a limit of the
+    /// tree is met, which one.
     pub fn create(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&path)?;
-        Ok(Self::at(path))
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(Self::at(path)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(match cgroup_limits::met(&path) {
+                    Some(LimitMet { file, limit }) => io::Error::new(
+                        error.kind(),
+                        format!("{} is {limit}; raise it", file.display()),
+                    ),
+                    None => error,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The cgroup at `path`, which may not exist.

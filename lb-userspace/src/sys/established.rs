@@ -12,7 +12,7 @@ use netlink_packet_sock_diag::{
     SockDiagDestroy, SockDiagMessage,
     constants::{
         AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
-        TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
+        TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_SYN_RECV,
     },
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
@@ -72,6 +72,18 @@ pub struct Connection {
     family: u8,
 }
 
+/// What the kernel has of a connection on this side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Nothing, or nothing any more.
+    Nothing,
+    /// A handshake that is not over for this side. For the other one it may be: a listener with
+    /// `TCP_DEFER_ACCEPT` waits for the first data.
+    Handshake,
+    /// A connection.
+    Open(Connection),
+}
+
 /// The connections of the namespace whose local port is `port`, both families.
 ///
 /// # Errors
@@ -102,16 +114,12 @@ pub fn detailed_at_port(
 }
 
 /// The connection from `peer` to `local`, asked for by itself: unlike a list, that takes the kernel
-/// the same time however many sockets there are. `None`: there is none (any more).
+/// the same time however many sockets there are.
 ///
 /// # Errors
 ///
 /// When the kernel has no `sock_diag` or refuses it.
-pub fn between(
-    netns: &Netns,
-    local: SocketAddr,
-    peer: SocketAddr,
-) -> Result<Option<Connection>, DumpError> {
+pub fn between(netns: &Netns, local: SocketAddr, peer: SocketAddr) -> Result<Between, DumpError> {
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut wanted = request(family, local.port(), ExtensionFlags::empty());
     wanted.socket_id = SocketId {
@@ -140,15 +148,49 @@ pub fn between(
         NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
     match answer.payload {
         // A listener is what the kernel finds when there is no connection: it has another state.
-        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => Ok(parse(*found)),
+        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
+            if found.header.state == TCP_SYN_RECV =>
+        {
+            Ok(Between::Handshake)
+        }
+        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
+            Ok(parse(*found).map_or(Between::Nothing, Between::Open))
+        }
         NetlinkPayload::Error(error)
             if sock_diag::refusal(&error).kind() == io::ErrorKind::NotFound =>
         {
-            Ok(None)
+            Ok(Between::Nothing)
         }
         NetlinkPayload::Error(error) => Err(sock_diag::refusal(&error).into()),
-        _ => Ok(None),
+        _ => Ok(Between::Nothing),
     }
+}
+
+/// The connections of the namespace that came through a transparent listener, whatever their port.
+///
+/// # Errors
+///
+/// As [`at_port`].
+pub fn transparent(netns: &Netns) -> Result<Vec<(Connection, Option<TcpInfo>)>, DumpError> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let wanted = request(family, 0, ExtensionFlags::INFO);
+        sock_diag::dump(netns, wanted, |response| {
+            if !sock_diag::is_transparent(&response) {
+                return;
+            }
+            let info = info_of(&response);
+            found.extend(parse(response).map(|connection| (connection, info)));
+        })?;
+    }
+    Ok(found)
+}
+
+fn info_of(response: &InetResponse) -> Option<TcpInfo> {
+    response.nlas.iter().find_map(|attribute| match attribute {
+        Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
+        _ => None,
+    })
 }
 
 fn each_at_port(
@@ -162,10 +204,7 @@ fn each_at_port(
             netns,
             request(family, port, extensions.clone()),
             |response| {
-                let info = response.nlas.iter().find_map(|attribute| match attribute {
-                    Nla::TcpInfo(bytes) => TcpInfo::parse(bytes),
-                    _ => None,
-                });
+                let info = info_of(&response);
                 // The kernel passes over other ports, but for port 0.
                 if let Some(connection) = parse(response).filter(|found| found.local.port() == port)
                 {
@@ -279,6 +318,22 @@ mod tests {
         (listener, client, server)
     }
 
+    #[expect(unsafe_code, reason = "no crate here sets TCP_DEFER_ACCEPT")]
+    fn defer(listener: &TcpListener) {
+        let seconds: libc::c_int = 5;
+        // SAFETY: the kernel reads the four bytes of `seconds`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                std::os::fd::AsRawFd::as_raw_fd(listener),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                std::ptr::from_ref(&seconds).cast(),
+                4,
+            )
+        };
+        assert_eq!(result, 0);
+    }
+
     fn only(listener: &TcpListener) -> Connection {
         let mut found = at_port(&Netns::own(), listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
@@ -311,14 +366,31 @@ mod tests {
         ] {
             let (listener, client, server) = pair(listen, connect);
             let (local, peer) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
-            let found = between(&netns, local, peer).unwrap().unwrap();
+            let Between::Open(found) = between(&netns, local, peer).unwrap() else {
+                panic!("nothing between {local} and {peer}");
+            };
             let cookie = super::super::listener::cookie(&server).unwrap();
             assert_eq!((found.cookie, found.state), (cookie, State::Established));
             assert_ne!(found.inode, 0);
             let nobody = SocketAddr::new(peer.ip(), 1);
-            assert_eq!(between(&netns, local, nobody).unwrap(), None);
+            assert_eq!(between(&netns, local, nobody).unwrap(), Between::Nothing);
             drop(listener);
         }
+    }
+
+    #[test]
+    fn a_deferred_connection_is_a_handshake_until_it_has_data() {
+        let netns = Netns::own();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        defer(&listener);
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (local, peer) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+        assert_eq!(between(&netns, local, peer).unwrap(), Between::Handshake);
+        client.write_all(b"\r\n").unwrap();
+        let found = between(&netns, local, peer).unwrap();
+        assert!(
+            matches!(found, Between::Open(found) if found.inode == 0 && found.receive_queue == 2)
+        );
     }
 
     #[test]

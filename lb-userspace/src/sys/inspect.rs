@@ -1,6 +1,6 @@
 //! What /proc says about one process that hotlb did not start.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use procfs::{ProcError, process::Process};
 
@@ -64,6 +64,20 @@ fn look(pid: u32) -> Result<Option<Inspected>, ProcError> {
         netns: netns(&process)?,
         cgroup: cgroup(&process)?,
     }))
+}
+
+/// The environment that process `pid` was started with, as far as it is UTF-8.
+///
+/// # Errors
+///
+/// When /proc does not say.
+pub fn environment(pid: u32) -> io::Result<BTreeMap<String, String>> {
+    let process = i32::try_from(pid).map_err(io::Error::other)?;
+    let whole = Process::new(process).and_then(|process| process.environ());
+    let whole = whole.map_err(io::Error::other)?.into_iter();
+    let text = whole
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(text.collect())
 }
 
 fn cgroup(process: &Process) -> Result<PathBuf, ProcError> {

@@ -98,6 +98,11 @@ impl Listing {
         Self { all, ..listing }
     }
 
+    /// All of them.
+    pub fn all(&self) -> &[Waiting] {
+        &self.all
+    }
+
     /// The socket with this cookie.
     pub fn get(&self, cookie: u64) -> Option<&Waiting> {
         self.all.get(*self.cookies.get(&cookie)?)

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +11,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
 };
 use procfs::process::Process;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use thiserror::Error;
 
 /// Why a file system hotlb needs cannot be used.
@@ -59,6 +61,43 @@ pub fn cgroup2() -> Result<PathBuf, MountError> {
 /// Whether `path` lies on a bpffs.
 pub fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// A bpffs that is mounted nowhere: nobody else sees it, and it is gone with its last descriptor.
+/// Paths in it go through `/proc/self/fd`.
+///
+/// # Errors
+///
+/// What fsopen(2) or fsmount(2) said.
+pub fn private_bpffs() -> io::Result<OwnedFd> {
+    let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let mount = fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?;
+    Ok(mount)
+}
+
+/// Where at or above `path` a file system is mounted over a bpffs, so that only the upper one is seen.
+pub fn hidden_at(path: &Path) -> Option<PathBuf> {
+    let mounts = Process::myself()
+        .and_then(|myself| myself.mountinfo())
+        .ok()?
+        .0;
+    // The last of those at one place is the one on top.
+    let mut upper = None;
+    for mount in &mounts {
+        let deeper =
+            |than: &&procfs::process::MountInfo| mount.mount_point.starts_with(&than.mount_point);
+        if path.starts_with(&mount.mount_point) && upper.as_ref().is_none_or(deeper) {
+            upper = Some(mount);
+        }
+    }
+    let upper = upper?;
+    let below = mounts.iter().find(|mount| mount.mnt_id == upper.pid)?;
+    (below.fs_type == "bpf").then(|| upper.mount_point.clone())
 }
 
 /// Makes `path` a directory on a bpffs, mounting one at `/sys/fs/bpf` when that is where the

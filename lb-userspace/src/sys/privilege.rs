@@ -28,6 +28,11 @@ pub fn lacking() -> Vec<Capability> {
         .collect()
 }
 
+/// Whether limits of resources do not hold for this process.
+pub fn exceeds_resources() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(false)
+}
+
 /// The inode of the host's own user namespace: `PROC_USER_INIT_INO` in `linux/proc_ns.h`.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 

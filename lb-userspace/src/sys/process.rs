@@ -1,6 +1,9 @@
 //! What /proc says about processes.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
 
 use nix::sys::signal::Signal;
 use procfs::process::{FDTarget, Process};
@@ -16,26 +19,56 @@ pub struct Holder {
     pub fd: i32,
 }
 
-/// For each socket inode that one of `pids` has open: one of those who hold it.
-pub fn socket_holders(pids: impl IntoIterator<Item = u32>) -> HashMap<u64, Holder> {
-    let mut holders = HashMap::new();
+/// For each socket inode that one of `pids` has open: all who hold it, for any of them may be about
+/// to end.
+pub fn socket_holders(pids: impl IntoIterator<Item = u32>) -> HashMap<u64, Vec<Holder>> {
+    let mut holders: HashMap<u64, Vec<Holder>> = HashMap::new();
     for pid in pids {
-        let Some(process) = i32::try_from(pid)
-            .ok()
-            .and_then(|pid| Process::new(pid).ok())
-        else {
-            continue;
-        };
-        let Ok(fds) = process.fd() else {
-            continue;
-        };
-        for fd in fds.filter_map(Result::ok) {
-            if let FDTarget::Socket(inode) = fd.target {
-                holders.entry(inode).or_insert(Holder { pid, fd: fd.fd });
-            }
+        for (inode, holder) in sockets(pid) {
+            holders.entry(inode).or_default().push(holder);
         }
     }
     holders
+}
+
+/// What sockets the process has open, as they are read one by one.
+fn sockets(pid: u32) -> impl Iterator<Item = (u64, Holder)> {
+    let process = i32::try_from(pid).ok().and_then(|p| Process::new(p).ok());
+    let fds = process.and_then(|process| process.fd().ok());
+    let fds = fds.into_iter().flatten().filter_map(Result::ok);
+    fds.filter_map(move |fd| match fd.target {
+        FDTarget::Socket(inode) => Some((inode, Holder { pid, fd: fd.fd })),
+        _ => None,
+    })
+}
+
+/// Those of `pids` that have one of these sockets open, by inode.
+pub fn holding(pids: impl IntoIterator<Item = u32>, inodes: &BTreeSet<u64>) -> Vec<u32> {
+    // A server's listeners are among its first descriptors, and its connections may be many.
+    let holds = |&pid: &u32| sockets(pid).any(|(inode, _)| inodes.contains(&inode));
+    pids.into_iter().filter(holds).collect()
+}
+
+/// What a process was started from, and shows as its command line. It may write there what it
+/// likes; the file is the kernel's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its program, as the process sees it.
+    pub exe: PathBuf,
+    /// Its command line.
+    pub words: Vec<String>,
+    /// Its current directory.
+    pub cwd: PathBuf,
+}
+
+/// What a process runs; `None` when it is gone, or a part of the kernel.
+pub fn image(pid: u32) -> Option<Image> {
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    Some(Image {
+        exe: process.exe().ok()?,
+        words: process.cmdline().unwrap_or_default(),
+        cwd: process.cwd().unwrap_or_default(),
+    })
 }
 
 /// All processes.
@@ -66,6 +99,15 @@ pub fn start_time(pid: u32) -> Option<u64> {
     let process = Process::new(i32::try_from(pid).ok()?).ok()?;
     let stat = process.stat().ok()?;
     (stat.state != 'Z').then_some(stat.starttime)
+}
+
+/// Whether a process was stopped (SIGSTOP, or who traces it).
+pub fn is_stopped(pid: u32) -> bool {
+    i32::try_from(pid)
+        .ok()
+        .and_then(|pid| Process::new(pid).ok())
+        .and_then(|process| process.stat().ok())
+        .is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
 /// Whether a process has a handler for `signal`; one that has none dies of most.

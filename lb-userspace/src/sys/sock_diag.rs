@@ -17,7 +17,7 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 use thiserror::Error;
 
-use super::netns::Netns;
+use super::{netns::Netns, reader::printable};
 
 /// The kernel did not list the sockets.
 #[derive(Debug, Error)]
@@ -59,11 +59,19 @@ pub struct Waiting {
     pub dropped: u32,
     /// Whether it is the inner socket of an MPTCP one.
     pub mptcp: bool,
+    /// The device it is bound to (`SO_BINDTODEVICE`; a VRF is one too): the kernel prefers it to
+    /// one that is bound to none.
+    pub device: Option<String>,
+    /// Whether it takes clients of addresses that are not the host's (`IP_TRANSPARENT`).
+    pub transparent: bool,
 }
 
-/// `INET_DIAG_ULP_INFO` and `INET_DIAG_CGROUP_ID` (`uapi/linux/inet_diag.h`).
+/// `INET_DIAG_ULP_INFO`, `INET_DIAG_CGROUP_ID` and `INET_DIAG_SOCKOPT` (`uapi/linux/inet_diag.h`).
 const ULP_INFO: u16 = 17;
 const CGROUP_ID: u16 = 21;
+const OPTIONS: u16 = 22;
+/// In the first byte of `struct inet_diag_sockopt`, whose bit fields begin at the lowest bit.
+const TRANSPARENT: u8 = 1 << 5;
 
 /// All sockets of the namespace that wait for clients, both families.
 ///
@@ -72,10 +80,26 @@ const CGROUP_ID: u16 = 21;
 /// When the kernel has no `sock_diag` or refuses it.
 pub fn waiting(netns: &Netns, protocol: Protocol) -> Result<Vec<Waiting>, DumpError> {
     let mut found = Vec::new();
+    let mut bound = Vec::new();
     for family in [AF_INET, AF_INET6] {
         dump(netns, request(protocol, family), |response| {
+            if response.header.socket_id.interface_id != 0 {
+                bound.push((found.len(), response.header.socket_id.interface_id));
+            }
             found.extend(parse(protocol, &response));
         })?;
+    }
+    if !bound.is_empty() {
+        let socket = open(netns)?;
+        for (index, device) in bound {
+            if let (Some(waiting), Ok(name)) = (
+                found.get_mut(index),
+                rustix::net::netdevice::index_to_name(&socket, device),
+            ) {
+                let waiting: &mut Waiting = waiting;
+                waiting.device = Some(printable(&name));
+            }
+        }
     }
     Ok(found)
 }
@@ -194,6 +218,12 @@ fn parse(protocol: Protocol, response: &InetResponse) -> Option<Waiting> {
         backlog: header.send_queue,
         dropped: 0,
         mptcp: false,
+        // Its name is for who can ask the namespace.
+        device: match header.socket_id.interface_id {
+            0 => None,
+            index => Some(format!("number {index}")),
+        },
+        transparent: is_transparent(response),
     };
     for attribute in &response.nlas {
         match attribute {
@@ -216,6 +246,17 @@ pub(super) fn cgroup_of(response: &InetResponse) -> Option<u64> {
             value_of(other).try_into().ok().map(u64::from_ne_bytes)
         }
         _ => None,
+    })
+}
+
+/// Whether the socket, or the listener it came from, takes clients of other addresses; kernel 5.10+.
+pub(super) fn is_transparent(response: &InetResponse) -> bool {
+    response.nlas.iter().any(|attribute| match attribute {
+        Nla::Other(other) if other.kind() == OPTIONS => {
+            let options = value_of(other);
+            options.first().is_some_and(|bits| bits & TRANSPARENT != 0)
+        }
+        _ => false,
     })
 }
 

@@ -11,6 +11,8 @@ use std::{
 pub struct TcpInfo {
     /// Bytes the other side has sent.
     pub bytes_received: u64,
+    /// Bytes of this side that the other has acknowledged.
+    pub bytes_acknowledged: u64,
     /// Bytes this side has sent, those sent again included.
     pub bytes_sent: u64,
     /// Segments sent that have not been acknowledged.
@@ -44,6 +46,7 @@ mod at {
     pub(super) const LAST_ACK_RECV: usize = 56;
     pub(super) const RTT: usize = 68;
     pub(super) const TOTAL_RETRANS: usize = 100;
+    pub(super) const BYTES_ACKED: usize = 120;
     pub(super) const BYTES_RECEIVED: usize = 128;
     pub(super) const NOTSENT_BYTES: usize = 144;
     pub(super) const MIN_RTT: usize = 148;
@@ -67,6 +70,7 @@ impl TcpInfo {
         let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         Some(Self {
             bytes_received: u64_at(at::BYTES_RECEIVED)?,
+            bytes_acknowledged: u64_at(at::BYTES_ACKED)?,
             bytes_sent: u64_at(at::BYTES_SENT)?,
             unacknowledged: u32_at(at::UNACKED)?,
             unsent: u32_at(at::NOTSENT_BYTES)?,
@@ -79,11 +83,15 @@ impl TcpInfo {
         })
     }
 
+    /// Whether all this side wrote has arrived.
+    pub const fn all_has_arrived(&self) -> bool {
+        self.unacknowledged == 0 && self.unsent == 0
+    }
+
     /// Whether all this side wrote has arrived, and the other side has spoken since: a request
     /// waits for its response. False when it cannot be told.
     pub fn request_waits(&self) -> bool {
-        let silent = self.unacknowledged == 0 && self.unsent == 0;
-        silent && (self.bytes_sent == 0 || self.since_received < self.since_sent)
+        self.all_has_arrived() && (self.bytes_sent == 0 || self.since_received < self.since_sent)
     }
 
     /// Whether neither side has spoken for `time`, and none owes the other anything. False when
@@ -91,7 +99,7 @@ impl TcpInfo {
     /// have come last.
     pub fn rests_for(&self, time: Duration) -> bool {
         let silent = |since: u32| Duration::from_millis(since.into()) >= time;
-        if self.unacknowledged > 0 || self.unsent > 0 || !silent(self.since_received) {
+        if !self.all_has_arrived() || !silent(self.since_received) {
             return false;
         }
         if self.bytes_sent == 0 {
@@ -141,6 +149,7 @@ mod tests {
     /// A connection that was answered a second ago.
     const ANSWERED: TcpInfo = TcpInfo {
         bytes_received: 100,
+        bytes_acknowledged: 200,
         bytes_sent: 200,
         unacknowledged: 0,
         unsent: 0,

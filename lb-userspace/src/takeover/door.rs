@@ -4,8 +4,9 @@
 use std::{
     future::Future,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,8 @@ pub(crate) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A listening socket and who serves it.
 #[derive(Debug)]
 pub(crate) struct Door {
-    socket: OwnedFd,
+    /// The listening socket; the doorway waits for another one.
+    socket: watch::Sender<Arc<OwnedFd>>,
     /// Whether connections are taken; the doorway waits for it.
     is_open: watch::Sender<bool>,
     /// Whether idle connections are to be ended; who serves waits for it.
@@ -26,28 +28,53 @@ pub(crate) struct Door {
     serving: JoinHandle<io::Result<()>>,
 }
 
+/// Gives a door another listening socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Hinge(watch::Sender<Arc<OwnedFd>>);
+
+impl Hinge {
+    /// From here on connections are taken from `socket`, and no more from the one before.
+    pub(crate) fn hang(&self, socket: OwnedFd) {
+        self.0.send_replace(Arc::new(socket));
+    }
+}
+
+/// Makes a listener of a listening socket.
+pub(crate) type Listen<L> = fn(OwnedFd) -> io::Result<L>;
+
 /// A listener whose connections come while the door is open.
 #[derive(Debug)]
 pub struct Doorway<L> {
     listener: L,
+    listen: Listen<L>,
+    socket: watch::Receiver<Arc<OwnedFd>>,
     is_open: watch::Receiver<bool>,
 }
 
 impl Door {
-    /// Opens the door: `serve` has the connections of `listener`, of which `socket` is a copy,
-    /// until the second argument returns and the last one is answered.
+    /// A door, open or not: `serve` has the connections of `socket`, until the second argument returns
+    /// and the last one is answered.
+    ///
+    /// # Errors
+    ///
+    /// When nobody can listen on it.
     pub(crate) fn new<L, F>(
         socket: OwnedFd,
-        listener: L,
+        listen: Listen<L>,
+        is_open: bool,
         serve: impl FnOnce(Doorway<L>, Closing) -> F,
-    ) -> Self
+    ) -> io::Result<Self>
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let is_open = watch::Sender::new(true);
+        let listener = listen(socket.try_clone()?)?;
+        let socket = watch::Sender::new(Arc::new(socket));
+        let is_open = watch::Sender::new(is_open);
         let is_over = watch::Sender::new(false);
         let doorway = Doorway {
             listener,
+            listen,
+            socket: socket.subscribe(),
             is_open: is_open.subscribe(),
         };
         let mut over = is_over.subscribe();
@@ -55,17 +82,22 @@ impl Door {
             // Also when the door itself is gone.
             drop(over.wait_for(|over| *over).await);
         };
-        Self {
+        Ok(Self {
             socket,
             is_open,
             is_over,
             serving: tokio::spawn(serve(doorway, Box::pin(closing))),
-        }
+        })
     }
 
     /// The listening socket.
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub(crate) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket.borrow())
+    }
+
+    /// What gives it another socket.
+    pub(crate) fn hinge(&self) -> Hinge {
+        Hinge(self.socket.clone())
     }
 
     /// Takes connections again.
@@ -87,6 +119,17 @@ impl Door {
     }
 }
 
+impl<L> Doorway<L> {
+    fn turn(&mut self) {
+        let socket = Arc::clone(&self.socket.borrow_and_update());
+        let listener = socket.as_fd().try_clone_to_owned().and_then(self.listen);
+        match listener {
+            Ok(listener) => self.listener = listener,
+            Err(error) => tracing::error!(%error, "the new socket is not listened on"),
+        }
+    }
+}
+
 impl<L: Listener> Listener for Doorway<L> {
     type Io = L::Io;
     type Addr = L::Addr;
@@ -96,11 +139,15 @@ impl<L: Listener> Listener for Doorway<L> {
             if self.is_open.wait_for(|open| *open).await.is_err() {
                 return std::future::pending().await; // the door is gone
             }
-            tokio::select! {
+            let is_hung = tokio::select! {
                 biased;
                 // Closed, or gone: the loop finds out.
-                _closed = self.is_open.wait_for(|open| !*open) => {}
+                _closed = self.is_open.wait_for(|open| !*open) => false,
+                Ok(()) = self.socket.changed() => true,
                 accepted = self.listener.accept() => return accepted,
+            };
+            if is_hung {
+                self.turn();
             }
         }
     }

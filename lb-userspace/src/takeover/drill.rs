@@ -35,11 +35,13 @@ pub enum Step {
     FormerLeft,
     /// The successor has heard that.
     SuccessorAlone,
+    /// The successor has brought the services to its own programs.
+    SuccessorRenewed,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::FormerStarted,
         Self::SuccessorChecked,
         Self::SuccessorGreeted,
@@ -52,6 +54,7 @@ impl Step {
         Self::FormerHeard,
         Self::FormerLeft,
         Self::SuccessorAlone,
+        Self::SuccessorRenewed,
     ];
 
     /// Its name in [`DRILL`]: who is killed, and where.
@@ -69,6 +72,7 @@ impl Step {
             Self::FormerHeard => "former@heard",
             Self::FormerLeft => "former@left",
             Self::SuccessorAlone => "successor@alone",
+            Self::SuccessorRenewed => "successor@renewed",
         }
     }
 

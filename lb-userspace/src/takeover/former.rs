@@ -1,6 +1,10 @@
 //! The side of the agent in charge.
 
-use std::{io, net::SocketAddr, os::fd::BorrowedFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use super::{
     Door, Order, Origin, PATIENCE, Step, UpgradeError,
@@ -142,9 +146,14 @@ impl Former<'_> {
 
     /// Gives the locks and listening sockets away.
     fn give(&self, successor: &Successor) -> io::Result<()> {
-        let mut given: Vec<BorrowedFd<'_>> = self.agent.locks().to_vec();
-        given.push(self.api.socket());
-        given.extend(self.metrics.as_ref().map(|(_, door)| door.socket()));
+        let locks = self.agent.locks();
+        let doors = [Some(self.api), self.metrics.as_ref().map(|(_, door)| *door)];
+        let sockets: Vec<_> = doors.into_iter().flatten().map(Door::socket).collect();
+        let given: Vec<BorrowedFd<'_>> = locks
+            .iter()
+            .map(|lock| lock.as_fd())
+            .chain(sockets.iter().map(|socket| socket.as_fd()))
+            .collect();
         let yours = FromFormer::Yours {
             metrics: self.metrics.is_some(),
         };

@@ -5,6 +5,7 @@
 
 use std::{fmt, net::SocketAddr};
 
+use lb_common::{ABI_VERSION, EARLIEST_ABI};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     generation::keeper,
     store::{LEDGER_VERSION, journal::SCHEMA},
 };
+
+/// Every version of these is understood, from the first one on.
+const FIRST: u32 = 1;
 
 /// The version of these messages.
 pub(super) const PROTOCOL: u32 = 1;
@@ -92,7 +96,7 @@ pub(super) struct Refusal {
 /// Versions of what outlives an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layouts {
-    /// The pinned maps: `lb_common::ABI_VERSION`.
+    /// The pinned maps: [`ABI_VERSION`].
     pub(super) maps: Span,
     /// What agent and keeper say to each other.
     pub(super) keeper: Span,
@@ -120,12 +124,12 @@ pub(super) struct Unfit {
 impl Layouts {
     /// Those of this program.
     pub(super) fn own() -> Self {
-        let only = |version| Span(version, version);
+        let since_first = |version| Span(FIRST, version);
         Self {
-            maps: only(lb_common::ABI_VERSION),
-            keeper: only(keeper::PROTOCOL),
-            ledger: only(LEDGER_VERSION),
-            journal: only(SCHEMA),
+            maps: Span(EARLIEST_ABI, ABI_VERSION),
+            keeper: since_first(keeper::PROTOCOL),
+            ledger: since_first(LEDGER_VERSION),
+            journal: since_first(SCHEMA),
         }
     }
 

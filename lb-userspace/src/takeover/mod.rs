@@ -26,7 +26,7 @@ pub use self::{
     successor::{NotTakenOver, take_over},
 };
 pub(crate) use self::{
-    door::{Closing, Door},
+    door::{Closing, Door, Hinge},
     former::Former,
     order::Order,
 };

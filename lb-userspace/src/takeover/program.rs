@@ -57,8 +57,7 @@ impl Origin {
 /// The whole path of a program as it was typed.
 fn whole(typed: &Path) -> Option<PathBuf> {
     let cwd = env::current_dir().ok()?;
-    let path = env::var("PATH").ok();
-    launch::resolve(typed.to_str()?, &cwd, path.as_deref()).ok()
+    launch::resolve(typed.as_os_str(), &cwd, env::var_os("PATH").as_deref()).ok()
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {

@@ -14,6 +14,7 @@ use crate::{
     agent::{Agent, Host, LOCKS, Service, StartError},
     config::{Config, ConfigError, Places},
     daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record},
+    datapath::Former,
     store::journal::Drill,
     sys::{packets, supervisor},
     telemetry::log,
@@ -112,6 +113,8 @@ pub async fn take_over(origin: Origin) -> Result<Daemon, NotTakenOver> {
     // Before the other one ends: the service manager must not think that the service has.
     supervisor::ready();
     take_leave(&channel, &offer).await;
+    daemon.settle_in().await;
+    Step::SuccessorRenewed.done();
     Ok(daemon)
 }
 
@@ -119,6 +122,7 @@ pub async fn take_over(origin: Origin) -> Result<Daemon, NotTakenOver> {
 async fn prepare(offer: &Offer) -> Result<Prepared, NotTakenOver> {
     let places = offer.places.clone();
     let config = Config::read(&places.config)?;
+    places.fit_sockets(&config.services)?;
     let operators = operators(&config.agent.operators)?;
     let drill = Drill::from_env().map_err(StartError::Drill)?;
     for service in &config.services {
@@ -183,7 +187,9 @@ async fn open(
         // If the agent in charge is dead, this one is in charge all the same.
         let _gone = channel.say(&FromSuccessor::Opening(service.to_owned()), &[]);
     };
-    let agent = Agent::start_telling(host, journal, config.services, opening).await?;
+    // The agent in charge may have to take up again.
+    let former = Former::Kept;
+    let agent = Agent::start_telling(host, journal, config.services, former, opening).await?;
     let agent = agent.expiring(config.agent.metrics_expire);
     let scrapes = config.agent.metrics.and_then(|address| {
         let socket = scrapes.or(given.scrapes)?;
@@ -196,6 +202,7 @@ async fn open(
         scrapes,
         traces,
         origin: Some(origin),
+        answers: false,
     };
     Ok(Daemon::serve(parts)?)
 }

@@ -9,8 +9,14 @@ use crate::config::{LogConfig, LogFormat};
 pub fn start(config: &LogConfig) {
     // Fails only when there is a logger already: a test's.
     let _second = tracing_log::LogTracer::init();
-    let filter =
-        EnvFilter::try_from_env("HOTLB_LOG").unwrap_or_else(|_unset| EnvFilter::new(&config.level));
+    let asked = std::env::var("HOTLB_LOG")
+        .ok()
+        .filter(|text| !text.is_empty());
+    let wrong = asked
+        .as_deref()
+        .and_then(|text| LogConfig::check(text).err());
+    let asked = asked.filter(|_| wrong.is_none());
+    let filter = EnvFilter::new(asked.as_deref().unwrap_or(&config.level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -22,4 +28,7 @@ pub fn start(config: &LogConfig) {
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init()
     };
+    if let Some(wrong) = wrong {
+        tracing::error!("HOTLB_LOG: {wrong}; the level is {}", config.level);
+    }
 }

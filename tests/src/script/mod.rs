@@ -30,6 +30,30 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// The same where nobody is asked: all arrives as it is sent.
+    #[must_use]
+    pub fn left_alone(mut self) -> Self {
+        for step in &mut self.steps {
+            if let Step::Write(sent, arrives) = step {
+                arrives.clone_from(sent);
+            }
+        }
+        self
+    }
+
+    /// The same where nothing can be put in: what would, arrives as it is sent.
+    #[must_use]
+    pub fn of_same_length(mut self) -> Self {
+        for step in &mut self.steps {
+            if let Step::Write(sent, arrives) = step
+                && sent.len() != arrives.len()
+            {
+                arrives.clone_from(sent);
+            }
+        }
+        self
+    }
+
     /// What must have reached the client when all is done.
     pub fn expected(&self) -> String {
         Self::arrived(&self.steps)

@@ -3,10 +3,12 @@
 pub mod haproxy;
 pub mod hostile;
 pub mod nginx;
+pub mod nio;
 pub mod node;
 pub mod plain;
 pub mod python;
 pub mod quic;
+pub mod reader;
 pub mod split;
 pub mod trouble;
 pub mod udp;

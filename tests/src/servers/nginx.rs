@@ -27,6 +27,8 @@ pub struct Nginx {
     workers: u32,
     globals: &'static str,
     files: Option<PathBuf>,
+    /// To whom requests to `/hold` are passed on.
+    holds: Option<String>,
 }
 
 impl Nginx {
@@ -39,6 +41,7 @@ impl Nginx {
             workers: 1,
             globals: "daemon off;",
             files: None,
+            holds: None,
         }
     }
 
@@ -69,6 +72,15 @@ impl Nginx {
     pub fn files(self, directory: &Path) -> Self {
         Self {
             files: Some(directory.to_owned()),
+            ..self
+        }
+    }
+
+    /// Passes requests to `/hold` on to this server.
+    #[must_use]
+    pub fn holding(self, server: &str) -> Self {
+        Self {
+            holds: Some(server.to_owned()),
             ..self
         }
     }
@@ -121,8 +133,12 @@ impl Nginx {
             listen,
             workers,
             files,
+            holds,
             ..
         } = self;
+        let holds = holds.as_ref().map_or_else(String::new, |server| {
+            format!("        location /hold {{ proxy_pass http://{server}; }}\n")
+        });
         let listen = listen
             .iter()
             .map(|line| format!("        listen {line};\n"))
@@ -142,7 +158,7 @@ impl Nginx {
             "user root;\nworker_processes {workers};\npid {prefix}/nginx.pid;\nerror_log stderr warn;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\n    access_log off;\n    keepalive_requests 1000000;\n{temporary}    \
-             server {{\n{listen}{files}        location / {{\n            default_type text/plain;\n            \
+             server {{\n{listen}{files}{holds}        location / {{\n            default_type text/plain;\n            \
              add_header X-Generation {name};\n            return 200 \"{name}\\n\";\n        }}\n    }}\n}}\n",
             prefix = prefix.display(),
         )

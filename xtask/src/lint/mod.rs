@@ -9,8 +9,10 @@ mod finding;
 mod imports;
 mod links;
 mod lints_inherited;
+mod lists;
 mod machine_paths;
 mod paths;
+mod quotes;
 mod sleeps;
 mod sources;
 
@@ -25,7 +27,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 8] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -49,6 +51,14 @@ const RULES: [Rule; 6] = [
     Rule {
         name: "links",
         check: links::check,
+    },
+    Rule {
+        name: "lists",
+        check: lists::check,
+    },
+    Rule {
+        name: "quotes",
+        check: quotes::check,
     },
 ];
 

@@ -46,6 +46,12 @@ impl Sources {
         Ok(sources)
     }
 
+    /// The text of the file called `name`; nothing if there is none.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        let file = self.files.iter().find(|file| file.name == name);
+        file.and_then(SourceFile::text).unwrap_or_default()
+    }
+
     /// The Rust files, with their text.
     pub(crate) fn rust(&self) -> impl Iterator<Item = (&SourceFile, &str)> {
         self.with_extension("rs")

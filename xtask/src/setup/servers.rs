@@ -15,7 +15,7 @@ pub(super) struct Program {
 }
 
 /// What the tests run.
-pub(super) const PROGRAMS: [Program; 14] = [
+pub(super) const PROGRAMS: [Program; 16] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -39,6 +39,18 @@ pub(super) const PROGRAMS: [Program; 14] = [
         package: None,
         needed: false,
         cost: "the tests with node are skipped",
+    },
+    Program {
+        name: "javac",
+        package: None,
+        needed: false,
+        cost: "the test with a server in Java is skipped",
+    },
+    Program {
+        name: "nft",
+        package: Some("nftables"),
+        needed: false,
+        cost: "polite drain is not shown while packets are lost",
     },
     Program {
         name: "wrk",

@@ -5,7 +5,7 @@ mod outcome;
 mod report;
 mod stage;
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -78,6 +78,11 @@ fn integration(arguments: &Arguments, project: &Project) -> Result<Outcome> {
 
 fn run_stage(stage: &Stage, arguments: &Arguments, project: &Project) -> Result<Outcome> {
     stage.run(project, arguments.filter.as_deref(), arguments.deadline)
+}
+
+/// How long something took.
+pub(crate) fn minutes(since: Instant) -> String {
+    format!("{:.1} minutes", since.elapsed().as_secs_f64() / 60.0)
 }
 
 /// Where the report of the integration tests is written.

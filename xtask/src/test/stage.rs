@@ -7,12 +7,12 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, Sender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{PACKAGES, outcome::Outcome};
+use super::{PACKAGES, minutes, outcome::Outcome};
 use crate::{project::Project, search_path};
 
 /// After the end of cargo, output may still be on its way this long; a process that a test left
@@ -88,7 +88,10 @@ impl Stage {
             .stdout(Stdio::piped())
             .spawn()
             .context("cargo did not start")?;
-        self.follow(&listen(child)?)
+        let began = Instant::now();
+        let outcome = self.follow(&listen(child)?);
+        println!("{}: {}", self.name, minutes(began));
+        outcome
     }
 
     fn command(&self, project: &Project, deadline: Option<u32>) -> Command {
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_process_left_behind_does_not_hold_the_stage_up() {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let messages = shell("sleep 8 & echo 'test result: ok. 1 passed; 0 failed; 0 ignored'");
         stage().follow(&messages).unwrap().verdict().unwrap();
         assert!(started.elapsed() < Duration::from_secs(6));

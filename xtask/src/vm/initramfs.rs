@@ -14,7 +14,7 @@ use super::package::Kernel;
 use crate::{command, project::Project, search_path};
 
 /// Modules the file systems and the tests need. A kernel may have one of them built in.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -23,6 +23,10 @@ const MODULES: [&str; 8] = [
     "udp_diag",
     "tls",
     "veth",
+    // What nf_tables asks a modprobe for that is not there yet.
+    "crc32c_generic",
+    "nf_tables",
+    "nft_numgen",
 ];
 /// Mounts the file systems, and becomes [`BEGIN`].
 const INIT: &str = include_str!("init.sh");

@@ -48,6 +48,14 @@ pub(super) struct Run {
     pub(super) console: PathBuf,
 }
 
+impl Run {
+    /// Whether the machine ended by a fault of its emulation: with a thread for each processor, qemu now and then runs a
+    /// breakpoint that the kernel has put into its own code for a moment, when the moment is over.
+    pub(super) fn met_a_stale_breakpoint(&self) -> Result<bool> {
+        Ok(fs::read_to_string(&self.console)?.contains("Oops: int3"))
+    }
+}
+
 impl Machine {
     /// One that boots `kernel`.
     pub(super) fn new(kernel: &Kernel, initramfs: &Path, accelerator: Accelerator) -> Result<Self> {

@@ -20,7 +20,12 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use self::{machine::Machine, package::Kernel, plan::Plan, table::Outcome};
+use self::{
+    machine::{Accelerator, Machine},
+    package::Kernel,
+    plan::Plan,
+    table::Outcome,
+};
 use crate::{ebpf::verifier, project::Project, setup};
 
 /// The arguments of `cargo xtask vm`.
@@ -48,7 +53,7 @@ pub(crate) struct Arguments {
     write_verifier: bool,
     /// kvm is faster where it works
     #[arg(long, default_value = "tcg")]
-    accel: machine::Accelerator,
+    accel: Accelerator,
 }
 
 /// Boots each kernel, runs the tests in it, prints the tables; fails when a test does.
@@ -82,19 +87,30 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// How often a machine is begun whose emulation went wrong.
+const ATTEMPTS: u32 = 3;
+
 /// Everything in one kernel.
 fn on(version: &str, plan: &Plan, arguments: &Arguments, project: &Project) -> Result<Outcome> {
     let places = project.metadata()?.target_directory.join("vm");
     let kernel = Kernel::get(version, &places).with_context(|| format!("kernel {version}"))?;
     let initramfs = initramfs::build(&kernel, project, &plan.xtask)?;
-    let machine = Machine::new(&kernel, &initramfs, arguments.accel)?;
-    plan.write(machine.shared())?;
     println!(
         "\n== {} ({} test files)",
         kernel.release,
         plan.programs.len()
     );
-    let run = machine.run()?;
+    let mut left = ATTEMPTS;
+    let (machine, run) = loop {
+        left -= 1;
+        let machine = Machine::new(&kernel, &initramfs, arguments.accel)?;
+        plan.write(machine.shared())?;
+        let run = machine.run()?;
+        if left == 0 || arguments.accel != Accelerator::Tcg || !run.met_a_stale_breakpoint()? {
+            break (machine, run);
+        }
+        println!("  the emulation ran a breakpoint that the kernel had taken back: once more");
+    };
     let mut outcome = Outcome::read(&kernel, machine.shared(), plan, &run)?;
     let answer = fs::read_to_string(machine.shared().join(guest::VERIFIER)).unwrap_or_default();
     let write = arguments.write_verifier;

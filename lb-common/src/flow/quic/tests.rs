@@ -258,6 +258,14 @@ impl Group for Far {
     fn cpu(&mut self) -> u32 {
         0
     }
+
+    fn fresh(&mut self, _generation: GenerationId) -> bool {
+        panic!("asked for a datagram")
+    }
+
+    fn reopens(&mut self, _generation: GenerationId) -> bool {
+        panic!("asked for a datagram")
+    }
 }
 
 /// Of all ids of so many octets, exactly one leads to a generation: what chance is left to ids of servers

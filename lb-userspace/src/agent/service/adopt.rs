@@ -26,13 +26,14 @@ use crate::{
     datapath::{Group, Registered},
     generation::{
         adoptee::{self, Adoptee},
-        established,
+        established, launch,
         life::Main,
+        roots::Roots,
         unit,
     },
     rollout::GenerationState,
     store::{Origin, Outside},
-    sys::{cgroup::Cgroup, listener, process},
+    sys::{cgroup::Cgroup, inspect, listener, process},
 };
 
 /// What the books say of a generation that was adopted again.
@@ -43,6 +44,8 @@ struct Target {
     name: Option<String>,
     pid: u32,
     unit: Option<String>,
+    /// What that is stopped by.
+    unit_signal: Option<String>,
     /// The command that starts it again, and where.
     command: Option<(Vec<String>, std::path::PathBuf)>,
 }
@@ -69,13 +72,26 @@ impl Service {
             (None, None) | (Some(_), Some(_)) => return Err(AdoptError::WhichProcess.into()),
         };
         reporter.step(format!("looking at {}", adoptee::describe(pid)));
+        let stopped = match &unit {
+            Some(unit) => Some(unit.clone()),
+            None => inspect::inspect(pid).ok().flatten().and_then(|p| p.unit()),
+        };
+        let stops = match stopped {
+            Some(unit) => unit::stop_signal(&unit).await,
+            None => None,
+        };
         let target = Target {
             name: request.generation,
             pid,
             unit,
+            unit_signal: stops.map(|signal| signal.as_str().to_owned()),
             command: (!request.command.is_empty()).then_some((request.command, request.cwd)),
         };
         let id = self.take_in(target).await?;
+        let judged = self.judge_ending(id).await;
+        let ends = judged.map_or_else(String::new, |judged| {
+            format!("; when it is to end it gets {}", judged.words())
+        });
         let books = self.books.lock().await;
         let name = books.name_of(id);
         let generation = books.get(id);
@@ -83,7 +99,7 @@ impl Service {
         let open = self.path.live(Some(id));
         Ok(Done {
             message: format!(
-                "{name} is adopted and {} ({}, {open} connections open)",
+                "{name} is adopted and {} ({}, {open} connections open){ends}",
                 state.name(),
                 adoptee::describe(pid)
             ),
@@ -108,11 +124,15 @@ impl Service {
             .unwrap_or_else(|| (process.command.clone(), process.cwd.clone()));
         let mut generation =
             Self::begun(id, name, adoptee.cgroup.clone(), process, counted, command);
+        generation.roots = launch::find(&generation.command, &cwd)
+            .ok()
+            .and_then(|program| Roots::of(&program, &cwd).ok());
         generation.cwd = cwd;
         generation.outside = Outside {
             origin: Origin::Adopted,
             cgroup: Some(adoptee.cgroup.path().to_owned()),
             unit: target.unit.or_else(|| process.unit()),
+            unit_signal: target.unit_signal,
             ..Outside::default()
         };
         books.generations.push(generation);
@@ -124,7 +144,7 @@ impl Service {
         }
         self.settle(&mut books);
         self.watch_life(&mut books, id, Main::Found(target.pid));
-        tokio::spawn(Arc::clone(self).follow_earlier(id));
+        self.follow_in_background(id);
         Ok(id)
     }
 
@@ -322,6 +342,7 @@ impl Service {
             name: Some(former.name.clone()),
             pid: *unit::first_processes(&cgroup).first()?,
             unit: former.outside.unit.clone(),
+            unit_signal: former.outside.unit_signal.clone(),
             command: Some((former.command.clone(), former.cwd.clone())),
         })
     }

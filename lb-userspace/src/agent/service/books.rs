@@ -1,16 +1,23 @@
 //! What a service knows of its generations.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
-use super::{drain::Drain, guard::Usurped, rollout::InFlight, traced::Traced};
+use super::{
+    again::Look, drain::Drain, guard::Usurped, hung::Still, rollout::InFlight, traced::Traced,
+    workers::Untaken,
+};
 use crate::{
-    clock,
+    clock::{self, Deadline},
     datapath::{ConnectionCounts, Latencies},
-    generation::{evenness::Evenness, keeper::Parked, progress::Progress},
-    rollout::{GenerationState, Member, Standing},
+    generation::{evenness::Evenness, keeper::Parked, progress::Progress, roots::Roots, unit},
+    rollout::{GenerationState, Member, Standing, habit::Habits},
     store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
 };
@@ -37,8 +44,16 @@ pub(super) struct Generation {
     pub(super) command: Vec<String>,
     /// Where it is started.
     pub(super) cwd: PathBuf,
+    /// Who looks whether it could be started again.
+    pub(super) look: Look,
+    /// The file that is executed, once that is known.
+    pub(super) program: Option<PathBuf>,
+    /// What stood at these paths when it was started.
+    pub(super) roots: Option<Roots>,
     /// What is added to its environment.
     pub(super) env: BTreeMap<String, String>,
+    /// Why it is doubtful that its program can be loaded.
+    pub(super) doubt: Option<String>,
     /// Where its processes live.
     pub(super) cgroup: Cgroup,
     /// Its first process and when that started.
@@ -56,15 +71,35 @@ pub(super) struct Generation {
     pub(super) steered: BTreeMap<u64, u32>,
     /// Which of its listeners hang.
     pub(super) progress: Progress,
+    /// Whether it takes up what waits for it, while it is active.
+    pub(super) still: Still,
     /// Cookies of the UDP sockets that have slots, and the slots.
     pub(super) datagrams: BTreeMap<u64, u32>,
+    /// When they were given.
+    pub(super) slotted: Instant,
+    /// Until when its binds are followed: a listener may come at any moment.
+    pub(super) reloads: Option<Deadline>,
+    /// Connections that were counted and not found when they were last compared.
+    pub(super) missing: u64,
+    /// Those whose end was not counted by the kernel.
+    pub(super) unseen_ends: u64,
+    /// How many were open when they were last compared.
+    pub(super) compared_at: u64,
     /// Listeners for which there was no slot.
     pub(super) unsteered: usize,
+    /// Those that nobody could take.
+    pub(super) untaken: Untaken,
     /// Whether a task of this agent is ending it.
     pub(super) being_ended: bool,
     /// When it was sent its signal, in seconds since the host was started: a second one would have
     /// many servers quit at once.
     pub(super) told: Option<u64>,
+    /// Who was told then: processes, and when they started.
+    pub(super) told_whom: Vec<(u32, u64)>,
+    /// When others were told, those having ended, in seconds since the host was started.
+    pub(super) told_again: Option<u64>,
+    /// What its signal cut, if it cut anything.
+    pub(super) signal_cut: Option<String>,
     /// Whether its counting program runs.
     pub(super) counting: Counting,
     /// Connections that were cut because its deadline was over.
@@ -100,7 +135,11 @@ impl Generation {
             state: GenerationState::Starting,
             command: Vec::new(),
             cwd: PathBuf::new(),
+            look: Look::default(),
+            program: None,
+            roots: None,
             env: BTreeMap::new(),
+            doubt: None,
             cgroup,
             main: None,
             reason: None,
@@ -109,10 +148,20 @@ impl Generation {
             unseated: false,
             steered: BTreeMap::new(),
             progress: Progress::default(),
+            still: Still::default(),
             datagrams: BTreeMap::new(),
+            slotted: clock::now(),
+            reloads: None,
+            missing: 0,
+            unseen_ends: 0,
+            compared_at: 0,
             unsteered: 0,
+            untaken: Untaken::default(),
             being_ended: false,
             told: None,
+            told_whom: Vec::new(),
+            told_again: None,
+            signal_cut: None,
             counting: Counting::On,
             cut: None,
             binds: Vec::new(),
@@ -140,6 +189,7 @@ impl Generation {
         if state == GenerationState::Failed {
             self.outside.note_end(self.state);
         }
+        self.still = Still::default();
         self.state = state;
         self.reason = reason;
         self.since = clock::since_boot().as_secs();
@@ -149,6 +199,17 @@ impl Generation {
     pub(super) fn main_runs(&self) -> bool {
         let runs = |(pid, start)| process::start_time(pid) == Some(start);
         self.main.is_some_and(runs)
+    }
+
+    /// The process that stands for it: its first one, or whom that left behind when it went into the
+    /// background.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let (main, _) = self.main?;
+        if self.main_runs() {
+            return Some(main);
+        }
+        let own = self.own_cgroup()?;
+        unit::first_processes(&own).first().copied()
     }
 
     /// Where its connections and listeners are found. In somebody else's cgroup that is over with
@@ -211,6 +272,8 @@ pub(super) struct Books {
     pub(super) past: Latencies,
     /// What its rollouts came to.
     pub(super) tally: Tally,
+    /// What its programs were seen to do on their signals.
+    pub(super) habits: Habits,
     /// Whether `down` ends the service.
     pub(super) going: Going,
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
@@ -258,9 +321,10 @@ impl Books {
             .map_or_else(|| format!("#{}", id.raw()), |g| g.name.clone())
     }
 
-    /// All names.
+    /// All names, each with its state.
     pub(super) fn names(&self) -> Vec<String> {
-        self.generations.iter().map(|g| g.name.clone()).collect()
+        let named = |g: &Generation| format!("{} ({})", g.name, g.state.name());
+        self.generations.iter().map(named).collect()
     }
 
     /// What decisions need.
@@ -312,6 +376,7 @@ impl Books {
             retired: self.retired,
             past: self.past.clone(),
             tally: self.tally.clone(),
+            habits: self.habits.clone(),
             generations: self.generations.iter().map(remember).collect(),
         }
     }
@@ -324,6 +389,7 @@ fn remember(generation: &Generation) -> Remembered {
         state: generation.state,
         command: generation.command.clone(),
         cwd: generation.cwd.clone(),
+        roots: generation.roots.clone(),
         env: generation.env.clone(),
         main: generation.main,
         reason: generation.reason.clone(),
@@ -336,6 +402,10 @@ fn remember(generation: &Generation) -> Remembered {
         outside: generation.outside.clone(),
         drain_since: generation.drain.as_ref().map(|drain| drain.since),
         told: generation.told,
+        told_whom: generation.told_whom.clone(),
+        told_again: generation.told_again,
+        signal_cut: generation.signal_cut.clone(),
+        unseen_ends: generation.unseen_ends,
         cut_list: match generation.state {
             GenerationState::Stopping => generation.cut_list.clone(),
             _ => Vec::new(),

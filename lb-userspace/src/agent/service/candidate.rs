@@ -9,7 +9,10 @@ use super::{CheckError, Pace, Service, books::Books};
 use crate::{
     clock::Deadline,
     config::Health,
-    generation::{fit::Misfit, probe},
+    generation::{
+        fit::Misfit,
+        probe::{self, Candidate, ProbeError},
+    },
     sys::listener::Twin,
 };
 
@@ -20,6 +23,12 @@ const LAST: Duration = Duration::from_millis(20);
 /// How long listeners may be incomplete, or wrong, before that is the verdict: a server may open
 /// them one after the other.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// The same for a listener that nobody has as a descriptor: a list is out of date for moments only.
+const OPENING: Duration = Duration::from_millis(300);
+
+/// How long a UDP socket has to fit before its server is ready.
+const BOUND: Duration = Duration::from_millis(20);
 
 /// Promotes that ask their candidates at the same time.
 const AT_ONCE: usize = 8;
@@ -33,10 +42,21 @@ impl Service {
     ) -> Result<(), CheckError> {
         let mut pace = Pace::until(deadline);
         let mut verdict: Option<Deadline> = None;
+        let mut bound: Option<Deadline> = None;
         loop {
             let mut books = self.books.lock().await;
             let misfit = match self.register(&mut books, id) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    drop(books);
+                    // No probe follows for a UDP socket, and its server may go on with it after
+                    // the bind: it is looked at until it has been there for a moment.
+                    let bound = bound.get_or_insert_with(|| Deadline::after(BOUND));
+                    let waits = self.config.datagrams.is_some() && bound.left().is_some();
+                    if waits && self.look_again(&mut pace).await {
+                        continue;
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.is_of_listeners() => error,
                 Err(error) => return Err(error),
             };
@@ -48,10 +68,18 @@ impl Service {
             }
             drop(books);
             if misfit.is_somewhere() {
-                verdict.get_or_insert(Deadline::after(SETTLING));
+                let settling = match misfit {
+                    CheckError::NoDescriptor { .. } => OPENING,
+                    _ => SETTLING,
+                };
+                verdict.get_or_insert(Deadline::after(settling));
             }
             let over = verdict.is_some_and(|verdict| verdict.left().is_none());
-            if over || !self.look_again(&mut pace).await {
+            if over || misfit.is_final() || !self.look_again(&mut pace).await {
+                // Some that nobody holds, beside others that get clients: `status` says so.
+                if matches!(misfit, CheckError::Untaken { .. }) && self.listens(id) {
+                    return Ok(());
+                }
                 return Err(self.explained(id, misfit).await);
             }
         }
@@ -89,27 +117,57 @@ impl Service {
         deadline: Deadline,
     ) -> Result<(), CheckError> {
         let mut pace = Pace::until(deadline);
+        let cgroup = match self.books.lock().await.get(id) {
+            Some(generation) => generation.cgroup.clone(),
+            None => return Err(CheckError::Ended("is gone".to_owned())),
+        };
+        let candidate = Candidate {
+            path: &self.path,
+            netns: &self.netns,
+            generation: id,
+            cgroup: &cgroup,
+        };
         for &address in &self.config.listen {
             let mut before = None;
             loop {
                 let patience = deadline.left().unwrap_or(LAST).min(PROBE);
-                let health = &self.config.health;
-                let asked =
-                    probe::probe(&self.path, &self.netns, id, address, health, patience).await;
+                let asked = probe::probe(candidate, address, &self.config.health, patience).await;
                 let error = match asked {
                     Ok(()) => break,
-                    Err(error) => probe::telling(before, &error, patience < PROBE),
+                    Err(error) if error.is_of_listeners() => self.listed_anew(id, error).await?,
+                    Err(error) => {
+                        still_alive(&*self.books.lock().await, id)?;
+                        CheckError::Probe(probe::telling(before, &error, patience < PROBE))
+                    }
                 };
-                still_alive(&*self.books.lock().await, id)?;
                 if !self.look_again(&mut pace).await {
-                    return Err(self.explained(id, CheckError::Probe(error)).await);
+                    return Err(self.explained(id, error).await);
                 }
-                before = Some(error);
+                before = match error {
+                    CheckError::Probe(said) => Some(said),
+                    _ => None,
+                };
             }
         }
         match &self.config.health {
             Health::Tcp | Health::Http(_) | Health::Grpc(_) => Ok(()),
             Health::Exec(command) => self.await_exec(id, command, deadline).await,
+        }
+    }
+
+    /// Gives the listeners slots that it has now: it may have opened them anew. What is wrong with
+    /// it, for the time being.
+    async fn listed_anew(
+        &self,
+        id: GenerationId,
+        probed: ProbeError,
+    ) -> Result<CheckError, CheckError> {
+        let mut books = self.books.lock().await;
+        still_alive(&books, id)?;
+        match self.register(&mut books, id) {
+            Ok(()) => Ok(CheckError::Probe(probed.to_string())),
+            Err(error) if error.is_of_listeners() && !error.is_final() => Ok(error),
+            Err(error) => Err(error),
         }
     }
 
@@ -134,8 +192,27 @@ impl Service {
 
 impl CheckError {
     /// Whether its sockets do not fit, which may come right: a server opens them one by one.
-    const fn is_of_listeners(&self) -> bool {
-        matches!(self, Self::Misfit(_) | Self::NoDatagrams { .. })
+    pub(super) const fn is_of_listeners(&self) -> bool {
+        matches!(
+            self,
+            Self::Misfit(_)
+                | Self::NoDatagrams { .. }
+                | Self::NoDescriptor { .. }
+                | Self::Untaken { .. }
+        )
+    }
+
+    /// Whether it has listeners that no process has as a descriptor.
+    pub(super) const fn is_hidden(&self) -> bool {
+        matches!(self, Self::Untaken { .. } | Self::NoDescriptor { .. })
+    }
+
+    /// Whether waiting is in vain, and would be at the expense of clients.
+    const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Misfit(Misfit::Bound { .. } | Misfit::Narrower { .. })
+        )
     }
 
     /// Whether it has sockets somewhere, if not where they belong.

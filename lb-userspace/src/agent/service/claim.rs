@@ -6,14 +6,13 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use super::{AdoptError, NotSharing, Service, VerbError, books::Books, held};
+use super::{AdoptError, NotSharing, Service, VerbError, books::Books};
 use crate::{
     generation::{
         adoptee::Adoptee,
         fit::{self, Misfit},
         listeners,
     },
-    rollout::recipe,
     sys::{
         listener::{self, Twin},
         process,
@@ -68,11 +67,16 @@ impl Service {
         } else {
             Self::twins(books)
         };
-        let members = fit::fit(&twins, &found).map_err(|misfit| AdoptError::Misfit {
+        let misfit = |misfit| AdoptError::Misfit {
             who: adoptee.who.clone(),
             misfit,
-        })?;
+        };
+        let members = fit::fit(&twins, &found);
         self.refuse_undeclared(adoptee, &found)?;
+        if let Some(stray) = self.stray(&adoptee.cgroup, &found)? {
+            return Err(misfit(stray).into());
+        }
+        let members = members.map_err(misfit)?;
         let mut listeners = Vec::new();
         for (twin, members) in twins.into_iter().zip(members) {
             listeners.push((twin, self.take_shared(adoptee, &members, name)?));
@@ -155,7 +159,7 @@ impl Service {
 
     fn takes_clients(&self, socket: &Waiting) -> bool {
         let mut listen = self.config.listen.iter();
-        listen.any(|&address| held::overlaps(socket.address, address))
+        listen.any(|&address| fit::overlaps(socket.address, address))
     }
 
     /// A listener on a more specific address gets its clients whatever `steer` says.
@@ -196,17 +200,11 @@ impl Service {
         name: &str,
     ) -> Result<AdoptError, VerbError> {
         let process = &adoptee.process;
-        let program = process.command.first().map_or("", String::as_str);
         let stop = match process.unit() {
             Some(unit) => format!("systemctl stop {unit}"),
             None => format!(
                 "kill -s {signal} {pid} && tail --pid={pid} -f /dev/null",
-                signal = recipe::ending(
-                    program.split(':').next().unwrap_or_default(),
-                    self.config.drain.signal,
-                    |_| true
-                )
-                .signal,
+                signal = self.signal_of(process.pid),
                 pid = process.pid
             ),
         };

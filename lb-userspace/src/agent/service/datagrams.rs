@@ -11,15 +11,23 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use lb_common::GenerationId;
+use tokio::time::MissedTickBehavior;
 
-use super::{CheckError, Pace, Service, books::Generation};
+use super::{
+    CheckError, Pace, Service,
+    books::Generation,
+    slots::{kept, untaken_of},
+};
 use crate::{
-    clock::Deadline,
+    clock::{self, Deadline},
     generation::{
         fit::{self, Misfit},
         listeners,
+        standstill::Standstill,
     },
+    rollout::recipe::Effect,
     sys::{
         cgroup::Cgroup,
         listener::Twin,
@@ -32,6 +40,21 @@ pub(super) type Fit = Result<Vec<Vec<Waiting>>, Misfit>;
 
 /// Longest wait for a server that gets no datagram any more to read those it has.
 const UNREAD: Duration = Duration::from_secs(1);
+/// How often it is looked what a draining generation has not read.
+const UNREAD_LOOKS: Duration = Duration::from_millis(50);
+/// Longest time for a server to say goodbye to its flows.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What the operator of a service like DNS may do about drains that wait for nobody.
+fn advice(brief: u64, left: u64) -> String {
+    if brief == 0 || brief < left / 2 {
+        return String::new();
+    }
+    format!(
+        "; {brief} of them were one exchange, as a DNS query is, and are waited for in vain: where any \
+         generation may answer any datagram, set flow = \"none\" for the service"
+    )
+}
 
 impl Service {
     /// Gives each of the generation's UDP sockets a slot, and has `steer_udp` choose in their groups.
@@ -53,8 +76,17 @@ impl Service {
             return Ok(());
         }
         let mut steered = BTreeMap::new();
+        let mut untaken = None;
         for (group, members) in self.path.datagram_groups().iter().zip(&members) {
             let sockets = listeners::take(&generation.cgroup, members);
+            if let Some(error) = untaken_of(group.address(), members, &sockets) {
+                untaken = Some(error);
+                let kept = kept(members, &generation.datagrams);
+                if !kept.is_empty() {
+                    steered.extend(kept);
+                    continue;
+                }
+            }
             let registered = self
                 .path
                 .register_datagrams(group, generation.id, &sockets)?;
@@ -70,7 +102,7 @@ impl Service {
             steered.extend(registered.steered);
         }
         generation.datagrams = steered;
-        Ok(())
+        untaken.map_or(Ok(()), Err)
     }
 
     /// The UDP sockets in each group of the server in this cgroup, or why they do not fit.
@@ -114,33 +146,83 @@ impl Service {
     }
 
     /// Waits until all flows of the generation are idle, or for the drain's deadline. No flow stays
-    /// with it from then on.
-    pub(super) async fn flows_leave(self: &Arc<Self>, id: GenerationId) {
-        let Some(flows) = self.path.flows() else {
-            return;
-        };
-        let deadline = {
+    /// with it from then on. One that reads nothing for `hung_after` is hung: its flows are led to
+    /// the active generation at once. Says so then.
+    pub(super) async fn flows_leave(self: &Arc<Self>, id: GenerationId) -> Option<String> {
+        let flows = self.path.flows()?;
+        let (deadline, cgroup) = {
             let books = self.books.lock().await;
-            books.get(id).and_then(|g| Some(g.drain.as_ref()?.deadline))
+            let generation = books.get(id)?;
+            (
+                generation.drain.as_ref()?.deadline,
+                generation.cgroup.clone(),
+            )
         };
-        let Some(deadline) = deadline else {
-            return;
-        };
-        let mut pace = Pace::until(deadline);
+        let hung_after = self.config.drain.hung_after;
+        let mut still = Standstill::default();
+        let mut looks = tokio::time::interval(UNREAD_LOOKS);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let goodbye = self.goodbye(id, deadline).await;
+        let mut pace = Pace::until(goodbye.unwrap_or(deadline));
         while flows.of(id) > 0 || flows.close_if_none(id) > 0 {
-            if !self.look_again(&mut pace).await {
+            if looks.tick().now_or_never().is_some() {
+                let unread = self.unread(&cgroup).unwrap_or_default();
+                still.datagrams(clock::since_boot(), unread);
+            }
+            if let Some(stands) = still.lasts(clock::since_boot(), hung_after)
+                && self.path.word().active != Some(id)
+            {
                 let left = flows.of(id);
+                flows.close(id);
+                return Some(format!(
+                    "it hangs: it read nothing for {}, and {} bytes wait: {left} flows were led \
+                     to the active generation",
+                    humantime::format_duration(hung_after),
+                    stands.waiting
+                ));
+            }
+            if !self.look_again(&mut pace).await {
+                if goodbye.is_some() {
+                    return None; // it is told now, and has until the deadline
+                }
+                let left = flows.of(id);
+                let brief = u64::try_from(flows.of_one_exchange(id)).unwrap_or(u64::MAX);
                 flows.close(id);
                 tracing::warn!(
                     service = self.name(),
                     left,
-                    "flows are led to the active generation: the drain's deadline is over"
+                    "flows are led to the active generation: the drain's deadline is over{}",
+                    advice(brief, left)
                 );
                 break;
             }
         }
         // It may be frozen next.
         self.read_up(id).await;
+        None
+    }
+
+    /// When a server is told whose flows are still there, so that it can say goodbye to them: some
+    /// time before the deadline, if it catches its signal and no connection is cut by that.
+    async fn goodbye(&self, id: GenerationId, deadline: Deadline) -> Option<Deadline> {
+        let recipe = self.judge_ending(id).await?.recipe;
+        let harmless = recipe.effect == Effect::Finishes || self.path.live(Some(id)) == 0;
+        let before = GOODBYE.min(self.config.drain.deadline / 4);
+        let left = deadline.left()?.saturating_sub(before);
+        (recipe.caught && harmless).then(|| Deadline::after(left))
+    }
+
+    /// Flows stay with a generation that was told to end until it has said goodbye.
+    pub(super) async fn say_goodbye(&self, id: GenerationId, cgroup: &Cgroup, deadline: Deadline) {
+        let until = deadline.min(Deadline::after(GOODBYE));
+        let ended = tokio::time::timeout_at(until.instant(), self.gone(id, cgroup)).await;
+        if ended.is_err() {
+            tracing::debug!(
+                service = self.name(),
+                "it has not ended; its flows are led away"
+            );
+        }
+        self.last_datagrams(id, cgroup).await;
     }
 
     /// No flow stays with a generation that is told to end; what has come for it, it may still read.
@@ -179,5 +261,17 @@ impl Service {
         if let Some(flows) = self.path.flows() {
             flows.reopen(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_is_for_services_of_queries() {
+        assert!(advice(2_998, 3_000).contains("flow = \"none\""));
+        assert_eq!(advice(3, 3_000), "");
+        assert_eq!(advice(0, 0), "");
     }
 }

@@ -1,17 +1,19 @@
 //! Deploy: a candidate comes to be beside the active generation.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 use tokio::{process::Child, time::timeout};
 
 use super::{
-    CheckError, Service, VerbError,
+    CheckError, Now, Service, VerbError,
     books::{Books, Generation},
+    broken::unbroken,
     candidate::still_alive,
     report::Reporter,
 };
 use crate::{
+    agent::drill,
     api::wire::{DeployRequest, Done},
     clock::{self, Deadline},
     config::{HandOver, check_name},
@@ -21,14 +23,12 @@ use crate::{
         life::Main,
         loadable::{self, Program},
         notify::NotifySocket,
+        roots::Roots,
         shim::LaunchSpec,
     },
     rollout::GenerationState,
-    sys::{cgroup::Cgroup, process, reader},
+    sys::{cgroup::Cgroup, environment::Environment, process, reader},
 };
-
-/// Lines of a server's output that an error shows.
-const OUTPUT_LINES: usize = 8;
 
 impl Service {
     /// Starts a generation and waits until it is ready. It gets no client before a promote.
@@ -42,8 +42,22 @@ impl Service {
         request: DeployRequest,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
-        let id = self.enrol(&request).await?;
-        self.start(id, &request, reporter).await
+        self.deploy_again(request, reporter, false).await
+    }
+
+    /// [`Service::deploy`]; `again`: of a generation that has ended, under its name.
+    pub(super) async fn deploy_again(
+        self: &Arc<Self>,
+        request: DeployRequest,
+        reporter: &Reporter,
+        again: bool,
+    ) -> Result<Done, VerbError> {
+        let id = self.enrol(&request, again).await?;
+        let started = unbroken(self.start(id, &request, reporter)).await;
+        match started {
+            Ok(started) => started,
+            Err(broken) => Err(self.deploy_broke(id, broken).await),
+        }
     }
 
     /// Starts a generation that is enrolled, and waits until it is ready.
@@ -53,6 +67,7 @@ impl Service {
         request: &DeployRequest,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
+        drill::point("deploy");
         let began = clock::now();
         let limit = request
             .timeout_ms
@@ -70,9 +85,13 @@ impl Service {
             Ok(()) => Ok(()),
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
             Err(BringUpError::Check(check)) => Err(VerbError::NeverReady {
-                check: check.to_string(),
+                check: match books.get(id).and_then(|g| g.doubt.as_ref()) {
+                    Some(doubt) => format!("{check}; {doubt}"),
+                    None => check.to_string(),
+                },
                 ended: ended_by_itself(&books, id),
                 output: self.last_output(&name),
+                now: Now::Untouched,
                 generation: name.clone(),
             }),
         };
@@ -86,22 +105,49 @@ impl Service {
         }
         self.word_follows(&mut books);
         self.settle(&mut books);
-        let pid = books.get(id).and_then(|g| g.main).map_or(0, |(pid, _)| pid);
+        let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
+        let doubt = books.get(id).and_then(|g| g.doubt.clone());
         let took =
             humantime::format_duration(Duration::from_millis(clock::millis(began.elapsed())));
         Ok(Done {
             message: format!("{name} is ready (pid {pid}, after {took}); it gets no client yet"),
             generation: Some(name),
+            warnings: doubt.into_iter().collect(),
             ..Done::default()
         })
     }
 
     /// Enters a new generation into the books.
-    pub(super) async fn enrol(&self, request: &DeployRequest) -> Result<GenerationId, VerbError> {
+    pub(super) async fn enrol(
+        &self,
+        request: &DeployRequest,
+        again: bool,
+    ) -> Result<GenerationId, VerbError> {
         self.take_port().await?;
-        self.check_program(request).await?;
+        // What has served before is asked by being started.
+        let doubt = if again {
+            None
+        } else {
+            self.check_program(request).await?
+        };
         let mut books = self.books.lock().await;
-        self.enrol_in(&mut books, request)
+        let id = self.enrol_in(&mut books, request, again)?;
+        self.note_doubt(&mut books, id, doubt);
+        Ok(id)
+    }
+
+    /// Notes what makes it doubtful that the generation's program can be loaded.
+    pub(super) fn note_doubt(&self, books: &mut Books, id: GenerationId, doubt: Option<String>) {
+        if let Some(doubt) = &doubt {
+            tracing::warn!(
+                service = self.name(),
+                generation = books.name_of(id),
+                "{doubt}"
+            );
+        }
+        if let Some(generation) = books.get_mut(id) {
+            generation.doubt = doubt;
+        }
     }
 
     /// [`Service::enrol`] for who has the lock.
@@ -109,6 +155,7 @@ impl Service {
         &self,
         books: &mut Books,
         request: &DeployRequest,
+        again: bool,
     ) -> Result<GenerationId, VerbError> {
         let name = match &request.generation {
             Some(name) => name.clone(),
@@ -122,42 +169,61 @@ impl Service {
             return Err(VerbError::Busy(other.clone()));
         }
         refuse_taken(books, &name)?;
-        let path = std::env::var("PATH").ok();
-        let program = request.command.first().map_or("", String::as_str);
-        launch::resolve(program, &request.cwd, path.as_deref())?;
+        let roots = match books
+            .by_name(&name)
+            .and_then(|earlier| earlier.roots.clone())
+        {
+            // Only what a rollback leads to is started again under its name.
+            Some(roots) if again => Some(roots),
+            _ => None,
+        };
+        let found = launch::find(&request.command, &request.cwd);
+        let (program, cwd) = match &roots {
+            Some(roots) => roots.again(found.ok(), &request.cwd)?,
+            None => (found?, request.cwd.clone()),
+        };
+        let roots = Roots::of(&program, &cwd);
+        if let Err(error) = &roots {
+            tracing::warn!(%error, generation = name, "what it is started from is not known");
+        }
         let id = self.seat_for(books)?;
         let counted = self.succeed(books, &name, id);
-        books.deploying = Some(name.clone());
         let cgroup = self.generation_cgroup(id, &name);
         books.generations.push(Generation {
             command: request.command.clone(),
-            cwd: request.cwd.clone(),
+            cwd,
+            program: Some(program),
+            roots: roots.ok(),
             env: request.env.clone(),
             counted,
-            ..Generation::begin(id, name, cgroup)
+            ..Generation::begin(id, name.clone(), cgroup)
         });
         self.forget_old(books);
+        // Last: whoever sets it is who takes it back.
+        books.deploying = Some(name);
         self.settle(books);
         Ok(id)
     }
 
     /// Refuses a command that cannot be started. Without the books: the program's loader may take
     /// its time.
-    pub(super) async fn check_program(&self, request: &DeployRequest) -> Result<(), LaunchError> {
-        let path = std::env::var("PATH").ok();
-        let program = request.command.first().map_or("", String::as_str);
-        let program = launch::resolve(program, &request.cwd, path.as_deref())?;
+    ///
+    /// What is doubtful about one that perhaps can, in words.
+    pub(super) async fn check_program(
+        &self,
+        request: &DeployRequest,
+    ) -> Result<Option<String>, LaunchError> {
+        let program = launch::find(&request.command, &request.cwd)?;
         let mut env = self.base_env();
-        env.extend(request.env.clone());
-        loadable::check(Program {
+        env.extend(&request.env);
+        let doubt = loadable::check(Program {
             path: &program,
             cwd: &request.cwd,
             env: &env,
             uid: self.config.identity.uid,
             gid: self.config.identity.gid,
-        })
-        .await?;
-        Ok(())
+        });
+        Ok(doubt.await?.map(|doubt| doubt.to_string()))
     }
 
     /// A seat in the kernel's tables, empty.
@@ -226,15 +292,37 @@ impl Service {
         // A hook before it may have taken its time.
         still_starting(&*self.books.lock().await, id)?;
         let notify = self.notify_socket(id)?;
-        let spec = self.spec(id, notify.as_ref()).await?;
-        reporter.step(format!("starting {}", spec.command.join(" ")));
-        Cgroup::create(spec.cgroup.clone()).map_err(LaunchError::Spawn)?;
+        let mut spec = self.spec(id, notify.as_ref()).await?;
+        let program = [spec.program.to_string_lossy().into_owned()];
+        let words: Vec<String> = program.into_iter().chain(spec.arguments.clone()).collect();
+        reporter.step(format!("starting {}", words.join(" ")));
+        Cgroup::create(spec.cgroup.clone())
+            .map_err(LaunchError::at("make cgroup", &spec.cgroup))?;
         self.path
             .count(id, &spec.cgroup)
             .map_err(CheckError::from)?;
-        reader::set_aside(&spec.output).map_err(LaunchError::Spawn)?;
+        reader::set_aside(&spec.output).map_err(LaunchError::at("set aside", &spec.output))?;
+        let mut outlet = self.open_outlet(&mut spec);
         let child = launch::launch(&spec, &self.netns).await?;
+        if let Some(outlet) = &mut outlet {
+            outlet.is_taken();
+        }
         self.born(id, child).await;
+        let proven = self.check(id, notify, deadline, reporter).await;
+        if let Some(outlet) = outlet.filter(|_| proven.is_err()) {
+            // The error shows its last words.
+            outlet.settled().await;
+        }
+        Ok(proven?)
+    }
+
+    async fn check(
+        self: &Arc<Self>,
+        id: GenerationId,
+        notify: Option<NotifySocket>,
+        deadline: Deadline,
+        reporter: &Reporter,
+    ) -> Result<(), CheckError> {
         if let Some(notify) = notify.filter(|_| self.config.notify) {
             reporter.step("waiting for READY=1");
             self.await_notice(id, &notify, deadline).await?;
@@ -242,8 +330,7 @@ impl Service {
         reporter.step("waiting for its listeners");
         self.await_listeners(id, deadline).await?;
         reporter.step("probing it through the real port");
-        self.await_answers(id, deadline).await?;
-        Ok(())
+        self.await_answers(id, deadline).await
     }
 
     /// Writes down the generation's first process and watches it.
@@ -261,8 +348,9 @@ impl Service {
             return Ok(None);
         }
         let path = self.places.notify(self.name(), id.raw());
-        let socket = NotifySocket::bind(path, self.config.identity.uid);
-        Ok(Some(socket.map_err(LaunchError::Spawn)?))
+        let socket = NotifySocket::bind(path.clone(), self.config.identity.uid);
+        let refused = LaunchError::at("open the notify socket", &path);
+        Ok(Some(socket.map_err(refused)?))
     }
 
     pub(super) async fn await_notice(
@@ -299,19 +387,16 @@ impl Service {
         let generation = books
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
-        let path = std::env::var("PATH").ok();
-        let mut command = generation.command.clone();
-        if let Some(program) = command.first_mut() {
-            let whole = launch::resolve(program, &generation.cwd, path.as_deref())?;
-            *program = whole.to_string_lossy().into_owned();
-        }
+        let program = match &generation.program {
+            Some(program) => program.clone(),
+            None => launch::find(&generation.command, &generation.cwd)?,
+        };
         let mut env = self.base_env();
-        env.extend(generation.env.clone());
-        env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        env.extend(&generation.env);
+        env.set("HOTLB_GENERATION", &generation.name);
         env.extend(self.quic_server_id(id));
         if let Some(notify) = notify {
-            let path = notify.path().to_string_lossy().into_owned();
-            env.insert("NOTIFY_SOCKET".to_owned(), path);
+            env.set("NOTIFY_SOCKET", notify.path());
         }
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
@@ -322,10 +407,12 @@ impl Service {
         };
         Ok(LaunchSpec {
             cgroup: generation.cgroup.path().to_owned(),
-            command,
+            program,
+            arguments: generation.command.iter().skip(1).cloned().collect(),
             cwd: generation.cwd.clone(),
             env,
             output: self.places.output(self.name(), &generation.name),
+            pipe: None,
             uid: self.config.identity.uid,
             gid: self.config.identity.gid,
             user: self.config.identity.name.clone(),
@@ -334,25 +421,15 @@ impl Service {
     }
 
     /// The agent's own environment, without what is meant for the agent.
-    pub(super) fn base_env(&self) -> BTreeMap<String, String> {
-        let own = |name: &str| {
-            name.starts_with("HOTLB_")
-                || name.starts_with("LISTEN_")
-                || matches!(name, "NOTIFY_SOCKET" | "WATCHDOG_USEC" | "WATCHDOG_PID")
-        };
-        let mut env: BTreeMap<String, String> =
-            std::env::vars().filter(|(name, _)| !own(name)).collect();
-        env.insert("HOTLB_SERVICE".to_owned(), self.name().to_owned());
+    pub(super) fn base_env(&self) -> Environment {
+        let mut env = Environment::own();
+        env.retain(|name| !is_for_the_agent(name.as_encoded_bytes()));
+        env.set("HOTLB_SERVICE", self.name());
         if let Some(user) = &self.config.identity.name {
-            env.insert("USER".to_owned(), user.clone());
-            env.insert("LOGNAME".to_owned(), user.clone());
+            env.set("USER", user);
+            env.set("LOGNAME", user);
         }
         env
-    }
-
-    fn last_output(&self, generation: &str) -> Vec<String> {
-        reader::last_lines(&self.places.output(self.name(), generation), OUTPUT_LINES)
-            .unwrap_or_default()
     }
 
     /// Ends a candidate that did not become ready.
@@ -366,6 +443,13 @@ impl Service {
         }
         self.settle(books);
     }
+}
+
+/// Whether a variable is meant for the agent, not for what it starts.
+fn is_for_the_agent(name: &[u8]) -> bool {
+    name.starts_with(b"HOTLB_")
+        || name.starts_with(b"LISTEN_")
+        || matches!(name, b"NOTIFY_SOCKET" | b"WATCHDOG_USEC" | b"WATCHDOG_PID")
 }
 
 /// Whether the generation's processes ended without being told to.

@@ -12,24 +12,31 @@ use std::{
 };
 
 use lb_common::GenerationId;
+use nix::sys::signal::Signal;
 
 use super::{
     CheckError, Service, VerbError,
     books::{Books, Generation},
+    broken::unbroken,
     candidate::still_alive,
 };
 use crate::{
+    agent::drill,
     api::wire::ExecRequest,
-    clock::Deadline,
+    clock::{self, Deadline},
     config::{HandOver, check_name},
     datapath::ConnectionCounts,
     generation::{
         adoptee::{self, Unfit},
         exec::ExecSpec,
+        launch,
         life::{self, Main},
         notify::NotifySocket,
+        roots::Roots,
+        serving::Place,
+        unit,
     },
-    rollout::{GenerationState, recipe},
+    rollout::GenerationState,
     store::{Origin, Outside},
     sys::{cgroup::Cgroup, inspect::Inspected, netns::Netns, process},
 };
@@ -94,6 +101,10 @@ impl Service {
         command: Vec<String>,
     ) -> Generation {
         Generation {
+            // What a rollback would start; unknown where the process shows a title.
+            roots: launch::find(&command, &process.cwd)
+                .ok()
+                .and_then(|program| Roots::of(&program, &process.cwd).ok()),
             command,
             cwd: process.cwd.clone(),
             main: Some((process.pid, process.started)),
@@ -120,15 +131,31 @@ impl Service {
         }
         if let Some(earlier) = books.get_mut(id) {
             earlier.undrain();
-            let program = earlier.command.first().map_or("", String::as_str);
-            let signal = recipe::ending(program, self.config.drain.signal, |_| true).signal;
-            tokio::spawn(dismiss(
-                earlier.cgroup.clone(),
-                signal,
-                Deadline::after(self.config.drain.deadline),
-            ));
+            let place = self.place(earlier);
+            tokio::spawn(Arc::clone(self).dismiss(place));
         }
         was_active
+    }
+
+    /// Has the processes that outlived a server finish, and removes their cgroup.
+    async fn dismiss(self: Arc<Self>, place: Place) {
+        let deadline = Deadline::after(self.config.drain.deadline);
+        let cgroup = place.cgroup.clone();
+        let serving = tokio::task::spawn_blocking(move || place.servers(clock::now())).await;
+        let first = serving.ok().and_then(|servers| Some(servers.first()?.pid));
+        cgroup.signal(first.map_or(Signal::SIGTERM, |pid| self.signal_of(pid)));
+        let emptied = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
+        let ended = match emptied {
+            Ok(ended) => ended,
+            Err(_elapsed) => cgroup.kill(),
+        };
+        let removed = match ended {
+            Ok(()) => life::emptied(&cgroup).await.and_then(|()| cgroup.remove()),
+            error => error,
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, cgroup = %cgroup.path().display(), "what a server left stays");
+        }
     }
 
     /// Where the generation will live, with its programs attached. In the cgroup of its
@@ -210,6 +237,7 @@ impl Service {
             env.insert("LOGNAME".to_owned(), user.clone());
         }
         if let Some(notify) = notify {
+            // The runtime directory is text: an agent with another one does not start.
             let path = notify.path().to_string_lossy().into_owned();
             env.insert("NOTIFY_SOCKET".to_owned(), path);
         }
@@ -262,8 +290,33 @@ impl Service {
         is_exec
     }
 
+    /// Asks what the systemd service of a generation is stopped by, if it is in one.
+    async fn note_unit_signal(&self, id: GenerationId) {
+        let unit = {
+            let books = self.books.lock().await;
+            books.get(id).and_then(|g| g.outside.unit.clone())
+        };
+        let Some(unit) = unit else {
+            return;
+        };
+        if let Some(signal) = unit::stop_signal(&unit).await
+            && let Some(generation) = self.books.lock().await.get_mut(id)
+        {
+            generation.outside.unit_signal = Some(signal.as_str().to_owned());
+        }
+    }
+
     /// Finds out whether the generation serves, and writes it down.
     async fn prove(self: Arc<Self>, id: GenerationId, notify: Option<NotifySocket>) {
+        let asking = Arc::clone(&self);
+        tokio::spawn(async move { asking.note_unit_signal(id).await });
+        if let Err(broken) = unbroken(self.find_out(id, notify)).await {
+            self.proof_broke(id, broken).await;
+        }
+    }
+
+    async fn find_out(self: &Arc<Self>, id: GenerationId, notify: Option<NotifySocket>) {
+        drill::point("prove");
         let deadline = Deadline::after(self.config.ready_timeout);
         let proved = self.proved(id, notify, deadline).await;
         let mut books = self.books.lock().await;
@@ -331,23 +384,6 @@ fn refuse_running(books: &Books, name: &str) -> Result<(), VerbError> {
         });
     }
     Ok(())
-}
-
-/// Has the processes that outlived a server finish, and removes their cgroup.
-async fn dismiss(cgroup: Cgroup, signal: nix::sys::signal::Signal, deadline: Deadline) {
-    cgroup.signal(signal);
-    let emptied = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
-    let ended = match emptied {
-        Ok(ended) => ended,
-        Err(_elapsed) => cgroup.kill(),
-    };
-    let removed = match ended {
-        Ok(()) => life::emptied(&cgroup).await.and_then(|()| cgroup.remove()),
-        error => error,
-    };
-    if let Err(error) = removed {
-        tracing::warn!(%error, cgroup = %cgroup.path().display(), "what a server left stays");
-    }
 }
 
 impl From<Unfit> for VerbError {

@@ -1,7 +1,6 @@
 //! What the agent runs for itself beside a service: checks, hooks.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -17,7 +16,7 @@ use crate::{
         self,
         exec::{self, ExecCheck},
     },
-    sys::cgroup::Cgroup,
+    sys::{cgroup::Cgroup, environment::Environment},
 };
 
 /// The longest one run of a check may take; it is run again until the deadline.
@@ -37,12 +36,12 @@ pub(super) fn hooks_cgroup(cgroup: &Cgroup) -> Cgroup {
 impl Service {
     /// The environment of what the agent runs for itself: its own, without what is meant for the
     /// agent, and the service's name.
-    pub(super) fn hook_env(&self) -> BTreeMap<String, String> {
+    pub(super) fn hook_env(&self) -> Environment {
         let mut env = self.base_env();
         // Those of the service's user; but this is run as the agent's.
         for name in ["USER", "LOGNAME"] {
-            env.remove(name);
-            env.extend(std::env::var(name).map(|value| (name.to_owned(), value)));
+            env.unset(name);
+            env.extend(std::env::var_os(name).map(|value| (name, value)));
         }
         env
     }
@@ -85,19 +84,16 @@ impl Service {
     }
 
     /// Directory and environment of a check of the generation.
-    async fn exec_place(
-        &self,
-        id: GenerationId,
-    ) -> Result<(PathBuf, BTreeMap<String, String>), CheckError> {
+    async fn exec_place(&self, id: GenerationId) -> Result<(PathBuf, Environment), CheckError> {
         let books = self.books.lock().await;
         let generation = books
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
         let mut env = self.hook_env();
-        env.insert("HOTLB_GENERATION".to_owned(), generation.name.clone());
+        env.set("HOTLB_GENERATION", &generation.name);
         env.extend(self.quic_server_id(id));
-        if let Some((pid, _)) = generation.main {
-            env.insert("HOTLB_PID".to_owned(), pid.to_string());
+        if let Some(pid) = generation.pid() {
+            env.set("HOTLB_PID", pid.to_string());
         }
         Ok((generation.cwd.clone(), env))
     }

@@ -97,7 +97,7 @@ impl Service {
         let name = request.generation.clone().unwrap_or_default();
         // Its name is free for whom a rollback leads to.
         let previous = self.books.lock().await.previous.replace(id);
-        let started = self.deploy(request, reporter).await;
+        let started = self.deploy_again(request, reporter, true).await;
         if started.is_err() {
             self.books.lock().await.previous = previous;
         }

@@ -29,7 +29,8 @@ impl Service {
         if flows.evicts() {
             warnings.push(format!(
                 "the flow table is too small: {} flows gave way to others so far and may have \
-                 changed their generation; set flow_table above {}",
+                 changed their generation; set flow_table above {}, or flow = \"none\" where any \
+                 generation may answer any datagram, as with DNS",
                 flows.evicted(),
                 config.table
             ));

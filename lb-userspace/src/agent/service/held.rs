@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::SocketAddr};
 use super::{OpenError, Service, VerbError, books::Books};
 use crate::{
     config::ServiceConfig,
-    generation::adoptee::describe,
+    generation::{adoptee::describe, fit::overlaps},
     store::{Ledger, Origin, Remembered},
     sys::{
         cgroup::Cgroup,
@@ -86,7 +86,9 @@ fn strangers(
     let holders = process::socket_holders(process::all_pids());
     let held = foreign.into_iter().map(|(declared, socket)| Held {
         declared,
-        pid: holders.get(&socket.inode).map(|holder| holder.pid),
+        pid: holders
+            .get(&socket.inode)
+            .and_then(|all| Some(all.first()?.pid)),
         socket,
     });
     Ok(held.collect())
@@ -219,11 +221,4 @@ impl Service {
             Err(error) => error.to_string(),
         }
     }
-}
-
-/// Whether a listener at `other` gets some of what is sent to `address`.
-pub(super) fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
-    let same_family = other.is_ipv4() == address.is_ipv4();
-    let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
-    other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
 }

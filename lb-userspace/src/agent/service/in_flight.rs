@@ -25,7 +25,7 @@ impl Service {
     /// its connections may end by themselves: new clients wait meanwhile. Clients that keep a
     /// connection and say nothing are asked to leave, and not waited for.
     pub(super) async fn finish_in_flight(self: &Arc<Self>, id: GenerationId) {
-        let mut pace = Pace::until(Deadline::after(self.config.drain.signal_after));
+        let mut pace = Pace::until(Deadline::after(self.config.drain.signal_after()));
         let mut look = Deadline::after(Duration::ZERO);
         while self.path.live(Some(id)) > 0 {
             self.ask_to_leave(id).await;

@@ -6,7 +6,9 @@
 //! the kernel, and whoever holds the lock may store it.
 
 mod adopt;
+mod again;
 mod books;
+mod broken;
 mod caller;
 mod candidate;
 mod claim;
@@ -14,6 +16,7 @@ mod custody;
 mod datagrams;
 mod deploy;
 mod drain;
+mod ending;
 mod exec;
 mod exec_check;
 mod find;
@@ -21,17 +24,22 @@ mod flows;
 mod freeze;
 mod guard;
 mod held;
+mod hung;
 mod in_flight;
 mod incidents;
 mod kept_profiles;
 mod network;
 mod observe;
 mod open;
+mod outlet;
 mod outside;
 mod park;
 mod polite;
 mod preflight;
 mod profile;
+mod programs;
+mod recount;
+mod reload;
 mod report;
 mod rollout;
 mod slots;
@@ -40,11 +48,13 @@ mod stop;
 mod switch;
 mod totals;
 mod traced;
+mod wake;
 mod watch;
+mod witness;
 mod workers;
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, OnceLock, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -55,13 +65,14 @@ pub(super) use custody::Held;
 pub use report::{Fulfilled, Reporter};
 
 use books::{Books, Going};
+use ending::Endings;
 use incidents::Incidents;
 use polite::Politeness;
 
 use super::{
     adopt_error::{AdoptError, NotSharing},
     check_error::CheckError,
-    error::{OpenError, VerbError},
+    error::{Now, OpenError, VerbError},
 };
 use crate::{
     clock::Deadline,
@@ -82,6 +93,8 @@ pub struct Service {
     netns: Netns,
     keeper: std::sync::Mutex<Keeper>,
     path: ServicePath,
+    /// Why a former agent's programs could not be replaced, if that was tried.
+    not_renewed: OnceLock<String>,
     /// Why it is not measured how long clients wait, although it should be.
     unmeasured: Option<String>,
     /// Why clients that are refused are not counted.
@@ -100,6 +113,10 @@ pub struct Service {
     kept: kept_profiles::Desk,
     /// What is known of its windows.
     incidents: Incidents,
+    /// Who of its generations serves.
+    endings: Endings,
+    /// Whether any listener of it takes clients of other addresses.
+    transparent: AtomicBool,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,

@@ -35,6 +35,7 @@ impl Service {
                 }
                 if is_shown(generation, expire) {
                     let (mut observed, cgroup) = observe_generation(generation, *counts, measured);
+                    observed.hangs_for = self.hangs_for(generation);
                     observed.flows = self.path.flows().map(|flows| flows.of(generation.id));
                     generations.push(observed);
                     cgroups.push(cgroup);
@@ -75,6 +76,7 @@ impl Service {
             rollbacks: books.rollbacks,
             failovers: books.failovers,
             warnings: self.warnings(books).len() as u64,
+            programs: self.program_status(),
             usurped: books.usurped.groups.len() as u64,
             phase: books.rollout.as_ref().map(|rollout| rollout.phase),
             tally: books.tally.clone(),
@@ -96,6 +98,7 @@ fn observe_generation(
     let observed = ObservedGeneration {
         name: generation.name.clone(),
         state: generation.state,
+        hangs_for: None,
         hung_listeners: generation.progress.hung().0 as u64,
         connections,
         slowest: generation.slowest(latency.as_ref()),

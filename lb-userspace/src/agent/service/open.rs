@@ -1,6 +1,6 @@
 //! Opening a service: afresh, or as an earlier agent left it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 use tokio::sync::{Mutex, Notify, watch};
@@ -9,16 +9,20 @@ use super::{
     OpenError, Service,
     books::{Books, Generation},
     drain::Drain,
+    ending::Endings,
     exec_check::hooks_cgroup,
     held,
     incidents::Incidents,
     kept_profiles::Desk,
     network::{generations_run, is_of_other_network, network},
     totals::retire,
+    witness,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
-    datapath::{Declared, DeclaredDatagrams, PARKING, Pins, ServicePath},
+    datapath::{
+        Declared, DeclaredDatagrams, Former, Impolite, PARKING, Pins, Polite, Renewal, ServicePath,
+    },
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
     store::{Journal, Ledger, Origin, Remembered, journal::Told},
@@ -26,13 +30,14 @@ use crate::{
 };
 
 impl Service {
-    /// Opens the service below `root`, the agent's cgroup: finds what an earlier agent left, makes
-    /// what is missing. Clients can connect when it returns.
+    /// Opens the service below `root`, the agent's cgroup: finds what an earlier agent left, which
+    /// `former` says what may be done to, makes what is missing. Clients can connect when it returns.
     pub async fn open(
         config: ServiceConfig,
         places: Places,
         journal: &Journal,
         root: &Cgroup,
+        former: Former,
     ) -> Result<Arc<Self>, OpenError> {
         let cgroup = root.child(&config.name);
         let parking = cgroup.child(PARKING);
@@ -42,13 +47,16 @@ impl Service {
         })?;
         // What an agent that was killed left running of its own.
         hook::sweep(&hooks_cgroup(&cgroup)).await;
-        let ledger = Ledger::read(&places.ledger(&config.name))?;
+        let mut ledger = Ledger::read(&places.ledger(&config.name))?;
+        let pins = Pins::new(&places.bpffs, &config.name);
+        witness::refuse_lost(&places, &cgroup, &pins, &ledger)?;
+        let found_alive = witness::unknown(&cgroup, &ledger, &pins);
+        witness::remember(&mut ledger, found_alive);
         let has_parks =
             Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
         let netns = network(&config, &places, &cgroup)?;
         let awaits_adopt = held::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
-        let pins = Pins::new(&places.bpffs, &config.name);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config)
             || is_of_other_network(&places, &config.name, &netns)
@@ -56,15 +64,15 @@ impl Service {
             held::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins)?;
         }
-        let (path, found) = ServicePath::open_or_create(pins, cgroup.path(), &declared)?;
-        if let (PoliteMode::On, Err(reason)) = (config.drain.polite, path.polite()) {
-            return Err(OpenError::Impolite(reason.to_owned()));
+        let path = ServicePath::open_or_create(pins, cgroup.path(), &declared, former)?;
+        if config.drain.polite == PoliteMode::On {
+            refuse_impolite(path.polite())?;
         }
         let (keeper, kept) =
             Keeper::find_or_start(places.keeper(&config.name), &parking, &netns).await?;
         tracing::info!(
             service = config.name,
-            found,
+            pins = ?path.renewal(),
             kept,
             awaits_adopt,
             "service opened"
@@ -74,6 +82,7 @@ impl Service {
         path.choose_by(config.workers.resolve());
         let service = Arc::new(Self {
             uncounted: counted.err().map(|error| error.to_string()),
+            not_renewed: OnceLock::new(),
             unmeasured: measured.err().map(|error| error.to_string()),
             books: Arc::new(Mutex::new(Books {
                 awaits_adopt,
@@ -84,6 +93,8 @@ impl Service {
             profiling: Mutex::default(),
             kept: Desk::default(),
             incidents: Incidents::default(),
+            endings: Endings::default(),
+            transparent: AtomicBool::new(false),
             changed: Notify::new(),
             config,
             places,
@@ -99,6 +110,8 @@ impl Service {
         }
         let unfinished = service.unfinished().await;
         service.recover(ledger, unfinished).await;
+        service.wake_after_another(*service.path.renewal() != Renewal::None);
+        service.path.end_renewal();
         Ok(service)
     }
 
@@ -120,6 +133,7 @@ impl Service {
         books.retired = ledger.retired;
         books.past = ledger.past;
         books.tally = ledger.tally;
+        books.habits = ledger.habits;
         let active = self.path.word().active;
         for remembered in ledger.generations {
             if !same_boot && remembered.state == GenerationState::Active {
@@ -232,6 +246,7 @@ impl Service {
             state,
             command: remembered.command,
             cwd: remembered.cwd,
+            roots: remembered.roots,
             env: remembered.env,
             main: remembered.main,
             reason,
@@ -243,6 +258,10 @@ impl Service {
             counted: remembered.counted,
             unseated: remembered.unseated || !same_boot,
             told: remembered.told,
+            told_whom: remembered.told_whom,
+            told_again: remembered.told_again,
+            signal_cut: remembered.signal_cut,
+            unseen_ends: remembered.unseen_ends,
             was_ready: remembered.was_ready,
             drain,
             failed: remembered.failed,
@@ -267,6 +286,14 @@ impl Service {
 fn still_runs(cgroup: &Cgroup, main: Option<(u32, u64)>) -> bool {
     let main_runs = || main.is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
     cgroup.is_populated() && (!cgroup.is_foreign() || main_runs())
+}
+
+/// The operator insists on asking clients to leave.
+fn refuse_impolite(polite: Result<&Polite, &Impolite>) -> Result<(), OpenError> {
+    let polite = polite.map_err(|impolite| OpenError::Impolite(impolite.reason().to_owned()))?;
+    polite
+        .try_out()
+        .map_err(|error| OpenError::Impolite(error.to_string()))
 }
 
 fn holds_any(keeper: &Keeper) -> bool {

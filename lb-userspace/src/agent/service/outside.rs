@@ -8,6 +8,7 @@ use lb_common::{GenerationId, Share, SteeringWord};
 use super::{
     AdoptError, Pace, Service, VerbError,
     books::{Books, Generation},
+    broken::kept_up,
     candidate::still_alive,
     report::Reporter,
 };
@@ -78,13 +79,23 @@ impl Service {
         let earlier = books.get(id).map_or(0, |g| g.outside.earlier.len());
         if earlier > 0 {
             self.path.set_earlier(id, earlier as u64);
-            tokio::spawn(Arc::clone(self).follow_earlier(id));
+            self.follow_in_background(id);
         }
     }
 
     /// Counts down the connections that were open before the generation was adopted, for `track`
     /// does not know them.
-    pub(super) async fn follow_earlier(self: Arc<Self>, id: GenerationId) {
+    pub(super) fn follow_in_background(self: &Arc<Self>, id: GenerationId) {
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            kept_up("counting earlier connections", || {
+                service.follow_earlier(id)
+            })
+            .await;
+        });
+    }
+
+    async fn follow_earlier(&self, id: GenerationId) {
         loop {
             let Ok(open) = self.open_cookies() else {
                 return;
@@ -126,6 +137,14 @@ impl Service {
         for port in self.ports().ports {
             let here = established::at_port(&self.netns, port)?;
             open.extend(here.into_iter().map(|connection| connection.cookie));
+        }
+        if self.ports().transparent {
+            let elsewhere = established::transparent(&self.netns)?;
+            open.extend(
+                elsewhere
+                    .into_iter()
+                    .map(|(connection, _)| connection.cookie),
+            );
         }
         Ok(open)
     }
@@ -197,7 +216,7 @@ impl Service {
         id: GenerationId,
         reporter: &Reporter,
     ) -> Result<Option<GenerationId>, VerbError> {
-        let (origin, unit, name, command, cwd) = {
+        let (origin, unit, name, command, cwd, has_roots) = {
             let books = self.books.lock().await;
             let Some(g) = books.get(id) else {
                 return Ok(None);
@@ -210,22 +229,20 @@ impl Service {
                 name,
                 command,
                 g.cwd.clone(),
+                g.roots.is_some(),
             )
         };
         match origin {
             Origin::Launched => Ok(None),
-            Origin::Adopted => {
-                let path = std::env::var("PATH").ok();
-                let program = command.first().map_or("", String::as_str);
-                match launch::resolve(program, &cwd, path.as_deref()) {
-                    Ok(_) => Ok(None),
-                    Err(_unknown) => Err(AdoptError::CommandUnknown {
-                        generation: name,
-                        shown: command.join(" "),
-                    }
-                    .into()),
+            Origin::Adopted => match launch::find(&command, &cwd) {
+                Ok(_) => Ok(None),
+                Err(_unknown) if has_roots => Ok(None),
+                Err(_unknown) => Err(AdoptError::CommandUnknown {
+                    generation: name,
+                    shown: command.join(" "),
                 }
-            }
+                .into()),
+            },
             Origin::Exec => {
                 self.end(id).await;
                 self.restart_unit(unit, name, &command, reporter)

@@ -69,7 +69,19 @@ impl Service {
                 let twin = twin.unwrap_or_else(|| self.config.twin(group.address()));
                 self.keeper().open(twin)?
             };
-            self.put_in_place(index, &parked)?;
+            let parked = match self.put_in_place(index, &parked) {
+                Ok(()) => parked,
+                // It is in the slots of maps that are lost. Who waits in it moves to the new one.
+                Err(ParkError::Datapath(DatapathError::Slot { source, .. }))
+                    if source.kind() == std::io::ErrorKind::ResourceBusy =>
+                {
+                    let fresh = self.keeper().open(parked.twin)?;
+                    self.put_in_place(index, &fresh)?;
+                    self.keeper().close(parked.cookie)?;
+                    fresh
+                }
+                Err(error) => return Err(error.into()),
+            };
             for old in here {
                 self.keeper().close(old.cookie)?;
             }

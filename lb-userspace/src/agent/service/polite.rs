@@ -3,15 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use lb_common::GenerationId;
 
-use super::{Service, books::Books};
+use super::{
+    Service,
+    books::{Books, Generation},
+};
 use crate::{
     config::PoliteMode,
-    datapath::{Asked, Polite},
+    datapath::{Asked, Polite, Way},
     generation::established::{self, Holders, Ports},
     rollout::GenerationState,
     sys::{
@@ -42,8 +45,8 @@ const NOT_ACCEPTED: &str = "not accepted yet";
 const CLOSING: &str = "closing already";
 /// No process of the generation has it open.
 const NOT_HELD: &str = "held by no process of the generation";
-/// The kernel does not take it into the map.
-const REFUSED: &str = "refused by the kernel (kernel TLS, or no room)";
+/// The kernel does not take it into the map, or its packets are not what the server writes.
+const REFUSED: &str = "not plain TCP (kernel TLS, MPTCP, MSG_ZEROCOPY), or no room";
 
 /// Who was asked, by generation.
 #[derive(Debug, Default)]
@@ -86,19 +89,70 @@ impl Service {
 
     /// Asks nobody any more of a generation that does not drain (it was rolled back to), and
     /// forgets those that ended.
-    pub(super) async fn settle_politeness(&self) {
-        let mut politeness = self.politeness.lock().await;
+    pub(super) async fn settle_politeness(self: &Arc<Self>) {
+        let mut politeness = Arc::clone(&self.politeness).lock_owned().await;
         if politeness.0.is_empty() {
             return;
         }
-        let books = self.books.lock().await;
-        politeness.0.retain(|&id, seen| {
-            let drains = drains_now(&books, id);
-            if !drains && let Ok(polite) = self.path.polite() {
-                seen.done.iter().for_each(|&cookie| polite.release(cookie));
+        let over: Vec<(Seen, Option<Cgroup>)> = {
+            let books = self.books.lock().await;
+            let over = politeness.0.extract_if(|&id, _| !drains_now(&books, id));
+            over.map(|(id, seen)| (seen, books.get(id).and_then(Generation::own_cgroup)))
+                .collect()
+        };
+        let service = Arc::clone(self);
+        let releasing = tokio::task::spawn_blocking(move || {
+            let nobody_drains = politeness.0.is_empty();
+            service.release_all(&over, nobody_drains);
+            if !nobody_drains {
+                service.follow_devices(false);
             }
-            drains
         });
+        if let Err(error) = releasing.await {
+            tracing::error!(service = self.name(), %error, "clients are still asked to leave");
+        }
+    }
+
+    /// Asks no longer whom a generation has that does not drain any more.
+    fn release_all(&self, over: &[(Seen, Option<Cgroup>)], nobody_drains: bool) {
+        let Ok(polite) = self.path.polite() else {
+            return;
+        };
+        if nobody_drains {
+            polite.rest(|| established::cookies(&self.ports()).ok());
+        }
+        for (seen, cgroup) in over {
+            seen.done.iter().for_each(|&cookie| polite.release(cookie));
+            let Some(cgroup) = cgroup else {
+                continue;
+            };
+            match polite.way() {
+                Way::Messages => self.wake_readers(cgroup),
+                Way::Packets if nobody_drains => {}
+                Way::Packets => self.with_each(
+                    cgroup,
+                    |connection| seen.done.contains(&connection.cookie),
+                    |cookie, socket| polite.spare(cookie, &socket),
+                ),
+            }
+        }
+    }
+
+    /// Whether clients can be asked now, on all of the network devices, as far as that is known before somebody `begins`
+    /// to be asked.
+    fn follow_devices(&self, begins: bool) -> bool {
+        let Ok(polite) = self.path.polite() else {
+            return false; // `status` says why
+        };
+        polite.follow(&self.netns, begins).unwrap_or_else(|error| {
+            tracing::warn!(service = self.name(), %error, "nobody is asked to leave");
+            false
+        })
+    }
+
+    /// Cookies of all connections of the service; none when they cannot be listed.
+    pub(super) fn all_connections(&self) -> HashSet<u64> {
+        established::cookies(&self.ports()).unwrap_or_default()
     }
 
     fn ask_new_ones(&self, id: GenerationId, cgroup: &Cgroup, seen: &mut Seen) -> PoliteReport {
@@ -108,7 +162,7 @@ impl Service {
         };
         let counts = self.path.connections(Some(id));
         let came = counts.opened + counts.moved_in;
-        if seen.complete_at == Some(came) {
+        if !self.follow_devices(false) || seen.complete_at == Some(came) {
             return report;
         }
         let ports = self.ports();
@@ -121,7 +175,14 @@ impl Service {
         };
         let still: HashSet<u64> = found.iter().map(|connection| connection.cookie).collect();
         seen.done.retain(|cookie| still.contains(cookie));
-        let new = found.iter().filter(|c| !seen.done.contains(&c.cookie));
+        let mut new = found
+            .iter()
+            .filter(|c| !seen.done.contains(&c.cookie))
+            .peekable();
+        // Nothing is loaded or attached for a generation without clients.
+        if new.peek().is_some() && !self.follow_devices(true) {
+            return report;
+        }
         let mut asking = Asking::new(polite, cgroup);
         let done: Vec<u64> = new
             .filter(|connection| asking.ask(connection, &mut report))
@@ -145,6 +206,7 @@ impl Service {
         Ports {
             netns: self.netns.clone(),
             ports: ports.into_iter().collect(),
+            transparent: self.transparent.load(Ordering::Relaxed),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! What can be known of a service before it is taken over from a running agent, without touching
 //! anything.
 
-use lb_common::ABI_VERSION;
-
 use super::{
     OpenError, Service,
     network::{is_of_other_network, network},
@@ -10,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Places, ServiceConfig},
-    datapath::{DatapathError, Pins, ServicePath},
+    datapath::{Pins, ServicePath},
     sys::{cgroup::Cgroup, mounts},
 };
 
@@ -19,20 +17,14 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`DatapathError::Layout`] with both versions; [`OpenError::GroupsDiffer`] when the groups
+    /// [`crate::datapath::DatapathError::Layout`] with the versions; [`OpenError::GroupsDiffer`] when the groups
     /// would have to be made anew.
     pub fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
         let pins = Pins::new(&places.bpffs, &config.name);
-        let Some(found) = ServicePath::layout(&pins)? else {
+        if !pins.exist() {
             return Ok(());
-        };
-        if found != u64::from(ABI_VERSION) {
-            return Err(OpenError::Datapath(DatapathError::Layout {
-                path: pins.dir().to_owned(),
-                found,
-                own: ABI_VERSION,
-            }));
         }
+        ServicePath::refuse_unknown_layout(&pins)?;
         let netns = network(config, places, &cgroup(config, places))?;
         if ServicePath::is_of_other_addresses(&pins, &declared(config))
             || is_of_other_user(places, config)

@@ -46,7 +46,7 @@ impl Service {
         let before = self.counts_of(&request.generations).await;
         let duration = Duration::from_millis(plan.duration_ms);
         let asked = tokio::time::timeout_at(
-            Deadline::after(duration + GRACE).instant(),
+            Deadline::after(duration.saturating_add(GRACE)).instant(),
             ask_helper(&plan),
         );
         let mut profile = asked.await.map_err(|_late| {

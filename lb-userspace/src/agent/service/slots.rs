@@ -1,26 +1,66 @@
 //! A generation's listeners and their slots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::atomic::Ordering,
+};
 
 use lb_common::GenerationId;
 
-use super::{CheckError, Service, books::Books};
+use super::{
+    CheckError, Service,
+    books::{Books, Generation},
+};
 use crate::{
-    generation::{fit, listeners},
+    clock,
+    generation::{
+        fit::{self, Misfit},
+        listeners,
+    },
     sys::{
+        cgroup::Cgroup,
         listener,
         listing::Listing,
-        sock_diag::{Protocol, Waiting},
+        sock_diag::{DumpError, Protocol, Waiting},
     },
 };
 
 impl Service {
     /// Gives each of the generation's listeners a slot, but for those that hang. Cheap when
     /// nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError::Untaken`] when some have none yet, [`Misfit::Bound`] or [`Misfit::Narrower`]
+    /// when some can have none; the others have theirs then.
     pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
         let listing = Listing::now(&self.netns, Protocol::Tcp)?;
-        let members = members(books, id, &listing)?;
-        self.give_slots(books, id, &members)
+        let stray = match books.get(id) {
+            Some(generation) => self.stray(&generation.cgroup, &own(generation, &listing))?,
+            None => None,
+        };
+        let given =
+            members(books, id, &listing).and_then(|members| self.give_slots(books, id, &members));
+        stray.map_or(given, |misfit| Err(misfit.into()))
+    }
+
+    /// A socket of the server in this cgroup that gets the service's clients past its groups; its
+    /// listeners are `found` already.
+    pub(super) fn stray(
+        &self,
+        cgroup: &Cgroup,
+        found: &[Waiting],
+    ) -> Result<Option<Misfit>, DumpError> {
+        let listener = fit::stray(&self.config.listen, found);
+        match &self.config.datagrams {
+            Some(datagrams) if listener.is_none() => {
+                let found = listeners::find(&self.netns, cgroup, Protocol::Udp)?;
+                Ok(fit::stray(&datagrams.listen, &found))
+            }
+            _ => Ok(listener),
+        }
     }
 
     /// [`Service::register`] for who has the listeners, by group.
@@ -45,8 +85,31 @@ impl Service {
         self.path.rest(id, &resting)?;
         let mut steered = BTreeMap::new();
         let mut left_out = 0;
+        let mut untaken = None;
         for (group, members) in self.path.groups().iter().zip(members) {
             let mut sockets = listeners::take(&generation.cgroup, members);
+            if let Some(error) = untaken_of(group.address(), members, &sockets) {
+                let kept = kept(members, &generation.steered);
+                if !kept.is_empty() {
+                    untaken = Some(error);
+                    left_out += members.len() - kept.len();
+                    steered.extend(kept);
+                    continue;
+                }
+                untaken = Some(match members.first() {
+                    Some(hidden) if sockets.is_empty() => CheckError::NoDescriptor {
+                        address: hidden.address,
+                    },
+                    _ => error,
+                });
+                left_out += members.len() - sockets.len();
+            }
+            for transparent in members.iter().filter(|member| member.transparent) {
+                if let Some(socket) = sockets.get(&transparent.cookie) {
+                    self.path.count_transparent(socket)?;
+                    self.transparent.store(true, Ordering::Relaxed);
+                }
+            }
             sockets.retain(|cookie, _| wanted.contains(cookie));
             for (&cookie, socket) in &sockets {
                 if let Err(error) = listener::deepen(socket) {
@@ -58,10 +121,29 @@ impl Service {
             steered.extend(registered.steered);
             left_out += registered.left_out.len();
         }
+        generation.slotted = clock::now();
         generation.steered = steered;
         generation.unsteered = left_out;
-        Ok(())
+        untaken.map_or(Ok(()), Err)
     }
+}
+
+/// An error if some of a group's sockets were not taken: whoever held one has just ended, and
+/// another process of the server has it.
+pub(super) fn untaken_of(
+    address: SocketAddr,
+    members: &[Waiting],
+    taken: &BTreeMap<u64, OwnedFd>,
+) -> Option<CheckError> {
+    let missing = members.len() - taken.len();
+    (missing > 0).then_some(CheckError::Untaken { address, missing })
+}
+
+/// The slots that sockets of a group have: they keep them as long as not all can be taken, for to
+/// register some would take the others out of the choice.
+pub(super) fn kept(members: &[Waiting], slots: &BTreeMap<u64, u32>) -> BTreeMap<u64, u32> {
+    let slot = |socket: &Waiting| Some((socket.cookie, *slots.get(&socket.cookie)?));
+    members.iter().filter_map(slot).collect()
 }
 
 /// The generation's listeners in each group, or why they do not fit.
@@ -73,10 +155,14 @@ pub(super) fn members(
     let Some(generation) = books.get(id) else {
         return Ok(Vec::new());
     };
-    let found = listing.below(&generation.cgroup);
-    let found: Vec<Waiting> = found.into_iter().cloned().collect();
+    let found = own(generation, listing);
     if let Some(error) = &books.keeper_error {
         return Err(CheckError::NoKeeper(error.clone()));
     }
     Ok(fit::fit(&Service::twins(books), &found)?)
+}
+
+fn own(generation: &Generation, listing: &Listing) -> Vec<Waiting> {
+    let found = listing.below(&generation.cgroup);
+    found.into_iter().cloned().collect()
 }

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     api::wire::{
-        GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, Quantiles,
-        ServiceStatus, SteeringStatus, Tier,
+        GenerationStatus, GroupStatus, LatencyStatus, ListenerStatus, PoliteStatus, PoliteWay,
+        Quantiles, ServiceStatus, SteeringStatus, Tier,
     },
     clock,
     config::PoliteMode,
-    datapath::{ConnectionCounts, Latencies},
+    datapath::{ConnectionCounts, Latencies, Way},
     rollout::GenerationState,
     sys::{
         listing::Listing,
@@ -27,10 +27,12 @@ use crate::{
 impl Service {
     /// Everything there is to say to who asked at this moment.
     pub async fn status(&self, asked: Instant) -> ServiceStatus {
+        let judged = self.judge_all(asked).await;
         let books = self.books.lock().await;
         let word = self.path.word();
         let name = |id| books.name_of(id);
-        ServiceStatus {
+        let aim = Self::aim(&books);
+        let mut status = ServiceStatus {
             name: self.config.name.clone(),
             mode: self.config.hand_over,
             netns: self.config.netns.clone(),
@@ -38,7 +40,11 @@ impl Service {
             udp: self.datagram_status(),
             active: word.active.map(name),
             candidate: word.candidate.map(name),
-            previous: books.previous.map(name),
+            previous: books
+                .previous
+                .filter(|&id| books.get(id).is_some())
+                .map(name),
+            previous_change: None,
             epoch: word.epoch,
             parked: self.path.live(None),
             awaits_adopt: books.awaits_adopt,
@@ -47,6 +53,7 @@ impl Service {
             steering: self.steering_status(),
             polite: self.polite_status(),
             workers: self.worker_status(),
+            programs: Some(self.program_status()),
             profiles: self.kept_profiles_status(),
             promotes: books.promotes,
             rollbacks: books.rollbacks,
@@ -56,9 +63,20 @@ impl Service {
             generations: books
                 .generations
                 .iter()
-                .map(|generation| self.generation_status(generation, asked))
+                .map(|generation| GenerationStatus {
+                    ending: judged
+                        .get(&generation.id)
+                        .filter(|_| generation.state.is_live())
+                        .map(|judged| self.ending_status(generation, judged)),
+                    ..self.generation_status(generation, asked)
+                })
                 .collect(),
+        };
+        drop(books);
+        if let Some(aim) = aim {
+            status.previous_change = aim.change().await;
         }
+        status
     }
 
     pub(super) fn warnings(&self, books: &Books) -> Vec<String> {
@@ -93,6 +111,14 @@ impl Service {
                     generation.name
                 ));
             }
+            if generation.unseen_ends > 0 {
+                warnings.push(format!(
+                    "the ends of {} connections of {} were not counted: another sock_ops program, \
+                     attached to a cgroup above, takes the callback away; it has to add to \
+                     bpf_sock_ops_cb_flags instead of setting it",
+                    generation.unseen_ends, generation.name
+                ));
+            }
             if let Some(why) = &generation.not_frozen {
                 warnings.push(format!(
                     "{} {why}; it stands by and uses what it uses",
@@ -104,7 +130,10 @@ impl Service {
                 warnings.push(format!("{} failed: {reason}", generation.name));
             }
         }
+        self.hung_warnings(books, &mut warnings);
+        self.cut_warnings(books, &mut warnings);
         self.flow_warnings(&mut warnings);
+        self.program_warning(&mut warnings);
         books.usurped.warnings(&mut warnings);
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
@@ -125,9 +154,7 @@ impl Service {
         if let Some(reason) = self.kept_profiles_status().and_then(|kept| kept.stopped) {
             warnings.push(format!("profiles are not kept: {reason}"));
         }
-        if let Err(reason) = self.path.polite()
-            && self.config.drain.polite != PoliteMode::Off
-        {
+        if let Some(reason) = self.impolite() {
             warnings.push(format!(
                 "clients are not asked to leave a draining generation: {reason}"
             ));
@@ -159,12 +186,33 @@ impl Service {
         }
     }
 
+    /// Why nobody is asked to leave, though the operator wants it.
+    fn impolite(&self) -> Option<String> {
+        if self.config.drain.polite == PoliteMode::Off {
+            return None;
+        }
+        match self.path.polite() {
+            Ok(polite) => polite.refusal(),
+            Err(impolite) => Some(impolite.reason().to_owned()),
+        }
+    }
+
     pub(super) fn polite_status(&self) -> PoliteStatus {
+        let why_not = self.impolite();
         let Ok(polite) = self.path.polite() else {
-            return PoliteStatus::default();
+            return PoliteStatus {
+                why_not,
+                ..PoliteStatus::default()
+            };
         };
+        let asks = self.config.drain.polite != PoliteMode::Off && why_not.is_none();
         PoliteStatus {
-            leaving: polite.leaving(),
+            way: asks.then(|| match polite.way() {
+                Way::Messages => PoliteWay::Messages,
+                Way::Packets => PoliteWay::Packets,
+            }),
+            why_not,
+            leaving: polite.leaving(|| self.all_connections()),
             responses: polite
                 .counts()
                 .by_name()
@@ -198,7 +246,7 @@ impl Service {
             name: generation.name.clone(),
             id: generation.id.raw(),
             state: generation.state,
-            pid: generation.main.filter(|_| live).map(|(pid, _)| pid),
+            pid: generation.pid().filter(|_| live),
             command: generation.command.clone(),
             reason: generation.reason.clone(),
             origin: generation.outside.origin,
@@ -217,6 +265,7 @@ impl Service {
                 .drain
                 .as_ref()
                 .map(|drain| drain.status(self.clients(generation.id))),
+            ending: None,
             listeners: found
                 .iter()
                 .map(|waiting| self.listener_status(waiting, generation))

@@ -3,25 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use lb_common::{GenerationId, SteeringWord};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 
 use super::{
     Pace, Service, VerbError,
     books::{Books, Going},
-    drain::{Drain, DrainStep},
+    broken::unbroken,
+    drain::{Drain, DrainStep, FINISH, Told},
     exec_check::hooks_cgroup,
     report::Reporter,
 };
 use crate::{
+    agent::drill,
     api::wire::Done,
-    clock::{self, Deadline},
+    clock::Deadline,
     generation::{hook, life},
     rollout::{self, GenerationState},
     store::Ledger,
-    sys::process,
 };
 
 /// How long killed processes may take to be gone.
@@ -93,7 +90,8 @@ impl Service {
         let longest = policy
             .long_lived
             .map_or(policy.deadline, |long| long.deadline.max(policy.deadline));
-        let mut pace = Pace::until(Deadline::after(longest + 2 * GONE));
+        let longest = longest.saturating_add(policy.stop_deadline);
+        let mut pace = Pace::until(Deadline::after(longest.saturating_add(2 * GONE)));
         loop {
             let state = self.books.lock().await.get(id).map(|g| g.state);
             if state != Some(GenerationState::Stopping) || !self.look_again(&mut pace).await {
@@ -174,14 +172,21 @@ impl Service {
             ending
         };
         match ending {
-            Ending::Ours => self.end_ours(id).await,
+            Ending::Ours => {
+                if let Err(broken) = unbroken(self.end_ours(id)).await {
+                    self.end_broke(id, broken).await;
+                }
+            }
             Ending::Others => self.await_end(id).await,
             Ending::NotToBe => {}
         }
     }
 
     async fn end_ours(self: &Arc<Self>, id: GenerationId) {
-        let recipe = self.recipe(id).await;
+        drill::point("end");
+        let Some(judged) = self.judge_ending(id).await else {
+            return;
+        };
         let (cgroup, deadline) = {
             let books = self.books.lock().await;
             let Some(generation) = books.get(id) else {
@@ -190,16 +195,21 @@ impl Service {
             let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
             (generation.cgroup.clone(), deadline)
         };
-        let deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
+        let mut deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
         if cgroup.is_populated() {
-            let signal = recipe.map_or(Signal::SIGTERM, |recipe| recipe.signal);
-            if deadline.left().is_none() {
-                self.cut_due(id).await;
+            let told = match deadline.left() {
+                Some(_) => Told::Early,
+                None => Told::Late,
+            };
+            match told {
+                Told::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),
+                Told::Late => self.cut_due(id).await,
+                Told::Early => {}
             }
-            self.last_datagrams(id, &cgroup).await;
-            self.tell_to_end(id, signal).await;
-            cut = self.gone_by(id, &cgroup, deadline).await;
+            cut = self
+                .told_and_gone(id, &cgroup, &judged, deadline, told)
+                .await;
         }
         let mut books = self.books.lock().await;
         self.retire_from_kernel(&mut books, id);
@@ -215,9 +225,10 @@ impl Service {
                 0 => cut,
                 listed => Some(cut.unwrap_or_default().max(listed)),
             };
-            let reason = match cut {
-                Some(cut) => Some(format!("ended after {limit}, {cut} connections cut")),
-                None => generation.reason.take(),
+            let reason = match (cut, &generation.signal_cut) {
+                (Some(cut), _) => Some(format!("ended after {limit}, {cut} connections cut")),
+                (None, Some(advice)) => Some(advice.clone()),
+                (None, None) => generation.reason.take(),
             };
             generation.cut = cut;
             generation.undrain();
@@ -227,28 +238,6 @@ impl Service {
                 None => (GenerationState::Stopped, reason),
             };
             generation.enter(state, reason);
-        }
-        self.settle(&mut books);
-    }
-
-    /// Sends a generation its signal, and writes down that it was sent: under the lock of the
-    /// books, so that no other agent sends a second one.
-    async fn tell_to_end(&self, id: GenerationId, signal: Signal) {
-        let mut books = self.books.lock().await;
-        let Some(generation) = books.get_mut(id) else {
-            return;
-        };
-        self.thaw(&generation.cgroup);
-        if generation.told.is_some() {
-            return; // by an earlier agent
-        }
-        generation.told = Some(clock::since_boot().as_secs());
-        let main = generation.main;
-        match main.filter(|&(pid, start)| process::start_time(pid) == Some(start)) {
-            Some((pid, _)) => send(pid, signal),
-            // Who is left may be its supervisor's next server.
-            None if generation.cgroup.is_foreign() => {}
-            None => generation.cgroup.signal(signal),
         }
         self.settle(&mut books);
     }
@@ -354,14 +343,5 @@ impl Service {
         {
             tracing::debug!(%error, "the cgroup stays for now");
         }
-    }
-}
-
-fn send(pid: u32, signal: Signal) {
-    let Ok(raw) = i32::try_from(pid) else {
-        return;
-    };
-    if let Err(error) = kill(Pid::from_raw(raw), signal) {
-        tracing::debug!(pid, %error, "it was gone before the signal");
     }
 }

@@ -1,6 +1,7 @@
 //! What happens without being asked for: generations end, the kernel reports, time passes.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -11,11 +12,16 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use super::{
     Service,
     books::{Books, Counting, Generation},
+    broken::{kept_up, unbroken},
     incidents,
 };
 use crate::{
+    agent::{
+        drill,
+        footing::{self, Support},
+    },
     clock,
-    config::{HandOver, ServiceConfig},
+    config::{HandOver, ServiceConfig, Undeclared},
     datapath::{DatapathError, Events, PARKING},
     generation::{
         keeper::Keeper,
@@ -24,7 +30,7 @@ use crate::{
     rollout::GenerationState,
     sys::{
         listing::{LATELY, Listing},
-        process, reader,
+        process,
         sock_diag::Protocol,
         users,
     },
@@ -32,8 +38,6 @@ use crate::{
 
 /// How often a service is looked after.
 const TEND: Duration = Duration::from_secs(1);
-/// Bytes of a generation's output that are kept before it is turned over.
-const OUTPUT: u64 = 16 * 1024 * 1024;
 /// Bind reports kept for a generation.
 const BINDS: usize = 8;
 
@@ -44,8 +48,19 @@ impl Service {
         // In tasks of their own, for they wait for the books, and take long now and then: events
         // must be heard meanwhile.
         let mut beside = JoinSet::new();
-        beside.spawn(Arc::clone(&self).keep_guard());
-        beside.spawn(Arc::clone(&self).keep_profiles());
+        let guarded = Arc::clone(&self);
+        beside.spawn(async move {
+            kept_up("looking who decides", || Arc::clone(&guarded).keep_guard()).await;
+        });
+        let profiled = Arc::clone(&self);
+        beside.spawn(async move {
+            kept_up("keeping profiles", || Arc::clone(&profiled).keep_profiles()).await;
+        });
+        let looked_at = Arc::clone(&self);
+        beside.spawn(async move {
+            kept_up("looking at it", || Arc::clone(&looked_at).keep_looking()).await;
+        });
+        beside.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
         beside.shutdown().await;
         Ok(())
@@ -58,16 +73,24 @@ impl Service {
         loop {
             tokio::select! {
                 arrived = events.next() => match arrived {
-                    Ok(arrived) => self.heard(&arrived).await,
+                    Ok(arrived) => self.outlive("hearing events", self.heard(&arrived)).await,
                     Err(error) => {
                         tracing::error!(service = self.name(), %error, "events are not heard");
                         return;
                     }
                 },
-                _ = tend.tick() => self.tend().await,
-                _ = windows.tick() => self.screen().await,
+                _ = tend.tick() => self.outlive("looking after", self.tend()).await,
+                _ = windows.tick() => self.outlive("looking at windows", self.screen()).await,
                 () = self.is_halted() => return,
             }
+        }
+    }
+
+    /// Does something that is done again soon: if it breaks, the next turn may go well.
+    async fn outlive(&self, what: &str, work: impl Future<Output = ()> + Send) {
+        if let Err(broken) = unbroken(work).await {
+            let error = broken.of_verb(what);
+            tracing::error!(service = self.name(), %error, "broke");
         }
     }
 
@@ -79,8 +102,17 @@ impl Service {
         let cgroup = generation.cgroup.clone();
         let service = Arc::clone(self);
         tokio::spawn(async move {
-            let how = life::ended(main, &cgroup).await;
-            service.ended(id, how).await;
+            let how = match unbroken(life::ended(main, &cgroup)).await {
+                Ok(how) => how,
+                Err(_broken) => {
+                    kept_up("waiting for its end", || {
+                        life::ended(Main::Found(0), &cgroup)
+                    })
+                    .await
+                }
+            };
+            let noted = service.ended(id, how);
+            service.outlive("noting an end", noted).await;
         });
     }
 
@@ -122,14 +154,18 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            if books.is_ending()
-                || books.awaits_adopt
-                || self.keeper().is_alive() && books.keeper_error.is_none()
-            {
+            let keeper = self.keeper();
+            let is_well = keeper.is_alive() && keeper.has_socket();
+            if books.is_ending() || books.awaits_adopt || is_well && books.keeper_error.is_none() {
                 return;
             }
+            if keeper.is_alive() && !keeper.has_socket() {
+                let what = format!("the socket of {}'s keeper", self.name());
+                footing::restored(Support::Keeper, what);
+            } else {
+                tracing::error!(service = self.name(), "the keeper ended; starting it again");
+            }
         }
-        tracing::error!(service = self.name(), "the keeper ended; starting it again");
         let parking = self.cgroup.child(PARKING);
         let started =
             Keeper::find_or_start(self.places.keeper(self.name()), &parking, &self.netns).await;
@@ -146,13 +182,35 @@ impl Service {
         self.books.lock().await.keeper_error = error;
     }
 
-    async fn heard(&self, events: &[Event]) {
+    /// Writes the ledger again if somebody removed it.
+    async fn write_again(&self) {
+        let ledger = self.places.ledger(self.name());
+        if ledger.exists() {
+            return;
+        }
+        let mut books = self.books.lock().await;
+        if books.is_ending() || books.ledger_error.is_some() {
+            return;
+        }
+        self.settle(&mut books);
+        if books.ledger_error.is_none() {
+            footing::restored(Support::Ledger, format!("the ledger {}", ledger.display()));
+        }
+    }
+
+    async fn heard(self: &Arc<Self>, events: &[Event]) {
         let parking = self.cgroup.child(PARKING).id().ok();
         let inherits = self.config.hand_over == HandOver::Inherit;
         let mut books = self.books.lock().await;
         for event in events {
             match event.kind {
                 EventKind::Idle => {}
+                EventKind::Bound => self.follow_bind(&mut books, event.cgroup),
+                EventKind::Closed => {
+                    if let Some(id) = GenerationId::new(event.generation) {
+                        self.follow(&mut books, id);
+                    }
+                }
                 // Keeper and shim bind as root what they have made over to the service's user.
                 EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
                 EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
@@ -166,7 +224,9 @@ impl Service {
 
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
+        drill::point("tend");
         self.keep_again().await;
+        self.write_again().await;
         self.adopt_again().await;
         self.settle_politeness().await;
         self.tend_flows().await;
@@ -190,11 +250,11 @@ impl Service {
             .generations
             .iter()
             .filter(|g| g.state.is_live())
-            .map(|g| self.places.output(self.name(), &g.name))
+            .map(|g| (g.name.clone(), g.cgroup.clone()))
             .collect();
         drop(books);
-        for output in outputs {
-            turn_over(&output);
+        for (generation, cgroup) in outputs {
+            self.tend_output(&generation, &cgroup);
         }
     }
 
@@ -241,7 +301,7 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
         .addresses()
         .map(|listen| listen.to_string())
         .collect();
-    let asked = std::net::SocketAddr::new(event.bound_address(), event.port);
+    let asked = SocketAddr::new(event.bound_address(), event.port);
     let who = format!(
         "{} (pid {}, user {})",
         process::name(event.pid),
@@ -251,9 +311,8 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
     let text = match event.kind {
         EventKind::BindRefused => format!(
             "its bind of {asked} was refused, for that address is not declared and would take \
-             clients before a promote: have the server listen on {}, or set bind = \"rewrite\" \
-             [{who}]",
-            declared.join(" and ")
+             clients before a promote: {} [{who}]",
+            bind_advice(asked, &declared, config)
         ),
         EventKind::BindRewritten => {
             format!("its bind of {asked} was moved to the declared address")
@@ -264,7 +323,7 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
             users::user_name(event.uid),
             users::user_name(config.identity.uid)
         ),
-        EventKind::Idle => return,
+        EventKind::Idle | EventKind::Bound | EventKind::Closed => return,
     };
     tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
     let owner = books
@@ -279,20 +338,19 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
     }
 }
 
-/// Moves a large output aside: a copy, then to length zero, for the server appends and is not
-/// asked to open it again.
-fn turn_over(output: &std::path::Path) {
-    let large = output.metadata().is_ok_and(|file| file.len() > OUTPUT);
-    if !large {
-        return;
+/// What to do about a server that binds what is not declared.
+fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -> String {
+    let dual = asked.is_ipv6() && asked.ip().is_unspecified();
+    let is_twin = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
+    if dual && config.addresses().any(|listen| is_twin(listen.address)) {
+        return format!(
+            "it is a socket for both families, as Go, Java and node open them for 0.0.0.0 too: \
+             declare listen = [\"{asked}\"]"
+        );
     }
-    let turned = std::fs::copy(output, reader::aside(output)).and_then(|_bytes| {
-        std::fs::File::options()
-            .write(true)
-            .open(output)?
-            .set_len(0)
-    });
-    if let Err(error) = turned {
-        tracing::warn!(%error, output = %output.display(), "the output cannot be turned over");
+    let there = format!("have the server listen on {}", declared.join(" and "));
+    match config.undeclared {
+        Undeclared::Rewrite => there,
+        Undeclared::Refuse => format!("{there}, or set bind = \"rewrite\""),
     }
 }

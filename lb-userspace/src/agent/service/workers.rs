@@ -1,12 +1,14 @@
 //! How the active generation's listeners get on: which of them hang, and whether the choice
 //! between them is worth its cost.
 
+use std::time::Duration;
+
 use lb_common::{GenerationId, Workers};
 
 use super::{CheckError, Service, books::Books, slots};
 use crate::{
     api::wire::WorkerStatus,
-    clock,
+    clock::{self, Deadline},
     config::WorkerChoice,
     generation::progress::Seen,
     sys::{
@@ -15,14 +17,64 @@ use crate::{
     },
 };
 
+/// The longest time between two looks for them.
+const LONGEST: Duration = Duration::from_secs(16);
+
+/// Listeners of a generation that no process has as a descriptor. To look for them is to look at
+/// all descriptors of all its processes: that is done less and less often.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Untaken {
+    said: Option<String>,
+    pause: Duration,
+    again: Option<Deadline>,
+}
+
+impl Untaken {
+    /// Whether it is too early to look again.
+    fn rests(&self) -> bool {
+        self.again.is_some_and(|again| again.left().is_some())
+    }
+
+    /// Notes what a look found; whether that is news.
+    fn note(&mut self, error: Option<&CheckError>) -> bool {
+        let hidden = error.is_some_and(CheckError::is_hidden);
+        self.pause = if hidden {
+            (self.pause * 2).clamp(Duration::from_secs(1), LONGEST)
+        } else {
+            Duration::ZERO
+        };
+        self.again = hidden.then(|| Deadline::after(self.pause));
+        let said = error.map(ToString::to_string);
+        let is_new = self.said != said;
+        self.said = said;
+        is_new
+    }
+}
+
 impl Service {
     /// Once a second, for those that get connections.
     pub(super) fn tend_workers(&self, books: &mut Books) {
         let word = self.path.word();
         let in_share = word.candidate.filter(|_| word.share.as_permille() > 0);
         for id in word.active.into_iter().chain(in_share) {
+            if books.get(id).is_some_and(|g| g.untaken.rests()) {
+                continue;
+            }
             let is_active = word.active == Some(id);
-            if let Err(error) = self.look_at_workers(books, id, is_active) {
+            let looked = match self.look_at_workers(books, id, is_active) {
+                // The list was made a moment ago: perhaps before the generation was there, or
+                // while it opened its listeners anew.
+                Err(error) if error.is_of_listeners() && !error.is_hidden() => {
+                    self.register(books, id)
+                }
+                looked => looked,
+            };
+            let is_new = books
+                .get_mut(id)
+                .is_some_and(|g| g.untaken.note(looked.as_ref().err()));
+            if let Err(error) = looked.as_ref()
+                && is_new
+            {
                 let generation = books.name_of(id);
                 tracing::warn!(service = self.name(), generation, %error, "its listeners");
             }
@@ -35,8 +87,10 @@ impl Service {
         id: GenerationId,
         is_active: bool,
     ) -> Result<(), CheckError> {
-        // A listener that was opened a moment ago gets its slot the next time.
-        let listing = Listing::recent(&self.netns, Protocol::Tcp, LATELY)?;
+        // Older than its slots, a list would take those away that were given since.
+        let slotted = books.get(id).map_or_else(clock::now, |g| g.slotted);
+        let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
+        let listing = Listing::since(&self.netns, Protocol::Tcp, slotted.max(lately))?;
         let members = slots::members(books, id, &listing)?;
         if is_active && self.config.workers == WorkerChoice::Auto {
             self.choose_anew(books, &members);

@@ -1,6 +1,6 @@
 //! Answers: one JSON value, or a line for each step and one for the end.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::gate::Gate;
@@ -76,6 +76,7 @@ fn answer(
                 last = Some(step);
             }
         };
+        let running = AssertUnwindSafe(running).catch_unwind();
         tokio::pin!(running);
         let result = loop {
             tokio::select! {
@@ -86,11 +87,13 @@ fn answer(
             }
         };
         let line = match result {
-            Ok(done) => Line::Done(done),
-            Err(error) => {
+            Ok(Ok(done)) => Line::Done(done),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "refused or failed");
                 Line::Error(verb_failure(&error))
             }
+            // The panic itself is in the log.
+            Err(_panic) => Line::Error(broke()),
         };
         let _gone = lines.send(line);
     });
@@ -103,6 +106,14 @@ fn answer(
         Body::from_stream(body),
     )
         .into_response()
+}
+
+/// What is answered when the answer itself breaks.
+fn broke() -> Failure {
+    verb_failure(&VerbError::Broke {
+        what: "what was asked for".to_owned(),
+        reason: "the agent's log has it".to_owned(),
+    })
 }
 
 fn encode(line: &Line) -> Result<Bytes, serde_json::Error> {

@@ -26,6 +26,8 @@ enum Outlived {
     No,
     /// An upgrade failed when they had been given up: others of this agent do their work.
     TakenUp,
+    /// This agent opened its services anew.
+    Renewed,
     /// A successor is in charge.
     Replaced,
 }
@@ -143,6 +145,11 @@ impl Upgrading {
         self.gate.outlived.send_replace(Outlived::Replaced);
     }
 
+    /// This agent has opened its services anew, with other tasks than before: who waits is answered.
+    pub fn renewed(&self) {
+        self.gate.outlived.send_replace(Outlived::Renewed);
+    }
+
     /// This agent is in charge again, with other tasks than before: who waits is answered.
     pub fn taken_up(&self) {
         self.gate.outlived.send_replace(Outlived::TakenUp);
@@ -167,7 +174,7 @@ impl Pass {
         let why = *outlived.borrow();
         let what = match why {
             Outlived::No | Outlived::TakenUp => "an upgrade of the agent failed meanwhile",
-            Outlived::Replaced => "the agent was upgraded meanwhile",
+            Outlived::Renewed | Outlived::Replaced => "the agent was upgraded meanwhile",
         };
         match self.fulfilled.get() {
             Some(done) => Done {

@@ -26,7 +26,7 @@ pub use self::{
 };
 use crate::{
     agent::Agent,
-    takeover::{Closing, Doorway, Upgrades},
+    takeover::{Closing, Doorway, UpgradeError, Upgrades},
 };
 
 /// What requests are answered from.
@@ -51,6 +51,15 @@ impl Control {
             upgrades,
             ended: watch::Sender::new(false),
         })
+    }
+
+    /// Begins an upgrade, or what needs the services as much for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Upgrading`] if there is one, [`UpgradeError::Busy`] if a verb has work to do.
+    pub(crate) fn begin_upgrade(&self) -> Result<Upgrading, UpgradeError> {
+        self.gate.begin_upgrade()
     }
 
     /// Waits until `down` has ended everything.

@@ -2,11 +2,12 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        net::UnixListener,
+    },
     path::Path,
 };
-
-use tokio::net::UnixListener;
 
 use crate::{agent::GROUP, sys::users};
 

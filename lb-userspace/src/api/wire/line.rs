@@ -39,6 +39,9 @@ pub struct Done {
     /// The rollout, as `hotlb history show` knows it.
     #[serde(default)]
     pub rollout: Option<String>,
+    /// What may not be as it was meant, although it was done.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Why a verb failed.

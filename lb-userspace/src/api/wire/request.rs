@@ -73,6 +73,9 @@ pub struct UpgradeRequest {
     /// How it is promoted.
     #[serde(default)]
     pub options: RolloutOptions,
+    /// Whether a generation that has to end first is ended although it could not be started again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// POST `/v1/services/{service}/rollback`.
@@ -82,6 +85,9 @@ pub struct RollbackRequest {
     /// Where to; `null`: to whom was active before the last promote.
     #[serde(default)]
     pub to: Option<String>,
+    /// Whether it is started again although its program is another file by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
     /// Whether the answer comes when the word has moved, instead of when the other one is drained.
     #[serde(default)]
     pub no_wait: bool,

@@ -49,6 +49,9 @@ pub struct ServiceStatus {
     pub candidate: Option<String>,
     /// Where a rollback leads.
     pub previous: Option<String>,
+    /// Why what a rollback would start is not what it was; `null` if it is, or still runs.
+    #[serde(default)]
+    pub previous_change: Option<String>,
     /// Grows with each store of the steering word, modulo 2^14.
     pub epoch: u16,
     /// Connections that wait for a generation.
@@ -68,6 +71,9 @@ pub struct ServiceStatus {
     /// Which listener of a generation takes a connection.
     #[serde(default)]
     pub workers: WorkerStatus,
+    /// Which object's programs decide; `null` from an agent that does not know.
+    #[serde(default)]
+    pub programs: Option<ProgramStatus>,
     /// Profiles that are kept; `null` if it is not configured.
     #[serde(default)]
     pub profiles: Option<KeptProfilesStatus>,
@@ -90,10 +96,50 @@ pub struct ServiceStatus {
 /// How clients are asked to leave a draining generation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PoliteStatus {
+    /// By what they are asked; `null`: they are not.
+    #[serde(default)]
+    pub way: Option<PoliteWay>,
+    /// Why they are not, though they should be.
+    #[serde(default)]
+    pub why_not: Option<String>,
     /// Connections that are being asked now.
     pub leaving: u64,
     /// What was done with the responses that were looked at.
     pub responses: BTreeMap<String, u64>,
+}
+
+/// By what clients are asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoliteWay {
+    /// The messages that the server sends.
+    Messages,
+    /// The packets, where the server could not read on otherwise.
+    Packets,
+}
+
+impl PoliteWay {
+    /// The name in JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Packets => "packets",
+        }
+    }
+}
+
+/// Which object's programs decide about a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramStatus {
+    /// The first 16 digits of its SHA-256, as `lb-ebpf/prebuilt/manifest.toml` has it; `null` if an
+    /// agent of layout 5 loaded them, or they are of several objects.
+    pub object: Option<String>,
+    /// The layout version of the maps.
+    pub layout: u64,
+    /// Whether they are this agent's.
+    pub own: bool,
+    /// Why they are not.
+    pub reason: Option<String>,
 }
 
 /// Sampling that goes on, and what it costs.
@@ -175,6 +221,9 @@ pub struct GenerationStatus {
     /// How far its drain is, while it drains or ends.
     #[serde(default)]
     pub drain: Option<DrainStatus>,
+    /// How it is told to end; `null` for one that does not run, or starts.
+    #[serde(default)]
+    pub ending: Option<EndingStatus>,
     /// Its listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Where its processes' output goes.
@@ -193,10 +242,33 @@ pub enum Tier {
     Cold,
 }
 
+/// How a generation is told to end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndingStatus {
+    /// Its signal, such as "SIGQUIT".
+    pub signal: String,
+    /// The processes that get it: those that serve, or their masters. Empty: nobody is known, and
+    /// all do.
+    pub pids: Vec<u32>,
+    /// What these run, as hotlb knows it.
+    pub program: String,
+    /// What it does to connections: "finishes", "cuts" or "unknown".
+    pub effect: String,
+    /// Why it is this signal, and how its effect is known.
+    pub why: String,
+    /// How long after the beginning of its drain it is sent although connections are left; `null`:
+    /// not as long as there are any.
+    pub after_ms: Option<u64>,
+    /// When that is, of one that drains.
+    pub in_ms: Option<u64>,
+    /// When it was sent, to whole seconds.
+    pub told_ms_ago: Option<u64>,
+}
+
 /// How far a drain is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DrainStatus {
-    /// What it waits for: "queues", "leaving", "finishing" or "`long_lived`".
+    /// What it waits for: "queues", "leaving", "finishing", "`long_lived`" or "saving".
     pub step: String,
     /// Connections when it began.
     pub initially: u64,

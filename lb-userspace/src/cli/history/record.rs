@@ -9,8 +9,8 @@ use crate::{
 /// So many cut connections are listed.
 const CUT_LISTED: usize = 20;
 
-/// The lines of a record of `rollout`: at least one.
-pub(super) fn lines(record: &Record, rollout: &Summary) -> Vec<String> {
+/// The lines of a record of `rollout`, in which hotlb has cut connections or not: at least one.
+pub(super) fn lines(record: &Record, rollout: &Summary, cuts: bool) -> Vec<String> {
     match record {
         Record::Phase { phase, attempt, .. } => vec![format!(
             "phase {}{}",
@@ -59,6 +59,9 @@ pub(super) fn lines(record: &Record, rollout: &Summary) -> Vec<String> {
         )],
         Record::Figure { name, value, unit } => vec![figure(name, *value, unit)],
         Record::Cut { connections } => cut(connections),
+        Record::Lost { lost } if lost.sum() == 0 && cuts => {
+            vec!["lost no connection but those that were cut".to_owned()]
+        }
         Record::Lost { lost } => vec![losses(lost.sum(), &lost.by_name())],
         Record::Note { text } => {
             let lines: Vec<String> = text.lines().map(printable).collect();
@@ -181,7 +184,7 @@ mod tests {
     use super::{super::words::tests::summary, *};
 
     fn text(record: &Record) -> String {
-        lines(record, &summary()).join("\n")
+        lines(record, &summary(), false).join("\n")
     }
 
     #[test]
@@ -234,8 +237,8 @@ mod tests {
             "1 connection was cut\n\
              10.0.0.1:5000 -> 10.0.0.2:80  ESTABLISHED, open for 1m 1s: destroyed"
         );
-        assert_eq!(lines(&all(20), &summary()).len(), 21);
-        let many = lines(&all(25), &summary());
+        assert_eq!(lines(&all(20), &summary(), false).len(), 21);
+        let many = lines(&all(25), &summary(), false);
         assert_eq!(many.len(), 22);
         assert_eq!(many[21], "and 5 more; --output json lists all");
     }
@@ -249,5 +252,18 @@ mod tests {
         };
         assert_eq!(text(&record(1.5)), "p99: 1.5 ms");
         assert_eq!(text(&record(f64::NAN)), "p99: unknown");
+    }
+
+    const NONE: &str =
+        r#"{"queued":0,"unanswered":0,"mid_response":0,"idle":0,"refused":0,"abandoned":0}"#;
+
+    #[test]
+    fn who_was_cut_was_lost() {
+        let lost = Record::Lost {
+            lost: serde_json::from_str(NONE).unwrap(),
+        };
+        assert_eq!(text(&lost), "lost no connection");
+        let cut = lines(&lost, &summary(), true).join("\n");
+        assert_eq!(cut, "lost no connection but those that were cut");
     }
 }

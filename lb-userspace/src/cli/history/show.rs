@@ -7,7 +7,7 @@ use super::{
     words::{date, one_line, outcome, took, what, when, who},
 };
 use crate::{
-    api::wire::{Summary, Told},
+    api::wire::{Record, Summary, Told},
     sys::reader::printable,
 };
 
@@ -19,9 +19,12 @@ pub(super) fn text(told: &Told, now_ms: i64) -> String {
         return text;
     }
     text.push('\n');
+    let is_cut =
+        |record: &Record| matches!(record, Record::Cut { connections } if !connections.is_empty());
+    let cuts = told.entries.iter().any(|entry| is_cut(&entry.record));
     for entry in &told.entries {
         let since = u64::try_from(entry.at_ms.saturating_sub(told.summary.began_ms)).unwrap_or(0);
-        let lines = record::lines(&entry.record, &told.summary);
+        let lines = record::lines(&entry.record, &told.summary, cuts);
         let mut lines = lines.iter();
         if let Some(first) = lines.next() {
             // Writing to a string cannot fail.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::datapath::features::{self, Probe, Support, Trial};
 use lb_common::names;
-use uses::{MAP_TYPES, MAPPED, OWN_MAPS, OWN_PROGRAMS, PROGRAM_TYPES, Use};
+use uses::{MAP_TYPES, MAPPED, OWN_MAPS, OWN_PROGRAMS, PROGRAM_TYPES, READING, READING_ALONE, Use};
 
 /// What the kernel answered.
 #[derive(Clone, Debug)]
@@ -65,8 +65,22 @@ pub(super) fn check(bpf: &Bpf, kernel: &Kernel, rights: &Rights) -> Vec<Finding>
     }
     let check = Check::needed("hotlb's maps", CREATE);
     findings.push(judge(check, &bpf.own.maps, &OWN_MAPS, rights));
+    let reads_on = bpf.own.reading == Some(Support::Yes);
     for probe in &bpf.own.programs {
-        findings.push(own_program(probe, kernel, rights));
+        // Nothing is lost then.
+        let is_spare = probe.name == names::LEAVE && reads_on && probe.support != Support::Yes;
+        if !is_spare {
+            findings.push(own_program(probe, kernel, rights));
+        }
+    }
+    if let Some(support) = &bpf.own.reading {
+        let used = if bpf.own.has(names::LEAVE) {
+            &READING
+        } else {
+            &READING_ALONE
+        };
+        let check = Check::optional(used.name, "FIONREAD on a socket in a sockhash");
+        findings.push(judge(check, support, used, rights));
     }
     findings
 }
@@ -140,6 +154,7 @@ impl Bpf {
                 } else {
                     Vec::new()
                 },
+                reading: (*support == Support::Yes).then(|| support.clone()),
             },
         }
     }
@@ -162,8 +177,34 @@ mod tests {
         assert!(found.iter().all(|finding| finding.verdict == Verdict::Ok));
         assert_eq!(
             found.len(),
-            PROGRAM_TYPES.len() + MAP_TYPES.len() + 2 + OWN_PROGRAMS.len()
+            PROGRAM_TYPES.len() + MAP_TYPES.len() + 2 + OWN_PROGRAMS.len() + 1
         );
+    }
+
+    #[test]
+    fn the_program_for_packets_matters_only_where_servers_could_not_read_on() {
+        let mut bpf = Bpf::all(&Support::Yes);
+        let count = findings(&bpf, &Rights::all()).len();
+        for probe in &mut bpf.own.programs {
+            if probe.name == names::LEAVE {
+                probe.support = Support::Failed("no".to_owned());
+            }
+        }
+        let found = findings(&bpf, &Rights::all());
+        assert_eq!(found.len(), count - 1);
+        assert!(found.iter().all(|finding| finding.verdict == Verdict::Ok));
+        bpf.own.reading = Some(Support::Failed("0 of 2000".to_owned()));
+        let found = findings(&bpf, &Rights::all());
+        assert_eq!(found.len(), count);
+        let said = |found: &[Finding], what: &str| {
+            let mut costs = found.iter().filter_map(|finding| finding.cost.clone());
+            costs.any(|cost| cost.contains(what))
+        };
+        assert!(said(&found, "are not asked to leave"));
+        bpf = Bpf::all(&Support::Yes);
+        bpf.own.reading = Some(Support::Failed("0 of 2000".to_owned()));
+        let found = findings(&bpf, &Rights::all());
+        assert!(said(&found, "by packets") && !said(&found, "are not asked to leave"));
     }
 
     #[test]

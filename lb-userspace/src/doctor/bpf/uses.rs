@@ -78,7 +78,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 13] = [
+pub(super) const OWN_PROGRAMS: [Use; 14] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -113,6 +113,12 @@ pub(super) const OWN_PROGRAMS: [Use; 13] = [
         name: names::POLITE,
         cost: IMPOLITE,
         advice: "use Linux 5.17 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
+                 with this output",
+    },
+    Use {
+        name: names::LEAVE,
+        cost: IMPOLITE_THERE,
+        advice: "use Linux 6.6 or later with CONFIG_NET_XGRESS and CONFIG_DEBUG_INFO_BTF; if this one is, report it \
                  with this output",
     },
     Use {
@@ -156,6 +162,20 @@ pub(super) const OWN_MAPS: Use = Use {
     advice: "see the map types; if they are all there, report it with this output",
 };
 
+/// Reading while the client is asked by the messages of its server.
+pub(super) const READING: Use = Use {
+    name: "reading while clients are asked to leave",
+    cost: HALF_POLITE,
+    advice: "nothing is harmed; a kernel on which servers read on is named in docs/kernels.md",
+};
+
+/// The same where packets cannot be changed.
+pub(super) const READING_ALONE: Use = Use {
+    cost: IMPOLITE,
+    advice: "nothing is harmed, as nobody is asked here; a kernel on which servers read on is named in docs/kernels.md",
+    ..READING
+};
+
 /// An array that user space maps into its memory.
 pub(super) const MAPPED: Use = Use {
     name: "array, memory-mapped",
@@ -167,6 +187,13 @@ pub(super) const MAPPED: Use = Use {
 const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining generation: kept \
                         connections end when the server closes them, which a client may take \
                         for an error";
+
+/// What is lost without `leave`; everything else works.
+const IMPOLITE_THERE: &str = "where servers cannot read on while their clients are asked by messages, nobody is asked \
+                              to leave a draining generation";
+/// What is lost where clients are not asked by messages; everything else works.
+const HALF_POLITE: &str = "HTTP/1.1 clients are asked to leave a draining generation by packets (hotlb's program \
+                           leave), which cannot put the header in where a server leaves it out";
 
 /// What is lost without `refused`; everything else works.
 const UNCOUNTED: &str = "clients that are refused since nothing listens are not counted";
@@ -191,6 +218,8 @@ impl Use {
     pub(super) fn is_optional(&self) -> bool {
         let optional = [
             IMPOLITE,
+            IMPOLITE_THERE,
+            HALF_POLITE,
             UNCOUNTED,
             UNMEASURED,
             UNFILTERED,

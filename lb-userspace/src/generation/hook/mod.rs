@@ -10,12 +10,7 @@ mod output;
 mod process;
 mod starter;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsStr, fmt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +20,7 @@ use super::launch;
 use crate::{
     clock,
     config::Hook,
-    sys::{cgroup::Cgroup, netns::Netns},
+    sys::{cgroup::Cgroup, environment::Environment, netns::Netns},
 };
 use output::Output;
 use starter::HookSpec;
@@ -43,7 +38,7 @@ pub struct HookRun<'a> {
     /// The directory it starts in.
     pub cwd: &'a Path,
     /// Its whole environment. `PATH` is also where the program is looked up.
-    pub env: BTreeMap<String, String>,
+    pub env: Environment,
 }
 
 /// How a hook went.
@@ -158,16 +153,14 @@ async fn attempt(starter: &Path, run: &HookRun<'_>, output: &mut Output) -> Hook
 }
 
 fn spec(run: &HookRun<'_>) -> Result<HookSpec, launch::LaunchError> {
-    let mut command = run.hook.command.clone();
-    let path = run.env.get("PATH").map(String::as_str);
-    let program = command.first().map_or("", String::as_str);
-    let whole: PathBuf = launch::resolve(program, run.cwd, path)?;
-    if let Some(program) = command.first_mut() {
-        *program = whole.to_string_lossy().into_owned();
-    }
+    let command = run.hook.command.split_first();
+    let (program, arguments) = command.map_or((OsStr::new(""), [].as_slice()), |(first, rest)| {
+        (OsStr::new(first), rest)
+    });
     Ok(HookSpec {
         cgroup: run.cgroup.path().to_owned(),
-        command,
+        program: launch::resolve(program, run.cwd, run.env.get("PATH"))?,
+        arguments: arguments.to_vec(),
         cwd: run.cwd.to_owned(),
         env: run.env.clone(),
     })

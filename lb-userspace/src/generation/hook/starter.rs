@@ -5,7 +5,6 @@
 //! empty: the hook runs), stderr the pipe for all that the hook prints.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Read as _, Write as _},
     os::unix::process::CommandExt as _,
@@ -18,19 +17,23 @@ use rustix::io::fcntl_dupfd_cloexec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::sys::cgroup::Cgroup;
+use crate::sys::{cgroup::Cgroup, environment::Environment, os_text};
 
 /// Everything about a hook's start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HookSpec {
     /// The cgroup it lives in; it exists.
     pub(super) cgroup: PathBuf,
-    /// Program and arguments; the program by its whole path.
-    pub(super) command: Vec<String>,
+    /// The program, by its whole path.
+    #[serde(with = "os_text")]
+    pub(super) program: PathBuf,
+    /// Its arguments.
+    pub(super) arguments: Vec<String>,
     /// The directory it starts in.
+    #[serde(with = "os_text")]
     pub(super) cwd: PathBuf,
     /// Its whole environment.
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) env: Environment,
 }
 
 /// Why a hook was not started.
@@ -110,10 +113,8 @@ fn prepare() -> Result<Command, StarterError> {
         path: spec.cwd.clone(),
         source,
     })?;
-    let empty = || StarterError::Spec(io::Error::other("the command is empty"));
-    let (program, arguments) = spec.command.split_first().ok_or_else(empty)?;
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(spec.env);
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.arguments).env_clear().envs(&spec.env);
     Ok(command)
 }
 

@@ -9,16 +9,28 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use thiserror::Error;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::Command,
-    time::timeout,
+use nix::sys::{
+    signal::{Signal, kill},
+    socket::{getsockopt, sockopt::PeerCredentials},
 };
+use thiserror::Error;
+use tokio::process::Command;
 
-use super::protocol::{Parked, Reply, Request};
-use crate::sys::{cgroup::Cgroup, listener::Twin, netns::Netns, pidfd::Pidfd, process};
+use super::{
+    NAME,
+    protocol::{Parked, Reply, Request},
+};
+use crate::{
+    generation::ready::ready,
+    sys::{
+        cgroup::Cgroup,
+        listener::Twin,
+        netns::Netns,
+        pidfd::Pidfd,
+        process,
+        sock_diag::{self, Protocol},
+    },
+};
 
 /// The keeper could not do it.
 #[derive(Debug, Error)]
@@ -73,10 +85,39 @@ impl Keeper {
         if let Ok(found) = Self::find(&socket) {
             return Ok((found, true));
         }
+        // One whose socket is gone holds its listeners on: clients wait in them.
+        let lost = orphans(cgroup, netns);
         start(&socket, cgroup, netns)
             .await
             .map_err(KeeperError::NotStarted)?;
-        Ok((Self::find(&socket)?, false))
+        let keeper = Self::find(&socket)?;
+        let mut kept = false;
+        for (pid, parked) in lost {
+            match keeper.take_over(pid, parked) {
+                Ok(()) => kept = true,
+                Err(error) => tracing::error!(%error, pid, "the former keeper keeps what it has"),
+            }
+        }
+        Ok((keeper, kept))
+    }
+
+    /// Has it take over what the keeper `pid` holds, and ends that one.
+    fn take_over(&self, pid: u32, parked: Vec<Parked>) -> Result<(), KeeperError> {
+        if !parked.is_empty()
+            && let Reply::Failed(_, text) = self.ask(&Request::Take { pid, parked })?
+        {
+            return Err(self.unreachable(io::Error::other(text)));
+        }
+        tracing::info!(pid, "a keeper that could not be reached was replaced");
+        let former = i32::try_from(pid).map(nix::unistd::Pid::from_raw);
+        // It may have ended meanwhile.
+        let _gone = former.map(|pid| kill(pid, Signal::SIGKILL));
+        Ok(())
+    }
+
+    /// Whether its socket is where it was made.
+    pub fn has_socket(&self) -> bool {
+        self.socket.exists()
     }
 
     /// The keeper that answers at `socket`.
@@ -181,6 +222,32 @@ impl Keeper {
     }
 }
 
+/// Keepers in `cgroup`, and the parking listeners they hold.
+fn orphans(cgroup: &Cgroup, netns: &Netns) -> Vec<(u32, Vec<Parked>)> {
+    let keepers = cgroup.own_pids().into_iter();
+    let keepers: Vec<u32> = keepers.filter(|&pid| process::name(pid) == NAME).collect();
+    if keepers.is_empty() {
+        return Vec::new();
+    }
+    let listening = sock_diag::waiting(netns, Protocol::Tcp).unwrap_or_default();
+    let parked_by = |pid| {
+        let held = process::socket_holders([pid]);
+        let parked = listening.iter().filter_map(|socket| {
+            Some(Parked {
+                twin: Twin {
+                    address: socket.address,
+                    v6only: socket.v6only,
+                    uid: socket.uid,
+                },
+                cookie: socket.cookie,
+                fd: held.get(&socket.inode)?.first()?.fd,
+            })
+        });
+        (pid, parked.collect())
+    };
+    keepers.into_iter().map(parked_by).collect()
+}
+
 async fn start(socket: &Path, cgroup: &Cgroup, netns: &Netns) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command
@@ -194,14 +261,5 @@ async fn start(socket: &Path, cgroup: &Cgroup, netns: &Netns) -> io::Result<()> 
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let mut child = netns.spawn(&mut command)?;
-    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let mut line = String::new();
-    timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line)).await??;
-    if line == "ready\n" {
-        Ok(())
-    } else {
-        let status = timeout(PATIENCE, child.wait()).await??;
-        Err(io::Error::other(format!("it ended at once: {status}")))
-    }
+    ready(netns.spawn(&mut command)?).await
 }

@@ -9,6 +9,9 @@ mod client;
 mod protocol;
 mod server;
 
+/// What its process is called.
+const NAME: &str = "hotlb-keeper";
+
 pub use client::{Keeper, KeeperError};
 pub use protocol::{PROTOCOL, Parked};
 pub use server::{KeepArgs, keep};

@@ -15,6 +15,14 @@ pub(super) enum Request {
     Open(Twin),
     /// Close the one with this cookie: what waits in it moves on.
     Close(u64),
+    /// Take these over from the process `pid`, whose own socket is gone. Asked of a keeper that
+    /// was just started.
+    Take {
+        /// Who has them.
+        pid: u32,
+        /// What it has, by its numbers.
+        parked: Vec<Parked>,
+    },
     /// List what is held.
     List,
     /// Close everything and end.

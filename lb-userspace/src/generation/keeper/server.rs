@@ -17,10 +17,14 @@ use std::{
 
 use nix::unistd::setsid;
 
-use super::protocol::{Parked, Reply, Request};
+use super::{
+    NAME,
+    protocol::{Parked, Reply, Request},
+};
 use crate::sys::{
     cgroup::Cgroup,
     listener::{self, Twin},
+    pidfd::Pidfd,
 };
 
 /// How a keeper is started.
@@ -46,7 +50,7 @@ pub fn keep(args: &KeepArgs) -> io::Result<()> {
     // Away from the agent's terminal and group, so that nothing sent to it reaches the keeper.
     // It fails only for a group leader, which has no need of it.
     let _leader = setsid();
-    fs::write("/proc/self/comm", "hotlb-keeper")?;
+    fs::write("/proc/self/comm", NAME)?;
     Cgroup::at(args.cgroup.clone()).enter()?;
     if let Err(error) = fs::remove_file(&args.socket)
         && error.kind() != io::ErrorKind::NotFound
@@ -92,8 +96,8 @@ fn read(stream: &mut UnixStream) -> io::Result<Request> {
 }
 
 fn answer(request: &Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
-    match *request {
-        Request::Open(twin) => match open(twin) {
+    match request {
+        Request::Open(twin) => match open(*twin) {
             Ok((parked, fd)) => {
                 held.push((parked, fd));
                 Reply::Parked(vec![parked])
@@ -101,15 +105,39 @@ fn answer(request: &Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
             Err(error) => Reply::Failed(error.raw_os_error(), error.to_string()),
         },
         Request::Close(cookie) => {
-            held.retain(|(parked, _)| parked.cookie != cookie);
+            held.retain(|(parked, _)| parked.cookie != *cookie);
             Reply::Parked(Vec::new())
         }
+        Request::Take { pid, parked } => match take(*pid, parked) {
+            Ok(taken) => {
+                held.extend(taken);
+                Reply::Parked(held.iter().map(|(parked, _)| *parked).collect())
+            }
+            Err(error) => Reply::Failed(error.raw_os_error(), error.to_string()),
+        },
         Request::List => Reply::Parked(held.iter().map(|(parked, _)| *parked).collect()),
         Request::Quit => {
             held.clear();
             Reply::Parked(Vec::new())
         }
     }
+}
+
+/// All of them, or none.
+fn take(pid: u32, parked: &[Parked]) -> io::Result<Vec<(Parked, OwnedFd)>> {
+    let former = Pidfd::open(pid)?;
+    let taken = parked.iter().map(|parked| {
+        let fd = former.take(parked.fd)?;
+        if listener::cookie(&fd)? != parked.cookie {
+            return Err(io::Error::other("the descriptor is another socket by now"));
+        }
+        let parked = Parked {
+            fd: fd.as_raw_fd(),
+            ..*parked
+        };
+        Ok((parked, fd))
+    });
+    taken.collect()
 }
 
 fn open(twin: Twin) -> io::Result<(Parked, OwnedFd)> {

@@ -3,6 +3,9 @@
 //! `ld.so --list PROGRAM` (glibc) and `ld-musl-*.so.1 --list PROGRAM` load the libraries and say so,
 //! without running anything of them. The loader is named by the program, and the program may be
 //! anybody's: so it is run as the service's user, and only if it is root's and looks like one.
+//!
+//! Unlike the kernel it does not follow the links of the path that it is given before it takes the
+//! directory for `$ORIGIN`: it is given the path behind them.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +18,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
-use super::{LoadableError, Program};
+use super::{Doubt, LoadableError, Program};
 
 /// Longest time the loader gets. What it does not answer by then is not judged.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,12 +29,12 @@ const ANSWER: u64 = 256 * 1024;
 ///
 /// # Errors
 ///
-/// [`LoadableError::NoLoader`], [`LoadableError::MissingLibraries`].
+/// [`LoadableError::NoLoader`].
 pub(super) async fn check(
     program: Program<'_>,
     path: &Path,
     loader: &Path,
-) -> Result<(), LoadableError> {
+) -> Result<Option<Doubt>, LoadableError> {
     if !loader.exists() {
         return Err(LoadableError::NoLoader {
             program: path.to_owned(),
@@ -40,26 +43,25 @@ pub(super) async fn check(
     }
     if !is_loader(loader) {
         tracing::debug!(loader = %loader.display(), "not asked: it may be anything");
-        return Ok(());
+        return Ok(None);
     }
-    let missing = match timeout(PATIENCE, missing(program, path, loader)).await {
+    let resolved = path.canonicalize();
+    let resolved = resolved.as_deref().unwrap_or(path);
+    let missing = match timeout(PATIENCE, missing(program, resolved, loader)).await {
         Ok(Ok(missing)) => missing,
         Ok(Err(error)) => {
             tracing::debug!(%error, loader = %loader.display(), "the loader cannot be asked");
-            return Ok(());
+            return Ok(None);
         }
         Err(_elapsed) => {
             tracing::debug!(loader = %loader.display(), "the loader does not answer");
-            return Ok(());
+            return Ok(None);
         }
     };
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(LoadableError::MissingLibraries {
+    Ok((!missing.is_empty()).then(|| Doubt {
         program: path.to_owned(),
         libraries: missing.into_iter().collect(),
-    })
+    }))
 }
 
 /// Root's, for nobody else to write, and called as loaders are.

@@ -3,7 +3,9 @@
 //! Only what is certain to fail is refused, with the reason that the kernel or the loader would
 //! keep to themselves or say in other words: "No such file or directory" for a script whose
 //! interpreter is missing. What cannot be judged passes. The program itself is never run; its
-//! loader is, as the user it will run as.
+//! loader is, as the user it will run as: but what a loader says when it is asked is not what it does
+//! when the kernel starts the program (capability bits, preloaded libraries), so that is a doubt and
+//! refuses nothing.
 
 mod elf;
 mod foreign;
@@ -11,7 +13,7 @@ mod loader;
 mod script;
 
 use std::{
-    collections::BTreeMap,
+    fmt,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -20,6 +22,7 @@ use std::{
 use thiserror::Error;
 
 use super::launch;
+use crate::sys::environment::Environment;
 
 /// A program, and how it will be started.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +32,7 @@ pub struct Program<'a> {
     /// The directory it starts in.
     pub cwd: &'a Path,
     /// Its environment, of which PATH and `LD_LIBRARY_PATH` count here.
-    pub env: &'a BTreeMap<String, String>,
+    pub env: &'a Environment,
     /// Its user.
     pub uid: u32,
     /// Its group.
@@ -102,28 +105,37 @@ pub enum LoadableError {
         /// What it names.
         loader: PathBuf,
     },
-    /// Libraries, or versions of them, are not there.
-    #[error(
-        "{program}: missing shared libraries: {}; install them, or set LD_LIBRARY_PATH with --env",
-        libraries.join(", ")
-    )]
-    MissingLibraries {
-        /// The file.
-        program: PathBuf,
-        /// "libfoo.so.1", or "libc.so.6 with `GLIBC_2.38`".
-        libraries: Vec<String>,
-    },
+}
+
+/// Libraries, or versions of them, that a program's loader does not find when it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    program: PathBuf,
+    /// "libfoo.so.1", or "libc.so.6 with `GLIBC_2.38`".
+    libraries: Vec<String>,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "its loader finds {} to be missing shared libraries: {}; if it does not start, install \
+             them, or set LD_LIBRARY_PATH with --env",
+            self.program.display(),
+            self.libraries.join(", ")
+        )
+    }
 }
 
 /// Scripts for scripts: as many as the kernel follows.
 const SCRIPTS: usize = 4;
 
-/// Refuses a program that cannot be loaded.
+/// Refuses a program that cannot be loaded; says what makes it doubtful.
 ///
 /// # Errors
 ///
 /// See [`LoadableError`].
-pub async fn check(program: Program<'_>) -> Result<(), LoadableError> {
+pub async fn check(program: Program<'_>) -> Result<Option<Doubt>, LoadableError> {
     if !launch::is_executable(program.path) {
         return Err(LoadableError::NotExecutable(program.path.to_owned()));
     }
@@ -133,7 +145,7 @@ pub async fn check(program: Program<'_>) -> Result<(), LoadableError> {
             Ok(beginning) => beginning,
             Err(error) => {
                 tracing::debug!(%error, path = %path.display(), "not checked: unreadable");
-                return Ok(());
+                return Ok(None);
             }
         };
         if beginning.starts_with(b"\x7fELF") {
@@ -141,15 +153,15 @@ pub async fn check(program: Program<'_>) -> Result<(), LoadableError> {
         }
         match script::interpreter(program, &path, &beginning)? {
             Some(interpreter) => path = interpreter,
-            None => return Ok(()),
+            None => return Ok(None),
         }
     }
-    Ok(())
+    Ok(None)
 }
 
-async fn loader_says(program: Program<'_>, path: &Path) -> Result<(), LoadableError> {
+async fn loader_says(program: Program<'_>, path: &Path) -> Result<Option<Doubt>, LoadableError> {
     match elf::check(path)? {
-        elf::Loading::Static | elf::Loading::Unknown => Ok(()),
+        elf::Loading::Static | elf::Loading::Unknown => Ok(None),
         elf::Loading::By(loader) => loader::check(program, path, &program.cwd.join(loader)).await,
     }
 }

@@ -59,8 +59,7 @@ fn in_path(program: Program<'_>, script: &Path, argument: &str) -> Result<(), Lo
     let found = if name.contains('/') {
         is_executable(&program.cwd.join(name))
     } else {
-        path.split(':')
-            .any(|dir| is_executable(&program.cwd.join(dir).join(name)))
+        std::env::split_paths(path).any(|dir| is_executable(&program.cwd.join(dir).join(name)))
     };
     if found {
         return Ok(());
@@ -68,7 +67,7 @@ fn in_path(program: Program<'_>, script: &Path, argument: &str) -> Result<(), Lo
     Err(LoadableError::NotInPath {
         script: script.to_owned(),
         name: name.escape_debug().to_string(),
-        path: path.clone(),
+        path: path.to_string_lossy().into_owned(),
     })
 }
 

@@ -1,12 +1,12 @@
 //! A program that looks at a generation and ends with exit code 0.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use super::ProbeError;
 use crate::{
     config::{Hook, HookPhase},
     generation::hook::{self, HookRun},
-    sys::{cgroup::Cgroup, netns::Netns},
+    sys::{cgroup::Cgroup, environment::Environment, netns::Netns},
 };
 
 /// One run of the program.
@@ -21,7 +21,7 @@ pub struct ExecCheck<'a> {
     /// The directory it starts in.
     pub cwd: &'a Path,
     /// Its whole environment.
-    pub env: BTreeMap<String, String>,
+    pub env: Environment,
     /// How long it may take; then it is killed.
     pub patience: Duration,
 }

@@ -7,6 +7,7 @@
 pub mod exec;
 
 mod accepted;
+mod far_end;
 mod grpc;
 mod http;
 
@@ -16,14 +17,19 @@ use std::{
     time::Duration,
 };
 
-use lb_common::GenerationId;
 use thiserror::Error;
-use tokio::{net::TcpSocket, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
+pub use far_end::Candidate;
+
+use self::far_end::{FarEnd, Seen};
 use super::hook::HookOutcome;
 use crate::{
     config::Health,
-    datapath::{DatapathError, ServicePath},
+    datapath::DatapathError,
     sys::{netns::Netns, sock_diag::DumpError},
 };
 
@@ -49,6 +55,12 @@ pub enum ProbeError {
     /// The kernel connected, but the server did not take the connection from its queue.
     #[error("it listens on {0} but accepts no connection")]
     NotAccepted(SocketAddr),
+    /// No listener of its own got the connection.
+    #[error(
+        "none of its listeners got a connection to {0}: it closed them or opens them anew, or \
+         another socket stands before them"
+    )]
+    Unlisted(SocketAddr),
     /// The list of connections.
     #[error(transparent)]
     Connections(#[from] DumpError),
@@ -96,6 +108,11 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Whether its listeners may be others by now than those that have slots.
+    pub const fn is_of_listeners(&self) -> bool {
+        matches!(self, Self::Unlisted(_))
+    }
+
     /// Whether asking again is in vain.
     pub const fn is_final(&self) -> bool {
         let Self::Exec { outcome, .. } = self else {
@@ -116,6 +133,7 @@ pub fn telling(before: Option<String>, error: &ProbeError, cut_short: bool) -> S
         | ProbeError::Status { .. }
         | ProbeError::Grpc { .. }
         | ProbeError::NotAccepted(_)
+        | ProbeError::Unlisted(_)
         | ProbeError::Connections(_)
         | ProbeError::Ticket(_) => false,
     };
@@ -132,33 +150,49 @@ fn said(output: &str) -> String {
     }
 }
 
-/// Asks `generation` at `address` once. `Ok` for [`Health::Tcp`] and [`Health::Exec`] means
-/// that the server took the connection from its queue.
+/// Asks the candidate at `address` once. `Ok` means that this candidate answered as it should; for
+/// [`Health::Tcp`] and [`Health::Exec`], that it took the connection from its queue.
 ///
 /// # Errors
 ///
 /// See [`ProbeError`]; [`ProbeError::Silent`] after `patience`.
 pub async fn probe(
-    path: &ServicePath,
-    netns: &Netns,
-    generation: GenerationId,
+    candidate: Candidate<'_>,
     address: SocketAddr,
     health: &Health,
     patience: Duration,
 ) -> Result<(), ProbeError> {
     let fail = |source| ProbeError::Connection { address, source };
-    let (socket, source) = socket(netns, address).map_err(fail)?;
-    let _ticket = path.ticket(source, generation)?;
+    let end = FarEnd::before(candidate, address)?;
+    let (socket, source) = socket(candidate.netns, address).map_err(fail)?;
+    let _ticket = candidate.path.ticket(source, candidate.generation)?;
+    let target = reachable(address);
     let ask = async {
         // Open until the verdict, for a connection that has gone tells nothing.
-        let stream = socket.connect(reachable(address)).await.map_err(fail)?;
-        match health {
+        let stream = socket.connect(target).await.map_err(fail)?;
+        let is_sure = match health {
             Health::Tcp | Health::Exec(_) => {
-                accepted::wait(netns, source, reachable(address)).await
+                let taken = accepted::wait(&stream, source, target, &end).await;
+                if matches!(taken, Err(ProbeError::Unlisted(_))) {
+                    let_go(&stream);
+                }
+                taken.map(|()| true)?
             }
-            Health::Http(path) => http::get(stream, address, path).await,
-            Health::Grpc(service) => grpc::check(stream, address, service).await,
+            Health::Http(path) => {
+                let is_sure = sure(&stream, end.look(source, target)?, address)?;
+                http::get(stream, address, path).await?;
+                is_sure
+            }
+            Health::Grpc(service) => {
+                let is_sure = sure(&stream, end.look(source, target)?, address)?;
+                grpc::check(stream, address, service).await?;
+                is_sure
+            }
+        };
+        if !is_sure {
+            end.confirm(source, target)?;
         }
+        end.kept_its_listeners()
     };
     timeout(patience, ask)
         .await
@@ -167,6 +201,25 @@ pub async fn probe(
             Health::Http(path) => silent(format!("GET {address}{path}"), patience),
             Health::Grpc(service) => silent(grpc::asked(address, service), patience),
         })?
+}
+
+/// Whether the connection is the candidate's; an error if it is somebody else's.
+fn sure(stream: &TcpStream, seen: Seen, address: SocketAddr) -> Result<bool, ProbeError> {
+    match seen {
+        Seen::Queued | Seen::Accepted => Ok(true),
+        // A listener that waits for data: once it has answered it must be seen who did.
+        Seen::Handshake | Seen::Nothing => Ok(false),
+        Seen::Astray => {
+            let_go(stream);
+            Err(ProbeError::Unlisted(address))
+        }
+    }
+}
+
+/// Has a connection that waits for nobody vanish at once: nobody shall be handed it who is active.
+fn let_go(stream: &TcpStream) {
+    // Without it the connection ends in order, which is seen as well, but later.
+    let _in_order = stream.set_zero_linger();
 }
 
 fn silent(asked: String, waited: Duration) -> ProbeError {

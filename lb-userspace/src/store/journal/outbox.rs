@@ -29,7 +29,7 @@ INSERT OR IGNORE INTO outbox_dropped VALUES (1, 0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// How many rollouts have lost their trace since the journal was begun, because the queue was
-/// full or the history was cut; 0 for an agent that sends no traces.
+/// full, the history was cut, or a collector refused it for good; 0 for an agent that sends no traces.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
@@ -87,6 +87,10 @@ pub(super) fn lost(work: &Transaction<'_>, number: usize) -> Result<(), Fault> {
         "traces of rollouts were given up before a collector took them; `hotlb history` still has \
          the rollouts"
     );
+    count_lost(work, number)
+}
+
+fn count_lost(work: &Transaction<'_>, number: usize) -> Result<(), Fault> {
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     work.execute("UPDATE outbox_dropped SET number = number + ?1", [number])?;
     read_dropped(work)
@@ -133,6 +137,17 @@ impl Journal {
             database.write_aside(|work| {
                 work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
                 Ok(())
+            })
+        })
+        .await
+    }
+
+    /// No collector will take the trace of this rollout: it is counted as dropped.
+    pub async fn trace_refused(&self, id: RolloutId) -> Result<(), JournalError> {
+        self.run(move |database| {
+            database.write_aside(|work| {
+                let left = work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
+                count_lost(work, left)
             })
         })
         .await

@@ -199,6 +199,7 @@ mod tests {
             ..ObservedService::default()
         };
         Observed {
+            dropped: std::collections::BTreeMap::new(),
             journal_writable: true,
             process: None,
             services: vec![service],

@@ -4,6 +4,7 @@
 //! from what was [observed](crate::agent::observed). Then `HOTLB_BLESS=1 cargo test -p lb-userspace
 //! metrics` writes `docs/metrics.md` anew.
 
+mod bounded;
 mod collect;
 mod encode;
 mod exemplars;

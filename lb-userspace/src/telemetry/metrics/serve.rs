@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::{Format, render};
+use super::{Format, bounded::Bounded, render};
 use crate::{
     agent::{Agent, Scrape},
     takeover::{Closing, Doorway},
@@ -26,7 +26,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/metrics", get(metrics))
         .with_state(agent);
-    axum::serve(doorway, router)
+    axum::serve(Bounded::new(doorway), router)
         .with_graceful_shutdown(closing)
         .await
 }

@@ -1,5 +1,7 @@
 //! Every metric there is. `docs/metrics.md` is written from it.
 
+// long file: a table, a row for each metric.
+
 use super::{
     collect::{
         agent, connections, drain, generation, incidents, latency, profiles, rollouts, steering,
@@ -222,6 +224,12 @@ pub(super) const TABLE: &[Section] = &[
                 "Connections that are being asked to leave a draining generation",
                 drain::leaving,
             ),
+            Metric::gauge(
+                "hotlb_polite_way",
+                &["service", "way"],
+                "Always 1: by what clients are asked to leave; \"none\" where they cannot be, \"off\" where they are not to be",
+                drain::way,
+            ),
             Metric::counter(
                 "hotlb_polite_responses",
                 &["service", "outcome"],
@@ -246,6 +254,12 @@ pub(super) const TABLE: &[Section] = &[
                 steering::exits,
             ),
             Metric::gauge(
+                "hotlb_programs_own",
+                &["service", "object"],
+                "1 if the programs that decide are this agent's, 0 if another release's; whose, by the object's digest, empty if that is not known",
+                steering::programs,
+            ),
+            Metric::gauge(
                 "hotlb_groups_usurped",
                 SERVICE,
                 "Listen addresses where somebody else's program decides, not hotlb's",
@@ -268,6 +282,12 @@ pub(super) const TABLE: &[Section] = &[
                 GENERATION,
                 "Listeners that take nothing up, so that others of their generation get their connections",
                 generation::hung_listeners,
+            ),
+            Metric::gauge(
+                "hotlb_hung_seconds",
+                GENERATION,
+                "For how long the active generation has taken nothing up although clients wait; 0 as long as it does not hang",
+                generation::hung_seconds,
             ),
             Metric::counter(
                 CPU,
@@ -422,6 +442,24 @@ pub(super) const TABLE: &[Section] = &[
                 &[],
                 "0 while the journal cannot be written: new rollouts are refused then",
                 agent::journal_writable,
+            ),
+            Metric::counter(
+                "hotlb_put_back",
+                &["what"],
+                "How often something the agent relies on had vanished and was put back: pins, directory, socket, keeper, ledger, logger",
+                agent::put_back,
+            ),
+            Metric::gauge(
+                "hotlb_missing",
+                &["what"],
+                "1 while such a thing is gone and cannot be put back",
+                agent::missing,
+            ),
+            Metric::counter(
+                "hotlb_output_dropped_bytes",
+                SERVICE,
+                "Output of servers that had to be given up, since the agent's runtime directory was made",
+                agent::output_dropped,
             ),
             Metric::counter(
                 "hotlb_traces_dropped",

@@ -15,6 +15,10 @@ use opentelemetry_sdk::{
 use thiserror::Error;
 use tokio::time::timeout;
 
+use super::{
+    answer::{self, Untaken},
+    listening::{Heard, Listening},
+};
 use crate::config::{TracesConfig, TracesProtocol};
 
 /// Why no traces can be sent.
@@ -41,10 +45,13 @@ pub(super) struct Collector {
     exporter: SpanExporter,
     /// How long it may take to answer.
     patience: Duration,
+    /// What it said, by HTTP.
+    heard: Heard,
 }
 
 impl Collector {
     pub(super) fn new(config: &TracesConfig) -> Result<Self, TracesError> {
+        let heard = Heard::default();
         let built = match config.protocol {
             TracesProtocol::Grpc => SpanExporter::builder()
                 .with_tonic()
@@ -55,6 +62,7 @@ impl Collector {
                 .build(),
             TracesProtocol::Http => SpanExporter::builder()
                 .with_http()
+                .with_http_client(Listening::new(config.timeout, heard.clone()))
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(&config.endpoint)
                 .with_timeout(config.timeout)
@@ -70,19 +78,25 @@ impl Collector {
         Ok(Self {
             exporter,
             patience: config.timeout,
+            heard,
         })
     }
 
     /// Has the spans taken; says why they were not.
-    pub(super) async fn take(&self, spans: Vec<SpanData>) -> Result<(), String> {
+    pub(super) async fn take(&self, spans: Vec<SpanData>) -> Result<(), Untaken> {
         if spans.is_empty() {
             return Ok(());
         }
         match timeout(self.patience, self.exporter.export(spans)).await {
-            Ok(taken) => taken.map_err(|error| error.to_string()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let said = self.heard.take();
+                Err(said.unwrap_or_else(|| answer::error(&error.to_string())))
+            }
             Err(_elapsed) => {
                 let patience = humantime::format_duration(self.patience);
-                Err(format!("the collector did not answer within {patience}"))
+                let why = format!("the collector did not answer within {patience}");
+                Err(answer::error(&why))
             }
         }
     }

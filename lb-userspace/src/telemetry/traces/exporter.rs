@@ -6,6 +6,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::{
+    answer::{Then, Untaken},
     collector::{Collector, TracesError},
     spans::spans,
 };
@@ -110,7 +111,8 @@ impl Exporter {
                 Ok(Some(id)) => match self.send(id).await {
                     Ok(()) => pauses = self::pauses(),
                     Err(_why) if *self.ending.borrow() => return,
-                    Err(_why) => self.wait(pauses.next()).await,
+                    Err(Unsent(Some(after))) => self.wait_out(after).await,
+                    Err(Unsent(None)) => self.wait(pauses.next()).await,
                 },
                 Err(_unreadable) if *self.ending.borrow() => return,
                 // `status` says what is wrong with the journal.
@@ -129,19 +131,33 @@ impl Exporter {
     async fn send(&mut self, id: RolloutId) -> Result<(), Unsent> {
         self.last = Some(id);
         if let Some(told) = self.journal.show(id).await?
-            && let Err(error) = self.collector.take(spans(&told)).await
+            && let Err(Untaken { why: error, then }) = self.collector.take(spans(&told)).await
         {
+            if then == Then::GiveUp {
+                tracing::warn!(rollout = %id, trace_id = told.trace, error,
+                    "its trace is given up: sent again, it would be refused again; `hotlb history` \
+                     still has the rollout");
+                return Ok(self.journal.trace_refused(id).await?);
+            }
             if !self.silent {
                 tracing::warn!(rollout = %id, trace_id = told.trace, error,
                     "its trace is not sent yet: it is kept, and tried again");
             }
             self.silent = true;
-            return Err(Unsent);
+            return Err(match then {
+                Then::After(pause) => Unsent(Some(pause)),
+                Then::Again | Then::GiveUp => Unsent(None),
+            });
         }
         if std::mem::take(&mut self.silent) {
             tracing::info!("traces are taken again");
         }
         Ok(self.journal.trace_delivered(id).await?)
+    }
+
+    /// Leaves the collector alone for as long as it asked for, or until the agent ends.
+    async fn wait_out(&mut self, pause: Duration) {
+        let _whichever = timeout(pause, self.ending.changed()).await;
     }
 
     /// Waits for a rollout to be over, for the end of the agent, and no longer than `pause`.
@@ -161,13 +177,14 @@ impl Exporter {
     }
 }
 
-/// The collector or the journal did not answer as it should.
-struct Unsent;
+/// The collector or the journal did not answer as it should; how long the collector wants to be
+/// left alone.
+struct Unsent(Option<Duration>);
 
 impl From<JournalError> for Unsent {
     fn from(error: JournalError) -> Self {
         tracing::warn!(%error, "the journal does not give a trace");
-        Self
+        Self(None)
     }
 }
 

@@ -5,9 +5,11 @@
 //! sends them until a collector takes them. The journal is the queue, so that an agent that is
 //! killed, or replaced, loses none, and a rollout that two agents carried out is one trace.
 
+mod answer;
 mod collector;
 mod exporter;
 mod lineage;
+mod listening;
 mod parent;
 mod parts;
 mod spans;

@@ -23,7 +23,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         host.netns(),
         Plan::new(target).workers(2).max_requests(u64::MAX),
     )?;
-    let before = Footprint::of(&mut host)?;
+    let before = Footprint::at_rest(&mut host)?;
     let parts = 10;
     let each = if scale.quick { 10 } else { 100 };
     let mut resident = vec![before.resident];
@@ -33,7 +33,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         resident.push(Footprint::of(&mut host)?.resident);
     }
     let outcome = load.stop()?;
-    let after = Footprint::of(&mut host)?;
+    let after = Footprint::at_rest(&mut host)?;
     let cycles = parts * each;
     report::figure(&format!("the agent after {WARM} generations"), before);
     report::figure(&format!("the agent after {cycles} more"), after);

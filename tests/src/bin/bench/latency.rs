@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use hotlb::{
-    datapath::{Declared, Pins, ServicePath},
+    datapath::{Declared, Former, Pins, Renewal, ServicePath},
     sys::netns::Netns,
 };
 use hotlb_tests::{host::Host, load::Plan, report, servers::Nginx};
@@ -34,8 +34,8 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         undeclared: 0,
     };
     let pins = Pins::new(host.bpffs(), "web");
-    let (path, found) = ServicePath::open_or_create(pins, &host.cgroup()?, &declared)?;
-    ensure!(found, "the agent's pins");
+    let path = ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
+    ensure!(*path.renewal() == Renewal::Found, "the agent's pins");
     pairs(&host, &path, "new connections", scale, || {
         Ok(Turn::take(&host, Plan::new(target), EACH)?.rate())
     })?;

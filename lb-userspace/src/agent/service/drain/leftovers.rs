@@ -4,51 +4,51 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{super::Service, DrainStep};
+use super::{
+    super::{Service, ending::Judged},
+    DrainStep,
+};
 use crate::{
-    clock::Deadline,
+    clock::{self, Deadline},
     config::Leftovers,
-    rollout::recipe::{self, Recipe},
-    sys::{cgroup::Cgroup, process},
+    rollout::recipe::{Effect, Recipe},
+    sys::cgroup::Cgroup,
 };
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 /// How long a server has to end by itself once its last connections were ended.
 const LAST: Duration = Duration::from_millis(500);
-/// The same for one that gets its signal at the deadline: a data store saves what it has.
+/// How long a server that gets its signal at the deadline has to finish what is under way.
+pub(in crate::agent::service) const FINISH: Duration = Duration::from_millis(250);
+/// How long such a one has to end: a data store saves what it has.
 const LATE: Duration = Duration::from_secs(5);
 /// Longer than any connection.
 const WITHOUT_END: Duration = Duration::from_hours(24 * 365);
 
+/// When a server was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::agent::service) enum Told {
+    /// Before its deadline.
+    Early,
+    /// At its deadline: it may still end in order.
+    Late,
+}
+
 impl Service {
     /// How the generation is told to end.
-    pub(in crate::agent::service) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
-        let books = self.books.lock().await;
-        let generation = books.get(id)?;
-        let program = generation.command.first().map_or("", String::as_str);
-        let main = generation.main.map(|(pid, _)| pid);
-        Some(recipe::ending(
-            program,
-            self.config.drain.signal,
-            |signal| main.is_some_and(|pid| process::catches(pid, signal)),
-        ))
+    pub(super) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
+        Some(self.judge_ending(id).await?.recipe)
     }
 
     /// Until when connections may end by themselves: for `signal_after`; until the deadline where
-    /// the signal would cut them, and without end where nothing is to be cut.
+    /// the signal would cut them or may do so, and without end where nothing is to be cut.
     pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
-        let policy = &self.config.drain;
-        let wait = match (recipe.finishes, policy.leftovers) {
-            (true, Leftovers::Keep) => policy.signal_after,
-            (true, _) => policy.signal_after.min(policy.deadline),
-            (false, Leftovers::Keep) => WITHOUT_END,
-            (false, _) => policy.deadline,
-        };
+        let wait = self.signal_wait(&recipe).unwrap_or(WITHOUT_END);
         let books = self.books.lock().await;
         let began = books.get(id)?.drain.as_ref()?.began;
-        Some(Deadline::at(began + wait))
+        Some(Deadline::since(began, wait))
     }
 
     /// Waits until the generation's processes are gone, ending what is left at the deadline.
@@ -58,12 +58,12 @@ impl Service {
         id: GenerationId,
         cgroup: &Cgroup,
         deadline: Deadline,
+        saves_until: Option<Deadline>,
+        told: Told,
     ) -> Option<u64> {
-        // Told to end only now: it may still do so in order.
-        let grace = if deadline.left().is_none() {
-            LATE
-        } else {
-            LAST
+        let grace = match told {
+            Told::Early => LAST,
+            Told::Late => LATE,
         };
         let gone = self.gone(id, cgroup);
         if tokio::time::timeout_at(deadline.instant(), gone)
@@ -87,8 +87,77 @@ impl Service {
             }
         }
         cut += self.cut(id, false).await;
-        self.kill(id, cgroup, grace).await;
+        if let Some(until) = saves_until {
+            self.enter_saving(id, until).await;
+        }
+        let saves = saves_until.and_then(Deadline::left).unwrap_or_default();
+        self.kill(id, cgroup, grace.max(saves)).await;
         Some(cut)
+    }
+
+    /// Tells the generation to end and waits until its processes are gone, as [`Self::gone_by`].
+    pub(in crate::agent::service) async fn told_and_gone(
+        self: &Arc<Self>,
+        id: GenerationId,
+        cgroup: &Cgroup,
+        judged: &Judged,
+        deadline: Deadline,
+        told: Told,
+    ) -> Option<u64> {
+        let says_goodbye = judged.recipe.caught && self.flows(id) > 0 && deadline.left().is_some();
+        if !says_goodbye {
+            self.last_datagrams(id, cgroup).await;
+        }
+        let watched = self.watch_connections(id, &judged.recipe).await;
+        self.tell_to_end(id, judged).await;
+        let saves_until = self.saves_until(id, judged).await;
+        let ending = async {
+            if says_goodbye {
+                self.say_goodbye(id, cgroup, deadline).await;
+            }
+            let gone = self.gone(id, cgroup);
+            let ended = tokio::time::timeout_at(deadline.instant(), gone).await;
+            if let Some(watched) = watched {
+                self.note_outcome(id, judged, watched, ended.is_ok()).await;
+            }
+            self.gone_by(id, cgroup, deadline, saves_until, told).await
+        };
+        tokio::select! {
+            cut = ending => cut,
+            never = self.tell_the_rest(id, judged) => match never {},
+        }
+    }
+
+    /// Until when a data store may save what it has, from its signal on.
+    async fn saves_until(&self, id: GenerationId, judged: &Judged) -> Option<Deadline> {
+        if !judged.recipe.saves {
+            return None;
+        }
+        let told = Duration::from_secs(self.books.lock().await.get(id)?.told?);
+        let passed = clock::since_boot().saturating_sub(told);
+        let left = self.config.drain.stop_deadline.saturating_sub(passed);
+        let until = Deadline::after(left);
+        // Its connections may finish before that, and are waited for first.
+        if judged.recipe.effect != Effect::Finishes {
+            self.enter_saving(id, until).await;
+        }
+        Some(until)
+    }
+
+    /// How much longer a data store may save what it has, while it does.
+    pub(in crate::agent::service) async fn saves_for(&self, id: GenerationId) -> Option<Duration> {
+        let books = self.books.lock().await;
+        let drain = books.get(id)?.drain.as_ref()?;
+        let saves = drain.step == DrainStep::Saving;
+        saves.then(|| drain.deadline.left().unwrap_or_default())
+    }
+
+    async fn enter_saving(&self, id: GenerationId, until: Deadline) {
+        let mut books = self.books.lock().await;
+        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
+            drain.step = DrainStep::Saving;
+            drain.deadline = until;
+        }
     }
 
     /// Ends what may not stay longer than the deadline. Until when the rest may, if there is any,
@@ -117,7 +186,7 @@ impl Service {
             return None;
         }
         let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;
-        let later = Deadline::at(began + long.deadline);
+        let later = Deadline::since(began, long.deadline);
         later.left()?;
         let stay = self
             .left(id, |age| age.is_none_or(|age| age >= long.after))

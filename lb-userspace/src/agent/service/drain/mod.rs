@@ -9,14 +9,22 @@ mod leftovers;
 mod progress;
 mod queue;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
+pub(super) use leftovers::{FINISH, Told};
 pub(super) use progress::{Drain, DrainStep};
 
-use super::{Pace, Service, books::Books};
-use crate::{clock, rollout::GenerationState};
+use super::{Pace, Service, books::Books, broken::unbroken};
+use crate::{
+    agent::drill,
+    clock::{self, Deadline},
+    rollout::GenerationState,
+};
+
+/// How often a drain that waits asks the kernel whether those are there it waits for.
+const COMPARED: Duration = Duration::from_millis(250);
 
 impl Service {
     /// Drains a generation in the background. Its connections, those in its accept queues
@@ -38,7 +46,11 @@ impl Service {
             generation.enter(GenerationState::Draining, None);
         }
         let service = Arc::clone(self);
-        let task = tokio::spawn(async move { service.drained(id).await });
+        let task = tokio::spawn(async move {
+            if let Err(broken) = unbroken(service.drained(id)).await {
+                service.drain_broke(id, broken).await;
+            }
+        });
         let deadline = self.config.drain.deadline;
         generation.drain = Some(Drain::begin(
             since.unwrap_or_else(clock::since_boot),
@@ -49,9 +61,10 @@ impl Service {
     }
 
     async fn drained(self: &Arc<Self>, id: GenerationId) {
+        drill::point("leaving");
         let hung = self.empty_queues(id).await;
         self.leave_by_themselves(id).await;
-        self.flows_leave(id).await;
+        let hung = hung.or(self.flows_leave(id).await);
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
@@ -63,7 +76,8 @@ impl Service {
             generation.reason = Some(hung.clone());
         }
         let kept = self.config.keep.keeps() && hung.is_none() && generation.failed.is_none();
-        if self.path.live(Some(id)) == 0 && kept {
+        // Flows that are left have a server that can say goodbye to them.
+        if self.path.live(Some(id)) == 0 && self.flows(id) == 0 && kept {
             generation.undrain();
             generation.enter(GenerationState::Standby, None);
             self.freeze(&mut books, id);
@@ -81,7 +95,12 @@ impl Service {
         };
         self.enter_step(id, DrainStep::Leaving).await;
         let mut pace = Pace::until(until);
+        let mut compared = Deadline::after(COMPARED);
         while self.path.live(Some(id)) > 0 {
+            if compared.left().is_none() {
+                self.compare(id).await;
+                compared = Deadline::after(COMPARED);
+            }
             self.ask_to_leave(id).await;
             if !self.look_again(&mut pace).await {
                 return self.long_lived_leave(id).await;
@@ -99,7 +118,11 @@ impl Service {
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
             return;
         }
-        if self.recipe(id).await.is_none_or(|recipe| recipe.finishes) {
+        if self
+            .recipe(id)
+            .await
+            .is_none_or(|recipe| self.signal_wait(&recipe) < Some(self.config.drain.deadline))
+        {
             return;
         }
         let Some((later, _ended)) = self.spare_long_lived(id).await else {

@@ -21,6 +21,8 @@ pub(in crate::agent::service) enum DrainStep {
     Finishing,
     /// Connections that may stay longer.
     LongLived,
+    /// A data store, which has been told to end and saves what it has.
+    Saving,
 }
 
 impl DrainStep {
@@ -30,6 +32,7 @@ impl DrainStep {
             Self::Leaving => "leaving",
             Self::Finishing => "finishing",
             Self::LongLived => "long_lived",
+            Self::Saving => "saving",
         }
     }
 }
@@ -80,7 +83,7 @@ impl Drain {
             since,
             initially,
             step: DrainStep::Finishing,
-            deadline: Deadline::at(began + deadline),
+            deadline: Deadline::since(began, deadline),
             task: None,
         }
     }

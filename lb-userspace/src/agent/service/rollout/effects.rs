@@ -6,7 +6,7 @@ use lb_common::GenerationId;
 
 use super::{
     super::{
-        Pace, VerbError,
+        Now, Pace, VerbError,
         switch::{Purpose, hold},
     },
     execute::Executor,
@@ -30,11 +30,16 @@ impl Executor {
         let Some(request) = self.plan.start.clone() else {
             return Ok(());
         };
-        self.service.check_program(&request).await?;
+        let to = self.to()?;
+        if let Some(doubt) = self.service.check_program(&request).await? {
+            let text = doubt.clone();
+            self.note(Record::Note { text }).await;
+            let mut books = self.service.books.lock().await;
+            self.service.note_doubt(&mut books, to, Some(doubt));
+        }
         if self.plan.parked {
             return Ok(());
         }
-        let to = self.to()?;
         let started = self.start_candidate(to, &request).await;
         match started {
             Err(VerbError::NeverReady {
@@ -58,12 +63,16 @@ impl Executor {
         let starting = service.start(to, request, &reporter);
         tokio::pin!(starting);
         tokio::select! {
-            started = &mut starting => return started.map(drop),
+            started = &mut starting => {
+                self.done.warnings.extend(started?.warnings);
+                return Ok(());
+            }
             () = self.interruption() => {}
         }
-        // It finds out that it was stopped, and returns.
-        self.service.end(to).await;
-        starting.await.map(drop)
+        // It finds out that it was stopped, and returns. It may have come to its turn for the books,
+        // so it goes on meanwhile.
+        let ((), started) = tokio::join!(self.service.end(to), starting);
+        started.map(drop)
     }
 
     pub(super) fn to(&self) -> Result<GenerationId, VerbError> {
@@ -216,7 +225,7 @@ impl Executor {
         *self
             .plan
             .bake_until
-            .get_or_insert_with(|| clock::since_boot() + bake)
+            .get_or_insert_with(|| clock::since_boot().saturating_add(bake))
     }
 
     /// Waits for the next look, or for a reason to look sooner.
@@ -263,7 +272,7 @@ impl Executor {
         VerbError::BakeFailed {
             generation: books.name_of(to),
             why,
-            now: "it is rolled back".to_owned(),
+            now: Now::Undone,
         }
     }
 
@@ -309,7 +318,21 @@ impl Executor {
         let back = if self.service.can_take_over(back).await {
             back
         } else {
-            let name = self.service.books.lock().await.name_of(back);
+            let (name, again) = {
+                let books = self.service.books.lock().await;
+                let again = self.service.started_to_serve(&books, back);
+                (books.name_of(back), again)
+            };
+            let change = match again {
+                Some(again) => again.allowed_change().await?,
+                None => None,
+            };
+            if let Some(change) = change {
+                let text = format!("{name} is started again, but {change}");
+                tracing::warn!("{text}");
+                self.done.warnings.push(text.clone());
+                self.note(Record::Note { text }).await;
+            }
             self.reporter.step(if self.plan.parked {
                 format!("clients wait; starting {name} again")
             } else {

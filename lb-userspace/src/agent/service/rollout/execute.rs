@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
-    super::{Reporter, Service, VerbError, totals::Ended},
+    super::{Now, Reporter, Service, VerbError, broken::unbroken, totals::Ended},
     late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
 use crate::{
+    agent::drill,
     api::wire::Done,
     rollout::{Course, Effect, Event, Phase, step, work},
     store::journal::{
@@ -51,8 +52,12 @@ pub(super) struct Executor {
 impl Executor {
     /// Carries it out from the phase it stands in; returns when it is over.
     pub(super) async fn run(self) -> Result<Done, VerbError> {
-        let span = self.log_span();
-        self.carry_out().instrument(span).await
+        let (span, service, token) = (self.log_span(), Arc::clone(&self.service), self.token);
+        let carrying = Box::pin(self.carry_out().instrument(span));
+        match unbroken(carrying).await {
+            Ok(result) => result,
+            Err(broken) => Err(service.rollout_broke(token, broken).await),
+        }
     }
 
     /// What every line of the log has that is written on the way. Of the highest level, so that no
@@ -69,40 +74,79 @@ impl Executor {
     async fn carry_out(mut self) -> Result<Done, VerbError> {
         let mut effects = work(self.course.phase);
         while !self.course.phase.is_over() {
-            let event = match self.enter().await {
-                Ok(()) => self.work(effects).await,
-                Err(error) => self.failed(error),
-            };
+            let mut event = self.advance_unbroken(effects).await;
+            if event.is_none() && matches!(self.course.phase, Phase::RollingBack | Phase::Drain) {
+                // Nothing undoes these, and each effect looks first what has been done.
+                event = self.advance_unbroken(effects).await;
+            }
+            let event = event.unwrap_or(Event::Failed);
             (self.course, effects) = step(self.course, event);
             self.past.clear();
         }
+        self.service.leave_nothing_starting(&self.plan).await;
         self.close().await;
         self.say_who_is_active().await;
         match self.failure {
+            // The candidate is active for good: what broke concerns the former one.
+            Some(failure) if self.course.phase == Phase::Done => {
+                self.done.warnings.push(failure.summary());
+                Ok(self.done)
+            }
             Some(failure) => Err(failure),
             None => Ok(self.done),
         }
     }
 
+    /// [`Executor::advance`]; `None` if it broke.
+    async fn advance_unbroken(&mut self, effects: &[Effect]) -> Option<Event> {
+        match unbroken(Box::pin(self.advance(effects))).await {
+            Ok(event) => Some(event),
+            Err(broken) => {
+                let what = format!("{} in phase {}", self.name(), self.course.phase.name());
+                self.failed(broken.of_verb(what));
+                None
+            }
+        }
+    }
+
+    /// Begins the phase and does its work; what came of it.
+    async fn advance(&mut self, effects: &[Effect]) -> Event {
+        match self.enter().await {
+            Ok(()) => self.work(effects).await,
+            Err(error) => self.failed(error),
+        }
+    }
+
     /// A bake that failed leads back, unless nobody is left to go back to.
     async fn say_who_is_active(&mut self) {
-        if let Some(VerbError::BakeFailed { now, .. }) = &mut self.failure {
-            let books = self.service.books.lock().await;
-            *now = match self.service.path.word().active {
-                Some(active) => format!("it was rolled back: {} is active", books.name_of(active)),
-                None => {
-                    "no other generation is left, so nobody is active and clients wait: deploy \
-                         and promote one"
-                        .to_owned()
-                }
-            };
-        }
+        let parked = self.plan.parked;
+        let now = match &mut self.failure {
+            Some(VerbError::BakeFailed { now, .. }) => now,
+            // The former one had ended before the candidate was started.
+            Some(VerbError::NeverReady { now, .. }) if parked => now,
+            _ => return,
+        };
+        let books = self.service.books.lock().await;
+        *now = match self.service.path.word().active {
+            Some(active) => {
+                let who = books.name_of(active);
+                Now::Back(match self.done.warnings.first() {
+                    Some(warning) => format!("{who} is active ({warning})"),
+                    None => format!("{who} is active"),
+                })
+            }
+            None => Now::Nobody(self.service.path.live(None)),
+        };
     }
 
     /// An earlier agent's rollout, found again.
     pub(super) async fn resume(self, swapped: bool) -> Result<Done, VerbError> {
-        let span = self.log_span();
-        self.carry_on(swapped).instrument(span).await
+        let (span, service, token) = (self.log_span(), Arc::clone(&self.service), self.token);
+        let carrying = Box::pin(self.carry_on(swapped).instrument(span));
+        match unbroken(carrying).await {
+            Ok(result) => result,
+            Err(broken) => Err(service.rollout_broke(token, broken).await),
+        }
     }
 
     async fn carry_on(mut self, swapped: bool) -> Result<Done, VerbError> {
@@ -117,7 +161,7 @@ impl Executor {
             });
         }
         self.course = course;
-        self.carry_out().await
+        Box::pin(self.carry_out()).await
     }
 
     /// How it is called.
@@ -191,6 +235,7 @@ impl Executor {
 
     /// Does what the phase is about, until that fails or somebody wants something else.
     async fn work(&mut self, effects: &[Effect]) -> Event {
+        drill::point(self.course.phase.name());
         for &effect in effects {
             if let Some(interrupt) = self.interrupted() {
                 return self.heed(interrupt);

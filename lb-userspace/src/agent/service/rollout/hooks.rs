@@ -1,7 +1,5 @@
 //! Running the hooks of a phase.
 
-use std::collections::BTreeMap;
-
 use super::{
     super::{VerbError, exec_check::hooks_cgroup},
     execute::Executor,
@@ -12,6 +10,7 @@ use crate::{
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     rollout::Phase,
     store::journal::Record,
+    sys::environment::Environment,
     telemetry::traces::HookSpan,
 };
 
@@ -152,7 +151,7 @@ impl Executor {
         running.await
     }
 
-    async fn hook_env(&self, index: u32, hook: &Hook, attempt: u32) -> BTreeMap<String, String> {
+    async fn hook_env(&self, index: u32, hook: &Hook, attempt: u32) -> Environment {
         let span = HookSpan {
             phase: hook.phase.name(),
             index,

@@ -1,6 +1,7 @@
 //! Rollouts: what the verbs ask for, carried out step by step, and written down before it is
 //! done.
 
+mod broken;
 mod effects;
 mod execute;
 mod failover;

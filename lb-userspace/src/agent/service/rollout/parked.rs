@@ -1,13 +1,23 @@
 //! The hand-over of a server that cannot run twice: clients wait while the former generation
 //! ends and the candidate starts.
 
+use std::time::Duration;
+
 use lb_common::{GenerationId, SteeringWord};
 
 use super::{
-    super::{VerbError, switch::Purpose},
+    super::{Service, VerbError, switch::Purpose},
     execute::Executor,
 };
-use crate::{config::HandOver, rollout::GenerationState, store::journal::Record};
+use crate::{
+    clock,
+    config::HandOver,
+    rollout::GenerationState,
+    store::journal::{Record, RolloutKind},
+};
+
+/// How often it is said how far the former one is.
+const TOLD: Duration = Duration::from_secs(1);
 
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
@@ -39,6 +49,13 @@ impl Executor {
             return Ok(());
         }
         if let Some(from) = self.plan.from() {
+            let again = {
+                let books = self.service.books.lock().await;
+                Service::started_after_all(&books, from)
+            };
+            if let Some(again) = again {
+                again.refuse_last(self.plan.anyway).await?;
+            }
             self.park_and_end(from).await;
         }
         let to = self.start_alone().await?;
@@ -55,7 +72,7 @@ impl Executor {
     }
 
     /// New clients wait; the generation ends once nothing is in flight.
-    async fn park_and_end(&self, id: GenerationId) {
+    async fn park_and_end(&mut self, id: GenerationId) {
         let name = {
             let mut books = self.service.books.lock().await;
             if self.service.path.word().active == Some(id) {
@@ -67,10 +84,42 @@ impl Executor {
             .step(format!("clients wait; {name} finishes what it has"));
         self.service.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
-        self.service.end(id).await;
+        self.end_aloud(id, &name).await;
+        let cut = {
+            let books = self.service.books.lock().await;
+            books.get(id).and_then(|g| g.signal_cut.clone())
+        };
+        if let Some(text) = cut {
+            let text = format!("{name}: {text}");
+            self.note(Record::Note { text }).await;
+        }
         // One that was killed may hold what the next one needs for a moment.
         if let Some(cgroup) = self.service.own_cgroup(id).await {
             self.service.await_gone(id, &cgroup).await;
+        }
+    }
+
+    /// Ends it, and says meanwhile how long that takes and how many clients wait.
+    async fn end_aloud(&self, id: GenerationId, name: &str) {
+        let began = clock::now();
+        let ending = self.service.end(id);
+        tokio::pin!(ending);
+        while tokio::time::timeout(TOLD, &mut ending).await.is_err() {
+            let waiting = self.service.path.live(None);
+            let took = Duration::from_secs(began.elapsed().as_secs());
+            let took = humantime::format_duration(took);
+            // Whoever has come to its turn for the books must go on, or nobody gets them.
+            let until = tokio::select! {
+                () = &mut ending => return,
+                until = self.service.saves_for(id) => until,
+            };
+            let until = until.map_or_else(String::new, |left| {
+                let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+                format!(" and saves what it has; it is killed in {left} (drain.stop_deadline)")
+            });
+            self.reporter.step(format!(
+                "{waiting} clients wait; {name} has been ending for {took}{until}"
+            ));
         }
     }
 
@@ -88,7 +137,7 @@ impl Executor {
         };
         if !waits {
             // It has been tried beside the former one, and ended.
-            to = self.service.enrol(&request).await?;
+            to = self.service.enrol(&request, false).await?;
             self.plan.to = to.raw();
             let mut books = self.service.books.lock().await;
             self.service.begin_traced(&mut books, &self.plan);
@@ -110,6 +159,16 @@ impl Executor {
             self.service.path.steer(SteeringWord::default());
             return Ok(());
         };
-        self.make_active_again(back).await
+        let back = self.make_active_again(back).await;
+        if back.is_err()
+            && self.plan.kind == RolloutKind::Rollback
+            && let Some(away) = self.plan.away()
+        {
+            // Who was active is better than nobody.
+            if let Err(error) = self.make_active_again(away).await {
+                tracing::error!(%error, "nobody is active");
+            }
+        }
+        back
     }
 }

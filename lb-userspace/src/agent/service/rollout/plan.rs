@@ -29,6 +29,9 @@ pub(in crate::agent::service) struct Plan {
     pub(super) start: Option<DeployRequest>,
     /// The server cannot run twice: the former one ends before the candidate starts.
     pub(super) parked: bool,
+    /// The former one is ended although it could not be started again.
+    #[serde(default)]
+    pub(super) anyway: bool,
     /// How long the candidate is on probation.
     pub(super) bake: Duration,
     /// When that is over, in time since boot, once it has begun.

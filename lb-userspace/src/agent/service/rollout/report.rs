@@ -15,6 +15,8 @@ use crate::{
     store::journal::{CutConnection, Record},
 };
 
+/// How long the connections of a generation that has no process left may take to end.
+const LAST_ENDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a drain is waited for at a time.
 const LOOK: std::time::Duration = std::time::Duration::from_hours(24);
 
@@ -43,10 +45,28 @@ impl Executor {
 
     /// What was lost by it.
     pub(super) async fn losses(&self) -> Record {
+        self.await_last_ends().await;
         let books = self.service.books.lock().await;
         let lost = self.service.lost_in(&books, &self.plan);
         Record::Lost {
             lost: lost.since(self.plan.lost_before),
+        }
+    }
+
+    /// Waits until the connections of those that ended are gone: what `io_uring`, or a message in a
+    /// unix socket, has open is closed after the process.
+    async fn await_last_ends(&self) {
+        let mut pace = Pace::until(Deadline::after(LAST_ENDS));
+        loop {
+            let is_left = {
+                let books = self.service.books.lock().await;
+                let ended = self.plan.both().filter_map(|id| books.get(id));
+                let mut ended = ended.filter(|g| !g.state.is_live());
+                ended.any(|g| self.service.path.live(Some(g.id)) > 0)
+            };
+            if !is_left || !self.service.look_again(&mut pace).await {
+                return;
+            }
         }
     }
 
@@ -75,6 +95,10 @@ impl Executor {
             unit: "ms".to_owned(),
         })
         .await;
+        if let Some(text) = drained.signal_cut.clone() {
+            let text = format!("{former_name}: {text}");
+            self.note(Record::Note { text }).await;
+        }
         self.done.cut = drained.cut_count;
         self.done.message = drained.message(&name, &former_name);
         if !drained.cut.is_empty() {
@@ -93,6 +117,8 @@ pub(in crate::agent::service) struct Drained {
     pub(in crate::agent::service) reason: Option<String>,
     pub(in crate::agent::service) cut: Vec<CutConnection>,
     pub(in crate::agent::service) cut_count: Option<u64>,
+    /// What its signal cut.
+    pub(in crate::agent::service) signal_cut: Option<String>,
 }
 
 impl Drained {
@@ -127,6 +153,7 @@ impl Service {
                 reason: None,
                 cut: Vec::new(),
                 cut_count: None,
+                signal_cut: None,
             });
         };
         match generation.state {
@@ -136,6 +163,7 @@ impl Service {
                 reason: generation.reason.clone(),
                 cut: generation.cut_list.clone(),
                 cut_count: generation.cut,
+                signal_cut: generation.signal_cut.clone(),
             }),
         }
     }

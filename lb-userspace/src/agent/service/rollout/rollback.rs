@@ -41,17 +41,20 @@ impl Service {
         }
         let began = clock::now();
         self.await_room().await;
+        self.refuse_to_start_others(&request).await?;
         let executor = {
             let mut books = self.books.lock().await;
             Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
+            let parked = self.back_is_parked(&books, to);
             let (trace, lineage) = Lineage::begin(caller.parent.as_ref());
             let plan = Plan {
                 kind: RolloutKind::Rollback,
                 from: self.path.word().active.map(GenerationId::raw),
                 to: to.raw(),
                 start: None,
-                parked: self.back_is_parked(&books, to),
+                parked,
+                anyway: request.anyway,
                 bake: Duration::ZERO,
                 bake_until: None,
                 keep: None,
@@ -75,11 +78,36 @@ impl Service {
             let limit = if request.no_wait {
                 Duration::ZERO
             } else {
-                self.config.drain.deadline + super::start::SLACK
+                self.config
+                    .drain
+                    .deadline
+                    .saturating_add(super::start::SLACK)
             };
             self.await_former(&mut done, away, limit, reporter).await;
         }
         Ok(done)
+    }
+
+    /// Refuses where what would be started is not what it was.
+    async fn refuse_to_start_others(&self, request: &RollbackRequest) -> Result<(), VerbError> {
+        let (back, ends_first) = {
+            let books = self.books.lock().await;
+            Self::make_room(&books)?;
+            let to = self.rollback_target(&books, request.to.as_deref())?;
+            let parked = self.back_is_parked(&books, to);
+            let active = self.path.word().active.filter(|_| parked);
+            (
+                self.started_to_serve(&books, to),
+                active.and_then(|active| Self::started_after_all(&books, active)),
+            )
+        };
+        if let Some(back) = back {
+            back.refuse_another(request.anyway).await?;
+        }
+        if let Some(ends_first) = ends_first {
+            ends_first.refuse_last(request.anyway).await?;
+        }
+        Ok(())
     }
 
     /// Has the rollout that goes on undone. `None` if there is none, or another generation than
@@ -153,11 +181,11 @@ impl Service {
         if let Some(name) = wanted {
             let id = self.find_in(books, name)?;
             return match books.get(id).map(|g| g.state) {
-                Some(GenerationState::Active) => Err(VerbError::Unpromotable {
+                Some(GenerationState::Active) => Err(VerbError::NoWayBack {
                     generation: name.to_owned(),
                     reason: rollout::Unpromotable::Active,
                 }),
-                Some(GenerationState::Starting) => Err(VerbError::Unpromotable {
+                Some(GenerationState::Starting) => Err(VerbError::NoWayBack {
                     generation: name.to_owned(),
                     reason: rollout::Unpromotable::Starting,
                 }),

@@ -93,12 +93,22 @@ impl Service {
         let began = clock::now();
         self.take_port().await?;
         self.await_room().await;
+        let ends_first = {
+            let books = self.books.lock().await;
+            Self::make_room(&books)?;
+            let active = self.path.word().active.filter(|_| self.is_parked(&books));
+            active.and_then(|active| Self::started_after_all(&books, active))
+        };
+        if let Some(again) = ends_first {
+            again.refuse_last(request.anyway).await?;
+        }
         let executor = {
             let mut books = self.books.lock().await;
             Self::make_room(&books)?;
-            let id = self.enrol_in(&mut books, &request.deploy)?;
+            let id = self.enrol_in(&mut books, &request.deploy, false)?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
             plan.parked = self.is_parked(&books);
+            plan.anyway = request.anyway;
             plan.start = Some(request.deploy);
             self.register_rollout(
                 &mut books,
@@ -140,6 +150,7 @@ impl Service {
             to: to.raw(),
             start: None,
             parked: false,
+            anyway: false,
             bake: options
                 .bake_ms
                 .map_or(self.config.bake, Duration::from_millis),
@@ -269,7 +280,7 @@ impl Service {
                 .long_lived
                 .map_or(policy.deadline, |long| long.deadline.max(policy.deadline));
             let never = std::future::pending::<()>();
-            let _over = tokio::time::timeout(longest + SLACK, never).await;
+            let _over = tokio::time::timeout(longest.saturating_add(SLACK), never).await;
         }
     }
 

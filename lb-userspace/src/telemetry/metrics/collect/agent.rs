@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    agent::{OwnProcess, observed::Observed},
+    agent::{OwnProcess, footing, observed::Observed},
     telemetry::metrics::row::{Samples, Value},
 };
 
@@ -14,6 +14,24 @@ pub(in crate::telemetry::metrics) fn build_info(_: &Observed, out: &mut Samples)
 
 pub(in crate::telemetry::metrics) fn journal_writable(observed: &Observed, out: &mut Samples) {
     out.add([], observed.journal_writable);
+}
+
+pub(in crate::telemetry::metrics) fn put_back(_: &Observed, out: &mut Samples) {
+    for (what, restored, _) in footing::counts() {
+        out.add([what], restored);
+    }
+}
+
+pub(in crate::telemetry::metrics) fn output_dropped(observed: &Observed, out: &mut Samples) {
+    for (service, &bytes) in &observed.dropped {
+        out.add([service.as_str()], bytes);
+    }
+}
+
+pub(in crate::telemetry::metrics) fn missing(_: &Observed, out: &mut Samples) {
+    for (what, _, is_missing) in footing::counts() {
+        out.add([what], is_missing);
+    }
 }
 
 pub(in crate::telemetry::metrics) fn traces_dropped(_: &Observed, out: &mut Samples) {

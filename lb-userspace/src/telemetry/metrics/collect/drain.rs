@@ -39,6 +39,17 @@ pub(in crate::telemetry::metrics) fn leaving(observed: &Observed, out: &mut Samp
     out.services(observed, |s| s.polite.leaving);
 }
 
+pub(in crate::telemetry::metrics) fn way(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        let way = match (service.polite.way, &service.polite.why_not) {
+            (Some(way), _) => way.name(),
+            (None, Some(_)) => "none",
+            (None, None) => "off",
+        };
+        out.add([&service.name, way], 1_u64);
+    }
+}
+
 pub(in crate::telemetry::metrics) fn responses(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for (outcome, &count) in &service.polite.responses {

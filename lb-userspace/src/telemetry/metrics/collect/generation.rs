@@ -24,3 +24,12 @@ pub(in crate::telemetry::metrics) fn hung_listeners(observed: &Observed, out: &m
         }
     }
 }
+
+pub(in crate::telemetry::metrics) fn hung_seconds(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        for generation in &service.generations {
+            let hangs_for = generation.hangs_for.unwrap_or_default();
+            out.add([&service.name, &generation.name], hangs_for.as_secs());
+        }
+    }
+}

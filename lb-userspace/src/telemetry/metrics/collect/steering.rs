@@ -10,6 +10,14 @@ pub(in crate::telemetry::metrics) fn usurped(observed: &Observed, out: &mut Samp
     out.services(observed, |s| s.usurped);
 }
 
+pub(in crate::telemetry::metrics) fn programs(observed: &Observed, out: &mut Samples) {
+    for service in &observed.services {
+        let programs = &service.programs;
+        let object = programs.object.as_deref().unwrap_or_default();
+        out.add([&service.name, object], programs.own);
+    }
+}
+
 pub(in crate::telemetry::metrics) fn exits(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         let steering = &service.steering;

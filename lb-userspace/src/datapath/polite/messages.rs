@@ -1,70 +1,38 @@
-//! Asking clients to leave: the sockets `polite` runs for, and what it counted.
+//! Asking clients to leave by the messages that their servers send: the sockets `polite` runs for.
 
 use std::{
-    collections::BTreeMap,
-    fmt, io,
+    io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use aya::{
-    maps::{Map, MapData, MapError, PerCpuArray, SockHash},
+    Ebpf,
+    maps::{Map, MapData, MapError, SockHash},
     programs::SkMsg,
 };
-use lb_common::{Conversation, POLITE_CELLS, PoliteCell, names};
+use lb_common::{Conversation, names};
 
 use super::{
-    error::DatapathError, loaders::Constants, object, pins::Pins, service::sum, verified::verified,
+    super::{error::DatapathError, loaders::Constants, object, pins::Pins, verified::verified},
+    Asked,
+    honesty::{self, Unfit},
 };
 use crate::sys::{bpf, tcp_info::TcpInfo};
 
-/// One service's polite drain.
-pub struct Polite {
+/// The map of a service's connections whose messages are looked at.
+pub(super) struct Messages {
     leaving: Mutex<SockHash<MapData, u64>>,
     conversations: MapData,
-    counts: PerCpuArray<MapData, [u64; POLITE_CELLS]>,
 }
 
-impl fmt::Debug for Polite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Polite").finish_non_exhaustive()
-    }
-}
-
-/// What came of asking one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Its next response will say `close`, if that can be said.
-    Now,
-    /// It was asked before.
-    Before,
-    /// It cannot be asked: it is closing, speaks kernel TLS, or there is no room.
-    Not,
-}
-
-/// How the heads that `polite` looked at were dealt with, since the service was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoliteCounts(BTreeMap<&'static str, u64>);
-
-impl PoliteCounts {
-    /// By [`PoliteCell::name`].
-    pub fn by_name(&self) -> &BTreeMap<&'static str, u64> {
-        &self.0
-    }
-
-    /// How many were dealt with so.
-    pub fn of(&self, cell: PoliteCell) -> u64 {
-        self.0.get(cell.name()).copied().unwrap_or_default()
-    }
-}
-
-impl Polite {
+impl Messages {
     /// Opens the service's pins; loads and attaches the program if no agent has yet. It stays
     /// attached as long as its map exists.
     ///
     /// # Errors
     ///
-    /// When the kernel cannot run it. Nothing else depends on it.
+    /// When the kernel cannot run it.
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         let map = |name: &'static str| {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
@@ -78,8 +46,6 @@ impl Polite {
         Ok(Self {
             leaving: Mutex::new(leaving),
             conversations: map(names::CONVERSATIONS)?,
-            counts: PerCpuArray::try_from(Map::PerCpuArray(map(names::POLITENESS)?))
-                .map_err(DatapathError::map(names::POLITENESS))?,
         })
     }
 
@@ -89,7 +55,7 @@ impl Polite {
     /// # Errors
     ///
     /// When the kernel refuses for a reason that is not the connection's.
-    pub fn ask(&self, cookie: u64, socket: &OwnedFd) -> Result<Asked, DatapathError> {
+    pub(super) fn ask(&self, cookie: u64, socket: &OwnedFd) -> Result<Asked, DatapathError> {
         // From the insertion on, the program sees every message; so what the connection looked
         // like is asked for only afterwards, and given to it only if it has seen none yet.
         match self.insert(cookie, socket) {
@@ -110,36 +76,41 @@ impl Polite {
     }
 
     /// Asks no longer. It need not have been asked.
-    pub fn release(&self, cookie: u64) {
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn release(&self, cookie: u64) {
+        let mut leaving = self.leaving_map();
         // Closed meanwhile: it is out already.
         let _gone = leaving.remove(&cookie);
     }
 
     /// How many connections are being asked now.
-    pub fn leaving(&self) -> u64 {
-        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn leaving(&self) -> u64 {
+        let leaving = self.leaving_map();
         leaving.keys().flatten().count() as u64
     }
 
-    /// What became of the heads so far.
-    pub fn counts(&self) -> PoliteCounts {
-        let cells = self
-            .counts
-            .get(&0, 0)
-            .map_or([0; POLITE_CELLS], |cpus| sum(&cpus));
-        let count = |cell: PoliteCell| cells.get(cell.index()).copied().unwrap_or_default();
-        PoliteCounts(
-            PoliteCell::ALL
-                .into_iter()
-                .map(|cell| (cell.name(), count(cell)))
-                .collect(),
-        )
+    /// Whether servers read such connections as ever. It is not enough that the program runs.
+    pub(super) fn are_read(&self) -> Result<(), Unfit> {
+        honesty::of(&mut self.leaving_map())
+    }
+
+    /// Takes out all that an agent before this one has put in. Says how many.
+    pub(super) fn empty(&self) -> usize {
+        let mut leaving = self.leaving_map();
+        let found: Vec<u64> = leaving.keys().flatten().collect();
+        for cookie in &found {
+            // Closed meanwhile: it is out already.
+            let _gone = leaving.remove(cookie);
+        }
+        found.len()
+    }
+
+    fn leaving_map(&self) -> MutexGuard<'_, SockHash<MapData, u64>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn insert(&self, cookie: u64, socket: &OwnedFd) -> Result<(), MapError> {
         const BPF_NOEXIST: u64 = 1;
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leaving = self.leaving_map();
         leaving.insert(cookie, socket.as_raw_fd(), BPF_NOEXIST)
     }
 }
@@ -161,6 +132,22 @@ fn attach(pins: &Pins, leaving: &SockHash<MapData, u64>) -> Result<(), DatapathE
     bpf::attach_to_messages(leaving.fd().as_fd(), program.as_fd())
         .map_err(DatapathError::system("attach polite to its sockets"))?;
     polite.pin(&pin).map_err(DatapathError::pin(pin.clone()))
+}
+
+/// Whether servers read on while their clients are asked, tried with an object that is loaded for this alone and
+/// whose `polite` has passed the verifier.
+pub(super) fn try_reading(object: &mut Ebpf) -> Result<(), String> {
+    let missing = |name| DatapathError::Missing(name).to_string();
+    let mut leaving: SockHash<MapData, u64> =
+        object::taken(object, names::LEAVING).map_err(|error| error.to_string())?;
+    let program: &mut SkMsg = object
+        .program_mut(names::POLITE)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| missing(names::POLITE))?;
+    let program = program.fd().map_err(|error| error.to_string())?;
+    bpf::attach_to_messages(leaving.fd().as_fd(), program.as_fd())
+        .map_err(|error| error.to_string())?;
+    honesty::of(&mut leaving).map_err(|error| error.to_string())
 }
 
 fn refusal(error: MapError) -> Result<Asked, DatapathError> {

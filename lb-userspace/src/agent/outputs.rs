@@ -1,0 +1,53 @@
+//! What `status` says of servers' outputs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    api::wire::ServiceStatus,
+    clock,
+    config::Places,
+    generation::output::{self, Dropped},
+};
+
+/// For how long something that was dropped is a warning; it stays in the metrics.
+const RECENT: Duration = Duration::from_hours(24);
+
+/// Adds what is not as it should be.
+pub(super) fn warn(
+    status: &mut ServiceStatus,
+    places: &Places,
+    dropped: &BTreeMap<String, Dropped>,
+) {
+    let places = places.outputs();
+    if let Some(line) = dropped.get(&status.name).and_then(lost) {
+        status.warnings.push(line);
+    }
+    let live = status.generations.iter().filter(|g| g.state.is_live());
+    let narrow = live.filter_map(|generation| {
+        let room = output::narrow(&places.pipe(&status.name, &generation.name))?;
+        Some(format!(
+            "the output of {} has room for {} KiB only until it is written to its file: while nobody \
+             writes it (hotlb's logger stopped, a disk that hangs) the server waits once that is \
+             full; give the agent CAP_SYS_RESOURCE, or set fs.pipe-max-size to {}",
+            generation.name,
+            room / 1024,
+            output::ROOM
+        ))
+    });
+    let narrow: Vec<String> = narrow.collect();
+    status.warnings.extend(narrow);
+}
+
+fn lost(dropped: &Dropped) -> Option<String> {
+    let ago = clock::since_boot().saturating_sub(Duration::from_secs(dropped.at));
+    let ago = Duration::from_secs(ago.as_secs());
+    (ago < RECENT).then(|| {
+        format!(
+            "{} bytes of output had to be dropped, the last of {} {} ago ({}); its file says where",
+            dropped.bytes,
+            dropped.generation,
+            humantime::format_duration(ago),
+            dropped.why
+        )
+    })
+}

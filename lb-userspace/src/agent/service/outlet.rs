@@ -1,0 +1,84 @@
+//! Where what a generation writes goes.
+
+use std::{fs::File, path::Path};
+
+use super::Service;
+use crate::{
+    agent::footing::{self, Support},
+    generation::{
+        output::{self, Outlet},
+        shim::LaunchSpec,
+    },
+    sys::{cgroup::Cgroup, reader},
+};
+
+/// Lines of a server's output that an error shows.
+const OUTPUT_LINES: usize = 8;
+/// Bytes of a file that a server writes itself, before it is turned over.
+const OUTPUT: u64 = 16 * 1024 * 1024;
+/// Processes of a generation that are looked at for the pipe of its output.
+const HOLDERS: usize = 16;
+
+impl Service {
+    /// The pipe that a server is to write to. Without one its output is the file itself.
+    pub(super) fn open_outlet(&self, spec: &mut LaunchSpec) -> Option<Outlet> {
+        let places = self.places.outputs();
+        let name = spec.output.file_stem()?.to_str()?;
+        let pipe = places.pipe(self.name(), name);
+        match Outlet::make(&places, &pipe, spec.uid, spec.gid) {
+            Ok(outlet) => {
+                spec.pipe = Some(pipe);
+                Some(outlet)
+            }
+            Err(error) => {
+                tracing::error!(
+                    service = self.name(),
+                    %error,
+                    "no pipe can be made for a server's output: it writes the file itself, and who \
+                     opens /dev/stderr anew may empty that, or be refused"
+                );
+                None
+            }
+        }
+    }
+
+    /// The last that it wrote.
+    pub(super) fn last_output(&self, generation: &str) -> Vec<String> {
+        reader::last_lines(&self.places.output(self.name(), generation), OUTPUT_LINES)
+            .unwrap_or_default()
+    }
+
+    /// Once a second, of each that lives.
+    pub(super) fn tend_output(&self, generation: &str, cgroup: &Cgroup) {
+        let places = self.places.outputs();
+        turn_over(&places.file(self.name(), generation));
+        let pipe = places.pipe(self.name(), generation);
+        if pipe.exists() {
+            return;
+        }
+        match output::name_again(&pipe, cgroup.pids().into_iter().take(HOLDERS)) {
+            Ok(false) => {}
+            Ok(true) => {
+                let what = format!("the name {} of an output", pipe.display());
+                footing::restored(Support::Logger, what);
+            }
+            Err(error) => {
+                tracing::warn!(%error, pipe = %pipe.display(), "the pipe of an output has no name");
+            }
+        }
+    }
+}
+
+/// Moves the large output of a server that writes its file itself aside: a copy, then to length zero,
+/// for the server appends and is not asked to open it again. The logger's files do not get so large.
+fn turn_over(output: &Path) {
+    let large = output.metadata().is_ok_and(|file| file.len() > OUTPUT);
+    if !large {
+        return;
+    }
+    let turned = std::fs::copy(output, reader::aside(output))
+        .and_then(|_bytes| File::options().write(true).open(output)?.set_len(0));
+    if let Err(error) = turned {
+        tracing::warn!(%error, output = %output.display(), "the output cannot be turned over");
+    }
+}

@@ -1,0 +1,83 @@
+//! Waking servers that wait for bytes they have.
+//!
+//! A connection that was asked to leave is given back to its server as it was, but a kernel that told the server
+//! wrong meanwhile tells it nothing anew: a server that waits for the next bytes would wait for ever.
+
+use std::{io, os::fd::OwnedFd, sync::Arc};
+
+use super::{Service, books::Generation};
+use crate::{
+    generation::established::{self, Holders},
+    sys::{cgroup::Cgroup, established::Connection, wake},
+};
+
+impl Service {
+    /// Wakes the servers of the generation whose connections hold what was not read. Those that read slowly hear
+    /// of it once more, and do what they did.
+    pub(super) fn wake_readers(&self, cgroup: &Cgroup) {
+        let is_unread = |connection: &Connection| connection.receive_queue > 0;
+        self.with_each(cgroup, is_unread, |_, socket| wake::reader(socket));
+    }
+
+    /// Does `what` to the connections of the generation that are `wanted` and held by a process of it.
+    pub(super) fn with_each(
+        &self,
+        cgroup: &Cgroup,
+        wanted: impl Fn(&Connection) -> bool,
+        mut what: impl FnMut(u64, OwnedFd) -> io::Result<()>,
+    ) {
+        let found = match established::find(cgroup, &self.ports(), true) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(service = self.name(), %error, "connections are left as they are");
+                return;
+            }
+        };
+        let mut wanted = found
+            .iter()
+            .filter(|connection| connection.inode != 0 && wanted(connection))
+            .peekable();
+        if wanted.peek().is_none() {
+            return;
+        }
+        let mut holders = Holders::of(cgroup);
+        for connection in wanted {
+            let taken = holders.take(connection);
+            if let Err(error) = taken.and_then(|socket| what(connection.cookie, socket)) {
+                tracing::debug!(%error, peer = %connection.peer, "a connection is left as it is");
+            }
+        }
+    }
+
+    /// Wakes the servers that an agent before this one may have left waiting, by asking their clients on a kernel
+    /// that tells servers wrong. It may have asked them no longer, and left them so all the same.
+    pub(super) fn wake_after_another(self: &Arc<Self>, found: bool) {
+        let silences = match self.path.polite() {
+            Ok(polite) => polite.silences(),
+            Err(impolite) => impolite.silences(),
+        };
+        if !found || !silences {
+            return;
+        }
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let _touching = Arc::clone(&service.politeness).lock_owned().await;
+            let cgroups: Vec<Cgroup> = {
+                let books = service.books.lock().await;
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                living.filter_map(Generation::own_cgroup).collect()
+            };
+            let waking = tokio::task::spawn_blocking({
+                let service = Arc::clone(&service);
+                move || {
+                    for cgroup in &cgroups {
+                        service.wake_readers(cgroup);
+                    }
+                }
+            });
+            if let Err(error) = waking.await {
+                tracing::error!(service = service.name(), %error, "servers are not woken");
+            }
+        });
+    }
+}

@@ -1,0 +1,100 @@
+//! What is typed, where it is not text: said with the name of what is wrong, before anything is
+//! asked of the agent.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+
+use super::args::Cli;
+use crate::api::{client::ClientError, wire::Failure};
+
+impl Cli {
+    /// The command line of this process. Does not return if it is wrong, or asks for help.
+    pub fn typed() -> Self {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::try_parse_from(&arguments)
+            .unwrap_or_else(|error| name_argument(error, &arguments).exit())
+    }
+}
+
+/// clap says that one of the arguments is not UTF-8, but not which.
+fn name_argument(error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let mut numbered = arguments.iter().enumerate();
+    let bad = numbered.find(|(_, argument)| argument.to_str().is_none());
+    match bad.filter(|_| error.kind() == ErrorKind::InvalidUtf8) {
+        Some((number, argument)) => Cli::command().error(
+            ErrorKind::InvalidUtf8,
+            format!(
+                "argument {number}, \"{}\", is not UTF-8, and the agent is asked in text: rename what \
+                 it names, or start the server by a script that has this argument",
+                argument.as_encoded_bytes().escape_ascii()
+            ),
+        ),
+        None => error,
+    }
+}
+
+/// The directory the agent is to start a command in: this one.
+///
+/// # Errors
+///
+/// It is gone, or its name is not UTF-8.
+pub(super) fn here() -> Result<PathBuf, ClientError> {
+    let here = std::env::current_dir().map_err(|error| {
+        usage(format!(
+            "the current directory cannot be told ({error}), and the server would be started in it: \
+             cd to one that exists"
+        ))
+    })?;
+    text(here, "the current directory")
+}
+
+/// The path, if it can be told to the agent.
+///
+/// # Errors
+///
+/// Its name is not UTF-8.
+pub(super) fn text(path: PathBuf, what: &str) -> Result<PathBuf, ClientError> {
+    if path.to_str().is_some() {
+        return Ok(path);
+    }
+    let shown = path.as_os_str().as_encoded_bytes().escape_ascii();
+    Err(usage(format!(
+        "{what}, \"{shown}\", has a name that is not UTF-8, and the agent is asked in text: rename it, \
+         or use another one"
+    )))
+}
+
+fn usage(message: String) -> ClientError {
+    ClientError::Refused(Failure {
+        code: "usage".to_owned(),
+        message,
+        exit: 2,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf_8_is_named() {
+        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let mut typed = ["hotlb", "deploy", "--", "server"]
+            .map(OsString::from)
+            .to_vec();
+        typed.push(bytes(b"--root=caf\xe9"));
+        let error = Cli::try_parse_from(&typed).unwrap_err();
+        let said = name_argument(error, &typed).to_string();
+        assert!(said.contains("argument 4, \"--root=caf\\xe9\""), "{said}");
+        let other = Cli::try_parse_from(["hotlb", "deploy"]).unwrap_err();
+        let said = name_argument(other, &typed).to_string();
+        assert!(!said.contains("argument 4"), "{said}");
+        let path = PathBuf::from(bytes(b"/srv/caf\xe9"));
+        let error = text(path, "the current directory").unwrap_err();
+        assert_eq!(error.exit(), 2);
+        assert!(error.to_string().contains("/srv/caf\\xe9"), "{error}");
+    }
+}
