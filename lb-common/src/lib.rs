@@ -30,6 +30,7 @@ mod loss;
 mod polite;
 
 mod seat;
+mod seat_set;
 mod segments;
 mod ticket;
 mod word;
@@ -49,15 +50,16 @@ pub use connections::{CONNECTION_CELLS, ConnectionCell};
 pub use event::{EVENT_WORDS, Event, EventKind};
 pub use exit::{EXIT_CELLS, Exit};
 pub use flow::{
-    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH,
-    FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, Steered, choose_datagram, first,
-    nanoseconds, quic, ticks,
+    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_CLOSED_UPPER, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE,
+    FLOW_QUIC, FLOW_REFRESH, FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, Steered,
+    choose_datagram, first, nanoseconds, quic, ticks,
 };
 pub use generation::{GenerationId, SEATS};
 pub use latency::{BUCKETS, HISTOGRAM_WORDS, LATENCIES, LOWEST, Latency, bucket, bucket_end};
 pub use loss::{Ending, Loss};
 pub use polite::{Conversation, LEAST_REQUEST, POLITE_CELLS, PoliteCell};
 pub use seat::SeatRow;
+pub use seat_set::SeatSet;
 pub use segments::{Begun, Segment, Segments, Sender};
 pub use ticket::TicketKey;
 pub use word::{Share, SteeringWord};

@@ -12,8 +12,9 @@ use aya_ebpf::{
     programs::SkReuseportContext,
 };
 use lb_common::{
-    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH, FLOW_WORDS,
-    Flow, FlowExit, FlowKey, FlowRules, GenerationId, Request, Workers, choose_datagram, first,
+    Entry, FLOW_CELLS, FLOW_CLOSED, FLOW_CLOSED_UPPER, FLOW_COUNTS, FLOW_IDLE, FLOW_QUIC,
+    FLOW_REFRESH, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, GenerationId, Request, SeatSet,
+    Workers, choose_datagram, first,
     quic::{Place, Quic, place},
     ticks,
 };
@@ -66,12 +67,12 @@ pub fn rules() -> Option<(FlowRules, Option<Quic>)> {
     let row = FLOW_RULES.get_ptr(0)?.cast::<u64>();
     // SAFETY: `index` is a constant below FLOW_CELLS; the agent stores cells whole.
     let cell = |index: usize| unsafe { row.add(index).read_volatile() };
-    const _: () = assert!(FLOW_CLOSED < FLOW_CELLS && FLOW_QUIC < FLOW_CELLS);
+    const _: () = assert!(FLOW_QUIC < FLOW_CELLS && FLOW_CLOSED_UPPER < FLOW_CELLS);
     let idle = cell(FLOW_IDLE);
     let rules = || FlowRules {
         idle,
         refresh: cell(FLOW_REFRESH),
-        closed: cell(FLOW_CLOSED),
+        closed: SeatSet::from_cells(cell(FLOW_CLOSED), cell(FLOW_CLOSED_UPPER)),
     };
     (idle != 0).then(|| (rules(), Quic::from_bits(cell(FLOW_QUIC))))
 }

@@ -3,8 +3,6 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -12,7 +10,6 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     datagrams::{Client, Reply},
     host::Host,
-    report,
     servers::Udp,
     status::Datagrams,
     wait,
@@ -20,9 +17,6 @@ use hotlb_tests::{
 
 const PORT: u16 = 5353;
 const TARGET: &str = "127.0.0.1:5353";
-const PROMOTES: usize = 20;
-/// New flows for each generation.
-const FLOWS_EACH: usize = 8;
 
 fn host(keys: &str) -> Result<Host> {
     Host::with_service(&format!("listen = [\"udp://0.0.0.0:{PORT}\"]\n{keys}"))
@@ -53,83 +47,6 @@ fn listed(host: &Host) -> Result<u64> {
     let flows: serde_json::Value = serde_json::from_str(&flows.stdout)?;
     let total = flows.get("total").and_then(serde_json::Value::as_u64);
     total.with_context(|| format!("{flows}"))
-}
-
-/// A client and the generation that it got first.
-struct Flow {
-    client: Client,
-    generation: String,
-}
-
-/// What the clients found, asking all the while.
-#[derive(Default)]
-struct Found {
-    datagrams: u64,
-    wrong: Vec<String>,
-}
-
-fn ask_until(stop: &AtomicBool, flows: &[Flow]) -> Result<Found> {
-    let mut found = Found::default();
-    while !stop.load(Ordering::Acquire) {
-        for flow in flows {
-            let reply = flow.client.send("?")?;
-            found.datagrams += 1;
-            if reply != Reply::By(flow.generation.clone()) {
-                found.wrong.push(format!("{}: {reply:?}", flow.generation));
-            }
-        }
-    }
-    Ok(found)
-}
-
-#[test]
-fn flows_stay_with_their_generation_over_twenty_promotes() -> Result<()> {
-    let host = host("flow_idle = \"30s\"\ndrain = { deadline = \"3m\" }")?;
-    upgrade(&host, "gen0")?;
-    let mut asked = 0;
-    let mut flows: Vec<Flow> = Vec::new();
-    for number in 0..=PROMOTES {
-        let generation = format!("gen{number}");
-        let stop = AtomicBool::new(false);
-        let found = thread::scope(|scope| {
-            let asking = scope.spawn(|| ask_until(&stop, &flows));
-            let upgraded = if number == 0 {
-                Ok(())
-            } else {
-                upgrade(&host, &generation)
-            };
-            stop.store(true, Ordering::Release);
-            let found = asking
-                .join()
-                .map_err(|_panic| anyhow::anyhow!("panicked"))?;
-            upgraded.and(found)
-        })?;
-        asked += found.datagrams;
-        ensure!(
-            found.wrong.is_empty(),
-            "promote {number}: {} of {} datagrams went astray: {:?}",
-            found.wrong.len(),
-            found.datagrams,
-            found.wrong.first()
-        );
-        for client in Client::several(host.netns(), target()?, FLOWS_EACH)? {
-            client.expect(&generation)?;
-            flows.push(Flow {
-                client,
-                generation: generation.clone(),
-            });
-        }
-    }
-    for flow in &flows {
-        flow.client.expect(&flow.generation)?;
-    }
-    let udp = udp(&host)?;
-    udp.check_balance()?;
-    ensure!(udp.moved == 0 && udp.evicted == 0, "{udp:?}");
-    ensure!(udp.begun == flows.len() as u64, "{udp:?}");
-    report::figure("udp: datagrams over 20 promotes", asked.to_string());
-    report::figure("udp: flows kept", format!("{0} of {0}", flows.len()));
-    Ok(())
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
     choose::{Group, Request, choose, within},
     exit::Exit,
     generation::{GenerationId, raw_or_zero},
+    seat_set::SeatSet,
     ticket::address_words,
 };
 
@@ -136,7 +137,7 @@ pub const FLOW_CELLS: usize = 8;
 pub const FLOW_IDLE: usize = 0;
 /// After how many ticks a flow's last datagram is written down anew.
 pub const FLOW_REFRESH: usize = 1;
-/// A bit for each seat whose generation keeps no flow: at its drain's deadline.
+/// The lower cell of the [`SeatSet`] of generations that keep no flow: at their drains' deadlines.
 pub const FLOW_CLOSED: usize = 2;
 /// How many entries the agent has removed, of flows that were idle.
 pub const FLOW_REMOVED: usize = 3;
@@ -146,6 +147,9 @@ pub const FLOW_EVICTED: usize = 4;
 /// Whether, and how, connections of QUIC are told apart, see [`quic::Quic`].
 pub const FLOW_QUIC: usize = 5;
 
+/// The upper cell of [`FLOW_CLOSED`]'s set.
+pub const FLOW_CLOSED_UPPER: usize = 6;
+
 /// The rules, as one call reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowRules {
@@ -153,8 +157,8 @@ pub struct FlowRules {
     pub idle: u64,
     /// [`FLOW_REFRESH`]
     pub refresh: u64,
-    /// [`FLOW_CLOSED`]
-    pub closed: u64,
+    /// [`FLOW_CLOSED`], [`FLOW_CLOSED_UPPER`]
+    pub closed: SeatSet,
 }
 
 impl FlowRules {
@@ -167,7 +171,7 @@ impl FlowRules {
         Self {
             idle: if idle == 0 { 1 } else { idle },
             refresh: if eighth < second { eighth } else { second },
-            closed: 0,
+            closed: SeatSet::EMPTY,
         }
     }
 
@@ -175,11 +179,6 @@ impl FlowRules {
     #[inline(always)]
     pub const fn holds(&self, flow: Flow, now: u64) -> bool {
         flow.idle(now) <= self.idle
-    }
-
-    #[inline(always)]
-    const fn is_closed(&self, generation: GenerationId) -> bool {
-        self.closed >> generation.seat() & 1 != 0
     }
 }
 
@@ -221,7 +220,7 @@ pub fn choose_datagram<G: Group>(
         && let Some(flow) = known
         && let Some(generation) = flow.generation
         && rules.holds(flow, now)
-        && !rules.is_closed(generation)
+        && !rules.closed.has(generation)
         && within(Some(generation), request, group).is_some()
     {
         return Steered {

@@ -10,8 +10,9 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use lb_common::{
-    FLOW_CELLS, FLOW_CLOSED, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_QUIC, FLOW_REFRESH,
-    FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, GenerationId, names, nanoseconds,
+    FLOW_CELLS, FLOW_CLOSED, FLOW_CLOSED_UPPER, FLOW_COUNTS, FLOW_EVICTED, FLOW_IDLE, FLOW_QUIC,
+    FLOW_REFRESH, FLOW_REMOVED, FLOW_WORDS, Flow, FlowExit, FlowKey, FlowRules, GenerationId,
+    SeatSet, names, nanoseconds,
     quic::{Place, Quic},
     ticks,
 };
@@ -116,6 +117,13 @@ struct Counted {
     at: Instant,
     took: Duration,
     by_generation: BTreeMap<GenerationId, u64>,
+}
+
+impl Counted {
+    fn of(&self, generation: GenerationId) -> u64 {
+        let count = self.by_generation.get(&generation);
+        count.copied().unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Flows {
@@ -246,7 +254,7 @@ impl Flows {
     /// How many flows the generation has, as of a moment ago. A table that cannot be read has none.
     pub fn of(&self, generation: GenerationId) -> u64 {
         self.by_generation()
-            .inspect_err(|error| tracing::warn!(%error, "flows are not counted"))
+            .inspect_err(not_counted)
             .ok()
             .and_then(|counts| counts.get(&generation).copied())
             .unwrap_or_default()
@@ -255,27 +263,49 @@ impl Flows {
     /// Has no flow stay with the generation any more, unless it has one now: what came in the last
     /// moment counts. Says how many it has.
     pub fn close_if_none(&self, generation: GenerationId) -> u64 {
-        self.close(generation);
-        self.table().counted = None;
-        let left = self.of(generation);
+        let mut table = self.table();
+        // An earlier count may not know its newest flows, and while it is closed they would be led away.
+        let left = self.of_now(&mut table, generation);
         if left > 0 {
-            self.reopen(generation);
+            return left;
+        }
+        self.set_closed(&mut table, |closed| closed.with(generation));
+        let left = self.of_now(&mut table, generation);
+        if left > 0 {
+            self.set_closed(&mut table, |closed| closed.without(generation));
         }
         left
     }
 
     /// Has no flow stay with the generation from here on: they go where new ones do.
     pub fn close(&self, generation: GenerationId) {
-        let closed = self.rules.load(FLOW_CLOSED);
-        self.rules
-            .store(FLOW_CLOSED, closed | 1 << generation.seat());
+        self.set_closed(&mut self.table(), |closed| closed.with(generation));
     }
 
     /// Undoes [`Flows::close`].
     pub fn reopen(&self, generation: GenerationId) {
-        let closed = self.rules.load(FLOW_CLOSED);
-        self.rules
-            .store(FLOW_CLOSED, closed & !(1 << generation.seat()));
+        self.set_closed(&mut self.table(), |closed| closed.without(generation));
+    }
+
+    fn closed(&self) -> SeatSet {
+        SeatSet::from_cells(
+            self.rules.load(FLOW_CLOSED),
+            self.rules.load(FLOW_CLOSED_UPPER),
+        )
+    }
+
+    /// Several drains may end at once: whoever changes the set has the table.
+    fn set_closed(&self, _table: &mut Table, change: impl FnOnce(SeatSet) -> SeatSet) {
+        let [lower, upper] = change(self.closed()).cells();
+        self.rules.store(FLOW_CLOSED, lower);
+        self.rules.store(FLOW_CLOSED_UPPER, upper);
+    }
+
+    /// The generation's flows at this moment. A table that cannot be read has none.
+    fn of_now(&self, table: &mut Table, generation: GenerationId) -> u64 {
+        table.counted = self.count(table).inspect_err(not_counted).ok();
+        let counted = table.counted.as_ref();
+        counted.map_or(0, |counted| counted.of(generation))
     }
 
     fn count(&self, table: &mut Table) -> Result<Counted, DatapathError> {
@@ -340,13 +370,17 @@ impl Flows {
         FlowRules {
             idle: self.rules.load(FLOW_IDLE),
             refresh: self.rules.load(FLOW_REFRESH),
-            closed: self.rules.load(FLOW_CLOSED),
+            closed: self.closed(),
         }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_counted(error: &DatapathError) {
+    tracing::warn!(%error, "flows are not counted");
 }
 
 fn each(

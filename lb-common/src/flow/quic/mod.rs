@@ -328,7 +328,7 @@ pub fn way<G: Group>(
     let (rules, quic) = rules;
     let open = |known: &Known| {
         let generation = known.holds(now, rules)?;
-        (!rules.is_closed(generation)).then_some(generation)
+        (!rules.closed.has(generation)).then_some(generation)
     };
     if let Some(generation) = open(&sight.learned) {
         let hash = sight.learned.hash;
@@ -353,7 +353,7 @@ pub fn way<G: Group>(
         });
     }
     let generation = encoded(sight.id?, quic.server_id?, group)?;
-    if rules.is_closed(generation) {
+    if rules.closed.has(generation) {
         return None;
     }
     Some(Way {
