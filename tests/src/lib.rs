@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fleet;
 pub mod footprint;
 pub mod former;
+pub mod heartbeat;
 pub mod held;
 pub mod history;
 pub mod host;

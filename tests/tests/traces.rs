@@ -365,6 +365,10 @@ fn a_rollout_of_three_agents_is_one_trace() -> Result<()> {
     let mut host = scene(TO_GRPC)?;
     let receiver = receiver(&host, GRPC, Speaks::Grpc)?;
     upgrade(&host, "gen2", &["--bake", "8s", "--no-wait"])?.expect_success()?;
+    // Who does not wait is told a moment before it is written down.
+    wait::until_true("the bake is in the journal", LIMIT, || {
+        history::last(&host).is_ok_and(|told| history::phases(&told).contains(&"bake"))
+    })?;
     host.kill_agent()?;
     host.start_agent()?;
     host.ok(&["agent", "upgrade"])?;
