@@ -27,7 +27,6 @@ use hotlb_tests::{
     waiting::Waiting,
 };
 use nix::{
-    fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -203,10 +202,7 @@ fn killed_at_every_step() -> Result<()> {
 }
 
 fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<()> {
-    for agent in host.agents()? {
-        kill(agent, Signal::SIGKILL)?;
-    }
-    nobody_is_left(host)?;
+    host.kill_agents()?;
     host.start_agent_with(&[(DRILL, step.name())])?;
     let former = one_agent(host)?;
     let before = host.web()?;
@@ -242,7 +238,7 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
             }
         }
         _ => {
-            nobody_is_left(host)?;
+            host.no_agent()?;
             host.start_agent()?;
         }
     }
@@ -255,16 +251,6 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
     host.promote(&next)?;
     load.wait_for("answers of the next", LIMIT, |outcome| {
         outcome.by(&next) > 50
-    })
-}
-
-/// Waits until the lock is free: a killed process is out of its namespace before its last thread has let go of its
-/// files.
-fn nobody_is_left(host: &Host) -> Result<()> {
-    let lock = host.socket().with_file_name("agent.lock");
-    wait::until_true("the lock is free", LIMIT, || {
-        fs::File::open(&lock)
-            .is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
     })
 }
 

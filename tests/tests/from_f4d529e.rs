@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -26,10 +25,6 @@ use hotlb_tests::{
     units::{self, Units},
     wait,
     waiting::Waiting,
-};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::signal::{Signal, kill},
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -114,18 +109,6 @@ fn start(host: &mut Host, program: &Path, variables: &[(&str, &str)]) -> Result<
     let mut command = host.command(program);
     command.arg("agent").envs(variables.iter().copied());
     host.start_agent_as(&mut command)
-}
-
-/// Ends whoever is in charge.
-fn kill_agents(host: &Host) -> Result<()> {
-    for agent in host.agents()? {
-        kill(agent, Signal::SIGKILL)?;
-    }
-    let lock = host.socket().with_file_name("agent.lock");
-    wait::until_true("the lock is free", LIMIT, || {
-        fs::File::open(&lock)
-            .is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
-    })
 }
 
 impl Scene {
@@ -383,7 +366,7 @@ fn times() -> usize {
 fn an_agent_that_died_is_succeeded() -> Result<()> {
     let mut scene = Scene::new(&[])?;
     let before = scene.host.status()?;
-    kill_agents(&scene.host)?;
+    scene.host.kill_agents()?;
     scene.more()?;
     scene.host.start_agent()?;
     scene.finish(&before, End::Killed)
@@ -444,13 +427,11 @@ fn a_successor_that_dies_changes_nothing() -> Result<()> {
     never_fell(&before, &former)?;
     // The next one dies when everything is its own, before and after it has replaced the programs.
     for step in ["successor@alone", "successor@renewed"] {
-        kill_agents(&scene.host)?;
+        scene.host.kill_agents()?;
         let program = scene.former.clone();
         start(&mut scene.host, &program, &[(DRILL, step)])?;
         scene.host.hotlb(&["agent", "upgrade", &to])?;
-        wait::until_true("both have ended", LIMIT, || {
-            scene.host.agents().is_ok_and(|agents| agents.is_empty())
-        })?;
+        scene.host.no_agent()?;
         scene.more()?;
     }
     scene.host.start_agent()?;
@@ -467,9 +448,9 @@ fn the_former_refuses_what_was_brought_to_the_present() -> Result<()> {
     deploy(&host, "web", "gen1", &plain("gen1", 8080)?)?;
     promote(&host, "web", "gen1")?;
     let load = host.load(Plan::new(at(8080)).workers(4))?;
-    kill_agents(&host)?;
+    host.kill_agents()?;
     host.start_agent()?;
-    kill_agents(&host)?;
+    host.kill_agents()?;
     let refused = start(&mut host, &former, &[]);
     ensure!(refused.is_err(), "it took the service up");
     let log = host.agent_log();

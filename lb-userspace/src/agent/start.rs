@@ -3,12 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     os::{
         fd::OwnedFd,
-        unix::fs::{
-            FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
-        },
+        unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +14,6 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use rustix::fs::{FlockOperation, flock};
 use tokio::{
     runtime::Handle,
     sync::{RwLock, Semaphore},
@@ -25,7 +22,9 @@ use tokio::{
 use super::{
     custody::{Services, tend},
     error::{StartError, VerbError},
-    footing, outputs,
+    footing,
+    ground::{STATE, is_still_at, lock_dir, lock_file, make_dir, make_runtime, place},
+    outputs,
     service::Service,
 };
 use crate::{
@@ -35,7 +34,7 @@ use crate::{
     datapath::{Batch, Former, STAGING, give_up_shared},
     generation::output::{Logger, dropped},
     store::Journal,
-    sys::{cgroup::Cgroup, mounts, privilege, supervisor, users},
+    sys::{cgroup::Cgroup, mounts, privilege, supervisor},
 };
 
 /// What an agent holds while it runs: the locks of its directories, and its cgroup.
@@ -71,9 +70,6 @@ const OPENING: Duration = Duration::from_secs(15);
 
 /// Services that are opened, or looked at, at the same time.
 const AT_ONCE: usize = 8;
-
-/// The group whose members may read.
-pub const GROUP: &str = "hotlb";
 
 impl Host {
     /// Checks what the agent may do, makes its places, takes its lock.
@@ -429,72 +425,4 @@ fn check_capabilities() -> Result<(), StartError> {
     } else {
         Err(StartError::NotPermitted(missing.join(", ")))
     }
-}
-
-/// The mode of the state directory.
-const STATE: u32 = 0o750;
-
-fn make_runtime(places: &Places) -> Result<(), StartError> {
-    // Servers of any user reach their notify socket in it; nobody else can list it.
-    make_dir(&places.runtime, 0o751)?;
-    if let Some(gid) = users::gid_of(GROUP) {
-        chown(&places.runtime, None, Some(gid)).map_err(place(&places.runtime))?;
-    }
-    Ok(())
-}
-
-/// Whether the path still leads to the open file.
-fn is_still_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), StartError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(place(path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(place(path))
-}
-
-fn lock_file(path: &Path) -> Result<File, StartError> {
-    let mut file = File::options()
-        .create(true)
-        .mode(0o600)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(place(path))?;
-    let mut holder = String::new();
-    // Only for the message.
-    let _unreadable = file.read_to_string(&mut holder);
-    let holder = match holder.trim().parse::<u32>() {
-        Ok(pid) => format!(" (pid {pid})"),
-        Err(_) => String::new(),
-    };
-    lock(file, path.parent().unwrap_or(path), holder)
-}
-
-/// A directory that a second agent must not share: its records or pins would be overwritten.
-fn lock_dir(path: &Path) -> Result<File, StartError> {
-    let dir = File::open(path).map_err(place(path))?;
-    lock(dir, path, String::new())
-}
-
-fn lock(file: File, path: &Path, holder: String) -> Result<File, StartError> {
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_held) => Err(StartError::Locked {
-            path: path.to_owned(),
-            holder,
-        }),
-    }
-}
-
-fn place(path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    let path = path.to_owned();
-    move |source| StartError::Place { path, source }
 }

@@ -1,8 +1,12 @@
 //! Processes by file descriptor: a pid that cannot be reused under our hands.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
 
 use super::watch::Watched;
 
@@ -32,6 +36,17 @@ impl Pidfd {
     /// EPERM without `CAP_SYS_PTRACE`, EBADF if it closed it meanwhile.
     pub fn take(&self, fd: i32) -> io::Result<OwnedFd> {
         Ok(pidfd_getfd(&self.0, fd, PidfdGetfdFlags::empty())?)
+    }
+
+    /// Whether its last thread ends within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be asked.
+    pub fn ended_within(&self, limit: Duration) -> io::Result<bool> {
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        Ok(retry_on_intr(|| poll(&mut fds, Some(&limit)))? == 1)
     }
 
     /// Waits until the process has ended.

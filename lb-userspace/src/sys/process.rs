@@ -110,6 +110,24 @@ pub fn is_stopped(pid: u32) -> bool {
         .is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
+/// Whether a process was killed or ends: its files, locks and addresses are its own until its last thread is gone.
+pub fn is_ending(pid: u32) -> bool {
+    /// `PF_EXITING` (`linux/sched.h`): the ninth field of `/proc/PID/stat`.
+    const EXITING: u32 = 0x4;
+    const KILLED: u64 = 1 << (Signal::SIGKILL as i32 - 1);
+    let process = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| Process::new(pid).ok());
+    process.is_some_and(|process| {
+        process
+            .status()
+            .is_ok_and(|status| (status.sigpnd | status.shdpnd) & KILLED != 0)
+            || process
+                .stat()
+                .is_ok_and(|stat| matches!(stat.state, 'Z' | 'X') || stat.flags & EXITING != 0)
+    })
+}
+
 /// Whether a process has a handler for `signal`; one that has none dies of most.
 pub fn catches(pid: u32, signal: Signal) -> bool {
     let bit = 1_u64 << (signal as i32 - 1).clamp(0, 63);

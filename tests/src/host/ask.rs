@@ -116,16 +116,6 @@ impl Host {
         Ok(self.netns.pids()?.into_iter().find(keeps))
     }
 
-    /// The agents that run: one, but for the moments of an upgrade.
-    pub fn agents(&self) -> Result<Vec<Pid>> {
-        let is_agent = |pid: &Pid| {
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<&str> = line.split('\0').collect();
-            words.get(1) == Some(&"agent") && words.get(2) != Some(&"upgrade")
-        };
-        Ok(self.netns.pids()?.into_iter().filter(is_agent).collect())
-    }
-
     /// One request on a connection of its own; the generation that answered.
     pub fn ask(&self, target: SocketAddr) -> Result<String> {
         Ok(self.ask_many(target, 1)?.remove(0).generation)

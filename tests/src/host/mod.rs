@@ -1,5 +1,6 @@
 //! A whole host for hotlb: a network namespace, and an agent with places of its own for everything it keeps.
 
+mod agents;
 mod ask;
 
 use std::{

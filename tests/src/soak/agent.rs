@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
 use super::{LIMIT, Soak};
-use crate::{process::Other, wait};
+use crate::wait;
 
 impl Soak {
     /// The one agent that runs, which is the one that answers.
@@ -25,20 +25,13 @@ impl Soak {
 
     /// Kills it, if it runs.
     pub(super) fn kill_agent(&mut self) -> Result<()> {
-        for agent in self.host.agents()? {
-            // It may have ended by itself meanwhile: it was told to in the middle of a rollout.
-            if let Ok(agent) = Other::open(agent) {
-                agent.kill(LIMIT)?;
-            }
-        }
+        self.host.kill_agents()?;
         self.no_agent()
     }
 
     /// Waits until none runs.
     pub(super) fn no_agent(&mut self) -> Result<()> {
-        wait::until_true("no agent runs", LIMIT, || {
-            self.host.agents().is_ok_and(|agents| agents.is_empty())
-        })?;
+        self.host.no_agent()?;
         self.host.kill_agent()
     }
 }
