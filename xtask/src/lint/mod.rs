@@ -12,6 +12,7 @@ mod lints_inherited;
 mod lists;
 mod machine_paths;
 mod paths;
+mod proofs;
 mod quotes;
 mod sleeps;
 mod sources;
@@ -27,7 +28,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -55,6 +56,10 @@ const RULES: [Rule; 8] = [
     Rule {
         name: "lists",
         check: lists::check,
+    },
+    Rule {
+        name: "proofs",
+        check: proofs::check,
     },
     Rule {
         name: "quotes",
