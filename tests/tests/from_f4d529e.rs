@@ -78,6 +78,12 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Five loads at once leave the CPUs time for six services: there are kernels that starve sessions for seconds beside one
+/// that takes all it can get.
+fn plan(port: u16) -> Plan {
+    Plan::new(at(port)).each(Duration::from_millis(2))
+}
+
 fn plain(name: &str, port: u16) -> Result<Vec<String>> {
     Plain::new(name)
         .listen(&format!("0.0.0.0:{port}"))
@@ -137,7 +143,7 @@ impl Scene {
         deploy(&host, "web", "gen2", &plain("gen2", 8080)?)?;
         promote(&host, "web", "gen2")?;
         state(&host, "web", "gen1", "standby")?;
-        let kept = host.load(Plan::new(at(8080)).workers(4).keep_alive())?;
+        let kept = host.load(plan(8080).workers(4).keep_alive())?;
         kept.wait_more(20, LIMIT)?;
         let held = Waiting::silent(host.netns(), at(8080), 3)?;
         deploy(&host, "web", "gen3", &plain("gen3", 8080)?)?;
@@ -184,7 +190,7 @@ impl Scene {
             ("before", 8082),
             ("unit", 8083),
         ] {
-            loads.push((what, host.load(Plan::new(at(port)).workers(2))?));
+            loads.push((what, host.load(plan(port).workers(2))?));
         }
         for (_, load) in &loads {
             load.wait_more(20, LIMIT)?;
@@ -447,7 +453,7 @@ fn the_former_refuses_what_was_brought_to_the_present() -> Result<()> {
     start(&mut host, &former, &[])?;
     deploy(&host, "web", "gen1", &plain("gen1", 8080)?)?;
     promote(&host, "web", "gen1")?;
-    let load = host.load(Plan::new(at(8080)).workers(4))?;
+    let load = host.load(plan(8080).workers(4))?;
     host.kill_agents()?;
     host.start_agent()?;
     host.kill_agents()?;

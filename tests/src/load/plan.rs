@@ -27,6 +27,8 @@ pub struct Plan {
     pub workers: usize,
     /// How connections are used.
     pub reuse: Reuse,
+    /// The least time from one request of a worker to its next; `None`: as fast as it is answered.
+    pub each: Option<Duration>,
     /// Most requests in all.
     pub max_requests: u64,
     /// Longest time in all.
@@ -43,6 +45,7 @@ impl Plan {
             path: "/".to_owned(),
             workers: 32,
             reuse: Reuse::Never,
+            each: None,
             max_requests: 1_000_000,
             max_duration: patience::of(Duration::from_mins(3)),
             deadline: patience::of(Duration::from_secs(10)),
@@ -60,6 +63,15 @@ impl Plan {
     pub fn keep_alive(self) -> Self {
         Self {
             reuse: Reuse::KeepAlive,
+            ..self
+        }
+    }
+
+    /// The same where a worker asks once in this time: a load beside which the CPUs have time for others.
+    #[must_use]
+    pub fn each(self, time: Duration) -> Self {
+        Self {
+            each: Some(time),
             ..self
         }
     }

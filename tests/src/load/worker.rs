@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
-    time::timeout,
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -90,7 +90,11 @@ pub(super) fn run(shared: &Arc<Shared>) -> Result<()> {
 
 async fn worker(shared: Arc<Shared>, started: Instant) {
     let mut client = Client::new(&shared.plan);
+    let mut pace = shared.plan.each.map(pace);
     while shared.begin(started) {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
         let (at, begun) = (started.elapsed(), Instant::now());
         let result = timeout(shared.plan.deadline, client.ask())
             .await
@@ -101,6 +105,12 @@ async fn worker(shared: Arc<Shared>, started: Instant) {
         state.outcome.connections += std::mem::take(&mut client.connected);
         state.outcome.record(at, took, result);
     }
+}
+
+fn pace(each: Duration) -> Interval {
+    let mut pace = interval(each);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
 }
 
 /// One client: at most one connection at a time.

@@ -29,7 +29,7 @@ const CONSTANTS: &[Constant] = &[
     ]),
     ("lb-common/src/lib.rs", "EARLIEST_ABI", &[
         ("docs/operations.md", |n| format!("takes over: maps {n} and ")),
-        ("docs/ARCHITECTURE.md", |n| format!("the pins (of layout {n} on,")),
+        ("docs/ARCHITECTURE.md", |n| format!("pins (of layout {n} on,")),
     ]),
     ("lb-common/src/lib.rs", "ABI_VERSION", &[
         ("docs/operations.md", |n| format!(" and {n}, keeper ")),
@@ -61,7 +61,7 @@ const CONSTANTS: &[Constant] = &[
         ("docs/hotlb.toml", |n| format!(" to {n}).")),
     ]),
     ("lb-userspace/src/config/incidents.rs", "MOST_PER_HOUR", &[
-        ("docs/hotlb.toml", |n| format!("so many in an hour (1 to {n})")),
+        ("docs/hotlb.toml", |n| format!("captures in an hour (1 to {n})")),
     ]),
     ("lb-userspace/src/generation/output/mod.rs", "ROOM", &[
         ("docs/operations.md", |n| format!("has room for {} MiB", n >> 20)),

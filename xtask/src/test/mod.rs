@@ -3,6 +3,7 @@
 
 mod outcome;
 mod report;
+mod sessions;
 mod stage;
 
 use std::{env, path::PathBuf, time::Instant};
@@ -10,7 +11,7 @@ use std::{env, path::PathBuf, time::Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use self::{outcome::Outcome, report::Report, stage::Stage};
+use self::{outcome::Outcome, report::Report, sessions::Sessions, stage::Stage};
 use crate::{command, project::Project, setup};
 
 /// All packages but this one, always together: with the same selection of packages cargo builds
@@ -66,6 +67,7 @@ fn integration(arguments: &Arguments, project: &Project) -> Result<Outcome> {
     let target = project.metadata()?.target_directory;
     let file = Report::begin(&target)?;
     let stage = stage::integration(&target.join("release/hotlb"), &file);
+    let _equal = Sessions::equal();
     let mut outcome = run_stage(&stage, arguments, project)?;
     let report = Report::read(&file)?;
     report.show();
