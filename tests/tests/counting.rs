@@ -78,7 +78,7 @@ fn ends_are_counted_although_a_program_above_takes_the_callbacks() -> Result<()>
     let target = "127.0.0.1:8080".parse()?;
     let plan = Plan::new(target).workers(4).max_requests(CONNECTIONS);
     let load = host.load(plan)?;
-    load.wait_more(CONNECTIONS, LIMIT)?;
+    load.wait_for("all answers", LIMIT, |outcome| outcome.ok >= CONNECTIONS)?;
     load.stop()?.expect_none_lost()?;
     // A drain compares its counts with the kernel's list, and waits for nobody here.
     host.upgrade("gen2", &server("gen2")?)?;
