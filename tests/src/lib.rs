@@ -10,6 +10,7 @@ pub mod cgroups;
 pub mod command;
 pub mod cycles;
 pub mod datagrams;
+pub mod dns;
 pub mod exposition;
 pub mod failure;
 pub mod fleet;

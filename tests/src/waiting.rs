@@ -89,6 +89,14 @@ impl Waiting {
         Ok(answers)
     }
 
+    /// Fails unless `generation` gave every answer.
+    pub fn expect_by(self, generation: &str) -> Result<()> {
+        let answers = self.answers()?;
+        let all = answers.iter().all(|answer| answer.generation == generation);
+        ensure!(all, "not all by {generation}: {answers:?}");
+        Ok(())
+    }
+
     /// True as soon as one of the connections is answered; false when none is within a second.
     pub fn any_answer(&self) -> bool {
         let answered = |stream: &TcpStream| peek(stream).is_ok_and(|count| count > 0);

@@ -152,12 +152,7 @@ fn an_adopted_server_that_its_supervisor_starts_again() -> Result<()> {
         .start(&scene.host, UNIT, &sharing(&scene.host, "gen1")?)?;
     let gen1 = scene.host.wait_state("gen1", &["active"])?;
     ensure!(gen1.process()? == scene.server.pid(), "{gen1:#?}");
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen1")
-    );
+    waiting.expect_by("gen1")?;
     scene.host.deploy("gen2", &sharing(&scene.host, "gen2")?)?;
     scene.host.promote("gen2")?;
     scene.host.expect_answers(target()?, 20, "gen2")

@@ -204,12 +204,7 @@ fn a_keeper_that_died_meanwhile_is_replaced() -> Result<()> {
     let waiting = Waiting::open(host.netns(), target()?, 20)?;
     deploy(&host, "gen3")?;
     host.promote("gen3")?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen3")
-    );
+    waiting.expect_by("gen3")?;
     Ok(())
 }
 

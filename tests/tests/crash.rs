@@ -236,12 +236,7 @@ fn a_killed_keeper_is_replaced() -> Result<()> {
     let waiting = Waiting::open(scene.host.netns(), scene.target, 20)?;
     scene.deploy("gen2")?;
     scene.host.promote("gen2")?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen2")
-    );
+    waiting.expect_by("gen2")?;
     Ok(())
 }
 

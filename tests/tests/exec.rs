@@ -186,12 +186,7 @@ fn the_active_one_is_started_again() -> Result<()> {
         let before = host.generation("gen1")?;
         kill_outright(before.process()?)?;
         let waiting = Waiting::open(host.netns(), target()?, 20)?;
-        ensure!(
-            waiting
-                .answers()?
-                .iter()
-                .all(|answer| answer.generation == "gen1")
-        );
+        waiting.expect_by("gen1")?;
         wait::until_true("gen1 is active again", LIMIT, || {
             host.generation("gen1")
                 .is_ok_and(|now| now.state == "active" && now.pid != before.pid)

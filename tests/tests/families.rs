@@ -31,12 +31,7 @@ fn story(
         .collect::<Result<Vec<_>>>()?;
     host.upgrade("gen1", &server(&host, "gen1")?)?;
     for waiting in early {
-        ensure!(
-            waiting
-                .answers()?
-                .iter()
-                .all(|answer| answer.generation == "gen1")
-        );
+        waiting.expect_by("gen1")?;
     }
     let loads = targets
         .iter()

@@ -163,12 +163,7 @@ fn the_parking_listener_keeps_its_shape_while_clients_wait() -> Result<()> {
             .flag("--dual-stack")
             .command()?,
     )?;
-    ensure!(
-        early
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen2")
-    );
+    early.expect_by("gen2")?;
     Ok(())
 }
 
@@ -215,12 +210,7 @@ fn a_first_server_of_another_user_works_or_is_explained() -> Result<()> {
         return early.expect_silence();
     }
     host.promote("gen1")?;
-    ensure!(
-        early
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen1")
-    );
+    early.expect_by("gen1")?;
     host.upgrade("gen2", &server("gen2")?)?;
     host.expect_answers(target(V4)?, 20, "gen2")
 }
@@ -239,12 +229,7 @@ fn a_service_with_a_user_runs_as_that_user() -> Result<()> {
         Ok(line)
     };
     host.upgrade("gen1", &server("gen1")?)?;
-    ensure!(
-        early
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen1")
-    );
+    early.expect_by("gen1")?;
     let load = host.load(Plan::new(target(V4)?).workers(8))?;
     host.upgrade("gen2", &server("gen2")?)?;
     load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 100)?;

@@ -54,12 +54,7 @@ fn a_stopped_server_is_noticed_and_keeps_its_clients() -> Result<()> {
     says(&host, &["gen2 hangs", "3 clients wait", "is stopped"])?;
     ensure!(host.web()?.active.as_deref() == Some("gen2"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT)?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen2")
-    );
+    waiting.expect_by("gen2")?;
     is_quiet(&host)
 }
 
@@ -85,12 +80,7 @@ fn a_server_that_is_dead_behind_a_helper_is_noticed() -> Result<()> {
     let waiting = waiters(&host)?;
     says(&host, &["gen2 hangs", "has ended", "is left"])?;
     host.hotlb(&["rollback", "--no-wait"])?.expect_success()?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "gen1")
-    );
+    waiting.expect_by("gen1")?;
     Ok(())
 }
 

@@ -19,12 +19,7 @@ fn story(keys: &str, targets: &[&str], server: impl Fn(&str) -> Plain) -> Result
         .collect::<Result<Vec<_>>>()?;
     host.upgrade("gen1", &server("gen1").command()?)?;
     for waiting in early {
-        ensure!(
-            waiting
-                .answers()?
-                .iter()
-                .all(|answer| answer.generation == "gen1")
-        );
+        waiting.expect_by("gen1")?;
     }
     let loads = targets
         .iter()

@@ -1,45 +1,16 @@
 //! Promise: a UDP client stays with its generation until it is idle, whatever is promoted meanwhile; new clients go by
 //! the steering word; a drain waits for flows.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     datagrams::{Client, Reply},
+    dns::{PORT, deploy, host, status, target, upgrade},
     host::Host,
     servers::Udp,
-    status::Datagrams,
     wait,
 };
-
-const PORT: u16 = 5353;
-const TARGET: &str = "127.0.0.1:5353";
-
-fn host(keys: &str) -> Result<Host> {
-    Host::with_service(&format!("listen = [\"udp://0.0.0.0:{PORT}\"]\n{keys}"))
-}
-
-fn target() -> Result<SocketAddr> {
-    Ok(TARGET.parse()?)
-}
-
-fn deploy(host: &Host, generation: &str) -> Result<()> {
-    host.deploy(generation, &Udp::new(generation, PORT).command()?)?;
-    Ok(())
-}
-
-fn upgrade(host: &Host, generation: &str) -> Result<()> {
-    deploy(host, generation)?;
-    host.ok(&["promote", "--no-wait", generation])?;
-    Ok(())
-}
-
-fn udp(host: &Host) -> Result<Datagrams> {
-    host.web()?.udp.context("the service has a UDP side")
-}
 
 /// How many flows there are now; `status` says how many there were a moment ago.
 fn listed(host: &Host) -> Result<u64> {
@@ -53,7 +24,7 @@ fn listed(host: &Host) -> Result<u64> {
 fn without_flows_every_datagram_goes_by_the_word() -> Result<()> {
     let host = host("flow = \"none\"")?;
     upgrade(&host, "gen1")?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
     deploy(&host, "gen2")?;
     client.expect("gen1")?;
@@ -62,7 +33,7 @@ fn without_flows_every_datagram_goes_by_the_word() -> Result<()> {
     host.ok(&["rollback"])?;
     client.expect("gen1")?;
     ensure!(promoted.took < Duration::from_secs(5), "{promoted:?}");
-    let udp = udp(&host)?;
+    let udp = status(&host)?;
     ensure!(
         udp.flow == "none" && udp.flows == 0 && udp.begun == 0,
         "{udp:?}"
@@ -74,7 +45,7 @@ fn without_flows_every_datagram_goes_by_the_word() -> Result<()> {
 fn a_drain_ends_when_the_flows_are_idle() -> Result<()> {
     let host = host("flow_idle = \"2s\"\ndrain = { deadline = \"40s\" }")?;
     upgrade(&host, "gen1")?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
     upgrade(&host, "gen2")?;
     let begun = Instant::now();
@@ -95,7 +66,7 @@ fn a_drain_ends_when_the_flows_are_idle() -> Result<()> {
         last.elapsed()
     );
     client.expect("gen2")?;
-    let udp = udp(&host)?;
+    let udp = status(&host)?;
     ensure!(udp.moved == 0, "an idle flow is none: {udp:?}");
     Ok(())
 }
@@ -104,7 +75,7 @@ fn a_drain_ends_when_the_flows_are_idle() -> Result<()> {
 fn at_the_deadline_flows_that_are_left_are_led_to_the_active_generation() -> Result<()> {
     let host = host("flow_idle = \"1m\"\ndrain = { deadline = \"2s\" }")?;
     upgrade(&host, "gen1")?;
-    let clients = Client::several(host.netns(), target()?, 16)?;
+    let clients = Client::several(host.netns(), target(), 16)?;
     for client in &clients {
         client.expect("gen1")?;
     }
@@ -125,7 +96,7 @@ fn at_the_deadline_flows_that_are_left_are_led_to_the_active_generation() -> Res
     })?;
     // It catches its signal, so it was told before the deadline, to say goodbye.
     host.wait_state("gen1", &["stopped"])?;
-    let udp = udp(&host)?;
+    let udp = status(&host)?;
     ensure!(moved && udp.moved == 16, "{udp:?}");
     Ok(())
 }
@@ -134,12 +105,12 @@ fn at_the_deadline_flows_that_are_left_are_led_to_the_active_generation() -> Res
 fn a_table_too_small_is_noticed() -> Result<()> {
     let host = host("flow_table = 64")?;
     upgrade(&host, "gen1")?;
-    let clients = Client::several(host.netns(), target()?, 400)?;
+    let clients = Client::several(host.netns(), target(), 400)?;
     for client in &clients {
         client.expect("gen1")?;
     }
     let evicted = wait::until("evictions are counted", Duration::from_secs(10), || {
-        udp(&host).ok().filter(|udp| udp.evicted > 0)
+        status(&host).ok().filter(|udp| udp.evicted > 0)
     })?;
     ensure!(
         evicted.evicted + evicted.flows == 400 && evicted.flows <= 64,
@@ -159,22 +130,22 @@ fn a_table_too_small_is_noticed() -> Result<()> {
 fn nobody_is_led_to_a_generation_that_is_not_promoted() -> Result<()> {
     let host = host("")?;
     deploy(&host, "gen1")?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     ensure!(client.send("?")? == Reply::Refused);
     host.ok(&["promote", "--no-wait", "gen1"])?;
     client.expect("gen1")?;
-    ensure!(udp(&host)?.exit("nobody")? >= 1);
-    udp(&host)?.check_balance()
+    ensure!(status(&host)?.exit("nobody")? >= 1);
+    status(&host)?.check_balance()
 }
 
 #[test]
 fn the_flows_of_a_generation_that_dies_go_to_the_one_that_stands_in() -> Result<()> {
     let host = host("flow_idle = \"1m\"\ndrain = { deadline = \"1m\" }")?;
     upgrade(&host, "gen1")?;
-    let staying = Client::new(host.netns(), target()?)?;
+    let staying = Client::new(host.netns(), target())?;
     staying.expect("gen1")?;
     upgrade(&host, "gen2")?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen2")?;
     let pid = host.generation("gen2")?.process()?;
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
@@ -184,7 +155,7 @@ fn the_flows_of_a_generation_that_dies_go_to_the_one_that_stands_in() -> Result<
         || matches!(client.send("?"), Ok(Reply::By(name)) if name == "gen1"),
     )?;
     staying.expect("gen1")?;
-    ensure!(udp(&host)?.moved == 1);
+    ensure!(status(&host)?.moved == 1);
     Ok(())
 }
 
@@ -192,10 +163,10 @@ fn the_flows_of_a_generation_that_dies_go_to_the_one_that_stands_in() -> Result<
 fn flows_stay_when_the_agent_is_killed() -> Result<()> {
     let mut host = host("flow_idle = \"1m\"\ndrain = { deadline = \"1m\" }")?;
     upgrade(&host, "gen1")?;
-    let first = Client::new(host.netns(), target()?)?;
+    let first = Client::new(host.netns(), target())?;
     first.expect("gen1")?;
     upgrade(&host, "gen2")?;
-    let second = Client::new(host.netns(), target()?)?;
+    let second = Client::new(host.netns(), target())?;
     second.expect("gen2")?;
     host.kill_agent()?;
     first.expect("gen1")?;
@@ -223,12 +194,12 @@ fn udp_and_tcp_of_one_port_move_together() -> Result<()> {
         Udp::new(name, PORT).option("--tcp", tcp).command()
     };
     host.upgrade("gen1", &both("gen1")?)?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
     host.upgrade("gen2", &both("gen2")?)?;
     client.expect("gen2")?;
     let greeting = host.netns().run(|| {
-        let mut stream = std::net::TcpStream::connect(target()?)?;
+        let mut stream = std::net::TcpStream::connect(target())?;
         let mut text = String::new();
         std::io::Read::read_to_string(&mut stream, &mut text)?;
         anyhow::Ok(text)
@@ -259,20 +230,20 @@ fn a_connected_socket_keeps_its_client_and_the_others_are_steered() -> Result<()
     let several = |name: &str| Udp::new(name, PORT).option("--sockets", 2).command();
     host.deploy("gen1", &several("gen1")?)?;
     host.ok(&["promote", "--no-wait", "gen1"])?;
-    let connected = Client::new(host.netns(), target()?)?;
+    let connected = Client::new(host.netns(), target())?;
     ensure!(connected.send("connect")? == Reply::By("gen1".to_owned()));
     wait::until_true(
         "the socket of its own answers",
         Duration::from_secs(5),
         || matches!(connected.send("?"), Ok(Reply::By(name)) if name == "gen1 connected"),
     )?;
-    let other = Client::new(host.netns(), target()?)?;
+    let other = Client::new(host.netns(), target())?;
     other.expect("gen1")?;
     host.deploy("gen2", &several("gen2")?)?;
     host.ok(&["promote", "--no-wait", "gen2"])?;
     connected.expect("gen1 connected")?;
     other.expect("gen1")?;
-    for client in Client::several(host.netns(), target()?, 32)? {
+    for client in Client::several(host.netns(), target(), 32)? {
         client.expect("gen2")?;
     }
     Ok(())
@@ -284,23 +255,27 @@ fn a_train_of_datagrams_is_one_choice() -> Result<()> {
     const TRAIN: usize = 20;
     let host = host("")?;
     upgrade(&host, "gen1")?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
     upgrade(&host, "gen2")?;
-    let before = udp(&host)?;
+    let before = status(&host)?;
     let answers = client.train(TRAIN)?;
     ensure!(answers == vec!["gen1"; TRAIN], "{answers:?}");
-    let after = udp(&host)?;
+    let after = status(&host)?;
     let (calls, kept) = (
         after.calls - before.calls,
         after.exit("kept")? - before.exit("kept")?,
     );
     ensure!((calls, kept) == (1, 1), "{calls} calls, {kept} kept");
-    let fresh = Client::new(host.netns(), target()?)?;
+    let fresh = Client::new(host.netns(), target())?;
     let answers = fresh.train(TRAIN)?;
     ensure!(answers == vec!["gen2"; TRAIN], "{answers:?}");
-    ensure!(udp(&host)?.begun == after.begun + 1, "{:?}", udp(&host)?);
-    udp(&host)?.check_balance()
+    ensure!(
+        status(&host)?.begun == after.begun + 1,
+        "{:?}",
+        status(&host)?
+    );
+    status(&host)?.check_balance()
 }
 
 /// One group for both families, as a server that listens on `[::]` has it, and one for each.
@@ -336,7 +311,7 @@ fn clients_of_either_family_are_flows() -> Result<()> {
         for target in ["127.0.0.1:5353", "[::1]:5353"] {
             Client::new(host.netns(), target.parse()?)?.expect("gen2")?;
         }
-        let (flows, udp) = (listed(&host)?, udp(&host)?);
+        let (flows, udp) = (listed(&host)?, status(&host)?);
         ensure!(flows == 4 && udp.moved == 0, "{listen}: {flows}, {udp:?}");
         udp.check_balance()?;
     }
@@ -348,7 +323,7 @@ fn clients_of_either_family_are_flows() -> Result<()> {
 fn a_server_that_cannot_run_twice_is_replaced() -> Result<()> {
     let host = host("mode = \"parked\"")?;
     host.upgrade("gen1", &Udp::new("gen1", PORT).command()?)?;
-    let client = Client::new(host.netns(), target()?)?;
+    let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
     host.upgrade("gen2", &Udp::new("gen2", PORT).command()?)?;
     client.expect("gen2")?;

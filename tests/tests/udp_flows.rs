@@ -1,7 +1,7 @@
 //! Promise: a flow stays with its generation over every promote and every drain, those that end at once among them.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -11,39 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
     api,
     datagrams::{Client, Reply},
+    dns::{deploy, host, status, target, upgrade},
     host::Host,
     report,
-    servers::Udp,
-    status::Datagrams,
 };
 
-const PORT: u16 = 5353;
 const PROMOTES: usize = 20;
 /// New flows for each generation.
 const FLOWS_EACH: usize = 8;
-
-fn host(keys: &str) -> Result<Host> {
-    Host::with_service(&format!("listen = [\"udp://0.0.0.0:{PORT}\"]\n{keys}"))
-}
-
-fn target() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], PORT))
-}
-
-fn deploy(host: &Host, generation: &str) -> Result<()> {
-    host.deploy(generation, &Udp::new(generation, PORT).command()?)?;
-    Ok(())
-}
-
-fn upgrade(host: &Host, generation: &str) -> Result<()> {
-    deploy(host, generation)?;
-    host.ok(&["promote", "--no-wait", generation])?;
-    Ok(())
-}
-
-fn udp(host: &Host) -> Result<Datagrams> {
-    host.web()?.udp.context("the service has a UDP side")
-}
 
 /// A client and the generation that it got first.
 struct Flow {
@@ -67,6 +42,19 @@ impl Flow {
 struct Found {
     datagrams: u64,
     wrong: Vec<String>,
+}
+
+impl Found {
+    fn expect_none_astray(&self) -> Result<()> {
+        ensure!(
+            self.wrong.is_empty(),
+            "{} of {} datagrams went astray: {:?}",
+            self.wrong.len(),
+            self.datagrams,
+            self.wrong.first()
+        );
+        Ok(())
+    }
 }
 
 fn ask_until(stop: &AtomicBool, flows: &[Flow]) -> Result<Found> {
@@ -102,13 +90,9 @@ fn flows_stay_with_their_generation_over_twenty_promotes() -> Result<()> {
             upgraded.and(found)
         })?;
         asked += found.datagrams;
-        ensure!(
-            found.wrong.is_empty(),
-            "promote {number}: {} of {} datagrams went astray: {:?}",
-            found.wrong.len(),
-            found.datagrams,
-            found.wrong.first()
-        );
+        found
+            .expect_none_astray()
+            .with_context(|| format!("promote {number}"))?;
         for client in Client::several(host.netns(), target(), FLOWS_EACH)? {
             client.expect(&generation)?;
             flows.push(Flow {
@@ -120,7 +104,7 @@ fn flows_stay_with_their_generation_over_twenty_promotes() -> Result<()> {
     for flow in &flows {
         flow.client.expect(&flow.generation)?;
     }
-    let udp = udp(&host)?;
+    let udp = status(&host)?;
     udp.check_balance()?;
     ensure!(udp.moved == 0 && udp.evicted == 0, "{udp:?}");
     ensure!(udp.begun == flows.len() as u64, "{udp:?}");
@@ -171,15 +155,9 @@ fn flows_that_begin_right_before_the_drain_stay() -> Result<()> {
             found
         })?;
         earlier.extend(flows);
-        ensure!(
-            found.wrong.is_empty(),
-            "{} of {} datagrams went astray: {:?}",
-            found.wrong.len(),
-            found.datagrams,
-            found.wrong.first()
-        );
+        found.expect_none_astray()?;
     }
-    let udp = udp(&host)?;
+    let udp = status(&host)?;
     ensure!(udp.moved == 0, "{udp:?}");
     Ok(())
 }
@@ -233,6 +211,6 @@ fn a_drain_leaves_the_flows_of_a_generation_sixty_four_seats_away() -> Result<()
     for _ in 0..100 {
         staying.expect("first")?;
     }
-    ensure!(udp(&host)?.moved == 0);
+    ensure!(status(&host)?.moved == 0);
     Ok(())
 }

@@ -180,12 +180,7 @@ fn a_runtime_directory_that_is_cleaned_is_made_again() -> Result<()> {
     })?;
     // Who waited in the keeper's listeners has not been sent away.
     upgrade(&host, "a")?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "a")
-    );
+    waiting.expect_by("a")?;
     host.ok(&["agent", "upgrade"])?;
     fs::remove_dir_all(&run)?;
     wait::until_true("all is there again", NOTICED * 2, || {
@@ -208,12 +203,7 @@ fn a_keeper_without_its_socket_is_found_by_the_next_agent() -> Result<()> {
     fs::remove_file(host.directory().join("run/web.keeper"))?;
     host.start_agent()?;
     upgrade(&host, "a")?;
-    ensure!(
-        waiting
-            .answers()?
-            .iter()
-            .all(|answer| answer.generation == "a")
-    );
+    waiting.expect_by("a")?;
     Ok(())
 }
 

@@ -26,12 +26,6 @@ impl Soak {
     /// Kills it, if it runs.
     pub(super) fn kill_agent(&mut self) -> Result<()> {
         self.host.kill_agents()?;
-        self.no_agent()
-    }
-
-    /// Waits until none runs.
-    pub(super) fn no_agent(&mut self) -> Result<()> {
-        self.host.no_agent()?;
         self.host.kill_agent()
     }
 }
