@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,8 @@ use hotlb::{
     generation::usage::{Reader, Source, Unavailable, Usage},
     sys::{cgroup::Cgroup, mounts},
 };
-use hotlb_tests::report;
+use hotlb_tests::{report, wait};
+use procfs::{WithCurrentSystemInfo as _, process::Process};
 
 /// A process in a cgroup of its own; both end with it.
 struct Member {
@@ -33,6 +35,11 @@ impl Member {
             legacy: None,
         };
         member.enter(member.cgroup.path())?;
+        // Right after its `exec` a process has no page yet, or none that the kernel has counted.
+        wait::until_true("pages of sleep", Duration::from_secs(10), || {
+            let stat = Process::new(member.child.id().cast_signed()).and_then(|it| it.stat());
+            stat.is_ok_and(|stat| stat.rss_bytes().get() > 50_000)
+        })?;
         Ok(member)
     }
 
