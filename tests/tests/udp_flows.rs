@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::sys::{bpf, mapped::MappedCells};
 use hotlb_tests::{
     api,
     datagrams::{Client, Reply},
@@ -15,6 +16,7 @@ use hotlb_tests::{
     host::Host,
     report,
 };
+use lb_common::{FLOW_CELLS, FLOW_CLOSED, FLOW_CLOSED_UPPER, GenerationId, SeatSet, names};
 
 const PROMOTES: usize = 20;
 /// New flows for each generation.
@@ -211,6 +213,30 @@ fn a_drain_leaves_the_flows_of_a_generation_sixty_four_seats_away() -> Result<()
     for _ in 0..100 {
         staying.expect("first")?;
     }
+    ensure!(status(&host)?.moved == 0);
+    Ok(())
+}
+
+/// f4d529e closed generation 65 by the bit of generation 1, and whoever follows it finds that bit.
+#[test]
+fn an_agent_that_follows_takes_no_closed_generation_from_the_former() -> Result<()> {
+    let mut host = host("flow_idle = \"1m\"\ndrain = { deadline = \"1m\" }")?;
+    upgrade(&host, "first")?;
+    let staying = Client::new(host.netns(), target())?;
+    staying.expect("first")?;
+    upgrade(&host, "last")?;
+    host.wait_state("first", &["draining"])?;
+    let drains = u32::try_from(host.generation("first")?.id)?;
+    let drains = GenerationId::new(drains).context("an id")?;
+    host.kill_agent()?;
+    let rules = host.bpffs().join("web/maps").join(names::FLOW_RULES);
+    let rules = MappedCells::new(bpf::pinned(&rules)?, FLOW_CELLS)?;
+    let [lower, upper] = SeatSet::EMPTY.with(drains).cells();
+    rules.store(FLOW_CLOSED, lower);
+    rules.store(FLOW_CLOSED_UPPER, upper);
+    host.start_agent()?;
+    staying.expect("first")?;
+    ensure!(rules.load(FLOW_CLOSED) == 0 && rules.load(FLOW_CLOSED_UPPER) == 0);
     ensure!(status(&host)?.moved == 0);
     Ok(())
 }

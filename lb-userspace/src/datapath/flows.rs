@@ -99,6 +99,8 @@ pub struct Flows {
     rules: MappedCells,
     counts: PerCpuArray<MapData, [u64; FLOW_COUNTS]>,
     table: Mutex<Table>,
+    /// The closed generations are read by `steer_udp`, and changed by whoever has this.
+    closing: Mutex<()>,
 }
 
 struct Table {
@@ -156,6 +158,7 @@ impl Flows {
                 evicted: None,
                 error: None,
             }),
+            closing: Mutex::new(()),
         };
         flows.rules.store(FLOW_QUIC, Quic::to_bits(quic));
         flows.set_idle(idle);
@@ -239,52 +242,60 @@ impl Flows {
     /// As [`Flows::list`].
     pub fn by_generation(&self) -> Result<BTreeMap<GenerationId, u64>, DatapathError> {
         let mut table = self.table();
-        let fresh = |counted: &&Counted| {
-            counted.at.elapsed() < SOONEST.max(counted.took.saturating_mul(COST))
-        };
-        if let Some(counted) = table.counted.as_ref().filter(fresh) {
-            return Ok(counted.by_generation.clone());
-        }
-        let counted = self.count(&mut table)?;
-        let by_generation = counted.by_generation.clone();
-        table.counted = Some(counted);
-        Ok(by_generation)
+        Ok(self.counted(&mut table)?.by_generation.clone())
     }
 
     /// How many flows the generation has, as of a moment ago. A table that cannot be read has none.
     pub fn of(&self, generation: GenerationId) -> u64 {
-        self.by_generation()
-            .inspect_err(not_counted)
-            .ok()
-            .and_then(|counts| counts.get(&generation).copied())
-            .unwrap_or_default()
+        let mut table = self.table();
+        let counted = self.counted(&mut table).inspect_err(not_counted);
+        counted.map_or(0, |counted| counted.of(generation))
     }
 
     /// Has no flow stay with the generation any more, unless it has one now: what came in the last
-    /// moment counts. Says how many it has.
-    pub fn close_if_none(&self, generation: GenerationId) -> u64 {
-        let mut table = self.table();
+    /// moment counts. Says whether that is so: a table that cannot be read may have one.
+    ///
+    /// `leaves` says whether the generation still drains, and is asked when nothing can come between.
+    pub fn close_if_none(&self, generation: GenerationId, leaves: impl FnOnce() -> bool) -> bool {
         // An earlier count may not know its newest flows, and while it is closed they would be led away.
-        let left = self.of_now(&mut table, generation);
-        if left > 0 {
-            return left;
+        if self.of_now(generation) != Some(0) || !self.close(generation, leaves) {
+            return false;
         }
-        self.set_closed(&mut table, |closed| closed.with(generation));
-        let left = self.of_now(&mut table, generation);
-        if left > 0 {
-            self.set_closed(&mut table, |closed| closed.without(generation));
+        let closed = self.of_now(generation) == Some(0);
+        if !closed {
+            self.reopen(generation);
         }
-        left
+        closed
     }
 
-    /// Has no flow stay with the generation from here on: they go where new ones do.
-    pub fn close(&self, generation: GenerationId) {
-        self.set_closed(&mut self.table(), |closed| closed.with(generation));
+    /// Has no flow stay with the generation from here on: they go where new ones do. Not if it does
+    /// not leave any more; says so.
+    pub fn close(&self, generation: GenerationId, leaves: impl FnOnce() -> bool) -> bool {
+        let closed = self.closing();
+        let leaves = leaves();
+        if leaves {
+            self.set_closed(&closed, self.closed().with(generation));
+        }
+        leaves
     }
 
     /// Undoes [`Flows::close`].
     pub fn reopen(&self, generation: GenerationId) {
-        self.set_closed(&mut self.table(), |closed| closed.without(generation));
+        let closed = self.closing();
+        self.set_closed(&closed, self.closed().without(generation));
+    }
+
+    /// Has no flow stay with these generations, and flows stay with every other one: a former agent
+    /// may have named seats in another way.
+    pub fn close_only(&self, generations: impl Iterator<Item = GenerationId>) {
+        let generations = generations.fold(SeatSet::EMPTY, SeatSet::with);
+        let closed = self.closing();
+        self.set_closed(&closed, generations);
+    }
+
+    /// Whether no flow stays with the generation.
+    pub fn is_closed(&self, generation: GenerationId) -> bool {
+        self.closed().has(generation)
     }
 
     fn closed(&self) -> SeatSet {
@@ -294,18 +305,34 @@ impl Flows {
         )
     }
 
-    /// Several drains may end at once: whoever changes the set has the table.
-    fn set_closed(&self, _table: &mut Table, change: impl FnOnce(SeatSet) -> SeatSet) {
-        let [lower, upper] = change(self.closed()).cells();
+    /// Several drains may end at once: whoever changes the set has this lock.
+    fn closing(&self) -> MutexGuard<'_, ()> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_closed(&self, _closing: &MutexGuard<'_, ()>, closed: SeatSet) {
+        let [lower, upper] = closed.cells();
         self.rules.store(FLOW_CLOSED, lower);
         self.rules.store(FLOW_CLOSED_UPPER, upper);
     }
 
-    /// The generation's flows at this moment. A table that cannot be read has none.
-    fn of_now(&self, table: &mut Table, generation: GenerationId) -> u64 {
-        table.counted = self.count(table).inspect_err(not_counted).ok();
-        let counted = table.counted.as_ref();
-        counted.map_or(0, |counted| counted.of(generation))
+    /// The generation's flows at this moment; `None` if the table cannot be read.
+    fn of_now(&self, generation: GenerationId) -> Option<u64> {
+        let mut table = self.table();
+        table.counted = self.count(&mut table).inspect_err(not_counted).ok();
+        table.counted.as_ref().map(|counted| counted.of(generation))
+    }
+
+    /// A count that is not older than it may be.
+    fn counted<'table>(&self, table: &'table mut Table) -> Result<&'table Counted, DatapathError> {
+        let fresh = |counted: &Counted| {
+            counted.at.elapsed() < SOONEST.max(counted.took.saturating_mul(COST))
+        };
+        let counted = match table.counted.take().filter(fresh) {
+            Some(counted) => counted,
+            None => self.count(table)?,
+        };
+        Ok(table.counted.insert(counted))
     }
 
     fn count(&self, table: &mut Table) -> Result<Counted, DatapathError> {

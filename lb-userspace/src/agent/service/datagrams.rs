@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{
     CheckError, Pace, Service,
-    books::Generation,
+    books::{Books, Generation},
     slots::{kept, untaken_of},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         listeners,
         standstill::Standstill,
     },
-    rollout::recipe::Effect,
+    rollout::{GenerationState, recipe::Effect},
     sys::{
         cgroup::Cgroup,
         listener::Twin,
@@ -164,16 +164,18 @@ impl Service {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let goodbye = self.goodbye(id, deadline).await;
         let mut pace = Pace::until(goodbye.unwrap_or(deadline));
-        while flows.of(id) > 0 || flows.close_if_none(id) > 0 {
+        // A rollback may take it back at any moment.
+        let leaves = || self.path.word().active != Some(id);
+        while flows.of(id) > 0 || !flows.close_if_none(id, leaves) {
             if looks.tick().now_or_never().is_some() {
                 let unread = self.unread(&cgroup).unwrap_or_default();
                 still.datagrams(clock::since_boot(), unread);
             }
             if let Some(stands) = still.lasts(clock::since_boot(), hung_after)
-                && self.path.word().active != Some(id)
+                && leaves()
             {
                 let left = flows.of(id);
-                flows.close(id);
+                flows.close(id, leaves);
                 return Some(format!(
                     "it hangs: it read nothing for {}, and {} bytes wait: {left} flows were led \
                      to the active generation",
@@ -187,13 +189,14 @@ impl Service {
                 }
                 let left = flows.of(id);
                 let brief = u64::try_from(flows.of_one_exchange(id)).unwrap_or(u64::MAX);
-                flows.close(id);
-                tracing::warn!(
-                    service = self.name(),
-                    left,
-                    "flows are led to the active generation: the drain's deadline is over{}",
-                    advice(brief, left)
-                );
+                if flows.close(id, leaves) {
+                    tracing::warn!(
+                        service = self.name(),
+                        left,
+                        "flows are led to the active generation: the drain's deadline is over{}",
+                        advice(brief, left)
+                    );
+                }
                 break;
             }
         }
@@ -230,7 +233,7 @@ impl Service {
         let Some(flows) = self.path.flows() else {
             return;
         };
-        flows.close(id);
+        flows.close(id, || true);
         for group in self.path.datagram_groups() {
             group.unregister(id);
         }
@@ -254,6 +257,21 @@ impl Service {
     fn has_unread(&self, cgroup: &Cgroup) -> bool {
         let found = listeners::find(&self.netns, cgroup, Protocol::Udp).unwrap_or_default();
         found.iter().any(|socket| socket.queue > 0)
+    }
+
+    /// No flow stays with generations whose drain is over; flows stay with every other one.
+    pub(super) fn restore_flows(&self, books: &Books) {
+        let Some(flows) = self.path.flows() else {
+            return;
+        };
+        let is_over = |generation: &&Generation| match generation.state {
+            GenerationState::Standby => true,
+            // It may still say goodbye to them.
+            GenerationState::Stopping => flows.is_closed(generation.id),
+            _ => false,
+        };
+        let over = books.generations.iter().filter(is_over);
+        flows.close_only(over.map(|generation| generation.id));
     }
 
     /// Flows may stay with the generation again.

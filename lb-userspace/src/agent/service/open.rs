@@ -152,6 +152,7 @@ impl Service {
             };
             books.generations.push(generation);
         }
+        self.restore_flows(&books);
         let living: Vec<GenerationId> = books
             .generations
             .iter()
