@@ -27,6 +27,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 const WINDOW_MS: i64 = 1_500;
 /// So long no CPU is away on a machine that has its own.
 const AWAY: Duration = Duration::from_millis(20);
+/// Of some 36 windows. A machine that is away more often says nothing about what is usual.
+const EXCUSED: usize = 4;
 
 fn host(keys: &str) -> Result<(Host, Load)> {
     priority::before_neighbours();
@@ -189,13 +191,14 @@ fn a_quiet_run_has_no_incident_and_levels_of_load_are_none() -> Result<()> {
     incidents::wait_scored(&host, "gen1", 2 * USUAL, LIMIT)?;
     more.stop()?;
     incidents::wait_scored(&host, "gen1", 3 * USUAL, LIMIT)?;
-    let mut found = incidents::list(&host)?;
     // A second in which the machine was away is unusual indeed.
-    found.retain(|incident| {
-        let away = heartbeat.away(incident.at_ms - WINDOW_MS..incident.at_ms);
-        report::remark(format!("the CPUs were away for {away:?}: {incident:?}"));
-        away < AWAY
-    });
+    let (excused, found): (Vec<_>, Vec<_>) =
+        incidents::list(&host)?.into_iter().partition(|incident| {
+            let away = heartbeat.away(incident.at_ms - WINDOW_MS..incident.at_ms);
+            report::remark(format!("the CPUs were away for {away:?}: {incident:?}"));
+            away >= AWAY
+        });
+    ensure!(excused.len() <= EXCUSED, "{excused:?}");
     ensure!(
         found.is_empty(),
         "{found:?}\n{}",

@@ -5,16 +5,24 @@
 //! advanced by 0.3 s in 8 s of running, as the kernel's own figures showed. Without the sharing the same clients were
 //! served without a stall.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
 
 const SETTING: &str = "/proc/sys/kernel/sched_autogroup_enabled";
+
+/// Writes what was there once its input ends, which is when this process ends, however it does.
+const RESTORE: &str = "read -r _; printf %s \"$1\" > \"$2\"";
 
 /// Switched off until it is dropped.
 #[derive(Debug)]
 pub(super) struct Sessions {
     setting: PathBuf,
-    /// What was there, if it was changed.
-    was: Option<String>,
+    /// Restores what was changed.
+    restorer: Option<Child>,
 }
 
 impl Sessions {
@@ -25,24 +33,31 @@ impl Sessions {
 
     fn at(setting: PathBuf) -> Self {
         let was = fs::read_to_string(&setting).ok();
-        let was = was.filter(|was| was.trim() != "0");
-        let was = was.filter(|_| fs::write(&setting, "0").is_ok());
-        if was.is_some() {
+        let may = |_: &String| fs::OpenOptions::new().write(true).open(&setting).is_ok();
+        let was = was.filter(|was| was.trim() != "0").filter(may);
+        let restorer = was.and_then(|was| restorer(&was, &setting).ok());
+        if restorer.is_some() && fs::write(&setting, "0").is_ok() {
             println!("test: {} is 0 until the tests end", setting.display());
         }
-        Self { setting, was }
+        Self { setting, restorer }
     }
+}
+
+/// In a group of its own: Ctrl-C is for whom it outlives.
+fn restorer(was: &str, setting: &Path) -> io::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", RESTORE, "sh", was]).arg(setting);
+    command.stdin(Stdio::piped()).process_group(0).spawn()
 }
 
 impl Drop for Sessions {
     fn drop(&mut self) {
-        if let Some(was) = &self.was
-            && let Err(error) = fs::write(&self.setting, was)
-        {
-            println!(
-                "test: {} stays 0, it was {was}: {error}",
-                self.setting.display()
-            );
+        let Some(restorer) = &mut self.restorer else {
+            return;
+        };
+        // `wait` closes its input.
+        if !restorer.wait().is_ok_and(|status| status.success()) {
+            println!("test: {} stays 0", self.setting.display());
         }
     }
 }
@@ -62,6 +77,6 @@ mod tests {
             assert_eq!(fs::read_to_string(file.path()).unwrap(), before);
         }
         let nowhere = Sessions::at(file.path().join("none"));
-        assert_eq!(nowhere.was, None);
+        assert!(nowhere.restorer.is_none());
     }
 }
