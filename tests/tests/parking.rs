@@ -6,9 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
-use hotlb_tests::{cgroups, host::Host, load::Plan, report, servers::Kind, wait, waiting::Waiting};
-use nix::sys::signal::{Signal, kill};
+use anyhow::{Context as _, Result, ensure};
+use hotlb_tests::{
+    cgroups, exposition::Exposition, host::Host, load::Plan, patience, process, report,
+    servers::Kind, wait, waiting::Waiting,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(15);
@@ -189,4 +195,107 @@ fn agent_and_generations_killed_under_load_refuse_nobody() -> Result<()> {
         "more failed than were being answered: {outcome:#?}"
     );
     Ok(())
+}
+
+/// A keeper that is stopped while clients are parked: the word moves, whoever asks the agent is answered, and the parked
+/// are served as soon as it goes on.
+#[test]
+fn a_stopped_keeper_delays_only_those_who_wait_in_it() -> Result<()> {
+    const PARKED: usize = 50;
+    let (host, target) = scene()?;
+    let waiting = Waiting::open(host.netns(), target, PARKED)?;
+    wait::until_true("all of them are parked", LIMIT, || {
+        host.web().is_ok_and(|web| web.parked == PARKED as u64)
+    })?;
+    host.deploy(
+        "gen1",
+        &Kind::Plain.command(host.directory(), "gen1", 8080)?,
+    )?;
+    let usual = asked(&host)?;
+    let keeper = Stopped::new(host.keeper()?.context("a keeper")?)?;
+    let promoted = host.ok(&["--output", "json", "promote", "gen1"])?;
+    let done: serde_json::Value = serde_json::from_str(&promoted.stdout)?;
+    let stored = done["steered_us"].as_u64().context("steered_us")?;
+    let stored = Duration::from_micros(stored);
+    ensure!(
+        done["warnings"]
+            .to_string()
+            .contains("50 parked clients wait for the keeper"),
+        "{done}"
+    );
+    // Who comes now is served.
+    host.expect_answers(target, 20, "gen1")?;
+    waiting.expect_silence()?;
+    let web = host.web()?;
+    ensure!(
+        web.active.as_deref() == Some("gen1") && web.parked == PARKED as u64,
+        "{web:#?}"
+    );
+    let warned = |warning: &String| warning.contains("which has not answered for");
+    ensure!(web.warnings.iter().any(warned), "{:?}", web.warnings);
+    let delayed = asked(&host)?;
+    let allowed = patience::of(Duration::from_millis(100));
+    for (what, took, allowed) in [
+        ("the store of a word", stored, allowed),
+        ("status", delayed.status, usual.status + allowed),
+        ("a scrape", delayed.scrape, usual.scrape + allowed),
+    ] {
+        report::figure(&format!("stopped keeper: {what}, ms"), took.as_millis());
+        ensure!(took <= allowed, "{what} took {took:?}");
+    }
+    keeper.goes_on()?;
+    let began = Instant::now();
+    waiting.expect_by("gen1")?;
+    let served = began.elapsed();
+    report::figure(
+        "stopped keeper: parked clients served after it went on, ms",
+        served.as_millis(),
+    );
+    ensure!(served <= allowed, "{served:?}");
+    wait::until_true("nobody is parked", LIMIT, || {
+        host.web().is_ok_and(|web| web.parked == 0)
+    })?;
+    ensure!(
+        host.web()?.warnings.is_empty(),
+        "{:?}",
+        host.web()?.warnings
+    );
+    Ok(())
+}
+
+/// How long who asks is kept waiting.
+struct Took {
+    status: Duration,
+    scrape: Duration,
+}
+
+fn asked(host: &Host) -> Result<Took> {
+    let began = Instant::now();
+    host.ok(&["status"])?;
+    let status = began.elapsed();
+    let began = Instant::now();
+    Exposition::of(host, "text/plain")?;
+    let scrape = began.elapsed();
+    Ok(Took { status, scrape })
+}
+
+/// A process that stands still until it is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: Pid) -> Result<Self> {
+        process::freeze(pid)?;
+        Ok(Self(pid))
+    }
+
+    fn goes_on(self) -> Result<()> {
+        Ok(kill(self.0, Signal::SIGCONT)?)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(kill(self.0, Signal::SIGCONT));
+    }
 }

@@ -255,7 +255,8 @@ fn ages_and_ends() -> Result<()> {
         undeclared: 0,
     };
     let pins = Pins::new(host.bpffs(), "web");
-    let path = ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
+    let (path, _writer) =
+        ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
     ensure!(*path.renewal() == Renewal::Found, "the agent's pins");
     for connection in [ended, kept] {
         let age = path.age(connection.cookie).context("no age")?;

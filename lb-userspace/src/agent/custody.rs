@@ -192,7 +192,7 @@ impl Custody<'_> {
         for name in self.agent.pinned() {
             let is_known = self.pinned.contains(&name) || self.services.open.contains_key(&name);
             if !is_known {
-                self.remove(&name);
+                self.remove(&name).await;
             }
         }
         self.open_again(|_| true).await;
@@ -244,12 +244,12 @@ impl Custody<'_> {
     }
 
     /// Removes a service that a successor opened and nobody used yet.
-    fn remove(&self, name: &str) {
+    async fn remove(&self, name: &str) {
         tracing::warn!(service = name, "removing what a dead successor made");
         let places = self.agent.places();
-        if let Ok(keeper) = Keeper::find(&places.keeper(name)) {
+        if let Ok(keeper) = Keeper::find(&places.keeper(name)).await {
             // It ends without an answer too.
-            let _gone = keeper.quit();
+            let _gone = keeper.quit().await;
         }
         let pins = Pins::new(&places.bpffs, name);
         if let Err(error) = pins.leave_shared().and_then(|()| pins.remove()) {

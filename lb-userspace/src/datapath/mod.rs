@@ -38,6 +38,7 @@ mod service;
 mod verified;
 mod waits;
 mod watched;
+mod word_writer;
 
 pub mod cost;
 pub mod features;
@@ -63,3 +64,4 @@ pub use samples::{Alike, Samples, Use};
 pub use service::{ServicePath, TicketGuard};
 pub use waits::{Found, Totals, Waits};
 pub use watched::give_up_shared;
+pub use word_writer::WordWriter;

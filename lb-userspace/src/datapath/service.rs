@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -35,6 +35,7 @@ use super::{
     refused,
     reload::Reloads,
     renew::{self, Former, InForce, Renewal},
+    word_writer::WordWriter,
 };
 use crate::sys::{mapped::MappedCells, netns::Netns};
 
@@ -44,7 +45,7 @@ pub struct ServicePath {
     pub(super) groups: Vec<Group>,
     pub(super) datagram_groups: Vec<Group>,
     pub(super) flows: Option<Flows>,
-    pub(super) steering: MappedCells,
+    pub(super) steering: Arc<MappedCells>,
     pub(super) live: MappedCells,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
@@ -88,8 +89,8 @@ impl Drop for TicketGuard<'_> {
 }
 
 impl ServicePath {
-    /// Opens the service's pins, making them first if there are none. Links of `join` and
-    /// `track` attach to `cgroup`. Pins that another object's agent made are brought to the present
+    /// Opens the service's pins, making them first if there are none, and gives the only one who
+    /// stores its word. Links of `join` and `track` attach to `cgroup`. Pins that another object's agent made are brought to the present
     /// one if `former` says so; what comes of that is [`ServicePath::renewal`].
     ///
     /// # Errors
@@ -101,7 +102,7 @@ impl ServicePath {
         cgroup: &Path,
         declared: &Declared,
         former: Former,
-    ) -> Result<Self, DatapathError> {
+    ) -> Result<(Self, WordWriter), DatapathError> {
         let mut renewal = Renewal::None;
         if pins.exist() {
             renew::refuse_unknown_layout(&pins)?;
@@ -122,7 +123,8 @@ impl ServicePath {
         let path = Self::open(pins, declared, renewal)?;
         path.declare(declared)?;
         path.clear_tickets()?;
-        Ok(path)
+        let writer = WordWriter::new(Arc::clone(&path.steering));
+        Ok((path, writer))
     }
 
     /// Refuses pins of a layout version that is not taken over. There need not be any.
@@ -187,7 +189,7 @@ impl ServicePath {
             groups,
             datagram_groups,
             flows: flows.transpose()?,
-            steering: steering_row(&pins)?,
+            steering: Arc::new(steering_row(&pins)?),
             live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map the live counts"))?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
@@ -219,18 +221,6 @@ impl ServicePath {
     /// The steering word.
     pub fn word(&self) -> SteeringWord {
         SteeringWord::from_bits(self.steering.load(steering::WORD))
-    }
-
-    /// Stores the word, with the next epoch: from here on every group of the service decides by
-    /// it. One 8-byte store.
-    pub fn steer(&self, word: SteeringWord) -> SteeringWord {
-        let word = SteeringWord {
-            epoch: self.word().epoch,
-            ..word
-        }
-        .next_epoch();
-        self.steering.store(steering::WORD, word.to_bits());
-        word
     }
 
     /// Has the connections that come through listeners of `cgroup` counted for `generation`, from

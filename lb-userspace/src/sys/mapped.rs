@@ -52,6 +52,17 @@ impl MappedCells {
         }
     }
 
+    /// Replaces the value of a cell by what `next` makes of it, in one step. `next` is asked again when
+    /// somebody else stored meanwhile.
+    pub fn update(&self, index: usize, mut next: impl FnMut(u64) -> u64) {
+        if let Some(cell) = self.cell(index) {
+            // It cannot fail: `next` always has a value.
+            let _former = cell.fetch_update(Ordering::AcqRel, Ordering::Acquire, |former| {
+                Some(next(former))
+            });
+        }
+    }
+
     /// Adds to a cell, modulo 2^64.
     pub fn add(&self, index: usize, amount: u64) {
         if let Some(cell) = self.cell(index) {

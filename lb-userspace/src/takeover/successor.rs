@@ -126,7 +126,8 @@ async fn prepare(offer: &Offer) -> Result<Prepared, NotTakenOver> {
     let operators = operators(&config.agent.operators)?;
     let drill = Drill::from_env().map_err(StartError::Drill)?;
     for service in &config.services {
-        Service::preflight(service, &places).map_err(|source| StartError::Service {
+        let looked_at = Service::preflight(service, &places).await;
+        looked_at.map_err(|source| StartError::Service {
             service: service.name.clone(),
             source,
         })?;

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::{GenerationId, SteeringWord};
+use lb_common::GenerationId;
 
 use super::{
     AdoptError, CheckError, Service, VerbError,
@@ -137,9 +137,17 @@ impl Service {
         };
         books.generations.push(generation);
         self.forget_old(&mut books);
-        let taken = self.take_clients(&mut books, id, &adoptee, &claim);
+        let first = books.awaits_adopt;
+        let mut taken = self.take_clients(&mut books, id, &adoptee, &claim);
+        if first && taken.is_ok() {
+            drop(books);
+            let parked = self.open_parks_as(&claim.twins()).await;
+            taken = parked.map_err(VerbError::from);
+            books = self.books.lock().await;
+        }
         if let Err(error) = taken {
-            self.give_back(&mut books, id, &claim, &error);
+            drop(books);
+            self.give_back(id, &claim, first, &error).await;
             return Err(error);
         }
         self.settle(&mut books);
@@ -224,13 +232,8 @@ impl Service {
             generation.enter(GenerationState::Active, None);
         }
         self.settle(books);
-        self.path.steer(SteeringWord {
-            active: Some(id),
-            ..SteeringWord::default()
-        });
-        self.attach_through(claim)?;
-        self.open_parks_as(books, &claim.twins())?;
-        Ok(())
+        books.steering.adopt(id);
+        self.attach_through(claim)
     }
 
     /// Remembers the connections that `track` will not count: those that were open before it.
@@ -284,11 +287,16 @@ impl Service {
         Ok(())
     }
 
-    /// Leaves the server as it was.
-    fn give_back(&self, books: &mut Books, id: GenerationId, claim: &Claim, error: &VerbError) {
-        if books.awaits_adopt {
-            self.close_parks(books);
-            self.path.steer(SteeringWord::default());
+    /// Leaves the server as it was. `first` is for one that was to lead a service that steered nobody.
+    async fn give_back(&self, id: GenerationId, claim: &Claim, first: bool, error: &VerbError) {
+        if first {
+            // Before its program goes: the kernel's hash would lead clients into them.
+            self.close_parks().await;
+        }
+        let mut books = self.books.lock().await;
+        if first {
+            books.awaits_adopt = true;
+            books.steering.lead_nowhere();
             let sockets = claim.listeners().chain(claim.datagrams());
             for (group, sockets) in self.path.all_groups().zip(sockets) {
                 // Without a program the kernel's hash decides, among the server's own sockets. It
@@ -308,7 +316,7 @@ impl Service {
             generation.steered.clear();
             generation.datagrams.clear();
         }
-        self.settle(books);
+        self.settle(&mut books);
     }
 
     /// Once a second: an adopted server that its supervisor started again in its cgroup, when

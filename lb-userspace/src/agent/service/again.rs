@@ -38,7 +38,7 @@ pub(super) struct Again {
 impl Service {
     /// The generation that a rollback leads to, if that starts it again.
     pub(super) fn aim(books: &Books) -> Option<Again> {
-        let generation = books.get(books.previous?)?;
+        let generation = books.get(books.steering.previous()?)?;
         (!generation.state.can_serve()).then(|| Again::of(generation))
     }
 

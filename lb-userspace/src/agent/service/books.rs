@@ -10,13 +10,13 @@ use lb_common::GenerationId;
 use tokio::sync::watch;
 
 use super::{
-    again::Look, drain::Drain, guard::Usurped, hung::Still, rollout::InFlight, traced::Traced,
-    workers::Untaken,
+    again::Look, drain::Drain, guard::Usurped, hung::Still, parks::Parks, rollout::InFlight,
+    steering::Steering, traced::Traced, workers::Untaken,
 };
 use crate::{
     clock::{self, Deadline},
     datapath::{ConnectionCounts, Latencies},
-    generation::{evenness::Evenness, keeper::Parked, progress::Progress, roots::Roots, unit},
+    generation::{evenness::Evenness, progress::Progress, roots::Roots, unit},
     rollout::{GenerationState, Member, Standing, habit::Habits},
     store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
@@ -240,18 +240,18 @@ pub(super) enum Going {
 }
 
 /// What changes about a service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Books {
+    /// Who gets new clients.
+    pub(super) steering: Steering,
     /// The generations, oldest first.
     pub(super) generations: Vec<Generation>,
     /// Those that are no longer among them while their counting programs may still be there.
     pub(super) counted_on: Vec<GenerationId>,
     /// The greatest id given.
     pub(super) last_id: u32,
-    /// Who was active before the last promote.
-    pub(super) previous: Option<GenerationId>,
-    /// The parking listeners, one a group, in the groups' order.
-    pub(super) parks: Vec<Parked>,
+    /// The parking listeners.
+    pub(super) parks: Parks,
     /// The rollout that goes on, up to its drain.
     pub(super) rollout: Option<InFlight>,
     /// The greatest token given to a rollout.
@@ -260,12 +260,6 @@ pub(super) struct Books {
     pub(super) runs_alone: bool,
     /// Who is being deployed.
     pub(super) deploying: Option<String>,
-    /// Promotes so far.
-    pub(super) promotes: u64,
-    /// Rollbacks so far.
-    pub(super) rollbacks: u64,
-    /// Fail-overs so far.
-    pub(super) failovers: u64,
     /// Connections of generations that are not remembered any more.
     pub(super) retired: ConnectionCounts,
     /// How long clients waited whose generations are not in the kernel's tables any more.
@@ -290,6 +284,31 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// Those of a service that was just opened.
+    pub(super) fn new(steering: Steering, awaits_adopt: bool) -> Self {
+        Self {
+            steering,
+            generations: Vec::new(),
+            counted_on: Vec::new(),
+            last_id: 0,
+            parks: Parks::default(),
+            rollout: None,
+            last_token: 0,
+            runs_alone: false,
+            deploying: None,
+            retired: ConnectionCounts::default(),
+            past: Latencies::default(),
+            tally: Tally::default(),
+            habits: Habits::default(),
+            going: Going::Up,
+            awaits_adopt,
+            usurped: Usurped::default(),
+            evenness: Evenness::default(),
+            keeper_error: None,
+            ledger_error: None,
+        }
+    }
+
     /// Whether `down` is ending the service, or has.
     pub(super) fn is_ending(&self) -> bool {
         self.going != Going::Up
@@ -321,6 +340,11 @@ impl Books {
             .map_or_else(|| format!("#{}", id.raw()), |g| g.name.clone())
     }
 
+    /// Where its generations are.
+    pub(super) fn cgroups(&self) -> Vec<Cgroup> {
+        self.generations.iter().map(|g| g.cgroup.clone()).collect()
+    }
+
     /// All names, each with its state.
     pub(super) fn names(&self) -> Vec<String> {
         let named = |g: &Generation| format!("{} ({})", g.name, g.state.name());
@@ -339,7 +363,7 @@ impl Books {
             .collect();
         decide(Standing {
             members: &members,
-            previous: self.previous,
+            previous: self.steering.previous(),
         })
     }
 
@@ -365,13 +389,14 @@ impl Books {
 
     /// What is written down.
     pub(super) fn to_ledger(&self) -> Ledger {
+        let moves = self.steering.moves();
         Ledger {
             boot: process::boot_id(),
             last_id: self.last_id,
-            previous: self.previous.map(GenerationId::raw),
-            promotes: self.promotes,
-            rollbacks: self.rollbacks,
-            failovers: self.failovers,
+            previous: self.steering.previous().map(GenerationId::raw),
+            promotes: moves.promotes,
+            rollbacks: moves.rollbacks,
+            failovers: moves.failovers,
             runs_alone: self.runs_alone,
             retired: self.retired,
             past: self.past.clone(),

@@ -61,12 +61,12 @@ impl Service {
                 Err(error) => return Err(error),
             };
             still_alive(&books, id)?;
+            drop(books);
             if let CheckError::Misfit(misfit) = &misfit
-                && self.adapted(&mut books, id, misfit)?
+                && self.adapted(id, misfit).await?
             {
                 continue;
             }
-            drop(books);
             if misfit.is_somewhere() {
                 let settling = match misfit {
                     CheckError::NoDescriptor { .. } => OPENING,
@@ -86,28 +86,20 @@ impl Service {
     }
 
     /// Has the parking listener become the twin of what the server opened, if that is possible.
-    fn adapted(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-        misfit: &Misfit,
-    ) -> Result<bool, CheckError> {
+    async fn adapted(&self, id: GenerationId, misfit: &Misfit) -> Result<bool, CheckError> {
         let &Misfit::Stack { address, expected } = misfit else {
             return Ok(false);
         };
-        let others_live = books
-            .generations
-            .iter()
-            .any(|g| g.id != id && g.state.can_serve());
-        if others_live {
-            return Ok(false);
-        }
+        let is_alone = |books: &Books| {
+            let mut others = books.generations.iter().filter(|g| g.id != id);
+            !others.any(|other| other.state.can_serve())
+        };
         let twin = Twin {
             address,
             v6only: !expected,
             uid: self.config.identity.uid,
         };
-        Ok(self.reshape(books, twin)?)
+        Ok(self.reshape(twin, is_alone).await?)
     }
 
     /// Asks the generation on every address until it has answered on all, or the deadline.

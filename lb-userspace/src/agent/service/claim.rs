@@ -65,7 +65,7 @@ impl Service {
         let twins = if books.awaits_adopt {
             self.twins_of(&found)
         } else {
-            Self::twins(books)
+            books.parks.twins()
         };
         let misfit = |misfit| AdoptError::Misfit {
             who: adoptee.who.clone(),
@@ -178,7 +178,7 @@ impl Service {
 
     fn refuse_others(&self, books: &Books, adoptee: &Adoptee) -> Result<(), VerbError> {
         let own: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
-        let held = self.held(books)?;
+        let held = self.held(&books.cgroups())?;
         let other = held
             .iter()
             .find(|held| !held.socket.cgroup.is_some_and(|id| own.contains(&id)));

@@ -119,7 +119,7 @@ impl Service {
 
     /// Enters a new generation into the books.
     pub(super) async fn enrol(
-        &self,
+        self: &Arc<Self>,
         request: &DeployRequest,
         again: bool,
     ) -> Result<GenerationId, VerbError> {
@@ -270,9 +270,7 @@ impl Service {
         if is_seated {
             self.keep_latencies(books, former);
         }
-        if books.previous == Some(former) {
-            books.previous = Some(id);
-        }
+        books.steering.succeeds(former, id);
         books.generations.retain(|g| g.name != name);
         books.counted_on.push(former);
         counted
@@ -400,7 +398,9 @@ impl Service {
         }
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
-            HandOver::Inherit => Self::twins(&books)
+            HandOver::Inherit => books
+                .parks
+                .twins()
                 .into_iter()
                 .map(|twin| (self.name().to_owned(), twin))
                 .collect(),
@@ -464,7 +464,8 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
         None | Some(GenerationState::Failed) => Ok(()),
         // Rolled back to: its own command is started again.
         Some(GenerationState::Stopped)
-            if books.previous.is_some() && books.previous == books.by_name(name).map(|g| g.id) =>
+            if books.steering.previous().is_some()
+                && books.steering.previous() == books.by_name(name).map(|g| g.id) =>
         {
             Ok(())
         }

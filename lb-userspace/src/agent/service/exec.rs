@@ -243,7 +243,9 @@ impl Service {
         }
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
-            HandOver::Inherit => Self::twins(books)
+            HandOver::Inherit => books
+                .parks
+                .twins()
                 .into_iter()
                 .map(|twin| (self.name().to_owned(), twin))
                 .collect(),

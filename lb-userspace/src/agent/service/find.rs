@@ -96,10 +96,10 @@ impl Service {
         self.end(id).await;
         let name = request.generation.clone().unwrap_or_default();
         // Its name is free for whom a rollback leads to.
-        let previous = self.books.lock().await.previous.replace(id);
+        let previous = self.books.lock().await.steering.set_previous(Some(id));
         let started = self.deploy_again(request, reporter, true).await;
         if started.is_err() {
-            self.books.lock().await.previous = previous;
+            self.books.lock().await.steering.set_previous(previous);
         }
         started?;
         self.find(&name).await

@@ -142,12 +142,10 @@ impl Service {
         let restored = if udp {
             self.attach_datagrams(books, group)
         } else {
-            let parked = books
-                .parks
-                .iter()
-                .find(|p| p.twin.address == group.address());
+            let parked = books.parks.at(group.address());
             parked.map(|parked| {
                 let socket = self
+                    .parking
                     .keeper()
                     .take(parked)
                     .map_err(|error| error.to_string())?;

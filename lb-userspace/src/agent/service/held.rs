@@ -1,8 +1,8 @@
 //! Ports that somebody outside hotlb has: refused, or waited for until that server is adopted.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use super::{OpenError, Service, VerbError, books::Books};
+use super::{OpenError, Service, VerbError};
 use crate::{
     config::ServiceConfig,
     generation::{adoptee::describe, fit::overlaps},
@@ -163,26 +163,25 @@ pub(super) fn is_complete(remembered: &Remembered) -> bool {
 }
 
 impl Service {
-    /// Who has its ports, of those outside hotlb.
-    pub(super) fn held(&self, books: &Books) -> Result<Vec<Held>, DumpError> {
+    /// Who has its ports, of those outside hotlb. Its generations are in `cgroups`.
+    pub(super) fn held(&self, cgroups: &[Cgroup]) -> Result<Vec<Held>, DumpError> {
         let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
-        ours.extend(books.generations.iter().flat_map(|g| g.cgroup.ids()));
+        ours.extend(cgroups.iter().flat_map(Cgroup::ids));
         let mut held = strangers(&self.netns, Protocol::Tcp, &self.config.listen, &ours)?;
         held.extend(strangers_at_datagrams(&self.netns, &self.config, &ours)?);
         Ok(held)
     }
 
     /// Refuses what cannot be done while somebody else has the ports.
-    pub(super) async fn refuse_while_held(&self) -> Result<(), VerbError> {
-        let books = self.books.lock().await;
-        match self.why_waiting(&books)? {
+    pub(super) async fn refuse_while_held(self: &Arc<Self>) -> Result<(), VerbError> {
+        match self.why_waiting().await? {
             Some(why) => Err(VerbError::AwaitsAdopt(why)),
             None => Ok(()),
         }
     }
 
     /// Takes the ports if they are free by now; refuses while somebody else has them.
-    pub(super) async fn take_port(&self) -> Result<(), VerbError> {
+    pub(super) async fn take_port(self: &Arc<Self>) -> Result<(), VerbError> {
         self.refuse_while_held().await?;
         if !self.books.lock().await.awaits_adopt {
             return Ok(());
@@ -195,11 +194,22 @@ impl Service {
         Ok(())
     }
 
-    fn why_waiting(&self, books: &Books) -> Result<Option<String>, DumpError> {
-        if !books.awaits_adopt {
-            return Ok(None);
-        }
-        let held = self.held(books)?;
+    async fn why_waiting(self: &Arc<Self>) -> Result<Option<String>, DumpError> {
+        let cgroups = {
+            let books = self.books.lock().await;
+            if !books.awaits_adopt {
+                return Ok(None);
+            }
+            books.cgroups()
+        };
+        // All of /proc is looked through: not under the lock, and not where others wait for their turn.
+        let service = Arc::clone(self);
+        let look = tokio::task::spawn_blocking(move || service.holder(&cgroups));
+        look.await.unwrap_or(Ok(None))
+    }
+
+    fn holder(&self, cgroups: &[Cgroup]) -> Result<Option<String>, DumpError> {
+        let held = self.held(cgroups)?;
         let why = held.first().map(|held| {
             format!(
                 "{} is held by {}: nothing is steered before `{}`, or before that server ends",
@@ -212,8 +222,8 @@ impl Service {
     }
 
     /// What `status` says while the service waits.
-    pub(super) fn waiting_warning(&self, books: &Books) -> String {
-        match self.why_waiting(books) {
+    pub(super) async fn waiting_warning(self: &Arc<Self>) -> String {
+        match self.why_waiting().await {
             Ok(Some(why)) => why,
             Ok(None) => "it waits for a server to adopt, but nobody has its ports: deploy a \
                          generation, or start the server and adopt it"

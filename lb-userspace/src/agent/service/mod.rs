@@ -33,7 +33,8 @@ mod observe;
 mod open;
 mod outlet;
 mod outside;
-mod park;
+mod parking;
+mod parks;
 mod polite;
 mod preflight;
 mod profile;
@@ -44,6 +45,7 @@ mod report;
 mod rollout;
 mod slots;
 mod status;
+mod steering;
 mod stop;
 mod switch;
 mod totals;
@@ -54,7 +56,7 @@ mod witness;
 mod workers;
 
 use std::{
-    sync::{Arc, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -67,6 +69,7 @@ pub use report::{Fulfilled, Reporter};
 use books::{Books, Going};
 use ending::Endings;
 use incidents::Incidents;
+use parking::Parking;
 use polite::Politeness;
 
 use super::{
@@ -78,7 +81,6 @@ use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},
     datapath::ServicePath,
-    generation::keeper::Keeper,
     store::Journal,
     sys::{cgroup::Cgroup, netns::Netns},
 };
@@ -91,7 +93,7 @@ pub struct Service {
     cgroup: Cgroup,
     /// Where its sockets are.
     netns: Netns,
-    keeper: std::sync::Mutex<Keeper>,
+    parking: Parking,
     path: ServicePath,
     /// Why a former agent's programs could not be replaced, if that was tried.
     not_renewed: OnceLock<String>,
@@ -136,12 +138,6 @@ impl Service {
     /// Where its rollouts are written down.
     pub fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    /// The keeper there is now.
-    fn keeper(&self) -> Keeper {
-        let keeper = self.keeper.lock();
-        keeper.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes the books down and wakes everybody who waits for a change.

@@ -16,7 +16,7 @@ use crate::{
 /// # Errors
 ///
 /// [`OpenError::Netns`] when it cannot be entered and nobody of the service is in it.
-pub(super) fn network(
+pub(super) async fn network(
     config: &ServiceConfig,
     places: &Places,
     cgroup: &Cgroup,
@@ -28,7 +28,7 @@ pub(super) fn network(
         Ok(netns) => return Ok(netns),
         Err(source) => source,
     };
-    let keeper = Keeper::find(&places.keeper(&config.name)).ok();
+    let keeper = Keeper::find(&places.keeper(&config.name)).await.ok();
     let kept = keeper.filter(|_| generations_run(cgroup));
     match kept.and_then(|keeper| keeper.netns().ok()) {
         Some(netns) => {
@@ -49,8 +49,8 @@ pub(super) fn network(
 }
 
 /// Whether the parking listeners are in another namespace than `netns`.
-pub(super) fn is_of_other_network(places: &Places, service: &str, netns: &Netns) -> bool {
-    let Ok(keeper) = Keeper::find(&places.keeper(service)) else {
+pub(super) async fn is_of_other_network(places: &Places, service: &str, netns: &Netns) -> bool {
+    let Ok(keeper) = Keeper::find(&places.keeper(service)).await else {
         return false;
     };
     let there = keeper.netns().and_then(|there| there.inode());

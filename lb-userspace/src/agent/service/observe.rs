@@ -62,6 +62,7 @@ impl Service {
         generations: Vec<ObservedGeneration>,
         counts: &[ConnectionCounts],
     ) -> ObservedService {
+        let moves = books.steering.moves();
         ObservedService {
             name: self.config.name.clone(),
             generations,
@@ -72,10 +73,11 @@ impl Service {
             udp: self.datagram_status(),
             polite: self.polite_status(),
             profiles: self.kept_profiles_status(),
-            promotes: books.promotes,
-            rollbacks: books.rollbacks,
-            failovers: books.failovers,
-            warnings: self.warnings(books).len() as u64,
+            promotes: moves.promotes,
+            rollbacks: moves.rollbacks,
+            failovers: moves.failovers,
+            // They are counted: who holds its ports does not matter.
+            warnings: self.warnings(books, String::new()).len() as u64,
             programs: self.program_status(),
             usurped: books.usurped.groups.len() as u64,
             phase: books.rollout.as_ref().map(|rollout| rollout.phase),

@@ -15,6 +15,8 @@ use super::{
     incidents::Incidents,
     kept_profiles::Desk,
     network::{generations_run, is_of_other_network, network},
+    parking::Parking,
+    steering::{Moves, Steering},
     totals::retire,
     witness,
 };
@@ -52,19 +54,21 @@ impl Service {
         witness::refuse_lost(&places, &cgroup, &pins, &ledger)?;
         let found_alive = witness::unknown(&cgroup, &ledger, &pins);
         witness::remember(&mut ledger, found_alive);
-        let has_parks =
-            Keeper::find(&places.keeper(&config.name)).is_ok_and(|keeper| holds_any(&keeper));
-        let netns = network(&config, &places, &cgroup)?;
+        let has_parks = match Keeper::find(&places.keeper(&config.name)).await {
+            Ok(keeper) => holds_any(&keeper).await,
+            Err(_none) => false,
+        };
+        let netns = network(&config, &places, &cgroup).await?;
         let awaits_adopt = held::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
         if ServicePath::is_of_other_addresses(&pins, &declared)
-            || is_of_other_user(&places, &config)
-            || is_of_other_network(&places, &config.name, &netns)
+            || is_of_other_user(&places, &config).await
+            || is_of_other_network(&places, &config.name, &netns).await
         {
             held::refuse_living_outside(&ledger)?;
-            give_up_groups(&places, &config.name, &cgroup, &pins)?;
+            give_up_groups(&places, &config.name, &cgroup, &pins).await?;
         }
-        let path = ServicePath::open_or_create(pins, cgroup.path(), &declared, former)?;
+        let (path, writer) = ServicePath::open_or_create(pins, cgroup.path(), &declared, former)?;
         if config.drain.polite == PoliteMode::On {
             refuse_impolite(path.polite())?;
         }
@@ -84,10 +88,7 @@ impl Service {
             uncounted: counted.err().map(|error| error.to_string()),
             not_renewed: OnceLock::new(),
             unmeasured: measured.err().map(|error| error.to_string()),
-            books: Arc::new(Mutex::new(Books {
-                awaits_adopt,
-                ..Books::default()
-            })),
+            books: Arc::new(Mutex::new(Books::new(Steering::new(writer), awaits_adopt))),
             politeness: Arc::default(),
             halted: watch::Sender::new(false),
             profiling: Mutex::default(),
@@ -101,11 +102,11 @@ impl Service {
             journal: journal.fenced(),
             cgroup,
             netns,
-            keeper: std::sync::Mutex::new(keeper),
+            parking: Parking::new(keeper),
             path,
         });
         if !awaits_adopt {
-            service.steer_adopted(&ledger);
+            service.steer_adopted(&ledger).await;
             service.open_parks().await?;
         }
         let unfinished = service.unfinished().await;
@@ -125,10 +126,13 @@ impl Service {
         books.last_id = in_word
             .map(GenerationId::raw)
             .fold(ledger.last_id, u32::max);
-        books.previous = ledger.previous.and_then(GenerationId::new);
-        books.promotes = ledger.promotes;
-        books.rollbacks = ledger.rollbacks;
-        books.failovers = ledger.failovers;
+        let moves = Moves {
+            promotes: ledger.promotes,
+            rollbacks: ledger.rollbacks,
+            failovers: ledger.failovers,
+        };
+        let previous = ledger.previous.and_then(GenerationId::new);
+        books.steering.remember(previous, moves);
         books.runs_alone = ledger.runs_alone;
         books.retired = ledger.retired;
         books.past = ledger.past;
@@ -138,7 +142,9 @@ impl Service {
         for remembered in ledger.generations {
             if !same_boot && remembered.state == GenerationState::Active {
                 // Nobody is active after a reboot; a rollback leads to whoever was.
-                books.previous = GenerationId::new(remembered.id);
+                books
+                    .steering
+                    .set_previous(GenerationId::new(remembered.id));
             }
             let counted = remembered.counted;
             let seated = !remembered.unseated && same_boot;
@@ -297,8 +303,8 @@ fn refuse_impolite(polite: Result<&Polite, &Impolite>) -> Result<(), OpenError> 
         .map_err(|error| OpenError::Impolite(error.to_string()))
 }
 
-fn holds_any(keeper: &Keeper) -> bool {
-    keeper.list().is_ok_and(|held| !held.is_empty())
+async fn holds_any(keeper: &Keeper) -> bool {
+    keeper.list().await.is_ok_and(|held| !held.is_empty())
 }
 
 /// What `join` must know of the service.
@@ -323,15 +329,17 @@ pub(super) fn declared(config: &ServiceConfig) -> Declared {
 }
 
 /// Whether the parking listeners belong to another user than the configured one.
-pub(super) fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
-    Keeper::find(&places.keeper(&config.name))
-        .and_then(|keeper| keeper.list())
-        .is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
+pub(super) async fn is_of_other_user(places: &Places, config: &ServiceConfig) -> bool {
+    let held = match Keeper::find(&places.keeper(&config.name)).await {
+        Ok(keeper) => keeper.list().await,
+        Err(error) => Err(error),
+    };
+    held.is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
 }
 
 /// With other addresses, another owner or another network, the groups are others: start over, but not under
 /// running generations.
-fn give_up_groups(
+async fn give_up_groups(
     places: &Places,
     service: &str,
     cgroup: &Cgroup,
@@ -344,8 +352,8 @@ fn give_up_groups(
         service,
         "its addresses, user or network changed: the parking listeners are made anew"
     );
-    if let Ok(keeper) = Keeper::find(&places.keeper(service)) {
-        keeper.quit()?;
+    if let Ok(keeper) = Keeper::find(&places.keeper(service)).await {
+        keeper.quit().await?;
     }
     pins.leave_shared()?;
     pins.remove()?;

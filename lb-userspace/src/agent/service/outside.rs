@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
-use lb_common::{GenerationId, Share, SteeringWord};
+use lb_common::GenerationId;
 
 use super::{
     AdoptError, Pace, Service, VerbError,
@@ -11,6 +11,7 @@ use super::{
     broken::kept_up,
     candidate::still_alive,
     report::Reporter,
+    steering::Steering,
 };
 use crate::{
     clock::Deadline,
@@ -33,24 +34,24 @@ const OFTEN: Duration = Duration::from_millis(20);
 impl Service {
     /// Before the parking listeners are opened again: has the groups of an adopted generation
     /// steered, through its own listeners, so that no client is hashed to the parking ones.
-    pub(super) fn steer_adopted(&self, ledger: &Ledger) {
+    pub(super) async fn steer_adopted(&self, ledger: &Ledger) {
         if ledger.boot != process::boot_id() {
             return;
         }
+        let mut books = self.books.lock().await;
         for remembered in &ledger.generations {
             if let Some(cgroup) = adopted_cgroup(remembered) {
-                self.steer_through(remembered, &cgroup);
+                self.steer_through(&mut books.steering, remembered, &cgroup);
             }
         }
     }
 
-    fn steer_through(&self, remembered: &Remembered, cgroup: &Cgroup) {
-        let id = GenerationId::new(remembered.id);
-        if self.path.word().active.is_none() && remembered.state == GenerationState::Active {
-            self.path.steer(SteeringWord {
-                active: id,
-                ..SteeringWord::default()
-            });
+    fn steer_through(&self, steering: &mut Steering, remembered: &Remembered, cgroup: &Cgroup) {
+        if self.path.word().active.is_none()
+            && remembered.state == GenerationState::Active
+            && let Some(id) = GenerationId::new(remembered.id)
+        {
+            steering.adopt(id);
         }
         let found = listeners::find(&self.netns, cgroup, Protocol::Tcp).unwrap_or_default();
         for group in self.path.groups() {
@@ -167,19 +168,10 @@ impl Service {
         id: GenerationId,
         note: &str,
     ) {
-        let candidate = books.decide(|standing| rollout::fallback(standing, Some(id)));
-        self.path.steer(SteeringWord {
-            active: Some(id),
-            candidate,
-            share: Share::NONE,
-            epoch: 0,
-        });
-        books.promotes += 1;
-        if books.previous == Some(id) {
-            books.previous = None;
-        }
+        let fallback = books.decide(|standing| rollout::fallback(standing, Some(id)));
+        books.steering.promote_again(id, fallback);
         self.became_active(books, id, Some(note.to_owned()));
-        self.release_parked(books);
+        self.parking.release();
         self.note_failover(books, None, id, note.to_owned());
     }
 

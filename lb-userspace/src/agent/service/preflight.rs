@@ -19,16 +19,16 @@ impl Service {
     ///
     /// [`crate::datapath::DatapathError::Layout`] with the versions; [`OpenError::GroupsDiffer`] when the groups
     /// would have to be made anew.
-    pub fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
+    pub async fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
         let pins = Pins::new(&places.bpffs, &config.name);
         if !pins.exist() {
             return Ok(());
         }
         ServicePath::refuse_unknown_layout(&pins)?;
-        let netns = network(config, places, &cgroup(config, places))?;
+        let netns = network(config, places, &cgroup(config, places)).await?;
         if ServicePath::is_of_other_addresses(&pins, &declared(config))
-            || is_of_other_user(places, config)
-            || is_of_other_network(places, &config.name, &netns)
+            || is_of_other_user(places, config).await
+            || is_of_other_network(places, &config.name, &netns).await
         {
             return Err(OpenError::GroupsDiffer);
         }

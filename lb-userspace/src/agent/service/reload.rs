@@ -98,7 +98,7 @@ impl Service {
         let active = self.path.word().active;
         let serves = fits && active == Some(id) && self.listens(id);
         if (serves || is_over) && self.someone_waits(active) {
-            self.release_parked(&mut books);
+            self.parking.release();
         }
         !is_over
     }

@@ -159,7 +159,7 @@ pub(super) fn members(
     if let Some(error) = &books.keeper_error {
         return Err(CheckError::NoKeeper(error.clone()));
     }
-    Ok(fit::fit(&Service::twins(books), &found)?)
+    Ok(fit::fit(&books.parks.twins(), &found)?)
 }
 
 fn own(generation: &Generation, listing: &Listing) -> Vec<Waiting> {

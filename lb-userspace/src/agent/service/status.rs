@@ -1,6 +1,6 @@
 //! The service as `status` and the metrics show it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lb_common::Exit;
 
@@ -26,12 +26,14 @@ use crate::{
 
 impl Service {
     /// Everything there is to say to who asked at this moment.
-    pub async fn status(&self, asked: Instant) -> ServiceStatus {
+    pub async fn status(self: &Arc<Self>, asked: Instant) -> ServiceStatus {
         let judged = self.judge_all(asked).await;
+        let waiting = self.waiting_warning().await;
         let books = self.books.lock().await;
         let word = self.path.word();
         let name = |id| books.name_of(id);
         let aim = Self::aim(&books);
+        let moves = books.steering.moves();
         let mut status = ServiceStatus {
             name: self.config.name.clone(),
             mode: self.config.hand_over,
@@ -41,23 +43,24 @@ impl Service {
             active: word.active.map(name),
             candidate: word.candidate.map(name),
             previous: books
-                .previous
+                .steering
+                .previous()
                 .filter(|&id| books.get(id).is_some())
                 .map(name),
             previous_change: None,
             epoch: word.epoch,
             parked: self.path.live(None),
             awaits_adopt: books.awaits_adopt,
-            warnings: self.warnings(&books),
+            warnings: self.warnings(&books, waiting),
             groups: group_status(&books, &self.netns, asked),
             steering: self.steering_status(),
             polite: self.polite_status(),
             workers: self.worker_status(),
             programs: Some(self.program_status()),
             profiles: self.kept_profiles_status(),
-            promotes: books.promotes,
-            rollbacks: books.rollbacks,
-            failovers: books.failovers,
+            promotes: moves.promotes,
+            rollbacks: moves.rollbacks,
+            failovers: moves.failovers,
             rollout: books.rollout.as_ref().map(|rollout| rollout.status(&name)),
             incident: self.incidents.fresh(),
             generations: books
@@ -79,11 +82,13 @@ impl Service {
         status
     }
 
-    pub(super) fn warnings(&self, books: &Books) -> Vec<String> {
+    /// What is not as it should be. `waiting` is what there is to say of one that waits for a server to
+    /// adopt.
+    pub(super) fn warnings(&self, books: &Books, waiting: String) -> Vec<String> {
         let mut warnings = Vec::new();
         let parked = self.path.live(None);
         if books.awaits_adopt {
-            warnings.push(self.waiting_warning(books));
+            warnings.push(waiting);
         } else if self.path.word().active.is_none() {
             warnings.push(if self.config.listen.is_empty() {
                 "no generation is active: datagrams are refused; deploy and promote one".to_owned()
@@ -93,7 +98,7 @@ impl Service {
                 )
             });
         } else if parked > 0 {
-            warnings.push(format!("{parked} connections are parked"));
+            warnings.push(self.parked_warning(parked));
         }
         for generation in &books.generations {
             if generation.unsteered > 0 {
@@ -330,6 +335,7 @@ fn group_status(books: &Books, netns: &Netns, asked: Instant) -> Vec<GroupStatus
     };
     books
         .parks
+        .all()
         .iter()
         .map(|parked| GroupStatus {
             address: parked.twin.address,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lb_common::{GenerationId, SteeringWord};
+use lb_common::GenerationId;
 
 use super::{
     Pace, Service, VerbError,
@@ -102,8 +102,7 @@ impl Service {
 
     /// Has every new client wait: nobody is active, nobody stands in.
     pub(super) fn park_everybody(&self, books: &mut Books, active: GenerationId) {
-        self.path.steer(SteeringWord::default());
-        books.previous = Some(active);
+        books.steering.park(active);
         if let Some(generation) = books.get_mut(active) {
             generation.enter(GenerationState::Draining, None);
         }
@@ -252,8 +251,8 @@ impl Service {
             let mut books = self.books.lock().await;
             // Nobody takes over: the active one is ended too, and the keeper is not started again.
             books.going = Going::Down;
-            books.previous = None;
-            self.path.steer(SteeringWord::default());
+            books.steering.set_previous(None);
+            books.steering.lead_nowhere();
         }
         self.call_everything_off().await;
         loop {
@@ -267,7 +266,7 @@ impl Service {
             }
             futures_util::future::join_all(living.into_iter().map(|id| self.end(id))).await;
         }
-        if let Err(error) = self.keeper().quit() {
+        if let Err(error) = self.parking.keeper().quit().await {
             tracing::warn!(%error, "the keeper was gone already");
         }
         self.path.pins().remove()?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lb_common::{GenerationId, Share, SteeringWord};
+use lb_common::GenerationId;
 
 use super::{Service, VerbError, books::Books};
 use crate::rollout::{self, GenerationState, Standing};
@@ -37,9 +37,8 @@ impl Service {
     ) -> Result<Option<GenerationId>, VerbError> {
         // Between the checks and now it may have been stopped, promoted, or ended.
         refuse_unpromotable(books, id)?;
-        let former = self.path.word().active.filter(|&former| former != id);
-        let candidate = books.decide(|standing| {
-            let previous = former;
+        let previous = books.steering.former(id);
+        let fallback = books.decide(|standing| {
             rollout::fallback(
                 Standing {
                     previous,
@@ -51,25 +50,13 @@ impl Service {
         if let Some(generation) = books.get(id) {
             self.thaw(&generation.cgroup);
         }
-        self.path.steer(SteeringWord {
-            active: Some(id),
-            candidate,
-            share: Share::NONE,
-            epoch: 0,
-        });
-        match purpose {
-            Purpose::Promote => {
-                books.promotes += 1;
-                books.previous = former;
-            }
-            Purpose::Rollback => {
-                books.rollbacks += 1;
-                books.previous = None;
-            }
-        }
+        let former = match purpose {
+            Purpose::Promote => books.steering.promote(id, fallback),
+            Purpose::Rollback => books.steering.roll_back(id, fallback),
+        };
         self.became_active(books, id, None);
         if former.is_none() || self.path.live(None) > 0 {
-            self.release_parked(books);
+            self.parking.release();
         }
         if let Some(former) = former {
             match purpose {
@@ -146,18 +133,12 @@ impl Service {
             // The kernel has moved the traffic already; this makes it official.
             active = word.candidate.filter(|&id| able(id));
         }
-        let candidate = books.decide(|standing| rollout::fallback(standing, active));
+        let fallback = books.decide(|standing| rollout::fallback(standing, active));
         // With nobody active, a candidate that was never promoted waits to be.
-        let next = SteeringWord {
-            active,
-            candidate: candidate.filter(|_| active.is_some()),
-            ..word
-        };
-        if (next.active, next.candidate) == (word.active, word.candidate) {
-            return;
-        }
-        self.path.steer(next);
-        if let Some(id) = active.filter(|&id| word.active != Some(id)) {
+        let fallback = fallback.filter(|_| active.is_some());
+        if books.steering.follow(active, fallback)
+            && let Some(id) = active
+        {
             self.failed_over(books, word.active, id);
         }
     }
@@ -175,12 +156,8 @@ impl Service {
         former: Option<GenerationId>,
         id: GenerationId,
     ) {
-        books.failovers += 1;
-        if books.previous == Some(id) {
-            books.previous = None;
-        }
         self.became_active(books, id, Some("the active generation ended".to_owned()));
-        self.release_parked(books);
+        self.parking.release();
         let how = former
             .and_then(|former| books.get(former))
             .and_then(|former| former.reason.as_deref())

@@ -51,7 +51,7 @@ impl Service {
     pub(super) fn forget_old(&self, books: &mut Books) {
         let ended = books.generations.iter().filter(|g| !g.state.is_live());
         let mut excess = ended.count().saturating_sub(REMEMBERED);
-        let previous = books.previous;
+        let previous = books.steering.previous();
         let (forgotten, kept) = std::mem::take(&mut books.generations)
             .into_iter()
             .partition::<Vec<_>, _>(|g| {

@@ -1,10 +1,6 @@
 //! What happens without being asked for: generations end, the kernel reports, time passes.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::{Event, EventKind, GenerationId};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -59,6 +55,10 @@ impl Service {
         let looked_at = Arc::clone(&self);
         beside.spawn(async move {
             kept_up("looking at it", || Arc::clone(&looked_at).keep_looking()).await;
+        });
+        let released = Arc::clone(&self);
+        beside.spawn(async move {
+            kept_up("letting parked clients go", || released.keep_releasing()).await;
         });
         beside.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
@@ -154,7 +154,7 @@ impl Service {
     async fn keep_again(&self) {
         {
             let books = self.books.lock().await;
-            let keeper = self.keeper();
+            let keeper = self.parking.keeper();
             let is_well = keeper.is_alive() && keeper.has_socket();
             if books.is_ending() || books.awaits_adopt || is_well && books.keeper_error.is_none() {
                 return;
@@ -171,7 +171,7 @@ impl Service {
             Keeper::find_or_start(self.places.keeper(self.name()), &parking, &self.netns).await;
         let error = match started {
             Ok((keeper, _)) => {
-                *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+                self.parking.replace_keeper(keeper);
                 self.open_parks().await.err().map(|error| error.to_string())
             }
             Err(error) => Some(error.to_string()),
@@ -235,7 +235,7 @@ impl Service {
         self.tend_workers(&mut books);
         self.thaw_stand_in(&books);
         if self.someone_waits(active) {
-            self.release_parked(&mut books);
+            self.parking.release();
         }
         self.expire(&mut books);
         let counted = |g: &&mut Generation| !g.state.is_live() && g.counting == Counting::On;
@@ -289,7 +289,7 @@ impl Service {
         let Ok(listing) = Listing::recent(&self.netns, Protocol::Tcp, LATELY) else {
             return;
         };
-        let parked = |cookie| books.parks.iter().any(|p| p.cookie == cookie);
+        let parked = |cookie| books.parks.has(cookie);
         self.path
             .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
     }

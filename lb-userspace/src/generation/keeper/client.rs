@@ -1,20 +1,20 @@
 //! The agent's side.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use nix::sys::{
-    signal::{Signal, kill},
-    socket::{getsockopt, sockopt::PeerCredentials},
-};
+use nix::sys::signal::{Signal, kill};
 use thiserror::Error;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    process::Command,
+};
 
 use super::{
     NAME,
@@ -70,9 +70,12 @@ pub struct Keeper {
     socket: PathBuf,
     pid: u32,
     started: Option<u64>,
+    /// Longest wait for an answer. Without one it ends with the keeper.
+    patience: Option<Duration>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait of who does something else than wait for the keeper.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Keeper {
     /// The keeper at `socket`, started in `cgroup` and `netns` if none answers there. Says whether it was
@@ -82,7 +85,7 @@ impl Keeper {
         cgroup: &Cgroup,
         netns: &Netns,
     ) -> Result<(Self, bool), KeeperError> {
-        if let Ok(found) = Self::find(&socket) {
+        if let Ok(found) = Self::find(&socket).await {
             return Ok((found, true));
         }
         // One whose socket is gone holds its listeners on: clients wait in them.
@@ -90,10 +93,10 @@ impl Keeper {
         start(&socket, cgroup, netns)
             .await
             .map_err(KeeperError::NotStarted)?;
-        let keeper = Self::find(&socket)?;
+        let keeper = Self::find(&socket).await?;
         let mut kept = false;
         for (pid, parked) in lost {
-            match keeper.take_over(pid, parked) {
+            match keeper.take_over(pid, parked).await {
                 Ok(()) => kept = true,
                 Err(error) => tracing::error!(%error, pid, "the former keeper keeps what it has"),
             }
@@ -102,9 +105,9 @@ impl Keeper {
     }
 
     /// Has it take over what the keeper `pid` holds, and ends that one.
-    fn take_over(&self, pid: u32, parked: Vec<Parked>) -> Result<(), KeeperError> {
+    async fn take_over(&self, pid: u32, parked: Vec<Parked>) -> Result<(), KeeperError> {
         if !parked.is_empty()
-            && let Reply::Failed(_, text) = self.ask(&Request::Take { pid, parked })?
+            && let Reply::Failed(_, text) = self.ask(&Request::Take { pid, parked }).await?
         {
             return Err(self.unreachable(io::Error::other(text)));
         }
@@ -121,22 +124,24 @@ impl Keeper {
     }
 
     /// The keeper that answers at `socket`.
-    pub fn find(socket: &Path) -> Result<Self, KeeperError> {
+    pub async fn find(socket: &Path) -> Result<Self, KeeperError> {
         let mut keeper = Self {
             socket: socket.to_owned(),
             pid: 0,
             started: None,
+            patience: Some(PATIENCE),
         };
         let unreachable = |source| KeeperError::Unreachable {
             path: socket.to_owned(),
             source,
         };
-        let stream = UnixStream::connect(socket).map_err(unreachable)?;
-        let peer = getsockopt(&stream, PeerCredentials).map_err(|e| unreachable(e.into()))?;
+        let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+        let peer = stream.peer_cred().map_err(unreachable)?;
         drop(stream);
-        keeper.pid = u32::try_from(peer.pid()).map_err(|e| unreachable(io::Error::other(e)))?;
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+        keeper.pid = pid.ok_or_else(|| unreachable(io::ErrorKind::NotConnected.into()))?;
         keeper.started = process::start_time(keeper.pid);
-        keeper.list()?;
+        keeper.list().await?;
         Ok(keeper)
     }
 
@@ -149,6 +154,11 @@ impl Keeper {
         Netns::of_process(self.pid)
     }
 
+    /// Its process.
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Whether its process lives.
     pub fn is_alive(&self) -> bool {
         let started = process::start_time(self.pid);
@@ -156,8 +166,8 @@ impl Keeper {
     }
 
     /// Opens a parking listener.
-    pub fn open(&self, twin: Twin) -> Result<Parked, KeeperError> {
-        match self.ask(&Request::Open(twin))? {
+    pub async fn open(&self, twin: Twin) -> Result<Parked, KeeperError> {
+        match self.ask(&Request::Open(twin)).await? {
             Reply::Parked(parked) => parked.first().copied().ok_or_else(|| KeeperError::Open {
                 twin,
                 source: io::Error::other("the keeper answered nothing"),
@@ -170,21 +180,21 @@ impl Keeper {
     }
 
     /// Closes one. What waited in it moves to whom `steer` chooses.
-    pub fn close(&self, cookie: u64) -> Result<(), KeeperError> {
-        self.ask(&Request::Close(cookie)).map(drop)
+    pub async fn close(&self, cookie: u64) -> Result<(), KeeperError> {
+        self.ask(&Request::Close(cookie)).await.map(drop)
     }
 
     /// All it holds.
-    pub fn list(&self) -> Result<Vec<Parked>, KeeperError> {
-        match self.ask(&Request::List)? {
+    pub async fn list(&self) -> Result<Vec<Parked>, KeeperError> {
+        match self.ask(&Request::List).await? {
             Reply::Parked(parked) => Ok(parked),
             Reply::Failed(_, text) => Err(self.unreachable(io::Error::other(text))),
         }
     }
 
     /// Has it close everything and end.
-    pub fn quit(&self) -> Result<(), KeeperError> {
-        self.ask(&Request::Quit).map(drop)
+    pub async fn quit(&self) -> Result<(), KeeperError> {
+        self.ask(&Request::Quit).await.map(drop)
     }
 
     /// A duplicate of a parking listener's descriptor. Give it up soon: as long as it is open,
@@ -198,20 +208,40 @@ impl Keeper {
             })
     }
 
-    fn ask(&self, request: &Request) -> Result<Reply, KeeperError> {
-        self.converse(request)
-            .map_err(|source| self.unreachable(source))
+    async fn ask(&self, request: &Request) -> Result<Reply, KeeperError> {
+        let answer = match self.patience {
+            Some(limit) => tokio::time::timeout(limit, self.converse(request)).await,
+            None => Ok(self.converse(request).await),
+        };
+        match answer {
+            Ok(answer) => answer.map_err(|source| self.unreachable(source)),
+            Err(_elapsed) => Err(self.is_silent()),
+        }
     }
 
-    fn converse(&self, request: &Request) -> io::Result<Reply> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(&serde_json::to_vec(request).map_err(io::Error::other)?)?;
-        stream.shutdown(Shutdown::Write)?;
+    /// Whoever gives up in the middle leaves nothing behind: the keeper undoes what it cannot tell.
+    async fn converse(&self, request: &Request) -> io::Result<Reply> {
+        let mut stream = UnixStream::connect(&self.socket).await?;
+        stream
+            .write_all(&serde_json::to_vec(request).map_err(io::Error::other)?)
+            .await?;
+        stream.shutdown().await?;
         let mut text = Vec::new();
-        stream.read_to_end(&mut text)?;
+        stream.read_to_end(&mut text).await?;
         serde_json::from_slice(&text).map_err(io::Error::other)
+    }
+
+    /// The same keeper, for who waits for as long as it lives.
+    pub fn without_limit(self) -> Self {
+        Self {
+            patience: None,
+            ..self
+        }
+    }
+
+    /// It lives, and does not answer.
+    pub fn is_silent(&self) -> KeeperError {
+        self.unreachable(io::ErrorKind::TimedOut.into())
     }
 
     fn unreachable(&self, source: io::Error) -> KeeperError {

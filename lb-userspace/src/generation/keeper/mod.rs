@@ -12,6 +12,6 @@ mod server;
 /// What its process is called.
 const NAME: &str = "hotlb-keeper";
 
-pub use client::{Keeper, KeeperError};
+pub use client::{Keeper, KeeperError, PATIENCE};
 pub use protocol::{PROTOCOL, Parked};
 pub use server::{KeepArgs, keep};

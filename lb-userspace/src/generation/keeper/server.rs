@@ -77,9 +77,13 @@ fn serve(socket: &UnixListener) {
         };
         let quit = matches!(request, Request::Quit);
         let reply = answer(&request, &mut held);
-        let _agent_gone = serde_json::to_vec(&reply)
+        let told = serde_json::to_vec(&reply)
             .map_err(io::Error::other)
             .and_then(|reply| stream.write_all(&reply));
+        if told.is_err() && matches!(request, Request::Open(_)) {
+            // The agent gave up, or is gone: nobody knows of it.
+            held.pop();
+        }
         if quit {
             return;
         }

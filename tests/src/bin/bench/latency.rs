@@ -34,7 +34,8 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         undeclared: 0,
     };
     let pins = Pins::new(host.bpffs(), "web");
-    let path = ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
+    let (path, _writer) =
+        ServicePath::open_or_create(pins, &host.cgroup()?, &declared, Former::Kept)?;
     ensure!(*path.renewal() == Renewal::Found, "the agent's pins");
     pairs(&host, &path, "new connections", scale, || {
         Ok(Turn::take(&host, Plan::new(target), EACH)?.rate())

@@ -120,7 +120,7 @@ impl Executor {
         if self.service.path.word().active == Some(to) {
             // An agent that was killed did it.
             let mut books = self.service.books.lock().await;
-            books.previous = self.plan.from();
+            books.steering.set_previous(self.plan.from());
             if let Some(from) = self.plan.from() {
                 hold(&mut books, from);
             }
@@ -133,6 +133,7 @@ impl Executor {
             self.plan.from = Some(former.raw());
         }
         self.stored();
+        self.tell_parked().await;
         Ok(())
     }
 
@@ -140,6 +141,15 @@ impl Executor {
     pub(super) fn stored(&mut self) {
         let took = self.began.elapsed();
         self.done.steered_us = u64::try_from(took.as_micros()).ok();
+    }
+
+    /// Says so if clients who waited for the word go on waiting for the keeper.
+    pub(super) async fn tell_parked(&mut self) {
+        if let Some(text) = self.service.parked_in_vain().await {
+            self.reporter.step(text.clone());
+            self.done.warnings.push(text.clone());
+            self.note(Record::Note { text }).await;
+        }
     }
 
     /// Now that it is active it still answers.
@@ -342,6 +352,7 @@ impl Executor {
         };
         self.service.switch(back, Purpose::Rollback).await?;
         self.stored();
+        self.tell_parked().await;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lb_common::{GenerationId, SteeringWord};
+use lb_common::GenerationId;
 
 use super::{
     super::{Service, VerbError, switch::Purpose},
@@ -61,8 +61,9 @@ impl Executor {
         let to = self.start_alone().await?;
         self.service.switch(to, Purpose::Promote).await?;
         self.stored();
+        self.tell_parked().await;
         let mut books = self.service.books.lock().await;
-        books.previous = self.plan.from();
+        books.steering.set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
         books.runs_alone = self.service.config.hand_over == HandOver::Auto;
         self.done.generation = Some(books.name_of(to));
@@ -156,7 +157,8 @@ impl Executor {
             self.park_and_end(away).await;
         }
         let Some(back) = back else {
-            self.service.path.steer(SteeringWord::default());
+            let mut books = self.service.books.lock().await;
+            books.steering.lead_nowhere();
             return Ok(());
         };
         let back = self.make_active_again(back).await;

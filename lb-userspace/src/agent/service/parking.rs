@@ -1,0 +1,372 @@
+//! The keeper's work: parking listeners are opened, replaced and given another shape.
+//!
+//! The keeper is asked without the lock of the state, and with clients waiting for as long as it lives:
+//! a keeper that is stopped delays those who wait in it, and nobody else.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lb_common::GenerationId;
+use tokio::sync::{MutexGuard, watch};
+
+use super::{OpenError, Service, books::Books, parks::Parks};
+use crate::{
+    clock,
+    datapath::DatapathError,
+    generation::keeper::{Keeper, KeeperError, PATIENCE, Parked},
+    sys::listener::Twin,
+};
+
+/// Longest wait of a promote for the keeper to let go of those who are parked.
+const RELEASED: Duration = Duration::from_millis(100);
+
+/// A parking listener could not be put in place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ParkError {
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The kernel side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+impl From<ParkError> for OpenError {
+    fn from(error: ParkError) -> Self {
+        match error {
+            ParkError::Keeper(error) => error.into(),
+            ParkError::Datapath(error) => error.into(),
+        }
+    }
+}
+
+impl From<ParkError> for super::VerbError {
+    fn from(error: ParkError) -> Self {
+        match error {
+            ParkError::Keeper(error) => error.into(),
+            ParkError::Datapath(error) => error.into(),
+        }
+    }
+}
+
+impl From<ParkError> for super::CheckError {
+    fn from(error: ParkError) -> Self {
+        match error {
+            ParkError::Keeper(error) => error.into(),
+            ParkError::Datapath(error) => error.into(),
+        }
+    }
+}
+
+/// A service's keeper, and what it is asked to do.
+#[derive(Debug)]
+pub(super) struct Parking {
+    keeper: Mutex<Keeper>,
+    /// Held while listeners are opened or closed. Taken before the lock of the state, never after.
+    turn: tokio::sync::Mutex<()>,
+    releases: watch::Sender<Releases>,
+}
+
+/// How often those who wait in the parking listeners are to be let go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Releases {
+    asked: u64,
+    begun: u64,
+    done: u64,
+    /// When the one that is not done was asked for.
+    since: Option<Instant>,
+}
+
+impl Releases {
+    const fn are_done(self) -> bool {
+        self.done == self.asked
+    }
+}
+
+impl Parking {
+    pub(super) fn new(keeper: Keeper) -> Self {
+        Self {
+            keeper: Mutex::new(keeper),
+            turn: tokio::sync::Mutex::default(),
+            releases: watch::Sender::default(),
+        }
+    }
+
+    /// The keeper there is now.
+    pub(super) fn keeper(&self) -> Keeper {
+        let keeper = self.keeper.lock();
+        keeper.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another one stands in its place.
+    pub(super) fn replace_keeper(&self, keeper: Keeper) {
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+    }
+
+    /// Lets go of whoever waits in the parking listeners, soon.
+    pub(super) fn release(&self) {
+        self.releases.send_if_modified(|releases| {
+            let is_new = releases.asked == releases.begun;
+            if is_new {
+                releases.asked += 1;
+                releases.since.get_or_insert_with(clock::now);
+            }
+            is_new
+        });
+    }
+
+    /// Waits until all is done that was asked for; false at the limit.
+    pub(super) async fn is_released(&self, limit: Duration) -> bool {
+        let mut releases = self.releases.subscribe();
+        let done = releases.wait_for(|releases| releases.are_done());
+        tokio::time::timeout(limit, done).await.is_ok()
+    }
+
+    /// Since when the keeper has been asked in vain.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.releases.borrow().since
+    }
+
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, KeeperError> {
+        let turn = tokio::time::timeout(PATIENCE, self.turn.lock()).await;
+        turn.map_err(|_elapsed| self.keeper().is_silent())
+    }
+
+    /// The next one that is asked for.
+    async fn asked(&self) -> Releases {
+        let mut releases = self.releases.subscribe();
+        let is_new = |releases: &Releases| releases.asked > releases.done;
+        // It fails when the sender is gone, which `self` has. The value is not held: it is changed next.
+        let _is_new = releases.wait_for(is_new).await.is_ok();
+        let mut begun = Releases::default();
+        self.releases.send_modify(|releases| {
+            releases.begun = releases.asked;
+            begun = *releases;
+        });
+        begun
+    }
+
+    fn done(&self, begun: Releases) {
+        self.releases.send_modify(|releases| {
+            releases.done = begun.asked;
+            releases.since = (!releases.are_done()).then(clock::now);
+        });
+    }
+}
+
+impl Service {
+    /// One parking listener a group: those the keeper still holds, else new ones, of the shape
+    /// they had.
+    pub(super) async fn open_parks(&self) -> Result<(), OpenError> {
+        let _turn = self.parking.turn().await?;
+        let keeper = self.parking.keeper();
+        let held = keeper.list().await?;
+        let former = self.books.lock().await.parks.twins();
+        let mut parks = Vec::new();
+        for (index, group) in self.path.groups().iter().enumerate() {
+            // More than one is what an agent leaves that dies in the middle of a rotation; the
+            // youngest is kept.
+            let mut here = held
+                .iter()
+                .filter(|p| p.twin.address == group.address())
+                .rev();
+            let parked = if let Some(&parked) = here.next() {
+                parked
+            } else {
+                let twin = former.get(index).copied();
+                let twin = twin.unwrap_or_else(|| self.config.twin(group.address()));
+                keeper.open(twin).await?
+            };
+            let parked = match self.put_in_place(index, &parked) {
+                Ok(()) => parked,
+                // It is in the slots of maps that are lost. Who waits in it moves to the new one.
+                Err(ParkError::Datapath(DatapathError::Slot { source, .. }))
+                    if source.kind() == std::io::ErrorKind::ResourceBusy =>
+                {
+                    let fresh = keeper.open(parked.twin).await?;
+                    self.put_in_place(index, &fresh)?;
+                    keeper.close(parked.cookie).await?;
+                    fresh
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for old in here {
+                keeper.close(old.cookie).await?;
+            }
+            parks.push(parked);
+        }
+        self.books.lock().await.parks = Parks::new(parks);
+        Ok(())
+    }
+
+    /// One parking listener a group, of these shapes, where there are none yet.
+    pub(super) async fn open_parks_as(&self, twins: &[Twin]) -> Result<(), ParkError> {
+        let _turn = self.parking.turn().await?;
+        let keeper = self.parking.keeper();
+        for (index, &twin) in twins.iter().enumerate() {
+            let parked = keeper.open(twin).await?;
+            let mut books = self.books.lock().await;
+            books.parks.add(parked);
+            self.put_in_place(index, &parked)?;
+        }
+        Ok(())
+    }
+
+    /// Closes all parking listeners.
+    pub(super) async fn close_parks(&self) {
+        let _turn = self.parking.turn().await;
+        self.books.lock().await.parks.give_up();
+        if let Err(error) = self.close_replaced(&self.parking.keeper()).await {
+            tracing::error!(%error, "a parking listener stays open");
+        }
+    }
+
+    /// Makes `parked` the parking listener of its group.
+    fn put_in_place(&self, index: usize, parked: &Parked) -> Result<(), ParkError> {
+        let Some(group) = self.path.groups().get(index) else {
+            return Ok(());
+        };
+        let socket = self.parking.keeper().take(parked)?;
+        group.attach(&socket)?;
+        self.path.note_listener(parked.cookie, None)?;
+        match group.park(&socket, parked.cookie) {
+            // It has its slot already: an earlier agent put it there.
+            Err(DatapathError::Slot { source, .. })
+                if source.kind() == std::io::ErrorKind::ResourceBusy
+                    && group.is_parked(parked.cookie) =>
+            {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Releases whoever waits in the parking listeners, each time that is asked for: opens fresh ones
+    /// and closes those, upon which the kernel moves what they hold, request bytes included, to whom
+    /// `steer` chooses.
+    pub(super) async fn keep_releasing(&self) {
+        loop {
+            let begun = self.parking.asked().await;
+            if let Err(error) = self.release_parked().await {
+                tracing::error!(service = self.name(), %error, "parked connections stay parked");
+            }
+            self.parking.done(begun);
+        }
+    }
+
+    async fn release_parked(&self) -> Result<(), ParkError> {
+        let _turn = self.parking.turn().await?;
+        // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
+        let keeper = self.parking.keeper().without_limit();
+        self.close_replaced(&keeper).await?;
+        let twins = self.books.lock().await.parks.twins();
+        for (index, twin) in twins.into_iter().enumerate() {
+            if let Err(error) = self.rotate(index, twin, &keeper).await {
+                tracing::error!(service = self.name(), %error, %twin.address, "clients stay parked");
+            }
+        }
+        Ok(())
+    }
+
+    async fn rotate(&self, index: usize, twin: Twin, keeper: &Keeper) -> Result<(), ParkError> {
+        let fresh = keeper.open(twin).await?;
+        self.succeed_at(index, fresh, keeper, |_books| true).await?;
+        Ok(())
+    }
+
+    /// Puts a fresh listener into the place of a group's, if that `may` be, and closes whichever is not
+    /// needed then. Says whether it is in place.
+    async fn succeed_at(
+        &self,
+        index: usize,
+        fresh: Parked,
+        keeper: &Keeper,
+        may: impl FnOnce(&Books) -> bool,
+    ) -> Result<bool, ParkError> {
+        let placed = {
+            let mut books = self.books.lock().await;
+            let placed = match may(&books) {
+                true => self.put_in_place(index, &fresh).map(|()| true),
+                false => Ok(false),
+            };
+            if matches!(placed, Ok(true)) {
+                books.parks.replace(index, fresh);
+            }
+            placed
+        };
+        if !matches!(placed, Ok(true)) {
+            keeper.close(fresh.cookie).await?;
+        }
+        self.close_replaced(keeper).await?;
+        placed
+    }
+
+    async fn close_replaced(&self, keeper: &Keeper) -> Result<(), ParkError> {
+        let replaced = self.books.lock().await.parks.replaced();
+        for cookie in replaced {
+            keeper.close(cookie).await?;
+            self.books.lock().await.parks.closed(cookie);
+        }
+        Ok(())
+    }
+
+    /// Makes the parking listener of a group dual-stack, or IPv6 only, as a candidate is: only
+    /// while nobody serves or waits in the group, for it becomes another one, and while it `may` be.
+    pub(super) async fn reshape(
+        &self,
+        twin: Twin,
+        may: impl Fn(&Books) -> bool,
+    ) -> Result<bool, ParkError> {
+        let _turn = self.parking.turn().await?;
+        let may = |books: &Books| {
+            may(books) && self.path.word().active.is_none() && self.path.live(None) == 0
+        };
+        let index = {
+            let books = self.books.lock().await;
+            let mut parks = books.parks.all().iter();
+            let index = parks.position(|parked| parked.twin.address == twin.address);
+            index.filter(|_| may(&books))
+        };
+        let Some(index) = index else {
+            return Ok(false);
+        };
+        // Both shapes listen for a moment: the candidate shows that they can.
+        let keeper = self.parking.keeper();
+        let fresh = keeper.open(twin).await?;
+        let reshaped = self.succeed_at(index, fresh, &keeper, may).await?;
+        if reshaped {
+            tracing::info!(address = %twin.address, v6only = fresh.twin.v6only, "parking reshaped");
+        }
+        Ok(reshaped)
+    }
+
+    /// What is to be said if parked clients wait for a keeper that does not answer.
+    pub(super) async fn parked_in_vain(&self) -> Option<String> {
+        if self.parking.is_released(RELEASED).await {
+            return None;
+        }
+        let parked = self.path.live(None);
+        (parked > 0).then(|| self.parked_warning(parked))
+    }
+
+    /// What `status` says of so many parked clients beside a generation that is active.
+    pub(super) fn parked_warning(&self, parked: u64) -> String {
+        let Some(since) = self.parking.waits_since() else {
+            return format!("{parked} connections are parked");
+        };
+        let waits = Duration::from_millis(clock::millis(since.elapsed()));
+        format!(
+            "{parked} parked clients wait for the keeper, which has not answered for {}: they are served \
+             as soon as it does (pid {1}; if it is stopped, `kill -CONT {1}`)",
+            humantime::format_duration(waits),
+            self.parking.keeper().pid()
+        )
+    }
+
+    /// Whether anybody waits although `active` could serve them.
+    pub(super) fn someone_waits(&self, active: Option<GenerationId>) -> bool {
+        active.is_some() && self.path.live(None) > 0
+    }
+}
