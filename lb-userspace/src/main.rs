@@ -21,7 +21,10 @@ use hotlb::{
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    let mut cli = Cli::typed();
+    let mut cli = match Cli::typed() {
+        Ok(cli) => cli,
+        Err(wrong) => return wrong,
+    };
     let output = cli.settle_output().unwrap_or_else(|usage| usage.exit());
     let Cli { command, quiet, .. } = cli;
     match command {

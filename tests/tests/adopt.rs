@@ -13,7 +13,7 @@ use hotlb_tests::{
     wait,
     waiting::Waiting,
 };
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -189,5 +189,28 @@ fn both_families() -> Result<()> {
         }
         scene.finish()?;
     }
+    Ok(())
+}
+
+/// Its first process is killed, its workers serve on. hotlb cannot tell them from what their supervisor may start there
+/// next, and says so instead of "nothing is left".
+#[test]
+fn what_outlives_its_first_process_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.adopt()?;
+    kill(scene.server.pid(), Signal::SIGKILL)?;
+    let warned = |warning: &String| warning.contains("the first process of gen1 has ended");
+    wait::until_true("status says so", LIMIT, || {
+        let web = scene.host.web();
+        web.is_ok_and(|web| web.warnings.iter().any(warned))
+    })?;
+    scene.host.expect_answers(target()?, 20, "gen1")?;
+    let down = scene.host.ok(&["down"])?;
+    ensure!(!down.stdout.contains("nothing is left"), "{}", down.stdout);
+    ensure!(down.stderr.contains("serves on"), "{}", down.stderr);
+    // It said the truth.
+    ensure!(scene.host.ask(target()?).is_ok());
+    let workers = cgroups::pids(&scene.units.cgroup(UNIT)?)?;
+    ensure!(!workers.is_empty());
     Ok(())
 }

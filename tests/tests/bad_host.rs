@@ -145,3 +145,22 @@ fn without_cgroup2() -> Result<()> {
     run.expect_code(7)?.expect_last_error(&["cgroup2"])?;
     Ok(())
 }
+
+/// The cgroup's name is no path out of the cgroup2 mount: nothing is made elsewhere.
+#[test]
+fn a_cgroup_outside_the_mount() -> Result<()> {
+    let host = Host::without_agent()?;
+    host.write_config(CONFIG)?;
+    let elsewhere = host.directory().join("elsewhere");
+    for name in [&elsewhere.display().to_string(), "../elsewhere", "..", "/"] {
+        let mut agent = host.command(host.binary());
+        agent.arg("agent").env("HOTLB_CGROUP", name);
+        command::run(&mut agent, LIMIT)?
+            .expect_code(78)?
+            .expect_last_error(&["HOTLB_CGROUP", name])?;
+    }
+    ensure!(!elsewhere.exists());
+    let above = cgroups::mount()?;
+    ensure!(!above.with_file_name("elsewhere").exists());
+    Ok(())
+}

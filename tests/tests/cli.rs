@@ -117,6 +117,16 @@ fn errors_are_json_when_asked_for() -> Result<()> {
     };
     ensure!(text("code") && text("message"), "{}", run.describe());
 
+    // What is not understood at all is an answer too.
+    for wrong in [&["-o", "json", "statsu"][..], &["promote", "--output=json"]] {
+        let run = host.hotlb(wrong)?.expect_code(2)?;
+        ensure!(
+            json(&run.stdout)?["error"]["code"] == "usage",
+            "{}",
+            run.describe()
+        );
+        ensure!(run.stderr.is_empty(), "{}", run.describe());
+    }
     let host = {
         drop(host);
         scene()?
@@ -189,6 +199,21 @@ fn a_closed_pipe_is_no_error() -> Result<()> {
         .arg(host.binary());
     let run = command::run(&mut pipe, LIMIT)?.expect_success()?;
     ensure!(!run.stderr.contains("panicked"), "{}", run.describe());
+    Ok(())
+}
+
+/// A disk that is full is no agent that broke.
+#[test]
+fn an_answer_that_cannot_be_printed() -> Result<()> {
+    let host = scene()?;
+    for line in ["status", "history", "-o json status", "doctor"] {
+        let mut full = host.command("sh");
+        let script = format!("\"$0\" {line} > /dev/full");
+        full.args(["-c", &script]).arg(host.binary());
+        command::run(&mut full, LIMIT)?
+            .expect_code(1)?
+            .expect_stderr(&["the answer cannot be printed", "No space left"])?;
+    }
     Ok(())
 }
 

@@ -296,6 +296,6 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         // It may have ended.
-        drop(kill(self.0, Signal::SIGCONT));
+        let _gone = kill(self.0, Signal::SIGCONT);
     }
 }

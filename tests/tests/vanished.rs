@@ -246,3 +246,42 @@ fn another_cgroup_is_not_searched_for_generations_that_live_elsewhere() -> Resul
     host.start_agent()?;
     upgrade(&host, "c")
 }
+
+/// A candidate that nobody promoted was never active, also when nobody remembers that.
+#[test]
+fn without_a_ledger_nobody_is_led_to_a_candidate() -> Result<()> {
+    let mut host = Host::with_service("listen = [\"0.0.0.0:8080\"]\nready_timeout = \"3s\"")?;
+    upgrade(&host, "good")?;
+    host.deploy(
+        "ready",
+        &Plain::new("ready").listen("0.0.0.0:8080").command()?,
+    )?;
+    let mute = Plain::new("mute").listen("0.0.0.0:8080");
+    let mute = mute.flag("--never-accept").command()?;
+    let mut deploy = vec!["deploy", "--generation", "mute", "--"];
+    deploy.extend(mute.iter().map(String::as_str));
+    let deploying = host.start_hotlb(&deploy)?;
+    wait::until_true("the candidate listens", LIMIT, || {
+        let mute = host.generation("mute");
+        mute.is_ok_and(|mute| mute.state == "starting" && !mute.listeners.is_empty())
+    })?;
+    host.kill_agent()?;
+    drop(deploying);
+    // The journal too: nothing is left that knows of a promote.
+    fs::remove_dir_all(host.directory().join("state"))?;
+    host.start_agent()?;
+    let web = host.web()?;
+    ensure!(web.active.as_deref() == Some("good"), "{web:#?}");
+    ensure!(web.previous.is_none(), "{web:#?}");
+    ensure!(web.candidate.as_deref() != Some("mute"), "{web:#?}");
+    host.hotlb(&["rollback"])?.expect_code(6)?;
+    // They prove themselves as candidates do: one can, one cannot.
+    host.wait_state("ready", &["ready"])?;
+    host.wait_state("mute", &["failed"])?;
+    ensure!(host.web()?.candidate.as_deref() == Some("ready"));
+    let reason = host.generation("ready")?.reason.context("a reason")?;
+    ensure!(reason.contains("the ledger did not know of it"), "{reason}");
+    host.expect_answers(target(), 20, "good")?;
+    host.promote("ready")?;
+    host.expect_answers(target(), 20, "ready")
+}

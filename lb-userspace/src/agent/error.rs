@@ -70,6 +70,12 @@ pub enum StartError {
         .0.display()
     )]
     NotAbsolute(PathBuf),
+    /// The cgroup would not be below the mount.
+    #[error(
+        "HOTLB_CGROUP is {0:?}: name a cgroup below the cgroup2 mount, such as \"hotlb\" or \
+         \"apps/hotlb\", without a leading / and without .."
+    )]
+    NotBelow(String),
     /// The metrics address is taken.
     #[error(
         "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
@@ -127,6 +133,18 @@ pub enum OpenError {
         address: SocketAddr,
         /// Process and user.
         holder: String,
+    },
+    /// Another service of hotlb's has the port.
+    #[error(
+        "{address} is held by the service {former}, whose generations and waiting clients are still there: \
+         if it was renamed in the configuration, name it {former} again; to begin anew, configure {former}, \
+         and `hotlb down`"
+    )]
+    PortOfService {
+        /// The declared address.
+        address: SocketAddr,
+        /// Its name.
+        former: String,
     },
     /// The addresses, or their owner, changed under running generations.
     #[error(
@@ -205,10 +223,12 @@ impl StartError {
             | Self::NoPoint(_)
             | Self::NotText(_)
             | Self::NotAbsolute(_)
+            | Self::NotBelow(_)
             | Self::Service {
                 source:
                     OpenError::GroupsChanged
                     | OpenError::GroupsDiffer
+                    | OpenError::PortOfService { .. }
                     | OpenError::Netns { .. }
                     | OpenError::PinsGone(_)
                     | OpenError::LivesElsewhere { .. }

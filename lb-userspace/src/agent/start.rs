@@ -85,6 +85,9 @@ impl Host {
         if let Some(path) = places.not_absolute() {
             return Err(StartError::NotAbsolute(path.to_owned()));
         }
+        if !places.is_cgroup_below() {
+            return Err(StartError::NotBelow(places.cgroup));
+        }
         make_runtime(&places)?;
         let lock = lock_file(&places.lock())?;
         make_dir(&places.state, STATE)?;
@@ -321,10 +324,11 @@ impl Agent {
     }
 
     /// Ends every generation, closes the parking listeners, removes pins, ledgers and cgroups.
-    pub async fn down(&self) -> Result<(), VerbError> {
+    pub async fn down(&self) -> Result<Vec<String>, VerbError> {
+        let mut left = Vec::new();
         let all = self.services.read().await.all();
         for service in all.values() {
-            service.down().await?;
+            left.extend(service.down().await?);
         }
         if let Err(error) = self.host.logger.end().await {
             tracing::warn!(%error, "the logger of servers' outputs goes on");
@@ -335,7 +339,7 @@ impl Agent {
         give_up_shared(&self.host.places.bpffs);
         // Others may share the directory's parent; it goes only when it is empty.
         let _shared = fs::remove_dir(&self.host.places.bpffs);
-        Ok(())
+        Ok(left)
     }
 }
 

@@ -45,10 +45,13 @@ pub enum ClientError {
     #[error(
         "no agent runs at {path} ({source}), and it takes one to end services: start it with `hotlb \
          agent`, then `hotlb down`. Where none starts, end servers and keepers at once with `echo 1 \
-         > CGROUP/cgroup.kill` (HOTLB_CGROUP, usually /sys/fs/cgroup/hotlb), and remove the pins \
-         (HOTLB_BPFFS_DIR, usually /sys/fs/bpf/hotlb)"
+         > {}`, and remove the pins in {}", cgroup.join("cgroup.kill").display(), bpffs.display()
     )]
     NoAgentToEnd {
+        /// Where servers and keepers would be.
+        cgroup: PathBuf,
+        /// Where the pins would be.
+        bpffs: PathBuf,
         /// The socket.
         path: PathBuf,
         /// What the system said.
@@ -85,6 +88,9 @@ pub enum ClientError {
          next: start one"
     )]
     Broken(String),
+    /// Nobody can read the answer.
+    #[error("the answer cannot be printed: {0}; what was asked for is done")]
+    Unprinted(io::Error),
 }
 
 impl ClientError {
@@ -94,7 +100,7 @@ impl ClientError {
             Self::NoAgent { .. } | Self::NoAgentToEnd { .. } | Self::Silent { .. } => 3,
             Self::NotPermitted { .. } => 4,
             Self::Refused(failure) => failure.exit,
-            Self::Broken(_) => 1,
+            Self::Broken(_) | Self::Unprinted(_) => 1,
         }
     }
 
@@ -106,6 +112,7 @@ impl ClientError {
             Self::NotPermitted { .. } => "not_permitted",
             Self::Refused(failure) => &failure.code,
             Self::Broken(_) => "broken",
+            Self::Unprinted(_) => "unprinted",
         };
         Failure {
             code: code.to_owned(),

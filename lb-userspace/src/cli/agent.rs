@@ -26,7 +26,7 @@ pub async fn upgrade_agent(
         result => result?,
     };
     let printed = printer.done(&done);
-    printed.map_err(|error| ClientError::Broken(format!("cannot print: {error}")))
+    printed.map_err(ClientError::Unprinted)
 }
 
 /// Relative paths are meant from here, not from where the agent is.

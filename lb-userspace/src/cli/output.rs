@@ -77,6 +77,12 @@ impl Printer {
         }
     }
 
+    /// Says that stdout takes nothing.
+    pub fn unread(&self, error: &io::Error) {
+        // Nowhere is left to say that stderr cannot be written; the exit code tells.
+        let _unwritable = writeln!(io::stderr(), "hotlb: the answer cannot be printed: {error}");
+    }
+
     /// Takes the progress line away.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
@@ -88,9 +94,8 @@ impl Printer {
 /// Says what went wrong: for people on stderr, for programs on stdout.
 pub fn failure(format: OutputFormat, failure: &Failure) {
     match format {
-        // If stdout is gone there is nobody to tell.
-        OutputFormat::Json => drop(json(&serde_json::json!({ "error": failure }))),
-        OutputFormat::Table => {
+        OutputFormat::Json if json(&serde_json::json!({ "error": failure })).is_ok() => {}
+        _ => {
             let lines: Vec<String> = failure.message.lines().map(printable).collect();
             // Nowhere is left to say that stderr cannot be written; the exit code tells.
             let _unwritable = writeln!(io::stderr(), "hotlb: {}", lines.join("\n"));

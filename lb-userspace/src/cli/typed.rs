@@ -1,20 +1,54 @@
 //! What is typed, where it is not text: said with the name of what is wrong, before anything is
 //! asked of the agent.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use super::args::Cli;
+use super::{
+    args::{Cli, OutputFormat},
+    output,
+};
 use crate::api::{client::ClientError, wire::Failure};
 
 impl Cli {
-    /// The command line of this process. Does not return if it is wrong, or asks for help.
-    pub fn typed() -> Self {
+    /// The command line of this process. Does not return if it asks for help.
+    ///
+    /// # Errors
+    ///
+    /// It is wrong, which has been said.
+    pub fn typed() -> Result<Self, ExitCode> {
         let arguments: Vec<OsString> = std::env::args_os().collect();
         Self::try_parse_from(&arguments)
-            .unwrap_or_else(|error| name_argument(error, &arguments).exit())
+            .map_err(|error| refuse(&name_argument(error, &arguments), &arguments))
     }
+}
+
+/// Wrong usage, or help: for programs on stdout, where they look for an answer.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if error.use_stderr() && asks_for_json(arguments) {
+        let said = error.to_string();
+        let said = said.trim_start_matches("error: ").trim_end();
+        let failure = usage_failure(said.to_owned());
+        output::failure(OutputFormat::Json, &failure);
+        return ExitCode::from(failure.exit);
+    }
+    error.exit()
+}
+
+/// Whether JSON was asked for, in arguments of which clap understood too little to say it. What comes
+/// after `--` is a server's.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    let own = arguments.iter().take_while(|argument| *argument != "--");
+    let own: Vec<&OsString> = own.collect();
+    let joined = ["-ojson", "-o=json", "--output=json"];
+    let is_apart = |pair: &[&OsString]| match pair {
+        [option, value] => (*option == "-o" || *option == "--output") && *value == "json",
+        _ => false,
+    };
+    own.iter()
+        .any(|argument| joined.iter().any(|it| *argument == it))
+        || own.windows(2).any(is_apart)
 }
 
 /// clap says that one of the arguments is not UTF-8, but not which.
@@ -66,11 +100,15 @@ pub(super) fn text(path: PathBuf, what: &str) -> Result<PathBuf, ClientError> {
 }
 
 fn usage(message: String) -> ClientError {
-    ClientError::Refused(Failure {
+    ClientError::Refused(usage_failure(message))
+}
+
+fn usage_failure(message: String) -> Failure {
+    Failure {
         code: "usage".to_owned(),
         message,
         exit: 2,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use crate::{
         },
     },
     clock,
+    config::Places,
+    sys::mounts,
 };
 
 /// Does what a verb says, through the agent. Verbs without an agent are not for here.
@@ -69,7 +71,16 @@ pub async fn execute(
             let nothing = json!({});
             let ended = client.verb("/v1/down", &nothing, |step| printer.progress(step));
             ended.await.map_err(|error| match error {
-                ClientError::NoAgent { path, source } => ClientError::NoAgentToEnd { path, source },
+                ClientError::NoAgent { path, source } => {
+                    let places = Places::from_env();
+                    let root = mounts::cgroup2().unwrap_or_else(|_none| "/sys/fs/cgroup".into());
+                    ClientError::NoAgentToEnd {
+                        cgroup: root.join(&places.cgroup),
+                        bpffs: places.bpffs,
+                        path,
+                        source,
+                    }
+                }
                 error => error,
             })?
         }
@@ -221,7 +232,6 @@ fn unknown_service(name: &str, known: &[String]) -> ClientError {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
 pub(super) fn cannot_print(error: io::Error) -> ClientError {
-    ClientError::Broken(format!("cannot print: {error}"))
+    ClientError::Unprinted(error)
 }

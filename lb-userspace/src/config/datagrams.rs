@@ -330,7 +330,7 @@ mod tests {
             ),
             (
                 "listen = [\"udp://0.0.0.0:53\", \"udp://0.0.0.0:53\"]",
-                "services dns and dns both listen on udp://0.0.0.0:53",
+                "service dns lists udp://0.0.0.0:53 twice",
             ),
         ];
         for (text, expected) in cases {

@@ -61,6 +61,14 @@ pub enum ConfigError {
         /// The other one.
         second: String,
     },
+    /// One service twice on one address.
+    #[error("service {service} lists {address} twice; name it once")]
+    Twice {
+        /// The address, with its scheme if that is UDP's.
+        address: String,
+        /// The service.
+        service: String,
+    },
     /// A user or group that does not exist.
     #[error("service {service}: {source}")]
     Identity {

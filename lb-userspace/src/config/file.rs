@@ -296,7 +296,7 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     Ok(service)
 }
 
-/// An address of a network belongs to one service, once.
+/// An address of a network belongs to one service.
 fn check_apart(services: &[ServiceConfig]) -> Result<(), ConfigError> {
     let mut owners: BTreeMap<(Option<&Path>, Listen), &str> = BTreeMap::new();
     for service in services {

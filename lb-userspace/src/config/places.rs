@@ -4,7 +4,7 @@ use std::{
     env,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,13 @@ impl Places {
         let all = [&self.runtime, &self.state, &self.bpffs];
         let bad = all.into_iter().find(|path| !path.is_absolute());
         bad.map(PathBuf::as_path)
+    }
+
+    /// Whether the cgroup is named as something below the mount: a path of names, no way out.
+    pub fn is_cgroup_below(&self) -> bool {
+        let parts = Path::new(&self.cgroup).components();
+        let mut parts = parts.peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
     }
 
     /// The control socket.

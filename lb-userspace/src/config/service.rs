@@ -1,6 +1,6 @@
 //! One service, checked and resolved.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lb_common::Workers;
 use serde::{Deserialize, Serialize};
@@ -160,8 +160,15 @@ impl ServiceConfig {
         if all.is_empty() {
             return Err(ConfigError::NoAddress(name.to_owned()));
         }
+        let mut apart = BTreeSet::new();
         for listen in &all {
             check_address(name, listen.address)?;
+            if !apart.insert(listen) {
+                return Err(ConfigError::Twice {
+                    address: listen.to_string(),
+                    service: name.to_owned(),
+                });
+            }
         }
         let (udp, tcp): (Vec<Listen>, Vec<Listen>) = all.into_iter().partition(|l| l.udp);
         let addresses = |all: Vec<Listen>| all.into_iter().map(|l| l.address).collect();

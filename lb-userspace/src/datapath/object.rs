@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapError},
 };
 use lb_common::names;
@@ -99,13 +99,13 @@ fn need_fields() -> Result<(), DatapathError> {
 }
 
 /// Loads the object without pins, for measurements and probes: it is gone with the value.
-pub(super) fn load_unpinned() -> Result<Ebpf, DatapathError> {
+pub(super) fn load_unpinned() -> Result<Ebpf, EbpfError> {
     finish(unpinned())
 }
 
 /// The same, with programs of which the verifier says, where it is asked for its words, only what
 /// they cost it.
-pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
+pub(super) fn load_for_its_cost() -> Result<Ebpf, EbpfError> {
     let mut loader = unpinned();
     loader.verifier_log_level(VerifierLogLevel::STATS);
     finish(loader)
@@ -113,7 +113,7 @@ pub(super) fn load_for_its_cost() -> Result<Ebpf, DatapathError> {
 
 /// Has the programs know the kernel's fields, and loads them. The loader has read all of the
 /// kernel's types meanwhile: some 20 MB.
-fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
+fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, EbpfError> {
     if let Ok(fields) = kernel_fields::tcp_fields() {
         for (name, at) in fields {
             loader.override_global(name, at, true);
@@ -122,7 +122,7 @@ fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
     let loaded = loader.load(OBJECT);
     drop(loader);
     heap::give_back();
-    Ok(loaded?)
+    loaded
 }
 
 /// A loader whose constants leave no part of a program out, so that the verifier sees it all.

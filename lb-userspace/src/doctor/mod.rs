@@ -27,7 +27,10 @@ pub fn run(places: &Places, printer: &Printer) -> ExitCode {
     let findings = examine(places);
     match printer.value(&findings, || table::text(&findings)) {
         Ok(()) => ExitCode::from(finding::exit(&findings)),
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            printer.unread(&error);
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -50,7 +53,7 @@ fn examine(places: &Places) -> Vec<Finding> {
         &rights,
     ));
     findings.push(programs::check(&programs::Programs::gather(places)));
-    findings.push(outputs::check(outputs::Outputs::gather()));
+    findings.push(outputs::check(outputs::Outputs::gather(), &rights));
     findings.push(sampling::check(&sampling::Sampling::gather()));
     findings.extend(sysctls::check(&sysctls::Sysctls::gather()));
     findings

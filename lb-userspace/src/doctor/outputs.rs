@@ -4,7 +4,10 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::finding::{Check, Finding};
+use super::{
+    finding::{Check, Finding},
+    rights::Rights,
+};
 use crate::{
     generation::output::ROOM,
     sys::{fifo, privilege, sysctl},
@@ -32,7 +35,7 @@ impl Outputs {
 }
 
 /// The verdict.
-pub(super) fn check(outputs: Outputs) -> Finding {
+pub(super) fn check(outputs: Outputs, rights: &Rights) -> Finding {
     let check = Check::optional("output pipes", format!("CAP_SYS_RESOURCE, {}", fifo::LIMIT));
     let limit = outputs.limit.map_or(fifo::USUAL, |limit| {
         usize::try_from(limit).unwrap_or_default()
@@ -44,6 +47,8 @@ pub(super) fn check(outputs: Outputs) -> Finding {
         check.ok(format!(
             "up to {room} MiB: root may raise fs.pipe-max-size for a moment"
         ))
+    } else if let Some(shortage) = rights.shortage() {
+        check.unchecked(shortage)
     } else {
         check.degraded(
             format!("{} KiB", limit / 1024),
@@ -65,9 +70,14 @@ mod tests {
             limit: Some(1_048_576),
             may_raise: false,
         };
-        let refused = check(none);
+        let refused = check(none, &Rights::all());
         assert_eq!(refused.verdict, Verdict::Degraded);
         assert_eq!(refused.found, "1024 KiB");
+        // What the agent may is not what whoever asks may.
+        assert_eq!(
+            check(none, &Rights::of_nobody()).verdict,
+            Verdict::Unchecked
+        );
         let limit = Some(134_217_728);
         let ways = [
             Outputs {
@@ -81,7 +91,7 @@ mod tests {
             Outputs { limit, ..none },
         ];
         for way in ways {
-            assert_eq!(check(way).verdict, Verdict::Ok);
+            assert_eq!(check(way, &Rights::of_nobody()).verdict, Verdict::Ok);
         }
     }
 }

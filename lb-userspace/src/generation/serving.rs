@@ -90,6 +90,21 @@ impl Place {
         masters(&left, &pids)
     }
 
+    /// The processes of its cgroup that have these of its listeners, whoever started them.
+    pub fn holding(&self, cookies: &BTreeSet<u64>) -> Vec<Server> {
+        let of = |protocol| {
+            let found = Listing::since(&self.tcp.netns, protocol, clock::now());
+            let found = found.unwrap_or_default();
+            let own = found.all().iter().filter(|w| cookies.contains(&w.cookie));
+            own.map(|waiting| waiting.inode).collect::<Vec<_>>()
+        };
+        let mut inodes: BTreeSet<u64> = of(Protocol::Tcp).into_iter().collect();
+        inodes.extend(of(Protocol::Udp));
+        let pids = self.cgroup.pids();
+        let holders = process::holding(pids.iter().copied(), &inodes);
+        holders.into_iter().filter_map(Server::of).collect()
+    }
+
     /// In somebody else's cgroup only the first process and those that came from it: all others
     /// may be its supervisor's.
     fn pids(&self) -> Vec<u32> {

@@ -154,7 +154,9 @@ impl Ledger {
     fn replace(&self, path: &Path) -> io::Result<()> {
         let dir = path.parent().unwrap_or_else(|| Path::new("/"));
         fs::create_dir_all(dir)?;
-        let mut file = NamedTempFile::new_in(dir)?;
+        // Its name would be another one in each error.
+        let file = NamedTempFile::new_in(dir).map_err(|error| io::Error::from(error.kind()));
+        let mut file = file?;
         serde_json::to_writer_pretty(&mut file, self)?;
         file.flush()?;
         file.persist(path).map_err(|error| error.error)?;

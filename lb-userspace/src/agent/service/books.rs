@@ -201,6 +201,11 @@ impl Generation {
         self.main.is_some_and(runs)
     }
 
+    /// Whether it lives on in somebody else's cgroup without its first process.
+    pub(super) fn lost_its_first(&self) -> bool {
+        self.state.is_live() && self.cgroup.is_foreign() && !self.main_runs()
+    }
+
     /// The process that stands for it: its first one, or whom that left behind when it went into the
     /// background.
     pub(super) fn pid(&self) -> Option<u32> {

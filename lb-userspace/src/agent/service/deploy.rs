@@ -11,6 +11,7 @@ use super::{
     broken::unbroken,
     candidate::still_alive,
     report::Reporter,
+    status::ledger_warning,
 };
 use crate::{
     agent::drill,
@@ -107,12 +108,13 @@ impl Service {
         self.settle(&mut books);
         let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
         let doubt = books.get(id).and_then(|g| g.doubt.clone());
+        let unwritten = books.ledger_error.as_deref().map(ledger_warning);
         let took =
             humantime::format_duration(Duration::from_millis(clock::millis(began.elapsed())));
         Ok(Done {
             message: format!("{name} is ready (pid {pid}, after {took}); it gets no client yet"),
             generation: Some(name),
-            warnings: doubt.into_iter().collect(),
+            warnings: doubt.into_iter().chain(unwritten).collect(),
             ..Done::default()
         })
     }

@@ -281,15 +281,16 @@ impl Service {
         self.netns.path().filter(|_| !is_there).map(Path::to_owned)
     }
 
-    /// After an agent's restart: goes on finding out whether an exec'd generation serves.
+    /// After an agent's restart: goes on finding out whether an exec'd generation serves, or one that
+    /// was found running without a ledger.
     pub(super) fn prove_again(self: &Arc<Self>, books: &Books, id: GenerationId) -> bool {
-        let is_exec = books
-            .get(id)
-            .is_some_and(|g| g.outside.origin == Origin::Exec);
-        if is_exec {
+        // No other one that starts has been ready already.
+        let is_to_prove = |g: &Generation| g.outside.origin == Origin::Exec || g.was_ready;
+        let proves = books.get(id).is_some_and(is_to_prove);
+        if proves {
             tokio::spawn(Arc::clone(self).prove(id, None));
         }
-        is_exec
+        proves
     }
 
     /// Asks what the systemd service of a generation is stopped by, if it is in one.
@@ -332,10 +333,12 @@ impl Service {
         }
         match proved {
             Ok(()) => {
-                generation.was_ready = true;
+                // Why one that was found is here, goes with it.
+                let was_found = std::mem::replace(&mut generation.was_ready, true);
+                let reason = generation.reason.take().filter(|_| was_found);
                 let awaited = generation.outside.is_awaited();
                 generation.outside.ended_from = None;
-                generation.enter(GenerationState::Ready, None);
+                generation.enter(GenerationState::Ready, reason);
                 self.word_follows(&mut books);
                 if awaited && going && self.path.word().active.is_none() {
                     self.take_over_again(&mut books, id, AGAIN);

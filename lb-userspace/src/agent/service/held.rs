@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 use super::{OpenError, Service, VerbError};
 use crate::{
     config::ServiceConfig,
-    generation::{adoptee::describe, fit::overlaps},
+    generation::{adoptee::describe, fit::overlaps, keeper},
     store::{Ledger, Origin, Remembered},
     sys::{
         cgroup::Cgroup,
@@ -45,6 +45,14 @@ impl Held {
             users::user_name(self.socket.uid),
             self.socket.uid
         )
+    }
+
+    /// The service of this host whose keeper holds it.
+    fn service(&self) -> Option<String> {
+        let pid = self.pid.filter(|&pid| process::name(pid) == keeper::NAME)?;
+        let parking = inspect::inspect(pid).ok().flatten()?.cgroup_dir().ok()??;
+        let service = parking.path().parent()?.file_name()?;
+        Some(service.to_string_lossy().into_owned())
     }
 
     /// What is typed to adopt it.
@@ -126,8 +134,15 @@ pub(super) fn must_wait(
     let Some(first) = held.first() else {
         return Ok(false);
     };
-    if may_wait {
+    // A keeper cannot be adopted.
+    if may_wait && first.service().is_none() {
         return Ok(true);
+    }
+    if let Some(former) = first.service() {
+        return Err(OpenError::PortOfService {
+            address: first.declared,
+            former,
+        });
     }
     Err(OpenError::PortHeld {
         address: first.declared,

@@ -194,9 +194,14 @@ impl Service {
                         format!("it read nothing for {seconds}s, and {waiting} bytes wait")
                     }
                 };
+                let advice = match books.steering.previous() {
+                    Some(_) => "`hotlb rollback`, or end it, and its clients are handed on",
+                    None => {
+                        "upgrade to another generation, or end it: clients wait then until there is one"
+                    }
+                };
                 warnings.push(format!(
-                    "{name} hangs: {what}{}; hotlb waits for it, for it may go on: if it will not, \
-                     `hotlb rollback`, or end it, and its clients are handed on",
+                    "{name} hangs: {what}{}; hotlb waits for it, for it may go on: if it will not, {advice}",
                     plight(generation)
                 ));
             } else if generation.state == GenerationState::Active
@@ -215,6 +220,17 @@ impl Service {
 
 /// What is known of its processes.
 fn plight(generation: &Generation) -> String {
+    let pids = generation.own_cgroup().map(|cgroup| cgroup.pids());
+    let stopped = pids.unwrap_or_default().into_iter();
+    let stopped: Vec<u32> = stopped.filter(|&pid| process::is_stopped(pid)).collect();
+    if let Some(&first) = stopped.first() {
+        let all = stopped.iter().map(|pid| format!(" {pid}"));
+        return format!(
+            " ({} is stopped: kill -CONT{})",
+            describe(first),
+            all.collect::<String>()
+        );
+    }
     match generation.main {
         Some((pid, _)) if !generation.main_runs() => match generation.pid() {
             Some(left) => format!(
@@ -223,9 +239,6 @@ fn plight(generation: &Generation) -> String {
             ),
             None => format!(" (its first process, {pid}, has ended)"),
         },
-        Some((pid, _)) if process::is_stopped(pid) => {
-            format!(" (its first process, {pid}, is stopped: kill -CONT {pid})")
-        }
         _ => String::new(),
     }
 }

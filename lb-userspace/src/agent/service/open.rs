@@ -52,7 +52,8 @@ impl Service {
         let mut ledger = Ledger::read(&places.ledger(&config.name))?;
         let pins = Pins::new(&places.bpffs, &config.name);
         witness::refuse_lost(&places, &cgroup, &pins, &ledger)?;
-        let found_alive = witness::unknown(&cgroup, &ledger, &pins);
+        let mut found_alive = witness::unknown(&cgroup, &ledger, &pins);
+        witness::ask_journal(&mut found_alive, journal, &config.name).await;
         witness::remember(&mut ledger, found_alive);
         let has_parks = match Keeper::find(&places.keeper(&config.name)).await {
             Ok(keeper) => holds_any(&keeper).await,

@@ -1,7 +1,12 @@
 //! Generations that the agent did not start: what is done about them when an agent starts, and
 //! what a rollback can do when one has ended.
 
-use std::{collections::HashSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use lb_common::GenerationId;
 
@@ -187,6 +192,32 @@ impl Service {
             let _ended = ended.wait_for(Option::is_some).await;
         }
         Ok(())
+    }
+
+    /// What of a generation serves on in somebody else's cgroup, although its first process has ended.
+    /// Nobody ends it: its supervisor may have started it in the meantime, with the same sockets.
+    pub(super) async fn left_outside(&self, id: GenerationId) -> Option<String> {
+        let (place, listeners) = {
+            let books = self.books.lock().await;
+            let generation = books.get(id)?;
+            if !generation.cgroup.is_foreign() || generation.main_runs() {
+                return None;
+            }
+            let all = generation.steered.keys().chain(generation.datagrams.keys());
+            let listeners: BTreeSet<u64> = all.copied().collect();
+            (self.place(generation), listeners)
+        };
+        let looking = tokio::task::spawn_blocking(move || place.holding(&listeners));
+        let left = looking.await.unwrap_or_default();
+        let (first, others) = left.split_first()?;
+        let pids = others.iter().map(|other| format!(", {}", other.pid));
+        Some(format!(
+            "{} (pid {}{}) serves on without its first process: hotlb ends nothing there that may be its \
+             supervisor's by now; end it there",
+            first.program.name,
+            first.pid,
+            pids.collect::<String>()
+        ))
     }
 
     /// Kills what is left of a generation at its deadline. In somebody else's cgroup only while its

@@ -283,13 +283,14 @@ impl Service {
         index: usize,
         fresh: Parked,
         keeper: &Keeper,
-        may: impl FnOnce(&Books) -> bool,
+        may: impl FnOnce(&Books) -> bool + Send,
     ) -> Result<bool, ParkError> {
         let placed = {
             let mut books = self.books.lock().await;
-            let placed = match may(&books) {
-                true => self.put_in_place(index, &fresh).map(|()| true),
-                false => Ok(false),
+            let placed = if may(&books) {
+                self.put_in_place(index, &fresh).map(|()| true)
+            } else {
+                Ok(false)
             };
             if matches!(placed, Ok(true)) {
                 books.parks.replace(index, fresh);
@@ -317,7 +318,7 @@ impl Service {
     pub(super) async fn reshape(
         &self,
         twin: Twin,
-        may: impl Fn(&Books) -> bool,
+        may: impl Fn(&Books) -> bool + Send + Sync,
     ) -> Result<bool, ParkError> {
         let _turn = self.parking.turn().await?;
         let may = |books: &Books| {

@@ -130,6 +130,14 @@ impl Service {
                     generation.name
                 ));
             }
+            if generation.lost_its_first() {
+                warnings.push(format!(
+                    "the first process of {} has ended and the rest of it serves on: hotlb cannot end what \
+                     is left, for its supervisor may start another one there; promote another generation, or \
+                     start it again",
+                    generation.name
+                ));
+            }
             if generation.state == GenerationState::Failed && generation.was_ready {
                 let reason = generation.reason.as_deref().unwrap_or("it ended");
                 warnings.push(format!("{} failed: {reason}", generation.name));
@@ -171,7 +179,7 @@ impl Service {
             ));
         }
         if let Some(error) = &books.ledger_error {
-            warnings.push(format!("the ledger cannot be written: {error}"));
+            warnings.push(ledger_warning(error));
         }
         warnings
     }
@@ -300,6 +308,14 @@ impl Service {
             hangs_for_ms: hangs_for.map(clock::millis),
         }
     }
+}
+
+/// What a ledger means that cannot be written.
+pub(super) fn ledger_warning(error: &str) -> String {
+    format!(
+        "the ledger cannot be written: {error}; an agent that starts now will not know what changed \
+         since: free space there, or make it writable"
+    )
 }
 
 fn in_short(latencies: &Latencies) -> LatencyStatus {

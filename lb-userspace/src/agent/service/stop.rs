@@ -210,6 +210,7 @@ impl Service {
                 .told_and_gone(id, &cgroup, &judged, deadline, told)
                 .await;
         }
+        let left = self.left_outside(id).await;
         let mut books = self.books.lock().await;
         self.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
@@ -225,6 +226,7 @@ impl Service {
                 listed => Some(cut.unwrap_or_default().max(listed)),
             };
             let reason = match (cut, &generation.signal_cut) {
+                _ if left.is_some() => left,
                 (Some(cut), _) => Some(format!("ended after {limit}, {cut} connections cut")),
                 (None, Some(advice)) => Some(advice.clone()),
                 (None, None) => generation.reason.take(),
@@ -245,8 +247,9 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// When the keeper does not answer or the pins cannot be removed.
-    pub async fn down(self: &Arc<Self>) -> Result<(), VerbError> {
+    /// When the pins cannot be removed. Says what serves on all the same.
+    pub async fn down(self: &Arc<Self>) -> Result<Vec<String>, VerbError> {
+        let mut left = Vec::new();
         {
             let mut books = self.books.lock().await;
             // Nobody takes over: the active one is ended too, and the keeper is not started again.
@@ -263,6 +266,11 @@ impl Service {
             };
             if living.is_empty() {
                 break;
+            }
+            for &id in &living {
+                let found = self.left_outside(id).await;
+                let name = self.books.lock().await.name_of(id);
+                left.extend(found.map(|found| format!("{name}: {found}")));
             }
             futures_util::future::join_all(living.into_iter().map(|id| self.end(id))).await;
         }
@@ -284,7 +292,7 @@ impl Service {
         if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
             tracing::warn!(%error, "the ledger stays");
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Has a deploy or a rollout that goes on end, so that nothing is started any more.

@@ -343,9 +343,11 @@ fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -
     let dual = asked.is_ipv6() && asked.ip().is_unspecified();
     let is_twin = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
     if dual && config.addresses().any(|listen| is_twin(listen.address)) {
+        let (one, port) = (asked.ip(), asked.port());
         return format!(
-            "it is a socket for both families, as Go, Java and node open them for 0.0.0.0 too: \
-             declare listen = [\"{asked}\"]"
+            "if it is its only socket, it is one for both families, as Go, Java and node open them for \
+             0.0.0.0 too: declare listen = [\"{asked}\"]; if it binds 0.0.0.0:{port} as well, as redis \
+             does, declare both: listen = [\"0.0.0.0:{port}\", \"[{one}]:{port}\"]"
         );
     }
     let there = format!("have the server listen on {}", declared.join(" and "));

@@ -12,13 +12,19 @@ use crate::{
     config::Places,
     datapath::{ConnectionCounts, Pins, ServicePath, why_gone},
     rollout::GenerationState,
-    store::{Ledger, Outside, Remembered},
+    store::{
+        Journal, Ledger, Outside, Remembered,
+        journal::{HistoryFilter, JournalError, Outcome, RolloutKind},
+    },
     sys::{
         cgroup::Cgroup,
         inspect::{self, Inspected},
         mounts, process,
     },
 };
+
+/// What is said of a generation that nobody wrote down.
+const UNKNOWN: &str = "found running; the ledger did not know of it";
 
 /// A generation of which there are processes.
 #[derive(Clone, Debug)]
@@ -144,15 +150,66 @@ pub(super) fn unknown(cgroup: &Cgroup, ledger: &Ledger, pins: &Pins) -> Vec<Reme
         .collect()
 }
 
+/// Who was active before the last promote is written down twice. Whoever is not known to have been is
+/// not led to: it proves that it serves, as any candidate does, and an operator may promote it.
+pub(super) async fn ask_journal(found: &mut [Remembered], journal: &Journal, service: &str) {
+    let active = found.iter().find(|it| it.state == GenerationState::Active);
+    let active = active.map(|it| (it.id, it.name.clone()));
+    let before = match active {
+        Some(active) if found.len() > 1 => before(journal, service, &active).await,
+        _ => return,
+    };
+    let before = before.unwrap_or_else(|error| {
+        tracing::warn!(service, %error, "it is not known who was active before");
+        None
+    });
+    let mut found = found.iter_mut();
+    if let Some(found) = found.find(|it| before.as_ref() == Some(&(it.id, it.name.clone()))) {
+        found.state = GenerationState::Standby;
+        found.reason = Some(UNKNOWN.to_owned());
+    }
+}
+
+/// Id and name of a generation: the id alone may have been given twice when all was lost.
+type Identity = (u32, String);
+
+/// Who was active before the promote by which `active` became so, in this boot.
+async fn before(
+    journal: &Journal,
+    service: &str,
+    active: &Identity,
+) -> Result<Option<Identity>, JournalError> {
+    let filter = HistoryFilter {
+        service: Some(service.to_owned()),
+        limit: None,
+    };
+    let rollouts = journal.history(filter).await?.into_iter();
+    let newest = rollouts
+        // One that drains has moved the word too.
+        .filter(|rollout| matches!(rollout.outcome, None | Some(Outcome::Done)))
+        .max_by_key(|rollout| rollout.id);
+    let Some(newest) = newest.filter(|rollout| {
+        rollout.kind != RolloutKind::Rollback
+            && (rollout.to.id, &rollout.to.name) == (active.0, &active.1)
+    }) else {
+        return Ok(None);
+    };
+    let told = journal.show(newest.id).await?;
+    let same_boot = told.is_some_and(|told| told.boot == process::boot_id());
+    let before = newest.from.filter(|_| same_boot);
+    Ok(before.map(|before| (before.id, before.name)))
+}
+
 fn describe(living: Living, active: Option<GenerationId>) -> Option<Remembered> {
     let processes = living.cgroup.pids().into_iter();
     let all = processes.filter_map(|pid| inspect::inspect(pid).ok().flatten());
     let first = all.min_by_key(|process| (process.started, process.pid))?;
     let id = GenerationId::new(living.id)?;
-    let state = if active == Some(id) {
-        GenerationState::Active
+    let (state, reason) = if active == Some(id) {
+        (GenerationState::Active, UNKNOWN.to_owned())
     } else {
-        GenerationState::Standby
+        let reason = format!("{UNKNOWN}, nor of a time when it was active");
+        (GenerationState::Starting, reason)
     };
     tracing::error!(
         generation = living.name,
@@ -169,7 +226,7 @@ fn describe(living: Living, active: Option<GenerationId>) -> Option<Remembered> 
         env: environment(first.pid),
         main: Some((first.pid, first.started)),
         command: first.command,
-        reason: Some("found running; the ledger did not know of it".to_owned()),
+        reason: Some(reason),
         since: clock::since_boot().as_secs(),
         counted: ConnectionCounts::default(),
         was_ready: true,
@@ -202,8 +259,8 @@ pub(super) fn remember(ledger: &mut Ledger, found: Vec<Remembered>) {
         return;
     }
     let greatest = found.iter().map(|found| found.id).max();
-    let others = found.iter().filter(|g| g.state != GenerationState::Active);
-    ledger.previous = ledger.previous.or(others.map(|other| other.id).max());
+    let before = found.iter().filter(|g| g.state == GenerationState::Standby);
+    ledger.previous = ledger.previous.or(before.map(|before| before.id).max());
     ledger.boot = process::boot_id();
     ledger.last_id = ledger.last_id.max(greatest.unwrap_or_default());
     ledger.generations.extend(found);

@@ -200,10 +200,15 @@ async fn down(State(control): Shared) -> Response {
     let gate = Arc::clone(&control.gate);
     stream(&gate, "down", |reporter| async move {
         reporter.step("ending all generations");
-        control.agent.down().await?;
+        let left = control.agent.down().await?;
         control.ended.send_replace(true);
+        let message = match left.as_slice() {
+            [] => "all generations ended; nothing is left",
+            _ => "hotlb's part has ended, and what an adopted server left serves on",
+        };
         Ok(Done {
-            message: "all generations ended; nothing is left".to_owned(),
+            message: message.to_owned(),
+            warnings: left,
             ..Done::default()
         })
     })

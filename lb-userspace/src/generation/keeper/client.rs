@@ -232,6 +232,7 @@ impl Keeper {
     }
 
     /// The same keeper, for who waits for as long as it lives.
+    #[must_use]
     pub fn without_limit(self) -> Self {
         Self {
             patience: None,

@@ -10,7 +10,7 @@ mod protocol;
 mod server;
 
 /// What its process is called.
-const NAME: &str = "hotlb-keeper";
+pub const NAME: &str = "hotlb-keeper";
 
 pub use client::{Keeper, KeeperError, PATIENCE};
 pub use protocol::{PROTOCOL, Parked};
