@@ -41,10 +41,10 @@ pub enum DaemonError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The control socket cannot be used.
-    #[error("the control socket: {0}")]
+    #[error("cannot open the control socket: {0}")]
     Socket(io::Error),
     /// Signals cannot be waited for.
-    #[error("signals: {0}")]
+    #[error("cannot catch signals: {0}")]
     Signals(io::Error),
     /// No traces can be sent.
     #[error(transparent)]
@@ -265,7 +265,7 @@ impl Daemon {
         {
             traces.finish().await;
         }
-        tracing::info!(?end, "agent ends");
+        tracing::info!(?end, "agent is ending");
         Ok(end)
     }
 
@@ -324,7 +324,7 @@ impl Daemon {
             Ok::<(), UpgradeError>(())
         };
         if let Err(error) = renewed.await {
-            tracing::info!(%error, "the programs of the former agent stay for now");
+            tracing::info!(%error, "keeping the programs of the former agent for now");
         }
         if let Some(traces) = &self.traces {
             traces.go_on();
@@ -359,7 +359,7 @@ pub(crate) fn record(
         Some(wanted) => Some(wanted.clone()),
         None => TracesConfig::from_env().unwrap_or_else(|error| {
             // Meant for other programs, perhaps.
-            tracing::warn!(error, "no traces are sent");
+            tracing::warn!(error, "failed to set up traces; none are sent");
             None
         }),
     };

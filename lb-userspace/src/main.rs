@@ -160,7 +160,7 @@ fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
         Ok(spec) => {
             let own = args.env.iter().cloned().collect();
             let error = exec::become_server(&spec, &program, &arguments, &own);
-            let message = format!("{} is not started: {error}", spec.generation);
+            let message = format!("{} was not started: {error}", spec.generation);
             fail(output, "not_started", message, 1)
         }
         Err(code) => code,
@@ -213,7 +213,7 @@ async fn run(args: &RunArgs, places: Places, printer: &Printer) -> Result<(), Fa
     if !matches!(end, Ok(End::Down))
         && let Err(error) = agent.down().await
     {
-        tracing::error!(%error, "something is left");
+        tracing::error!(%error, "failed to clean up after the service");
     }
     end.map(drop)
 }

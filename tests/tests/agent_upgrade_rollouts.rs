@@ -219,7 +219,7 @@ fn a_failed_hand_over_in_the_bake_costs_it_nothing() -> Result<()> {
     for _ in 0..2 {
         host.hotlb(&["agent", "upgrade", &dies])?
             .expect_code(1)?
-            .expect_stderr(&["stays in charge"])?;
+            .expect_stderr(&["remains in charge"])?;
         ensure!(rollout(&host, "id")? == id, "{}", host.agent_log());
     }
     let (phases, outcome) = ended(&host, &id)?;

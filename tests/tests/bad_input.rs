@@ -245,7 +245,7 @@ fn errors_say_where_a_rollback_can_lead() -> Result<()> {
     refused(&host, &["rollback", "--to", "gen9"], 5, &listed)?;
     refused(&host, &["promote", "gen9"], 5, &listed)?;
     refused(&host, &["stop", "gen9"], 5, &listed)?;
-    let to_active = ["cannot roll back to gen2: it is active already"];
+    let to_active = ["cannot roll back to gen2: it is already active"];
     refused(&host, &["rollback", "--to", "gen2"], 6, &to_active)?;
     Ok(())
 }

@@ -59,7 +59,7 @@ fn every_task_may_break() -> Result<()> {
 
     host.try_deploy("b", &plain("b")?)?
         .expect_code(7)?
-        .expect_stderr(&["a defect of hotlb", "the deploy of b", "a drill at deploy"])?;
+        .expect_stderr(&["a bug in hotlb", "the deploy of b", "a drill at deploy"])?;
     still_a(&host)?;
     for (phase, options) in [
         ("pre_load", [].as_slice()),
@@ -71,7 +71,7 @@ fn every_task_may_break() -> Result<()> {
         // The name is free again each time.
         upgrade(&host, options, "b")?
             .expect_code(7)?
-            .expect_stderr(&["a defect of hotlb", &drill])?;
+            .expect_stderr(&["a bug in hotlb", &drill])?;
         still_a(&host)?;
         let told = history::expect_outcome(&host, "rolled_back")?;
         let reason = history::text(&told, "/reason").unwrap_or_default();
@@ -184,7 +184,7 @@ fn arguments_and_directories_of_bytes() -> Result<()> {
         .current_dir(&here);
     command::run(&mut gone, LIMIT)?
         .expect_code(2)?
-        .expect_stderr(&["the current directory cannot be told"])?;
+        .expect_stderr(&["cannot determine the current directory"])?;
     let mut upgrade = host.command(host.binary());
     upgrade
         .args(["agent", "upgrade", "--config"])

@@ -91,7 +91,7 @@ fn grpc_of_one_service() -> Result<()> {
     refuses(
         &host,
         &grpc(&[])?,
-        &["Check(\"shop.Cart\"): it knows no service \"shop.Cart\""],
+        &["Check(\"shop.Cart\"): it does not know service \"shop.Cart\""],
     )?;
     let not_serving = grpc(&[&cart[..], &["--says", "not-serving"]].concat())?;
     refuses(&host, &not_serving, &["Check(\"shop.Cart\"): NOT_SERVING"])?;

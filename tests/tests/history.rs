@@ -102,7 +102,7 @@ fn the_history_is_listed_and_told() -> Result<()> {
     for part in [
         "r2",
         "promote gen2",
-        "not over",
+        "in progress",
         "r1",
         "rolled back",
         "it crashed",
@@ -175,10 +175,10 @@ fn the_history_is_json_when_asked_for() -> Result<()> {
 fn what_is_not_there_is_said() -> Result<()> {
     let host = Host::with_config(CONFIG)?;
     let none = host.ok(&["history"])?;
-    ensure!(none.stdout == "no rollout yet\n", "{}", none.describe());
+    ensure!(none.stdout == "no rollouts yet\n", "{}", none.describe());
     let none = host.ok(&["history", "--service", "web"])?;
     ensure!(
-        none.stdout == "no rollout of web yet\n",
+        none.stdout == "no rollouts of web yet\n",
         "{}",
         none.describe()
     );

@@ -238,13 +238,13 @@ fn wrong_usage_is_said() -> Result<()> {
     let mut host = Host::with_service(SERVICE)?;
     let none = host.ok(&["incidents"])?;
     ensure!(
-        none.stdout.contains("no incident yet"),
+        none.stdout.contains("no incidents yet"),
         "{}",
         none.describe()
     );
     let none = host.ok(&["incidents", "web"])?;
     ensure!(
-        none.stdout.contains("no incident of web yet"),
+        none.stdout.contains("no incidents of web yet"),
         "{}",
         none.describe()
     );
@@ -260,7 +260,7 @@ fn wrong_usage_is_said() -> Result<()> {
         (
             &["incidents", "show", "i9", "-o", "a.gif"],
             2,
-            "which format",
+            "cannot tell the format",
         ),
     ] {
         let run = host.hotlb(arguments)?;
@@ -269,7 +269,8 @@ fn wrong_usage_is_said() -> Result<()> {
             .expect_stderr(&[said])?;
     }
     let run = host.hotlb(&["incidents", "show", "r9"])?;
-    run.expect_code(2)?.expect_stderr(&["is no incident"])?;
+    run.expect_code(2)?
+        .expect_stderr(&["invalid incident id"])?;
     host.kill_agent()?;
     host.hotlb(&["incidents"])?
         .expect_code(3)?

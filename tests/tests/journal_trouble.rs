@@ -98,7 +98,7 @@ fn a_full_disk_at_each_write_of_a_promote() -> Result<()> {
         let hit = log
             .get(before..)
             .unwrap_or_default()
-            .contains("not written down");
+            .contains("failed to record");
         if run.code == 0 && !hit {
             break;
         }

@@ -216,7 +216,7 @@ fn a_rollout_tells_what_it_lost() -> Result<()> {
     // The next one cuts nobody, and its losses are its own.
     host.ok(&["rollback"])?;
     let text = last_told(&host)?;
-    ensure!(text.contains("lost no connection"), "{text}");
+    ensure!(text.contains("lost no connections"), "{text}");
     Ok(())
 }
 

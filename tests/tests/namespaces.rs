@@ -142,7 +142,7 @@ fn the_same_address_twice() -> Result<()> {
     // What clients waited for is measured in either, though the ports are the same.
     for (name, _) in scene.each() {
         let service = scene.service(name)?;
-        let unmeasured = "it is not measured how long clients wait";
+        let unmeasured = "latency is not measured";
         if let Some(why) = service.warnings.iter().find(|w| w.starts_with(unmeasured)) {
             return report::skip("namespaces, latency", why);
         }
@@ -227,8 +227,8 @@ fn a_namespace_that_is_not_there_is_an_error() -> Result<()> {
     fs::write(&file, "")?;
     let cases = [
         (Path::new("/run/netns/hotlb-no-such"), "No such file"),
-        (&file, "it is no network namespace"),
-        (Path::new("blue"), "is not a whole path"),
+        (&file, "it is not a network namespace"),
+        (Path::new("blue"), "is not an absolute path"),
     ];
     for (path, says) in cases {
         scene.host.write_config(&format!(

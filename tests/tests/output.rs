@@ -317,7 +317,7 @@ fn expect_said(host: &Host, why: &str) -> Result<()> {
     let said = wait::until_true("it is said", LIMIT * 2, || {
         warnings = host.web().map(|web| web.warnings).unwrap_or_default();
         let mut lines = warnings.iter();
-        lines.any(|line| line.contains("had to be dropped") && line.contains(why))
+        lines.any(|line| line.contains("bytes of output were dropped") && line.contains(why))
     });
     said.with_context(|| format!("{warnings:#?}"))?;
     let metrics = host.ask_path(target(9464), "/metrics")?;
@@ -371,7 +371,7 @@ fn a_disk_that_hangs_holds_nobody_up() -> Result<()> {
     let load = host.load(Plan::new(target(8080)).workers(2))?;
     have_it_write(&host)?;
     let began = Instant::now();
-    expect_said(&host, "the disk does not take it")?;
+    expect_said(&host, "the disk does not accept it")?;
     report::figure(
         "output: a disk that hangs was said after",
         format!("{:?}", began.elapsed()),
@@ -380,7 +380,7 @@ fn a_disk_that_hangs_holds_nobody_up() -> Result<()> {
     let reader = File::open(&log)?;
     fs::remove_file(&log)?;
     drop(reader);
-    expect_apology(&host, "the disk does not take it")?;
+    expect_apology(&host, "the disk does not accept it")?;
     load.stop()?.expect_none_lost()?;
     host.ok(&["down"]).map(drop)
 }

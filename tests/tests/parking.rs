@@ -234,7 +234,8 @@ fn a_stopped_keeper_delays_only_those_who_wait_in_it() -> Result<()> {
     let warned = |warning: &String| warning.contains("which has not answered for");
     ensure!(web.warnings.iter().any(warned), "{:?}", web.warnings);
     let delayed = asked(&host)?;
-    let allowed = patience::of(Duration::from_millis(100));
+    // Without the mend it is five seconds; a machine with two CPUs has its own hundred milliseconds.
+    let allowed = patience::of(Duration::from_millis(300));
     for (what, took, allowed) in [
         ("the store of a word", stored, allowed),
         ("status", delayed.status, usual.status + allowed),
@@ -269,7 +270,16 @@ struct Took {
     scrape: Duration,
 }
 
+/// The shorter of two times each.
 fn asked(host: &Host) -> Result<Took> {
+    let (first, second) = (ask(host)?, ask(host)?);
+    Ok(Took {
+        status: first.status.min(second.status),
+        scrape: first.scrape.min(second.scrape),
+    })
+}
+
+fn ask(host: &Host) -> Result<Took> {
     let began = Instant::now();
     host.ok(&["status"])?;
     let status = began.elapsed();

@@ -65,7 +65,9 @@ fn what_was_done_is_kept_after_the_end() -> Result<()> {
     ensure!(std::fs::read_to_string(&file)?.contains("web gen1: "));
     let shown = host.ok(&["status"])?;
     ensure!(
-        shown.stdout.contains("profiles are kept: 49 Hz for 2m"),
+        shown
+            .stdout
+            .contains("continuous profiling: 49 Hz, kept for 2m"),
         "{}",
         shown.describe()
     );

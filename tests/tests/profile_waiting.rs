@@ -212,7 +212,7 @@ fn a_kernel_that_does_not_describe_its_types() -> Result<()> {
     let mut runs = runs.into_iter();
     let run = runs.next().context("no run")?.expect_code(7)?;
     run.expect_one_line_error()?.expect_stderr(&[
-        "where threads wait cannot be seen",
+        "waits cannot be profiled on this host",
         "/sys/kernel/btf/vmlinux",
         "5.18",
     ])?;

@@ -165,7 +165,7 @@ fn an_agent_paused_in_a_drain() -> Result<()> {
     // Its time begins with the drain, a moment after it gets no new connection.
     wait::until_true("gen1 drains", LIMIT, || {
         let status = scene.host.ok(&["status"]);
-        status.is_ok_and(|status| status.stdout.contains("gen1 drains ("))
+        status.is_ok_and(|status| status.stdout.contains("gen1 is draining ("))
     })?;
     scene.pause(|| Ok(()))?;
     let resumed = Instant::now();
@@ -196,7 +196,7 @@ fn both_generations_die_in_a_bake() -> Result<()> {
     }
     let run = upgrade.finish(LIMIT)?.expect_code(9)?;
     ensure!(
-        run.stderr.contains("nobody is active") && !run.stderr.contains("was rolled back"),
+        run.stderr.contains("no generation is active") && !run.stderr.contains("was rolled back"),
         "{}",
         run.describe()
     );

@@ -232,7 +232,7 @@ fn a_rollback_in_the_bake_goes_back_at_once() -> Result<()> {
     scene.expect_active("gen1")?;
     let run = upgrade.finish(Duration::from_secs(10))?;
     ensure!(run.code == 1, "{}", run.describe());
-    run.expect_last_error(&["called off", "rollback"])?;
+    run.expect_last_error(&["cancelled", "rollback"])?;
     scene.host.wait_state("gen2", &["standby", "stopped"])?;
     let again = scene.host.hotlb(&["rollback"])?;
     ensure!(again.code == 6, "{}", again.describe());

@@ -246,7 +246,7 @@ fn a_hand_over_that_has_no_way_back() -> Result<()> {
     host.expect_answers(target()?, 3, "v2")?;
     upgrade(&host, &["--anyway"], "g3", &["/bin/false".to_owned()])?
         .expect_code(9)?
-        .expect_stderr(&["nobody is active"])?;
+        .expect_stderr(&["no generation is active"])?;
     let web = host.ok(&["status"])?;
     ensure!(!web.stdout.contains('#'), "{}", web.stdout);
     Ok(())

@@ -264,7 +264,7 @@ fn a_rollout_belongs_to_the_callers_trace() -> Result<()> {
     ensure!(Trace::all(&later).len() == 1, "{later:#?}");
     upgrade(&host, "gen4", &["--traceparent", "nonsense"])?
         .expect_code(2)?
-        .expect_stderr(&["is no traceparent"])?;
+        .expect_stderr(&["is not a traceparent"])?;
     Ok(())
 }
 
@@ -286,7 +286,8 @@ fn nothing_is_lost_while_the_collector_is_down() -> Result<()> {
         upgrade(&host, generation, &[])?.expect_success()?;
     }
     wait::until_true("the agent says so", LIMIT, || {
-        host.agent_log().contains("its trace is not sent yet")
+        host.agent_log()
+            .contains("failed to send the trace of a rollout")
     })?;
     // What an agent did not get rid of the next one does.
     host.kill_agent()?;
@@ -386,7 +387,7 @@ fn a_full_queue_gives_up_the_oldest_and_counts() -> Result<()> {
     for generation in ["gen2", "gen3", "gen4"] {
         upgrade(&host, generation, &[])?.expect_success()?;
     }
-    let given_up = host.agent_log().matches("were given up").count();
+    let given_up = host.agent_log().matches("dropped traces").count();
     ensure!(given_up == 2, "{}", host.agent_log());
     let receiver = receiver(&host, GRPC, Speaks::Grpc)?;
     let traces = receiver.wait_traces(2, LIMIT)?;
@@ -457,7 +458,7 @@ fn the_log_has_the_same_ids() -> Result<()> {
             .find(|line| history::text(line, "/fields/message") == Some(text));
         found.with_context(|| format!("nobody says {text}: {log}"))
     };
-    for text in ["failed", "is over"] {
+    for text in ["phase failed", "rollout is over"] {
         let line = says(text)?;
         ensure!(history::text(line, "/span/rollout") == id, "{line}");
         ensure!(

@@ -72,12 +72,8 @@ fn another_program_is_noticed_and_named() -> Result<()> {
     ensure!(warning(&host, "web", "decides").is_none());
     ensure!(warning(&host, "dns", "decides").is_none());
     for (service, kind, address) in [
-        ("web", Type::STREAM, "0.0.0.0:5353: somebody else's program"),
-        (
-            "dns",
-            Type::DGRAM,
-            "udp://0.0.0.0:5353: somebody else's program",
-        ),
+        ("web", Type::STREAM, "0.0.0.0:5353: another program"),
+        ("dns", Type::DGRAM, "udp://0.0.0.0:5353: another program"),
     ] {
         usurp(&host, kind)?;
         let begun = Instant::now();
@@ -92,7 +88,7 @@ fn another_program_is_noticed_and_named() -> Result<()> {
     }
     let log = host.agent_log();
     ensure!(
-        log.contains("somebody else's program decides about the group"),
+        log.contains("another program is attached to the group in place of hotlb's"),
         "{log}"
     );
     Ok(())
@@ -104,7 +100,7 @@ fn hotlbs_program_is_put_back_where_that_is_configured() -> Result<()> {
     for (service, kind) in [("web", Type::STREAM), ("dns", Type::DGRAM)] {
         usurp(&host, kind)?;
         wait::until("it is put back", NOTICED, || {
-            warning(&host, service, "put back 1 times")
+            warning(&host, service, "restored 1 times")
         })?;
         ensure!(warning(&host, service, "decides").is_none());
     }

@@ -41,7 +41,7 @@ fn scene() -> Result<Host> {
 
 fn put_back(host: &Host, part: &str) -> Option<String> {
     let status = host.hotlb(&["status"]).ok()?;
-    let said = |line: &&str| line.contains("put back") && line.contains(part);
+    let said = |line: &&str| line.contains("restored after it vanished") && line.contains(part);
     status.stdout.lines().find(said).map(str::to_owned)
 }
 
@@ -250,7 +250,7 @@ fn another_cgroup_is_not_searched_for_generations_that_live_elsewhere() -> Resul
 /// A candidate that nobody promoted was never active, also when nobody remembers that.
 #[test]
 fn without_a_ledger_nobody_is_led_to_a_candidate() -> Result<()> {
-    let mut host = Host::with_service("listen = [\"0.0.0.0:8080\"]\nready_timeout = \"3s\"")?;
+    let mut host = Host::with_service("listen = [\"0.0.0.0:8080\"]\nready_timeout = \"5s\"")?;
     upgrade(&host, "good")?;
     host.deploy(
         "ready",
@@ -276,12 +276,32 @@ fn without_a_ledger_nobody_is_led_to_a_candidate() -> Result<()> {
     ensure!(web.candidate.as_deref() != Some("mute"), "{web:#?}");
     host.hotlb(&["rollback"])?.expect_code(6)?;
     // They prove themselves as candidates do: one can, one cannot.
-    host.wait_state("ready", &["ready"])?;
+    let ready = host.wait_state("ready", &["standby"])?;
     host.wait_state("mute", &["failed"])?;
+    ensure!(ready.pid.is_some() && host.generation("mute")?.pid.is_none());
     ensure!(host.web()?.candidate.as_deref() == Some("ready"));
     let reason = host.generation("ready")?.reason.context("a reason")?;
     ensure!(reason.contains("the ledger did not know of it"), "{reason}");
     host.expect_answers(target(), 20, "good")?;
     host.promote("ready")?;
     host.expect_answers(target(), 20, "ready")
+}
+
+/// The keeper and the servers of a service that was renamed are hotlb's own, and nobody's to adopt.
+#[test]
+fn a_renamed_service_is_told_apart_from_a_strangers_server() -> Result<()> {
+    let mut host = scene()?;
+    host.kill_agent()?;
+    for adopts in ["", "adopt = true\n"] {
+        let renamed = format!("[service.site]\nlisten = [\"0.0.0.0:8080\"]\n{adopts}");
+        host.write_config(&renamed)?;
+        let mut agent = host.command(host.binary());
+        hotlb_tests::command::run(agent.arg("agent"), LIMIT)?
+            .expect_code(78)?
+            .expect_last_error(&["is held by the service web", "renamed"])?;
+        host.expect_answers(target(), 20, "b")?;
+    }
+    host.write_config("[service.web]\nlisten = [\"0.0.0.0:8080\"]\n")?;
+    host.start_agent()?;
+    upgrade(&host, "c")
 }

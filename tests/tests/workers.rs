@@ -110,7 +110,7 @@ fn a_worker_that_hangs_leaves_the_choice_and_comes_back() -> Result<()> {
     ensure!(
         hung.warnings
             .iter()
-            .any(|w| w.starts_with("1 of the 4 listeners of gen1 take nothing up")),
+            .any(|w| w.starts_with("1 of gen1's 4 listeners have stopped accepting")),
         "{:#?}",
         hung.warnings
     );

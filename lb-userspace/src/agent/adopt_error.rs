@@ -11,7 +11,7 @@ use crate::generation::{adoptee::Unfit, fit::Misfit, unit::UnitError};
 #[derive(Debug, Error)]
 pub enum AdoptError {
     /// Neither or both of pid and unit.
-    #[error("name the server by --pid or by --unit, one of them")]
+    #[error("name the server with either --pid or --unit")]
     WhichProcess,
     /// It cannot be a generation.
     #[error("{}{}", .0, if matches!(.0, Unfit::NoProcess(_)) { "" } else { "; nothing was changed" })]
@@ -20,7 +20,7 @@ pub enum AdoptError {
     #[error(transparent)]
     Unit(#[from] UnitError),
     /// It is hotlb's already.
-    #[error("{who} is {what} already; `hotlb status` shows it")]
+    #[error("{who} is already managed by hotlb as {what}; see `hotlb status`")]
     Ours {
         /// The process.
         who: String,
@@ -28,7 +28,7 @@ pub enum AdoptError {
         what: String,
     },
     /// Its listeners are not those that are declared.
-    #[error("{who} is no server of this service: {misfit}; nothing was changed")]
+    #[error("{who} does not match this service: {misfit}; nothing was changed")]
     Misfit {
         /// The process.
         who: String,
@@ -37,7 +37,7 @@ pub enum AdoptError {
     },
     /// It has no UDP socket where the service has its datagrams.
     #[error(
-        "{who} is no server of this service: no UDP socket of its own is bound to {address}; {}; \
+        "{who} does not match this service: no UDP socket of its own is bound to {address}; {}; \
          nothing was changed",
         if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", found.join(", ")) }
     )]
@@ -51,8 +51,8 @@ pub enum AdoptError {
     },
     /// It listens on more than is declared.
     #[error(
-        "{who} listens on {found} too, which is not declared and takes clients whatever hotlb \
-         decides: add it to `listen`, or have the server listen on the declared addresses alone"
+        "{who} also listens on {found}, which is not declared and takes clients whatever hotlb \
+         decides: add it to `listen`, or make the server listen on the declared addresses only"
     )]
     Undeclared {
         /// The process.
@@ -62,9 +62,9 @@ pub enum AdoptError {
     },
     /// Its listener was made by somebody else.
     #[error(
-        "{who} did not make its listener on {address} in its own cgroup (systemd made it for a \
-         .socket unit, or the server was moved since), and a socket belongs to the cgroup that \
-         made it: start the server under `hotlb exec`, without the .socket unit"
+        "{who} did not create its listener on {address} in its own cgroup (systemd created it for \
+         a .socket unit, or the server was moved since), and a socket belongs to the cgroup that \
+         created it: start the server under `hotlb exec`, without the .socket unit"
     )]
     MadeElsewhere {
         /// The process.
@@ -74,7 +74,7 @@ pub enum AdoptError {
     },
     /// Others listen there too.
     #[error(
-        "{address} is shared with {others}, who would get no client any more; end that one first, \
+        "{address} is shared with {others}, which would get no more clients; end that one first, \
          or adopt it instead"
     )]
     Others {
@@ -91,8 +91,8 @@ pub enum AdoptError {
     Changed(String),
     /// Its command line is not known.
     #[error(
-        "{generation} has ended, and what it showed as its command line cannot be started \
-         ({shown}): deploy its command again (hotlb adopt takes it after --)"
+        "{generation} has ended, and the command line that it showed cannot be started ({shown}): \
+         deploy its command again (`hotlb adopt` takes it after --)"
     )]
     CommandUnknown {
         /// The generation.
@@ -105,13 +105,13 @@ pub enum AdoptError {
 /// A server that does not share its port, and how that is changed.
 #[derive(Debug, Error)]
 #[error(
-    "{who} does not share {address}: its listener was opened without SO_REUSEPORT, which \
-     cannot be changed while it runs. One restart is necessary, and ends the {connections} \
-     connections it has open now\n  \
-     either have it set SO_REUSEPORT (nginx: listen ... reuseport), restart it, and adopt it \
-     then\n  \
-     or hand its port to hotlb in one line; clients are refused from its end until hotlb has \
-     the port, and wait from there on:\n    \
+    "{who} does not share {address}: its listener was opened without SO_REUSEPORT, which cannot be \
+     changed while it runs. One restart is necessary, and ends the {connections} connections that \
+     are open now\n  \
+     either make it set SO_REUSEPORT (nginx: listen ... reuseport), restart it, and then adopt \
+     it\n  \
+     or hand its port to hotlb in one line; clients are refused from its end until hotlb has the \
+     port, and wait from then on:\n    \
      {stop} && hotlb upgrade --service {service} --generation {generation} -- {command}"
 )]
 pub struct NotSharing {

@@ -35,7 +35,7 @@ pub(super) enum CheckError {
     },
     /// Some of its sockets were held by nobody who could be asked: their holder was just ending.
     #[error(
-        "{} at {address} could not be given a slot: no process of its own has {} open",
+        "{} at {address} could not be given a slot: no process of the generation has {} open",
         if *.missing == 1 { "a socket".to_owned() } else { format!("{missing} sockets") },
         if *.missing == 1 { "it" } else { "them" }
     )]
@@ -48,7 +48,7 @@ pub(super) enum CheckError {
     /// Its listener is in no process's table of descriptors.
     #[error(
         "its listener on {address} has no descriptor (io_uring keeps it as a direct one), so it \
-         cannot be steered: have the server open its listener with socket(2)"
+         cannot be steered: make the server open its listener with socket(2)"
     )]
     NoDescriptor {
         /// Where it listens.
@@ -61,7 +61,7 @@ pub(super) enum CheckError {
     #[error("{0}")]
     Bind(String),
     /// The parking listeners are gone, and with them the groups' shape.
-    #[error("nobody holds the parking listeners: {0}")]
+    #[error("no keeper holds the parking listeners: {0}")]
     NoKeeper(String),
     /// The kernel side.
     #[error(transparent)]

@@ -68,12 +68,7 @@ impl Agent {
 
 /// Looks after a service until it is halted.
 pub(super) fn tend(service: Arc<Service>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let name = service.name().to_owned();
-        if let Err(error) = service.look_after().await {
-            tracing::error!(service = name, %error, "nobody looks after the service");
-        }
-    })
+    tokio::spawn(service.look_after())
 }
 
 /// The services while nobody in this process acts on them, and nobody looks at them.
@@ -98,8 +93,8 @@ impl Agent {
     /// or somebody does not let go: everything is as before then.
     pub async fn take_into_custody(&self) -> Result<Custody<'_>, UpgradeError> {
         let looked = timeout(MOMENTS, self.services.write()).await;
-        let services = looked
-            .map_err(|_elapsed| UpgradeError::NotHeld("status is being asked for".to_owned()))?;
+        let services =
+            looked.map_err(|_elapsed| UpgradeError::NotHeld("status is being read".to_owned()))?;
         let mut custody = Custody {
             agent: self,
             services,
@@ -230,7 +225,11 @@ impl Custody<'_> {
                     self.services.insert(Arc::clone(&opened), tend(opened));
                 }
                 Err(error) => {
-                    tracing::error!(service = former.name(), %error, "it goes on as it was before");
+                    tracing::error!(
+                        service = former.name(),
+                        %error,
+                        "failed to reopen the service; it continues unchanged"
+                    );
                     former.stays_as_it_is(error.to_string());
                     others.push((held, former));
                 }
@@ -245,7 +244,10 @@ impl Custody<'_> {
 
     /// Removes a service that a successor opened and nobody used yet.
     async fn remove(&self, name: &str) {
-        tracing::warn!(service = name, "removing what a dead successor made");
+        tracing::warn!(
+            service = name,
+            "removing the service that a dead successor created"
+        );
         let places = self.agent.places();
         if let Ok(keeper) = Keeper::find(&places.keeper(name)).await {
             // It ends without an answer too.
@@ -253,13 +255,13 @@ impl Custody<'_> {
         }
         let pins = Pins::new(&places.bpffs, name);
         if let Err(error) = pins.leave_shared().and_then(|()| pins.remove()) {
-            tracing::warn!(service = name, %error, "its pins stay");
+            tracing::warn!(service = name, %error, "failed to remove BPF pins");
         }
         if let Err(error) = Ledger::remove(&places.ledger(name)) {
-            tracing::warn!(service = name, %error, "its ledger stays");
+            tracing::warn!(service = name, %error, "failed to remove the ledger");
         }
         if let Err(error) = self.agent.host.cgroup.child(name).remove() {
-            tracing::warn!(service = name, %error, "its cgroup stays");
+            tracing::warn!(service = name, %error, "failed to remove the cgroup");
         }
     }
 }

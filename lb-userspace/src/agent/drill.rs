@@ -34,8 +34,8 @@ static AHEAD: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(|| Mutex::new(wa
 /// `HOTLB_DRILL_PANIC` names what is no point.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "HOTLB_DRILL_PANIC names \"{}\", where nothing can be broken; there are {}; unset it for ordinary \
-     work",
+    "HOTLB_DRILL_PANIC names \"{}\", which is not a drill point; expected one of {}; unset it for \
+     normal operation",
     .0.escape_debug(), POINTS.join(", ")
 )]
 pub struct NoPoint(String);

@@ -59,7 +59,7 @@ pub enum StartError {
     NoPoint(#[from] NoPoint),
     /// A directory whose name cannot be told to others.
     #[error(
-        "cannot use {0}: its name is not UTF-8, and such a path cannot be shown or handed over; name \
+        "cannot use {0}: its name is not UTF-8, and such a path cannot be shown or passed on; name \
          another directory (HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR, HOTLB_BPFFS_DIR, HOTLB_CONFIG)"
     )]
     NotText(PathBuf),
@@ -95,17 +95,17 @@ pub enum StartError {
         source: OpenError,
     },
     /// A defect.
-    #[error("a service was not opened because of a defect: {0}; please report it with the log")]
+    #[error("a bug prevented a service from being opened: {0}; please report it with the log")]
     Opening(#[from] tokio::task::JoinError),
 }
 
 /// Generations live, and what the kernel steers them by cannot be found.
 #[derive(Debug, Error)]
 #[error(
-    "its pins in {dir} are gone ({why}), while generations live: {living}. They go on as they are, \
-     steered by the kernel; nothing was attached or parked. Bring the pins back ({advice}) and start \
-     the agent again. If they are lost, so is the way to steer these servers: end them (echo 1 > \
-     {cgroup}/cgroup.kill), which ends their connections, and start the agent again"
+    "its pins in {dir} are gone ({why}), but generations are running: {living}. They continue \
+     unchanged, steered by the kernel; nothing was attached or parked. Restore the pins ({advice}) \
+     and start the agent again. If they are lost, these servers can no longer be steered: end them \
+     (echo 1 > {cgroup}/cgroup.kill), which ends their connections, and start the agent again"
 )]
 pub struct PinsGone {
     /// Where they should be.
@@ -125,8 +125,8 @@ pub struct PinsGone {
 pub enum OpenError {
     /// Somebody else has the port.
     #[error(
-        "{address} is held by {holder}; stop it first, or have hotlb take that server over: \
-         adopt = true for the service, then `hotlb adopt`"
+        "{address} is held by {holder}; stop it first, or let hotlb take over that server: set \
+         adopt = true for the service, then run `hotlb adopt`"
     )]
     PortHeld {
         /// The declared address.
@@ -136,9 +136,9 @@ pub enum OpenError {
     },
     /// Another service of hotlb's has the port.
     #[error(
-        "{address} is held by the service {former}, whose generations and waiting clients are still there: \
-         if it was renamed in the configuration, name it {former} again; to begin anew, configure {former}, \
-         and `hotlb down`"
+        "{address} is held by the service {former}, whose generations and waiting clients are \
+         still there: if it was renamed in the configuration, name it {former} again; to start \
+         over, configure {former} and run `hotlb down`"
     )]
     PortOfService {
         /// The declared address.
@@ -148,15 +148,15 @@ pub enum OpenError {
     },
     /// The addresses, or their owner, changed under running generations.
     #[error(
-        "its addresses or its user changed, or the room for its flows (`flow_table`, flow = \
-         \"quic\"), while generations run; restore `listen`, `user` and these, or end them with the \
-         old configuration (hotlb down)"
+        "its addresses or its user changed, or the size of its flow table (`flow_table`, flow = \
+         \"quic\"), while generations run; restore `listen`, `user` and these, or end the \
+         generations with the old configuration (hotlb down)"
     )]
     GroupsChanged,
     /// The addresses, or their owner, changed under a running agent.
     #[error(
-        "its addresses or its user changed, and what runs is handed over as it is; restore `listen` \
-         and `user`, or restart the agent once no generation runs"
+        "its addresses or its user changed, but running generations are handed over unchanged; \
+         restore `listen` and `user`, or restart the agent once no generation runs"
     )]
     GroupsDiffer,
     /// Generations live, and what the kernel steers them by cannot be found.
@@ -164,9 +164,9 @@ pub enum OpenError {
     PinsGone(Box<PinsGone>),
     /// Generations live in another cgroup than this agent would look for them.
     #[error(
-        "{living}, and this agent looks for it below {cgroup}: start the agent with the \
-         HOTLB_CGROUP (and HOTLB_RUNTIME_DIR, of which it is made) of the one before; nothing was \
-         changed"
+        "{living}, but this agent looks for it below {cgroup}: start the agent with the \
+         HOTLB_CGROUP of the previous one (and its HOTLB_RUNTIME_DIR, from which the default is \
+         made); nothing was changed"
     )]
     LivesElsewhere {
         /// Who lives, and where.
@@ -176,8 +176,8 @@ pub enum OpenError {
     },
     /// Its network namespace.
     #[error(
-        "netns: the network namespace {path} cannot be entered: {source}; make it before the agent \
-         starts (ip netns add), or correct netns"
+        "netns: the network namespace {path} cannot be entered: {source}; create it before the \
+         agent starts (ip netns add), or correct netns"
     )]
     Netns {
         /// The configured file.
@@ -190,7 +190,7 @@ pub enum OpenError {
     Datapath(#[from] DatapathError),
     /// `drain.polite` is "on" on a kernel that cannot do it.
     #[error(
-        "drain.polite is \"on\", and clients cannot be asked to leave here: {0}; set it to \
+        "drain.polite is \"on\", but clients cannot be asked to leave on this host: {0}; set it to \
          \"auto\" or \"off\""
     )]
     Impolite(String),
@@ -257,7 +257,7 @@ pub enum VerbError {
         known: Vec<String>,
     },
     /// It has no UDP side.
-    #[error("service {0} has no udp:// address, and so no flows")]
+    #[error("service {0} has no udp:// address, and therefore no flows")]
     NoDatagrams(String),
     /// No service was named and there are several.
     #[error("several services run; name one with --service ({})", .0.join(", "))]
@@ -276,7 +276,10 @@ pub enum VerbError {
         known: Vec<String>,
     },
     /// The name is taken.
-    #[error("generation {name} exists ({}); take another name, or leave --generation out", state.name())]
+    #[error(
+        "generation {name} already exists ({}); choose another name, or omit --generation",
+        state.name()
+    )]
     NameTaken {
         /// The name.
         name: String,
@@ -287,7 +290,7 @@ pub enum VerbError {
     #[error(transparent)]
     Name(ConfigError),
     /// Another rollout runs.
-    #[error("{0} is being deployed; wait for it, or `hotlb stop {0}`")]
+    #[error("{0} is being deployed; wait, or cancel it with `hotlb stop {0}`")]
     Busy(String),
     /// The generation cannot be promoted.
     #[error("{generation} cannot be promoted: {reason}")]
@@ -342,15 +345,15 @@ pub enum VerbError {
     },
     /// The active generation cannot be stopped.
     #[error(
-        "{0} is active; promote another generation first, or have clients wait without any: `hotlb stop \
-         --park {0}`"
+        "{0} is active; promote another generation first, or let clients wait without one: `hotlb \
+         stop --park {0}`"
     )]
     ActiveStop(String),
     /// `down` is ending the service.
-    #[error("the service is going down")]
+    #[error("the service is shutting down")]
     GoingDown,
     /// A rollout goes on.
-    #[error("{rollout} goes on ({phase}); wait for it, or call it off: `hotlb rollback`")]
+    #[error("{rollout} is in progress (phase: {phase}); wait, or cancel it with `hotlb rollback`")]
     RolloutRuns {
         /// Its name.
         rollout: String,
@@ -359,7 +362,7 @@ pub enum VerbError {
     },
     /// A hook failed.
     #[error(
-        "the {phase} hook `{command}` {outcome}; the traffic is where it was before{}",
+        "the {phase} hook `{command}` {outcome}; traffic is where it was before{}",
         quoted(output)
     )]
     HookFailed {
@@ -383,7 +386,7 @@ pub enum VerbError {
         now: Now,
     },
     /// Somebody called the rollout off.
-    #[error("{rollout} was called off: {reason}")]
+    #[error("{rollout} was cancelled: {reason}")]
     CalledOff {
         /// Its name.
         rollout: String,
@@ -392,8 +395,8 @@ pub enum VerbError {
     },
     /// A defect.
     #[error(
-        "a defect of hotlb broke {what} off ({reason}); `hotlb status` says what is so now; please \
-         report it with the agent's log"
+        "a bug in hotlb aborted {what} ({reason}); `hotlb status` shows the present state; please \
+         report this with the agent's log"
     )]
     Broke {
         /// "the deploy of gen2".
@@ -403,8 +406,8 @@ pub enum VerbError {
     },
     /// The journal cannot be written.
     #[error(
-        "{0}; no rollout begins without its journal: the traffic stays as it is, and `hotlb \
-         rollback` works"
+        "{0}; a rollout needs the journal: traffic is where it was before, and `hotlb rollback` \
+         works"
     )]
     Unjournaled(JournalError),
     /// There is nothing to roll back to.
@@ -419,7 +422,7 @@ pub enum VerbError {
     /// Its supervisor must start it.
     #[error(
         "{generation} has ended, and its own supervisor starts it, not the agent{why}: start it \
-         there ({command}), then `hotlb promote {generation}`"
+         there ({command}), then run `hotlb promote {generation}`"
     )]
     StartedElsewhere {
         /// The generation.
@@ -484,12 +487,12 @@ impl fmt::Display for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Untouched => f.write_str("nothing else was changed"),
-            Self::Undone => f.write_str("it is rolled back"),
+            Self::Undone => f.write_str("it is being rolled back"),
             Self::Back(who) => write!(f, "it was rolled back: {who}"),
             Self::Nobody(clients) => write!(
                 f,
-                "and no other generation is left: nobody is active, {clients} clients wait; deploy \
-                 and promote one"
+                "and no other generation is left: no generation is active, {clients} clients wait; \
+                 deploy and promote one"
             ),
         }
     }
@@ -508,9 +511,7 @@ impl VerbError {
             } => format!("the {phase} hook `{command}` {outcome}"),
             Self::BakeFailed { why, .. } => why.clone(),
             Self::CalledOff { reason, .. } => reason.clone(),
-            Self::Broke { what, reason } => {
-                format!("a defect of hotlb broke {what} off ({reason})")
-            }
+            Self::Broke { what, reason } => format!("a bug in hotlb aborted {what} ({reason})"),
             other => other.to_string(),
         }
     }

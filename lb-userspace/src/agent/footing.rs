@@ -78,7 +78,7 @@ fn records() -> MutexGuard<'static, BTreeMap<Support, Record>> {
 pub(super) fn restored(support: Support, what: String) {
     tracing::error!(
         support = support.name(),
-        "put back, for it had vanished: {what}"
+        "restored after it vanished: {what}"
     );
     let mut records = records();
     let record = records.entry(support).or_default();
@@ -118,7 +118,7 @@ pub(super) fn warnings() -> Vec<String> {
         if let Some((at, what)) = &record.last {
             let ago = Duration::from_secs(at.elapsed().as_secs());
             warnings.push(format!(
-                "put back, for it had vanished: {what} ({} ago, {} so far); find out what removes it",
+                "restored after it vanished: {what} ({} ago, {} so far); find out what removes it",
                 humantime::format_duration(ago),
                 times(record.restored)
             ));
@@ -151,7 +151,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, api: Hinge) {
         let api = api.clone();
         let looked = tokio::task::spawn_blocking(move || look(&looking.host, &names, &api)).await;
         if let Err(error) = looked {
-            tracing::error!(%error, "what the agent relies on is not looked at");
+            tracing::error!(%error, "failed to check what the agent relies on");
         }
     }
 }
@@ -159,13 +159,13 @@ pub(crate) async fn keep(agent: Arc<Agent>, api: Hinge) {
 async fn look_for_logger(host: &Host) {
     let missing = match host.logger().look_after().await {
         Ok(Looked::Replaced) => {
-            restored(Support::Logger, "the logger of servers' outputs".to_owned());
+            restored(Support::Logger, "the logger of server output".to_owned());
             None
         }
         Ok(Looked::Well | Looked::Begun) => None,
         Err(error) => Some(format!(
-            "servers' outputs are not taken to their files, for there is no logger: {error}; a server \
-             waits once its pipe is full"
+            "server output is not written to its files because there is no logger: {error}; a \
+             server blocks once its pipe is full"
         )),
     };
     found(Support::Logger, missing);
@@ -184,7 +184,7 @@ fn look(host: &Host, services: &[String], api: &Hinge) {
         Err(error) => found(
             Support::Directory,
             Some(format!(
-                "a directory of the agent is gone, and is not made again: {error}"
+                "failed to recreate a directory of the agent: {error}"
             )),
         ),
     }
@@ -200,8 +200,8 @@ fn look(host: &Host, services: &[String], api: &Hinge) {
         Err(error) => found(
             Support::Pins,
             Some(format!(
-                "pins in {pins} cannot be held or put back: {error}; while this agent runs its \
-                 services go on, the next one would not find them"
+                "failed to hold or restore pins in {pins}: {error}; services keep working while \
+                 this agent runs, but the next agent would not find the pins"
             )),
         ),
     }
@@ -215,7 +215,7 @@ fn look(host: &Host, services: &[String], api: &Hinge) {
             ),
             Err(error) => found(
                 Support::Socket,
-                Some(format!("the control socket is gone: {error}")),
+                Some(format!("failed to recreate the control socket: {error}")),
             ),
         }
     }

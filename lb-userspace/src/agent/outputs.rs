@@ -26,9 +26,9 @@ pub(super) fn warn(
     let narrow = live.filter_map(|generation| {
         let room = output::narrow(&places.pipe(&status.name, &generation.name))?;
         Some(format!(
-            "the output of {} has room for {} KiB only until it is written to its file: while nobody \
-             writes it (hotlb's logger stopped, a disk that hangs) the server waits once that is \
-             full; give the agent CAP_SYS_RESOURCE, or set fs.pipe-max-size to {}",
+            "the output pipe of {} has room for only {} KiB: if nothing empties it (hotlb's logger \
+             is stopped, or the disk hangs), the server blocks once it is full; give the agent \
+             CAP_SYS_RESOURCE, or set fs.pipe-max-size to {}",
             generation.name,
             room / 1024,
             output::ROOM
@@ -43,7 +43,8 @@ fn lost(dropped: &Dropped) -> Option<String> {
     let ago = Duration::from_secs(ago.as_secs());
     (ago < RECENT).then(|| {
         format!(
-            "{} bytes of output had to be dropped, the last of {} {} ago ({}); its file says where",
+            "{} bytes of output were dropped, most recently from {} {} ago ({}); its file marks \
+             the place",
             dropped.bytes,
             dropped.generation,
             humantime::format_duration(ago),

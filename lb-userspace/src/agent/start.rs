@@ -118,7 +118,7 @@ impl Host {
             let there = fs::metadata(path).map_err(place(path))?;
             let given = lock.metadata().map_err(place(path))?;
             if (there.dev(), there.ino()) != (given.dev(), given.ino()) {
-                let other = io::Error::other("the lock handed over is of another file");
+                let other = io::Error::other("the inherited lock belongs to another file");
                 return Err(place(path)(other));
             }
         }
@@ -186,7 +186,7 @@ impl Host {
             .and_then(|()| lock.set_len(text.len() as u64));
         if let Err(error) = signed {
             // Only messages suffer.
-            tracing::warn!(%error, "the lock file does not say whose it is");
+            tracing::warn!(%error, "failed to write the pid to the lock file");
         }
     }
 
@@ -297,8 +297,8 @@ impl Agent {
         warnings.extend(footing::warnings());
         warnings.extend(self.journal.check().await.map(|trouble| {
             format!(
-                "the journal cannot be written: {trouble}; new rollouts are refused, traffic stays \
-                 as it is, rollback works"
+                "the journal cannot be written: {trouble}; new rollouts are refused, traffic is \
+                 not affected, rollback works"
             )
         }));
         warnings
@@ -316,8 +316,8 @@ impl Agent {
             .filter(|name| !services.contains_key(name))
             .map(|name| {
                 format!(
-                    "service {name} is not configured any more, but runs on, unmanaged; configure \
-                     it again, or do so and `hotlb down` to end it"
+                    "service {name} is no longer configured but still runs, unmanaged; configure \
+                     it again, and run `hotlb down` if it is to end"
                 )
             })
             .collect()
@@ -331,10 +331,10 @@ impl Agent {
             left.extend(service.down().await?);
         }
         if let Err(error) = self.host.logger.end().await {
-            tracing::warn!(%error, "the logger of servers' outputs goes on");
+            tracing::warn!(%error, "failed to end the logger");
         }
         if let Err(error) = self.host.cgroup.remove() {
-            tracing::warn!(%error, "the agent's cgroup stays");
+            tracing::warn!(%error, "failed to remove the agent's cgroup");
         }
         give_up_shared(&self.host.places.bpffs);
         // Others may share the directory's parent; it goes only when it is empty.

@@ -33,7 +33,7 @@ pub enum ClientError {
     /// No agent at the socket.
     #[error(
         "no agent runs at {path} ({source}); start one with `hotlb agent` or `hotlb run`, or set \
-         HOTLB_RUNTIME_DIR to the one you mean"
+         HOTLB_RUNTIME_DIR to that of a running agent"
     )]
     NoAgent {
         /// The socket.
@@ -43,9 +43,11 @@ pub enum ClientError {
     },
     /// No agent that could end the services.
     #[error(
-        "no agent runs at {path} ({source}), and it takes one to end services: start it with `hotlb \
-         agent`, then `hotlb down`. Where none starts, end servers and keepers at once with `echo 1 \
-         > {}`, and remove the pins in {}", cgroup.join("cgroup.kill").display(), bpffs.display()
+        "no agent runs at {path} ({source}), but only an agent can end services: start one with \
+         `hotlb agent`, then run `hotlb down`. If none starts, end servers and keepers at once \
+         with `echo 1 > {}`, and remove the pins in {}",
+        cgroup.join("cgroup.kill").display(),
+        bpffs.display()
     )]
     NoAgentToEnd {
         /// Where servers and keepers would be.
@@ -59,9 +61,10 @@ pub enum ClientError {
     },
     /// There is one, and it says nothing.
     #[error(
-        "the agent at {path} has not answered for {waited:?}: it is stopped, is being \
-         upgraded, waits for a disk, or has no CPU. Servers and their clients do not need it; see what it does (`ps -o \
-         pid,stat,wchan:20,args -C hotlb`); a stopped one goes on with `kill -CONT`"
+        "the agent at {path} has not answered for {waited:?}: it is stopped, is being upgraded, \
+         waits for a disk, or has no CPU. Servers and their clients do not need it; see what it \
+         does (`ps -o pid,stat,wchan:20,args -C hotlb`); a stopped agent continues after \
+         `kill -CONT`"
     )]
     Silent {
         /// The socket.
@@ -71,8 +74,8 @@ pub enum ClientError {
     },
     /// The socket may not be used.
     #[error(
-        "the agent's socket {path} may not be used; try sudo, or have root add you to group hotlb \
-         (to look) and to [agent] operators (to operate)"
+        "no permission to use the agent's socket {path}; try sudo, or ask root to add you to group \
+         hotlb (read-only) and to [agent] operators (to operate)"
     )]
     NotPermitted {
         /// The socket.
@@ -83,13 +86,13 @@ pub enum ClientError {
     Refused(Failure),
     /// The connection broke, or what came is not understood.
     #[error(
-        "the agent's answer broke off: {0}; what was asked for may be done, or go on: see `hotlb \
-         history` and the agent's log. A rollout whose agent has ended is finished or undone by the \
-         next: start one"
+        "the agent's answer broke off: {0}; the request may have been carried out, or still be in \
+         progress: see `hotlb history` and the agent's log. If the agent ended during a rollout, \
+         the next agent finishes or undoes it: start one"
     )]
     Broken(String),
     /// Nobody can read the answer.
-    #[error("the answer cannot be printed: {0}; what was asked for is done")]
+    #[error("the answer cannot be printed: {0}; the command itself succeeded")]
     Unprinted(io::Error),
 }
 
@@ -273,7 +276,7 @@ impl Client {
                 }
             }
         }
-        Err(ClientError::Broken("no last line".to_owned()))
+        Err(ClientError::Broken("the last line is missing".to_owned()))
     }
 
     async fn request(
@@ -345,7 +348,7 @@ async fn value<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, C
 fn unspeakable(error: serde_json::Error) -> ClientError {
     ClientError::Refused(Failure {
         code: "bad_request".to_owned(),
-        message: format!("this cannot be asked of the agent: {error}"),
+        message: format!("cannot encode the request: {error}"),
         exit: 2,
     })
 }

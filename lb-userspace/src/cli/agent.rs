@@ -43,13 +43,13 @@ async fn died(client: &Client, why: &str) -> ClientError {
             status.version, status.pid
         ),
         Err(ClientError::NoAgent { .. }) => {
-            "no agent is in charge now, traffic goes on; start one: `hotlb agent`".to_owned()
+            "no agent is in charge now (traffic continues); start one with `hotlb agent`".to_owned()
         }
         Err(error) => error.to_string(),
     };
     ClientError::Refused(Failure {
         code: "agent_died".to_owned(),
-        message: format!("the agent died while it was upgraded ({why}); {now}"),
+        message: format!("the agent died during the upgrade ({why}); {now}"),
         exit: 1,
     })
 }

@@ -11,34 +11,38 @@ use super::{
 };
 use crate::{config::Hook, telemetry::traces::TraceParent};
 
-/// Replace a running server by its next version without losing a connection.
+/// Upgrade a running server to its next version without losing a connection.
 ///
-/// Generations of a server share its port; the kernel steers each new connection to the active
-/// one. `deploy` starts a generation beside it, `promote` moves the traffic when it has proved
-/// that it serves, `rollback` moves it back. The server needs no change.
+/// All generations of a server share its port, and the kernel steers each new connection to the
+/// active one. `deploy` starts a new generation, `promote` checks that it serves and moves the
+/// traffic to it, `rollback` moves the traffic back. The server needs no change.
 #[derive(Debug, Parser)]
 #[command(
     name = "hotlb",
     version,
     max_term_width = 100,
     after_help = "\
-Begin here:
+Quick start:
   sudo hotlb run --listen 0.0.0.0:8080 -- ./server     in one terminal
   sudo hotlb upgrade -- ./server-v2                    in another
 
-Places: HOTLB_CONFIG, HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR, HOTLB_BPFFS_DIR, HOTLB_CGROUP move the
-agent's configuration, socket, records, pins and cgroup; the same variables lead the other
-commands to it.
+Environment: HOTLB_CONFIG, HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR, HOTLB_BPFFS_DIR
+and HOTLB_CGROUP set the paths of the agent's configuration, socket, records,
+pins and cgroup. Other commands use the same variables to find the agent.
 
-Exit codes: 0 done; 1 it failed, nothing was promoted; 2 wrong usage; 3 no agent; 4 not permitted;
-5 no such service, generation or rollout; 6 refused in this state; 7 the host lacks something; 8 other API
-version; 9 it failed and nobody is active; 78 configuration."
+Exit codes:
+   0  success                            6  refused in the current state
+   1  failed, nothing was promoted       7  the host lacks a requirement
+   2  wrong usage                        8  another API version
+   3  no agent is running                9  failed, and no generation is active
+   4  not permitted                     78  invalid configuration
+   5  no such service, generation, rollout, process or unit"
 )]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Print for people (table) or for programs (json); for a profile also the file to write.
+    /// Output format: table or json; with `profile` or `incidents show` also a file name.
     #[arg(
         long,
         short,
@@ -47,112 +51,117 @@ pub struct Cli {
         value_name = "table|json"
     )]
     pub output: Destination,
-    /// Print nothing but errors and what was asked for.
+    /// Print only errors and the requested result.
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
 
-/// How to print.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// For people.
+    /// A table, for people.
     #[default]
     Table,
-    /// For programs: one JSON value on stdout, errors included.
+    /// One JSON value on stdout, errors included.
     Json,
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the agent (as root): clients can connect to its services from then on.
+    /// Run the agent in the foreground (as root). Once it is ready, clients can connect.
     Agent(AgentArgs),
-    /// Run agent, service and a first generation in one terminal, without a configuration.
+    /// Run the agent, one service and its first generation in one terminal, without a
+    /// configuration file.
     Run(RunArgs),
-    /// Deploy and promote in one go; the generation is named for you.
+    /// Deploy and promote a new generation in one rollout.
     #[command(after_help = "\
 Examples:
   hotlb upgrade -- ./server-v2 --port 8080
   hotlb upgrade --bake 1m --hook validate=./smoke-test.sh -- ./server-v2 --port 8080")]
     Upgrade(UpgradeArgs),
-    /// Start a generation beside the active one. Returns when it is ready; it gets no client yet.
+    /// Start a generation next to the active one. Returns when it is ready; it gets no clients
+    /// before `promote`.
     #[command(after_help = "\
 Example: hotlb deploy --generation gen2 -- nginx -c /srv/v2/nginx.conf -g 'daemon off;'
 
-Ready means: its process lives, it listens on every declared address, and it answered a probe that
-went through the real port.")]
+A generation is ready when its process runs, it listens on every configured address, and it has
+answered a probe through the real port.")]
     Deploy(DeployArgs),
-    /// Become a generation under another supervisor (systemd, runit, a container runtime), as root.
+    /// Turn this process into a generation under another supervisor, such as systemd, runit or a
+    /// container runtime (as root).
     #[command(after_help = "\
-Example, in a unit: ExecStart=/usr/local/bin/hotlb exec -s web -g %i -- /usr/sbin/nginx -g 'daemon off;'
+Example, in a systemd unit:
+  ExecStart=/usr/local/bin/hotlb exec -s web -g %i -- /usr/sbin/nginx -g 'daemon off;'
 
-The process becomes the server: same pid, same standard streams, same environment. Ready, or failed, is
-found out in the background (hotlb status); `hotlb promote` gives it clients.")]
+This process becomes the server: same pid, same standard streams, same environment. The agent
+checks in the background whether it is ready; `hotlb status` shows the result. `hotlb promote`
+sends it clients.")]
     Exec(ExecArgs),
-    /// Make a server that runs already a generation, without a restart, if it shares its port.
+    /// Adopt an already running server (must use `SO_REUSEPORT`), without restarting it.
     #[command(after_help = "\
 Example: hotlb adopt --generation gen1 --unit nginx.service
 
-The service must say adopt = true. The server must listen on every declared address with SO_REUSEPORT,
-and have its cgroup for itself, as a systemd service has.")]
+The service must be configured with adopt = true. The server must listen on every configured
+address with SO_REUSEPORT, and must have a cgroup of its own, as every systemd service does.")]
     Adopt(AdoptArgs),
-    /// Make a generation active. Returns when it serves, its bake is over, and the former one is
-    /// drained.
+    /// Make a generation active. Returns when it serves, its bake is over and the former
+    /// generation is drained.
     Promote(PromoteArgs),
-    /// Make the generation active again that was so before the last promote; calls a rollout off
-    /// that has not ended.
+    /// Return to the previously active generation; cancels a rollout in progress.
     Rollback(RollbackArgs),
-    /// End a generation that is not active; with --park the active one.
+    /// Stop a generation that is not active; with --park, also the active one.
     Stop(StopArgs),
-    /// Show services, generations, connections and what is not as it should be.
+    /// Show services, generations, connections and warnings.
     Status(ServiceArgs),
-    /// List the rollouts that were; `history show` tells one in full.
+    /// List past rollouts; `history show ID` prints one in detail.
     #[command(after_help = "\
 Examples: hotlb history --service web
           hotlb history show r42")]
     History(HistoryArgs),
-    /// Show where a generation spends CPU time, or waits: a table, a flame graph, or a file for other tools.
+    /// Profile a generation: show where it spends CPU time or waits, as a table, a flame graph or a
+    /// file for other tools.
     #[command(after_help = "\
-Examples: hotlb profile gen2                               the top functions of 10 seconds
+Examples: hotlb profile gen2                               the top functions over 10 seconds
           hotlb profile gen2 --for 30s -o gen2.svg         a flame graph
           hotlb profile gen2 --off-cpu                     where its threads wait
-          hotlb profile --diff gen1 gen2 -o diff.svg       what changed, sampled at the same moment
+          hotlb profile --diff gen1 gen2 -o diff.svg       what changed, sampled at the same time
 
-Only for root. Stacks of programs without frame pointers are found too.")]
+Only for root. Programs without frame pointers can be profiled too.")]
     Profile(ProfileArgs),
-    /// List what was unusual; `incidents show` tells one in full.
+    /// List detected anomalies; `incidents show ID` prints one in detail.
     #[command(after_help = "\
 Examples: hotlb incidents web
           hotlb incidents show i7
-          hotlb incidents show i7 -o i7.svg         its flame graph
-          hotlb incidents windows                   what the first stage sees now")]
+          hotlb incidents show i7 -o i7.svg         writes its flame graph
+          hotlb incidents windows                   the newest windows and their scores")]
     Incidents(IncidentsArgs),
-    /// List the flows of UDP clients: who sends, which generation it is with, since when.
-    #[command(after_help = "Examples:
-          hotlb flows
+    /// List UDP flows: client, server address, generation, age and idle time.
+    #[command(after_help = "\
+Examples: hotlb flows
           hotlb flows dns --limit 20 --output json")]
     Flows(FlowsArgs),
-    /// End all generations, the parking listeners and the agent. Clients are refused from then on.
+    /// Stop all generations, the parking listeners and the agent. After that, clients are refused.
     Down,
-    /// Check what this host can do for hotlb, and say what is missing and what that costs.
+    /// Check this host for everything that hotlb needs; report what is missing and what that costs.
     Doctor,
-    /// Print completions for a shell.
+    /// Print a completion script for a shell.
     #[command(after_help = "Example: hotlb completions bash > /etc/bash_completion.d/hotlb")]
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// A service's keeper of parking listeners (started by the agent).
+    /// Hold the parking listeners of a service (started by the agent).
     #[command(name = "__keep", hide = true)]
     Keep {
-        /// Where it listens for the agent.
+        /// The socket to listen on for the agent.
         #[arg(long)]
         socket: PathBuf,
-        /// The cgroup it lives in.
+        /// The cgroup to run in.
         #[arg(long)]
         cgroup: PathBuf,
     },
-    /// Takes servers' outputs from their pipes to their files (started by the agent).
+    /// Copy the servers' output from pipes to files (started by the agent).
     #[command(name = "__log", hide = true)]
     Log {
         /// The directory of the pipes.
@@ -161,17 +170,17 @@ Examples: hotlb incidents web
         /// The directory of the files.
         #[arg(long)]
         files: PathBuf,
-        /// The cgroup it lives in.
+        /// The cgroup to run in.
         #[arg(long)]
         cgroup: PathBuf,
     },
-    /// The child that becomes a server (started by the agent).
+    /// Become a server (started by the agent).
     #[command(name = "__exec", hide = true)]
     Shim,
-    /// The child that becomes a hook (started by the agent).
+    /// Become a hook (started by the agent).
     #[command(name = "__hook", hide = true)]
     Hook,
-    /// The child that samples (started by the agent).
+    /// Take the samples of a profile (started by the agent).
     #[command(name = "__profile", hide = true)]
     Sample,
 }
@@ -180,13 +189,13 @@ Examples: hotlb incidents web
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AgentArgs {
-    /// What is asked of an agent that runs.
+    /// What to do with the running agent.
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
-    /// The configuration [default: `HOTLB_CONFIG`, else /etc/hotlb/hotlb.toml].
+    /// The configuration file [default: `HOTLB_CONFIG`, else /etc/hotlb/hotlb.toml].
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Log one JSON value a line.
+    /// Write the log as JSON, one value per line.
     #[arg(long)]
     pub log_json: bool,
     /// Take over from the agent whose socket is stdin (started by that agent).
@@ -197,10 +206,10 @@ pub struct AgentArgs {
 /// Verbs for the agent itself.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// Replace the running agent by another hotlb. Generations, connections and counts go on;
-    /// whatever fails on the way leaves the running agent in charge.
+    /// Replace the running agent with another hotlb binary. Generations, connections and counts
+    /// continue; if anything fails, the running agent stays in charge.
     #[command(after_help = "\
-Examples: hotlb agent upgrade                       after a package upgrade, or to read a changed configuration
+Examples: hotlb agent upgrade              after a package upgrade or a configuration change
           hotlb agent upgrade ./target/release/hotlb")]
     Upgrade(UpgradeAgentArgs),
 }
@@ -208,9 +217,9 @@ Examples: hotlb agent upgrade                       after a package upgrade, or 
 /// `hotlb agent upgrade`.
 #[derive(Debug, Args)]
 pub struct UpgradeAgentArgs {
-    /// The program that takes over [default: the one at the path the agent was started by].
+    /// The hotlb binary to upgrade to [default: the path that the agent was started from].
     pub binary: Option<PathBuf>,
-    /// Its configuration [default: the agent's own].
+    /// The configuration file of the new agent [default: that of the running agent].
     #[arg(long)]
     pub config: Option<PathBuf>,
 }
@@ -224,16 +233,16 @@ pub struct RunArgs {
     /// The name of the service.
     #[arg(long, default_value = "default")]
     pub service: String,
-    /// The path a GET must answer with 200 to 399 [default: a TCP connect].
+    /// Health check: the path at which a GET must return 200 to 399 [default: a TCP connect].
     #[arg(long, value_name = "PATH")]
     pub health: Option<String>,
-    /// Who the server runs as [default: root].
+    /// The user to run the server as [default: root].
     #[arg(long)]
     pub user: Option<String>,
-    /// Where Prometheus scrapes [default: nowhere].
+    /// The address to serve Prometheus metrics on [default: none].
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
-    /// The server and its arguments.
+    /// The server command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -241,7 +250,7 @@ pub struct RunArgs {
 /// Which service.
 #[derive(Clone, Debug, Args)]
 pub struct ServiceArgs {
-    /// The service; may be left out while there is only one.
+    /// The service; optional if there is only one.
     #[arg(long, short)]
     pub service: Option<String>,
 }
@@ -251,15 +260,15 @@ pub struct ServiceArgs {
 pub struct TargetArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// The generation, as `hotlb status` names it.
+    /// The name of the generation, as shown by `hotlb status`.
     pub generation: String,
 }
 
 /// In whose trace.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct TraceArgs {
-    /// The span the rollout's trace is a child of, as W3C Trace Context writes it [default: the
-    /// variable TRACEPARENT, if that has one].
+    /// The parent span of the rollout's trace, in W3C Trace Context format [default: the
+    /// environment variable TRACEPARENT, if it is valid].
     #[arg(long, value_name = "TRACEPARENT")]
     traceparent: Option<TraceParent>,
 }
@@ -277,17 +286,17 @@ impl TraceArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct RolloutArgs {
     /// How long the new generation is on probation: if it crashes, loses its listeners or stops
-    /// answering meanwhile, it is rolled back [default: the service's `bake`].
+    /// answering in this time, it is rolled back [default: the service's `bake`].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub bake: Option<Duration>,
-    /// How long the former generation is kept for a rollback [default: the service's `keep`].
+    /// How long to keep the former generation for a rollback [default: the service's `keep`].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub keep: Option<Duration>,
-    /// A hook beside the configured ones: `PHASE=COMMAND`, run by /bin/sh in phase `pre_load`,
-    /// `validate`, `swap` or `post_rollback`; may be repeated.
+    /// An additional hook, run by /bin/sh in phase `pre_load`, `validate`, `swap` or
+    /// `post_rollback`; may be repeated. Only for root.
     #[arg(long, value_name = "PHASE=COMMAND")]
     pub hook: Vec<Hook>,
-    /// Return as soon as the traffic has moved; the rollout goes on.
+    /// Return as soon as the traffic has moved; the rollout continues.
     #[arg(long)]
     pub no_wait: bool,
     #[command(flatten)]
@@ -308,8 +317,8 @@ pub struct PromoteArgs {
 pub struct UpgradeArgs {
     #[command(flatten)]
     pub(super) rollout: RolloutArgs,
-    /// Where the active generation has to end first (mode = "parked"): end it although it could not
-    /// be started again.
+    /// If the active generation has to end first (mode = "parked"), end it even if it could not be
+    /// started again.
     #[arg(long)]
     pub anyway: bool,
     #[command(flatten)]
@@ -321,14 +330,14 @@ pub struct UpgradeArgs {
 pub struct RollbackArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,
-    /// Another generation than the one that was active before, as `hotlb status` names it; one
-    /// that has ended is started again.
+    /// The generation to return to, as shown by `hotlb status`; started again if it has ended
+    /// [default: the previously active one].
     #[arg(long, value_name = "GENERATION")]
     pub to: Option<String>,
-    /// Start it again although its program is another file by now.
+    /// Start the generation again even if its program is another file now.
     #[arg(long)]
     pub anyway: bool,
-    /// Return as soon as the traffic has moved; the drain goes on.
+    /// Return as soon as the traffic has moved; the drain continues.
     #[arg(long)]
     pub no_wait: bool,
     #[command(flatten)]
@@ -340,7 +349,7 @@ pub struct RollbackArgs {
 pub struct StopArgs {
     #[command(flatten)]
     pub(super) target: TargetArgs,
-    /// Stop it even if it is active: new clients wait until another one is promoted.
+    /// Stop the generation even if it is active; new clients wait until another one is promoted.
     #[arg(long)]
     pub park: bool,
 }
@@ -367,16 +376,16 @@ impl UpgradeArgs {
 pub struct DeployArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// A name for the generation [default: genN].
+    /// The name of the new generation [default: genN].
     #[arg(long, short)]
     pub generation: Option<String>,
-    /// How long it may take to become ready [default: the service's `ready_timeout`].
+    /// How long the generation may take to become ready [default: the service's `ready_timeout`].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,
-    /// Added to the server's environment; may be repeated.
+    /// A variable to add to the server's environment; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "NAME=VALUE")]
     pub env: Vec<(String, String)>,
-    /// The server and its arguments.
+    /// The server command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -402,13 +411,13 @@ impl DeployArgs {
 pub struct ExecArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,
-    /// A name for the generation [default: genN]. One that ended may be used again.
+    /// The name of the new generation; that of an ended one can be reused [default: genN].
     #[arg(long, short)]
     pub generation: Option<String>,
-    /// Added to the server's environment; may be repeated.
+    /// A variable to add to the server's environment; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "NAME=VALUE")]
     pub env: Vec<(String, String)>,
-    /// The server and its arguments.
+    /// The server command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -419,16 +428,17 @@ pub struct ExecArgs {
 pub struct AdoptArgs {
     #[command(flatten)]
     pub(super) service: ServiceArgs,
-    /// A name for the generation [default: genN].
+    /// The name of the new generation [default: genN].
     #[arg(long, short)]
     pub generation: Option<String>,
-    /// The server's first process.
+    /// The first process of the running server (nginx: the master).
     #[arg(long, group = "server")]
     pub pid: Option<u32>,
-    /// The systemd service it is.
+    /// The systemd unit of the running server.
     #[arg(long, group = "server")]
     pub unit: Option<String>,
-    /// What starts it again, for a rollback to it after it has ended [default: its own command line].
+    /// The command that starts the server again if a rollback needs it after it has ended
+    /// [default: the server's own command line].
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -436,7 +446,7 @@ pub struct AdoptArgs {
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("NAME=VALUE is wanted".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 

@@ -65,7 +65,7 @@ impl Cli {
                 Err(Self::command().error(
                     ErrorKind::InvalidValue,
                     format!(
-                        "invalid value '{}' for '--output': it is table or json (only `hotlb \
+                        "invalid value '{}' for '--output': expected table or json (only `hotlb \
                          profile` and `hotlb incidents show` write a file)",
                         path.escape_debug()
                     ),

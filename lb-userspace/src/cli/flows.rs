@@ -20,10 +20,10 @@ use crate::{
 /// `hotlb flows`.
 #[derive(Clone, Debug, Args)]
 pub struct FlowsArgs {
-    /// The service; may be left out while there is only one.
+    /// The service; optional if there is only one.
     #[arg(value_name = "SERVICE")]
     name: Option<String>,
-    /// How many to list, those with the latest datagrams.
+    /// Maximum number of flows to list, latest datagram first.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1000)]
     limit: usize,
 }
@@ -41,7 +41,7 @@ pub(super) async fn execute(
 
 fn table(list: &FlowList) -> String {
     if list.flows.is_empty() {
-        return format!("no flow of {} now", printable(&list.service));
+        return format!("no flows of {} at the moment", printable(&list.service));
     }
     let mut table = plain(["CLIENT", "SERVER", "GENERATION", "AGE", "IDLE"]);
     for flow in &list.flows {
@@ -59,7 +59,7 @@ fn table(list: &FlowList) -> String {
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            " the latest {listed} of {}; --limit N lists more",
+            " the latest {listed} of {} flows; use --limit N to list more",
             list.total
         );
     }
@@ -110,6 +110,6 @@ mod tests {
             total: 0,
             ..list
         };
-        assert_eq!(table(&none), "no flow of dns now");
+        assert_eq!(table(&none), "no flows of dns at the moment");
     }
 }

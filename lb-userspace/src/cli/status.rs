@@ -42,7 +42,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     if let Some(netns) = &service.netns {
         let _infallible = write!(text, "  in {}", netns.display());
     }
-    let active = service.active.as_deref().unwrap_or("nobody");
+    let active = service.active.as_deref().unwrap_or("none");
     let _infallible = write!(text, "  active: {active}");
     if let Some(previous) = &service.previous {
         let _infallible = write!(text, "  rollback to: {previous}");
@@ -60,7 +60,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
     if let Some(kept) = service.profiles.as_ref().filter(|kept| kept.runs) {
         let _infallible = writeln!(
             text,
-            "  profiles are kept: {} Hz for {}; {} samples so far took {} ms of CPU time, {} MB now",
+            "  continuous profiling: {} Hz, kept for {}; {} samples, {} ms of CPU time, {} MB now",
             kept.frequency,
             humantime::format_duration(Duration::from_millis(kept.keep_ms)),
             kept.samples,
@@ -81,7 +81,7 @@ fn service_table(service: &ServiceStatus, now_ms: i64) -> String {
         let _infallible = writeln!(text, "  {}", incident_line(incident, now_ms));
     }
     if service.generations.is_empty() {
-        text.push_str("  no generation yet: hotlb deploy -- COMMAND\n");
+        text.push_str("  no generations yet; start one with `hotlb deploy -- COMMAND`\n");
         return text;
     }
     let mut table = plain([
@@ -147,7 +147,7 @@ fn row(generation: &GenerationStatus) -> Vec<String> {
 /// "7 flows: 5 with gen2, 2 with gen1".
 fn flow_line(service: &ServiceStatus, udp: &DatagramStatus) -> String {
     if udp.flow == FlowMode::None {
-        return format!("udp: {} datagrams, no flows are kept", udp.calls);
+        return format!("udp: {} datagrams, no flow table", udp.calls);
     }
     let with: Vec<String> = service
         .generations
@@ -167,7 +167,7 @@ fn flow_line(service: &ServiceStatus, udp: &DatagramStatus) -> String {
 /// "r7 upgrade gen1 -> gen2: bake, 24s left".
 fn rollout_line(rollout: &RolloutStatus) -> String {
     let id = rollout.id.as_deref().unwrap_or("a rollout");
-    let from = rollout.from.as_deref().unwrap_or("nobody");
+    let from = rollout.from.as_deref().unwrap_or("none");
     let to = rollout.to.as_deref().unwrap_or("?");
     let phase = rollout.phase.name();
     let left = rollout
@@ -185,7 +185,7 @@ fn incident_line(incident: &IncidentSummary, now_ms: i64) -> String {
     format!("incident {id} of {generation}, {when}: {reason} (hotlb incidents show {id})")
 }
 
-/// "drains (leaving): 12 of 64 left after 3s, expected to end in 2s, ended in 27s at the latest".
+/// "is draining (leaving): 12 of 64 left after 3s, expected to end in 2s, deadline in 27s".
 fn drain_line(drain: &DrainStatus) -> String {
     let seconds = |ms: u64| age(ms.div_ceil(1000));
     let expected = drain
@@ -193,7 +193,7 @@ fn drain_line(drain: &DrainStatus) -> String {
         .map(|ms| format!(", expected to end in {}", seconds(ms)))
         .unwrap_or_default();
     format!(
-        "drains ({}): {} of {} left after {}{expected}, ended in {} at the latest",
+        "is draining ({}): {} of {} left after {}{expected}, deadline in {}",
         drain.step,
         drain.left,
         drain.initially,

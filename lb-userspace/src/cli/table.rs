@@ -26,12 +26,12 @@ pub(super) fn lines(table: &Table, indent: &str) -> String {
 pub(super) fn newest(table: &Table, limit: u32) -> String {
     let mut text = lines(table, "");
     if u32::try_from(table.row_count()) == Ok(limit) {
-        let _infallible = writeln!(text, " the newest {limit}; --limit N lists more");
+        let _infallible = writeln!(text, " the newest {limit}; use --limit N to list more");
     }
     text
 }
 
-/// What a list says that has nothing in it.
+/// What a list says that has nothing in it; `what` is a plural.
 pub(super) fn none_yet(what: &str, service: Option<&str>) -> String {
     match service {
         Some(service) => format!("no {what} of {service} yet"),

@@ -59,8 +59,8 @@ fn name_argument(error: clap::Error, arguments: &[OsString]) -> clap::Error {
         Some((number, argument)) => Cli::command().error(
             ErrorKind::InvalidUtf8,
             format!(
-                "argument {number}, \"{}\", is not UTF-8, and the agent is asked in text: rename what \
-                 it names, or start the server by a script that has this argument",
+                "argument {number}, \"{}\", is not UTF-8, but requests to the agent must be: \
+                 rename what it names, or start the server from a script that has this argument",
                 argument.as_encoded_bytes().escape_ascii()
             ),
         ),
@@ -76,8 +76,8 @@ fn name_argument(error: clap::Error, arguments: &[OsString]) -> clap::Error {
 pub(super) fn here() -> Result<PathBuf, ClientError> {
     let here = std::env::current_dir().map_err(|error| {
         usage(format!(
-            "the current directory cannot be told ({error}), and the server would be started in it: \
-             cd to one that exists"
+            "cannot determine the current directory ({error}), in which the server would be \
+             started: cd to a directory that exists"
         ))
     })?;
     text(here, "the current directory")
@@ -94,8 +94,8 @@ pub(super) fn text(path: PathBuf, what: &str) -> Result<PathBuf, ClientError> {
     }
     let shown = path.as_os_str().as_encoded_bytes().escape_ascii();
     Err(usage(format!(
-        "{what}, \"{shown}\", has a name that is not UTF-8, and the agent is asked in text: rename it, \
-         or use another one"
+        "{what}, \"{shown}\", has a name that is not UTF-8, but requests to the agent must be: \
+         rename it, or use another one"
     )))
 }
 

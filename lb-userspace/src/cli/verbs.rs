@@ -221,9 +221,9 @@ pub(super) fn checked(service: &str) -> Result<&str, ClientError> {
 
 fn unknown_service(name: &str, known: &[String]) -> ClientError {
     let known = if known.is_empty() {
-        "`hotlb status` shows those there are".to_owned()
+        "`hotlb status` lists the services".to_owned()
     } else {
-        format!("there are: {}", known.join(", "))
+        format!("existing services: {}", known.join(", "))
     };
     ClientError::Refused(Failure {
         code: "unknown_service".to_owned(),

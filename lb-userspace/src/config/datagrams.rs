@@ -126,8 +126,8 @@ impl<'de> Deserialize<'de> for Listen {
         };
         let address = address.parse().map_err(|_bad| {
             de::Error::custom(format!(
-                "\"{text}\" is no address with a port, like \"0.0.0.0:8080\", \"[::]:8080\" or \
-                 \"udp://0.0.0.0:53\""
+                "\"{text}\" is not an address with a port, such as \"0.0.0.0:8080\", \"[::]:8080\" \
+                 or \"udp://0.0.0.0:53\""
             ))
         })?;
         Ok(Self { udp, address })
@@ -181,8 +181,7 @@ impl FlowKeys {
             if datagrams.flow != FlowMode::Quic {
                 return Err((
                     "quic_server_id",
-                    "connection ids are looked at with flow = \"quic\" only: add that, or leave \
-                     this out"
+                    "connection ids are used with flow = \"quic\" only: set that, or omit this key"
                         .to_owned(),
                 ));
             }
@@ -214,14 +213,14 @@ pub(super) fn check(
     if asks && !has_tcp {
         return refuse(
             "health",
-            "with udp:// addresses alone there is nobody to ask over TCP: use health = { exec = \
-             \"COMMAND\" }, or leave it out",
+            "a service with udp:// addresses only cannot be asked over TCP: use health = { exec = \
+             \"COMMAND\" }, or omit it",
         );
     }
     if hand_over == HandOver::Inherit {
         return refuse(
             "mode",
-            "\"inherit\" hands on TCP listeners only: a server with udp:// addresses opens its \
+            "\"inherit\" passes on TCP listeners only: a server with udp:// addresses opens its \
              sockets itself",
         );
     }
@@ -297,9 +296,9 @@ mod tests {
             ),
             (
                 "listen = [\"quic://0.0.0.0:53\"]",
-                "is no address with a port",
+                "is not an address with a port",
             ),
-            ("listen = [\"udp://0.0.0.0:0\"]", "the port must be named"),
+            ("listen = [\"udp://0.0.0.0:0\"]", "a port is required"),
             (
                 &format!("{udp}flow_idle = \"1ms\""),
                 "flow_idle: between 100ms and 24h",
@@ -310,7 +309,7 @@ mod tests {
             ),
             (
                 &format!("{udp}quic_server_id = 2"),
-                "quic_server_id: connection ids are looked at with flow = \"quic\" only",
+                "quic_server_id: connection ids are used with flow = \"quic\" only",
             ),
             (
                 &format!("{udp}flow = \"quic\"\nquic_server_id = 5"),
@@ -322,11 +321,11 @@ mod tests {
             ),
             (
                 &format!("{udp}mode = \"inherit\""),
-                "hands on TCP listeners only",
+                "passes on TCP listeners only",
             ),
             (
                 &format!("{udp}health = {{ http = \"/\" }}"),
-                "nobody to ask over TCP",
+                "cannot be asked over TCP",
             ),
             (
                 "listen = [\"udp://0.0.0.0:53\", \"udp://0.0.0.0:53\"]",

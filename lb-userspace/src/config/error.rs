@@ -34,8 +34,8 @@ pub enum ConfigError {
     NoService(PathBuf),
     /// A name that cannot be used for directories and labels.
     #[error(
-        "\"{0}\" cannot be a name: 1 to 40 of a-z, A-Z, 0-9, - and _ are, beginning with a letter \
-         or digit"
+        "\"{0}\" is not a valid name: use 1 to 40 of a-z, A-Z, 0-9, - and _, beginning with a \
+         letter or digit"
     )]
     Name(String),
     /// A service without an address.
@@ -52,7 +52,10 @@ pub enum ConfigError {
         reason: &'static str,
     },
     /// Two services on one address.
-    #[error("services {first} and {second} both listen on {address}; an address has one service")]
+    #[error(
+        "services {first} and {second} both listen on {address}; an address can belong to one \
+         service only"
+    )]
     Shared {
         /// The address, with its scheme if that is UDP's.
         address: String,
@@ -79,8 +82,9 @@ pub enum ConfigError {
     },
     /// A socket whose path has no room in a socket's address.
     #[error(
-        "{} has {length} bytes, and the path of a unix socket may have {limit}: set HOTLB_RUNTIME_DIR \
-         to a shorter path, or give the service a shorter name", path.display()
+        "{} has {length} bytes, but the path of a unix socket may have {limit} at most: set \
+         HOTLB_RUNTIME_DIR to a shorter path, or give the service a shorter name",
+        path.display()
     )]
     SocketPath {
         /// The socket; of generations, that of the last one there can be.

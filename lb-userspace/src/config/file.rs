@@ -419,15 +419,15 @@ mod tests {
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0\"]\n",
-                "hotlb.toml:2:10: \"0.0.0.0\" is no address with a port",
+                "hotlb.toml:2:10: \"0.0.0.0\" is not an address with a port",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nkeep = \"soon\"\n",
-                "keep: \"soon\" is no duration",
+                "keep: \"soon\" is not a duration",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\ndrain = { signal = \"HUHU\" }\n",
-                "\"HUHU\" is no signal",
+                "\"HUHU\" is not a signal",
             ),
             (
                 "[service.web]\nlisten = [\"0.0.0.0:80\"]\nuser = \"no-such-user\"\n",
@@ -447,7 +447,7 @@ mod tests {
             ),
             (
                 "[service.\"a.b\"]\nlisten = [\"0.0.0.0:80\"]\n",
-                "\"a.b\" cannot be a name",
+                "\"a.b\" is not a valid name",
             ),
             ("[service.web]\n", "missing field `listen`"),
             ("[agent]\nhistory = { rollouts = 0 }\n", "hotlb.toml:2:24: "),
@@ -455,11 +455,11 @@ mod tests {
             ("[agent]\nhistory = { age = \"1d\" }\n", "hotlb.toml:2:13: "),
             (
                 "[traces]\nendpoint = \"https://a:1\"\n",
-                "hotlb.toml:2:12: \"https://a:1\" is no endpoint",
+                "hotlb.toml:2:12: \"https://a:1\" is not an endpoint",
             ),
             (
                 "[log]\nlevel = \"loud=very\"\n",
-                "hotlb.toml:2:9: \"loud=very\" is no level",
+                "hotlb.toml:2:9: \"loud=very\" is not a log level",
             ),
             ("", "no service is configured"),
             (

@@ -31,7 +31,8 @@ impl Health {
             Ok(Self::Http(path))
         } else {
             Err(format!(
-                "{path:?} is no path of a request: write spaces and other characters as %20"
+                "{path:?} is not a valid request path: write spaces and other special characters \
+                 like %20"
             ))
         }
     }
@@ -64,7 +65,7 @@ impl TryFrom<Keys> for HealthTable {
                 exec: None,
             } => tcp
                 .then_some(Health::Tcp)
-                .ok_or("tcp = false asks nothing; leave health out, or write tcp = true")?,
+                .ok_or("tcp = false checks nothing; omit health, or write tcp = true")?,
             Keys {
                 tcp: None,
                 http: Some(path),
@@ -88,8 +89,8 @@ impl TryFrom<Keys> for HealthTable {
             },
             _ => {
                 return Err(
-                    "health has exactly one of tcp = true, http = \"/path\", grpc = \"service\" \
-                     and exec = [\"program\"]"
+                    "health must have exactly one of tcp = true, http = \"/path\", grpc = \
+                     \"service\" and exec = [\"program\"]"
                         .to_owned(),
                 );
             }
@@ -140,7 +141,7 @@ mod tests {
             ("{}", "exactly one of"),
             ("{ tcp = true, http = \"/\" }", "exactly one of"),
             ("{ grpc = \"\", exec = [\"true\"] }", "exactly one of"),
-            ("{ tcp = false }", "leave health out"),
+            ("{ tcp = false }", "omit health"),
             ("{ http = \"healthz\" }", "must begin with a slash"),
             ("{ exec = [] }", "health.exec is empty"),
             ("{ exec = [\"\"] }", "health.exec is empty"),

@@ -38,7 +38,9 @@ impl<'de> Deserialize<'de> for Age {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Span(age) = Span::deserialize(deserializer)?;
         if age.is_zero() {
-            return Err(de::Error::custom("a history is kept for more than nothing"));
+            return Err(de::Error::custom(
+                "history retention must be greater than zero",
+            ));
         }
         Ok(Self(age))
     }

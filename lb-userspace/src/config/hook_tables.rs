@@ -222,16 +222,15 @@ mod tests {
             ("swap = [\"a\", { command = \"b\" }]", "either one command"),
             (
                 "validate = { command = \"a\", deadline = \"0s\" }",
-                "a validate hook cannot have a deadline of 0s: it is from 1ms to 24h; leave it out \
-                 for 10s",
+                "a validate hook cannot have a deadline of 0s: use 1ms to 24h, or omit it for 10s",
             ),
             (
                 "swap = { command = \"a\", deadline = \"2days\" }",
-                "from 1ms to 24h",
+                "use 1ms to 24h",
             ),
             (
                 "swap = { command = \"a\", deadline = \"soon\" }",
-                "\"soon\" is no duration",
+                "\"soon\" is not a duration",
             ),
         ];
         for (text, expected) in cases {

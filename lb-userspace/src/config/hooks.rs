@@ -95,7 +95,7 @@ pub enum HookError {
     )]
     Form,
     /// There is no such phase.
-    #[error("\"{name}\" is no phase with hooks; there are {}", phases())]
+    #[error("unknown hook phase \"{name}\"; expected one of {}", phases())]
     Phase {
         /// What was asked for.
         name: String,
@@ -105,7 +105,7 @@ pub enum HookError {
     Empty(HookPhase),
     /// A deadline nobody can keep, or wait for.
     #[error(
-        "a {phase} hook cannot have a deadline of {}: it is from 1ms to 24h; leave it out for {}",
+        "a {phase} hook cannot have a deadline of {}: use 1ms to 24h, or omit it for {}",
         humantime::format_duration(*deadline),
         humantime::format_duration(phase.default_deadline())
     )]

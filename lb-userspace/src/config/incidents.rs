@@ -92,15 +92,15 @@ impl Incidents {
         let threshold = table.threshold.unwrap_or(usual.limits.threshold);
         if !(0.1..1.0).contains(&threshold) {
             return Err(format!(
-                "a threshold of {threshold} cannot be: scores are from 0 to 1, and what is usual has \
-                 some too; 0.1 to 0.99, usually 0.6"
+                "invalid threshold {threshold}: use 0.1 to 0.99, usually 0.6 (scores are from 0 to \
+                 1, and normal windows score above 0, too)"
             ));
         }
         let per_hour = table.per_hour.unwrap_or(usual.limits.per_hour);
         if !(1..=MOST_PER_HOUR).contains(&per_hour) {
             return Err(format!(
-                "per_hour = {per_hour} cannot be: 1 to {MOST_PER_HOUR}; `incidents = false` has none \
-                 at all"
+                "invalid per_hour = {per_hour}: use 1 to {MOST_PER_HOUR}, or `incidents = false` \
+                 for none at all"
             ));
         }
         Ok(IncidentPolicy {
@@ -131,7 +131,8 @@ impl<'de> Deserialize<'de> for Age {
         let Span(age) = Span::deserialize(deserializer)?;
         if age.is_zero() {
             return Err(de::Error::custom(
-                "incidents are kept for more than nothing; `incidents = false` in a service has none",
+                "incident retention must be greater than zero; with `incidents = false`, a service \
+                 has no incidents",
             ));
         }
         Ok(Self(age))
@@ -183,11 +184,11 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (value, expected) in [
-            ("{ threshold = 1.5 }", "a threshold of 1.5 cannot be"),
-            ("{ threshold = 0 }", "a threshold of 0 cannot be"),
-            ("{ threshold = nan }", "a threshold of NaN cannot be"),
-            ("{ per_hour = 0 }", "per_hour = 0 cannot be"),
-            ("{ per_hour = 100000 }", "per_hour = 100000 cannot be"),
+            ("{ threshold = 1.5 }", "invalid threshold 1.5:"),
+            ("{ threshold = 0 }", "invalid threshold 0:"),
+            ("{ threshold = nan }", "invalid threshold NaN:"),
+            ("{ per_hour = 0 }", "invalid per_hour = 0:"),
+            ("{ per_hour = 100000 }", "invalid per_hour = 100000:"),
             ("{ stack = true }", "true, false, or { stacks"),
             ("\"on\"", "true, false, or { stacks"),
         ] {

@@ -67,8 +67,8 @@ impl LogConfig {
             return Ok(());
         }
         Err(format!(
-            "\"{text}\" is no level: error, warn, info, debug or trace is, or of some modules \
-             only: \"info,hotlb::agent=debug\""
+            "\"{text}\" is not a log level; expected error, warn, info, debug or trace, also for \
+             single modules: \"info,hotlb::agent=debug\""
         ))
     }
 }

@@ -18,7 +18,7 @@ impl<'de> Deserialize<'de> for Span {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
             .map(|span| Self(span.min(FOR_EVER)))
-            .map_err(|error| de::Error::custom(format!("\"{text}\" is no duration: {error}")))
+            .map_err(|error| de::Error::custom(format!("\"{text}\" is not a duration: {error}")))
     }
 }
 
@@ -44,8 +44,8 @@ impl<'de> Deserialize<'de> for StopSpan {
         let Span(time) = Span::deserialize(deserializer)?;
         if time < Duration::from_secs(1) {
             return Err(de::Error::custom(
-                "a stop_deadline of less than a second would kill a data store before it has saved anything: \
-                 name the time that its last checkpoint may take, or leave the key out (10m)",
+                "a stop_deadline of less than a second would kill a data store before it has saved \
+                 anything: set the time that its last checkpoint may take, or omit the key (10m)",
             ));
         }
         Ok(Self(time))
@@ -115,7 +115,7 @@ impl Keep {
                     time: time.min(FOR_EVER),
                     ..usual
                 })
-                .map_err(|error| format!("\"{text}\" is no duration: {error}")),
+                .map_err(|error| format!("\"{text}\" is not a duration: {error}")),
             Self::Table(table) => {
                 let generations = table.generations.unwrap_or(usual.generations);
                 if generations > MOST_KEPT {
@@ -144,11 +144,10 @@ impl<'de> Deserialize<'de> for SignalName {
         };
         let signal: Signal = name
             .parse()
-            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is no signal")))?;
+            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is not a signal")))?;
         match signal {
             Signal::SIGSTOP | Signal::SIGCONT => Err(de::Error::custom(format!(
-                "no server ends on {signal}: name the one that it ends on, or leave \
-                     the key out"
+                "no server ends on {signal}: name the signal that ends it, or omit the key"
             ))),
             signal => Ok(Self(signal)),
         }

@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Rate {
         match rate.filter(|rate| RATES.contains(rate)) {
             Some(rate) => Ok(Self(Some(rate))),
             None => Err(de::Error::custom(format!(
-                "\"{text}\" is no rate from \"{} Hz\" to \"{} Hz\", and not \"off\"",
+                "\"{text}\" is neither a rate from \"{} Hz\" to \"{} Hz\" nor \"off\"",
                 RATES.start(),
                 RATES.end()
             ))),
@@ -67,7 +67,7 @@ impl<'de> Deserialize<'de> for Keep {
             return Ok(Self(keep));
         }
         Err(de::Error::custom(format!(
-            "profiles are kept for {} to {}",
+            "profiles can be kept for {} to {}",
             humantime::format_duration(*KEEPS.start()),
             humantime::format_duration(*KEEPS.end())
         )))

@@ -208,7 +208,8 @@ impl ServiceConfig {
                 service: self.name.clone(),
                 key: "netns",
                 reason: format!(
-                    "\"{}\" is not a whole path, like \"/run/netns/blue\" or \"/proc/1234/ns/net\"",
+                    "\"{}\" is not an absolute path, such as \"/run/netns/blue\" or \
+                     \"/proc/1234/ns/net\"",
                     netns.display()
                 ),
             });
@@ -259,7 +260,7 @@ impl ServiceConfig {
 
 fn check_address(service: &str, address: SocketAddr) -> Result<(), ConfigError> {
     let reason = if address.port() == 0 {
-        "the port must be named"
+        "a port is required"
     } else if address.ip().is_multicast() {
         "it is a multicast address"
     } else {

@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Timeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Span(timeout) = Span::deserialize(deserializer)?;
         if timeout.is_zero() {
-            return Err(de::Error::custom("a collector needs time to answer"));
+            return Err(de::Error::custom("the timeout must be greater than zero"));
         }
         Ok(Self(timeout))
     }
@@ -84,13 +84,15 @@ impl<'de> Deserialize<'de> for Endpoint {
 fn checked(url: &str) -> Result<(), String> {
     let Some(rest) = url.strip_prefix("http://") else {
         return Err(format!(
-            "\"{url}\" is no endpoint: http://HOST:PORT is. hotlb has no TLS; a collector on this \
-             host can send traces on with it"
+            "\"{url}\" is not an endpoint; expected http://HOST:PORT. hotlb has no TLS; a \
+             collector on this host can forward traces with TLS"
         ));
     };
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.is_empty() || url.contains(char::is_whitespace) {
-        return Err(format!("\"{url}\" is no endpoint: http://HOST:PORT is"));
+        return Err(format!(
+            "\"{url}\" is not an endpoint; expected http://HOST:PORT"
+        ));
     }
     Ok(())
 }
@@ -227,7 +229,7 @@ mod tests {
         assert_eq!(table(whole).unwrap().endpoint, "http://a:1/otlp");
         for (text, expected) in [
             ("endpoint = \"https://a:1\"", "hotlb has no TLS"),
-            ("endpoint = \"http://\"", "is no endpoint"),
+            ("endpoint = \"http://\"", "is not an endpoint"),
             ("endpoint = \"http://a:1\"\nqueue = 0", "nonzero"),
             (
                 "endpoint = \"http://a:1\"\nprotocol = \"udp\"",

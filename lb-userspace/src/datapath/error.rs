@@ -9,10 +9,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DatapathError {
     /// The object does not fit this kernel.
-    #[error("the kernel did not take the eBPF object: {0}; `hotlb doctor` says what is missing")]
+    #[error("the kernel refused the eBPF object: {0}; `hotlb doctor` shows what is missing")]
     Object(String),
     /// A program does not fit this kernel, or cannot be attached.
-    #[error("eBPF program {name}: {reason}; `hotlb doctor` says what is missing")]
+    #[error("eBPF program {name}: {reason}; `hotlb doctor` shows what is missing")]
     Program {
         /// The program.
         name: &'static str,
@@ -31,7 +31,9 @@ pub enum DatapathError {
     #[error("the eBPF object has no {0}")]
     Missing(&'static str),
     /// The kernel does not say where it keeps what a program reads.
-    #[error("the kernel's types are not known ({0}); use one with CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "the kernel does not describe its types ({0}); use a kernel with CONFIG_DEBUG_INFO_BTF"
+    )]
     Types(String),
     /// A pin cannot be made or read.
     #[error("pin {path}: {reason}")]
@@ -43,8 +45,8 @@ pub enum DatapathError {
     },
     /// The pins were made by another layout version.
     #[error(
-        "the maps in {path} have layout version {found}, this hotlb takes over versions {from} to \
-         {own}; end the service with the hotlb that made them (hotlb down)"
+        "the maps in {path} have layout version {found}, but this hotlb takes over versions {from} \
+         to {own}; end the service with the hotlb that made them (hotlb down)"
     )]
     Layout {
         /// The directory.
@@ -58,8 +60,8 @@ pub enum DatapathError {
     },
     /// A pinned map is not like the present object's, and cannot be made anew.
     #[error(
-        "eBPF map {0} is not what this hotlb's programs work with, and cannot be made anew while \
-         sockets are in it"
+        "eBPF map {0} does not fit this hotlb's programs, and cannot be recreated while sockets \
+         are in it"
     )]
     Unlike(&'static str),
     /// A socket does not fit into the group.
@@ -153,7 +155,7 @@ const FIGURES: [&str; 3] = ["processed ", "verification time", "stack depth"];
 
 /// The verifier's last lines in one, and how many were left out.
 fn shorten(error: &io::Error, log: &str) -> String {
-    tracing::debug!(log, "the verifier's whole log");
+    tracing::debug!(log, "full verifier log");
     let telling = |line: &&str| {
         !line.trim().is_empty() && !FIGURES.iter().any(|figures| line.starts_with(figures))
     };

@@ -66,6 +66,6 @@ impl Events {
 fn logger(pins: &Pins) -> Option<EbpfLogger<&'static dyn log::Log>> {
     let id = ProgramInfo::from_pin(pins.link(names::JOIN4)).ok()?.id();
     EbpfLogger::init_from_id(id)
-        .inspect_err(|error| tracing::warn!(%error, "the programs' log cannot be read"))
+        .inspect_err(|error| tracing::warn!(%error, "failed to read the log of the eBPF programs"))
         .ok()
 }

@@ -406,8 +406,9 @@ impl Flows {
     }
 }
 
+/// `status` says it, by [`Flows::error`].
 fn not_counted(error: &DatapathError) {
-    tracing::warn!(%error, "flows are not counted");
+    tracing::debug!(%error, "failed to count flows");
 }
 
 fn each(

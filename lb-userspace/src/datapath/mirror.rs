@@ -230,7 +230,11 @@ impl Mirror {
         let held = bpf::pinned(&pin).and_then(|it| bpf::pin(it.as_fd(), &place));
         match held {
             Ok(()) => _ = self.pins.insert(pin, inode),
-            Err(error) => tracing::debug!(%error, pin = %pin.display(), "not held a second time"),
+            Err(error) => tracing::debug!(
+                %error,
+                pin = %pin.display(),
+                "failed to hold a pin a second time"
+            ),
         }
     }
 
@@ -252,7 +256,11 @@ impl Mirror {
         if let Err(error) = gone
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, pin = %path.display(), "it is held until the agent ends");
+            tracing::warn!(
+                %error,
+                pin = %path.display(),
+                "failed to give up a pin; it is held until the agent ends"
+            );
         }
         self.pins.retain(|pin, _| !pin.starts_with(path));
         self.dirs.retain(|dir, _| !dir.starts_with(path));

@@ -181,7 +181,7 @@ impl Pins {
 pub(super) fn unpin(pin: &Path) {
     match mirror::giving_up(pin, || fs::remove_file(pin)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, pin = %pin.display(), "the pin stays");
+            tracing::warn!(%error, pin = %pin.display(), "failed to remove a pin");
         }
         _ => {}
     }

@@ -142,7 +142,11 @@ pub(super) fn renew(pins: &Pins, cgroup: &Path, declared: &Declared) -> Result<(
     }
     let present = pins.succeeding(&changed);
     if !changed.is_empty() {
-        tracing::info!(pins = %pins.dir().display(), ?changed, "maps are made anew and copied");
+        tracing::info!(
+            pins = %pins.dir().display(),
+            ?changed,
+            "recreating maps and copying their contents"
+        );
         let group = pins.first_group();
         let group = group.ok_or(DatapathError::Missing("a group's pins"))?;
         for &name in &changed {

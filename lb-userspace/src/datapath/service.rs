@@ -90,8 +90,9 @@ impl Drop for TicketGuard<'_> {
 
 impl ServicePath {
     /// Opens the service's pins, making them first if there are none, and gives the only one who
-    /// stores its word. Links of `join` and `track` attach to `cgroup`. Pins that another object's agent made are brought to the present
-    /// one if `former` says so; what comes of that is [`ServicePath::renewal`].
+    /// stores its word. Links of `join` and `track` attach to `cgroup`. Pins that another object's
+    /// agent made are brought to the present one if `former` says so; what comes of that is
+    /// [`ServicePath::renewal`].
     ///
     /// # Errors
     ///
@@ -198,7 +199,7 @@ impl ServicePath {
             loads: Loads::open(&pins)?,
             owners: Owners::open(&pins)?,
             reloads: Reloads::open(&pins)
-                .inspect_err(|error| tracing::warn!(%error, "reloads are not followed"))
+                .inspect_err(|error| tracing::warn!(%error, "failed to open the reload map"))
                 .ok(),
             polite: Polite::open(&pins),
             tables: Mutex::new(tables),
@@ -271,7 +272,7 @@ impl ServicePath {
         self.steering.add(steering::TICKETS, 1_u64.wrapping_neg());
         let mut tables = self.tables();
         if let Err(error) = tables.tickets.remove(key) {
-            tracing::warn!(%error, "a ticket could not be taken back");
+            tracing::warn!(%error, "failed to revoke a ticket");
         }
     }
 

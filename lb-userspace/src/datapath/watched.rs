@@ -116,7 +116,7 @@ impl OfAll {
     fn give_up(&self) {
         match mirror::giving_up(&self.0, || fs::remove_dir_all(&self.0)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%error, dir = %self.0.display(), "shared pins stay");
+                tracing::warn!(%error, dir = %self.0.display(), "failed to remove shared pins");
             }
             _ => {}
         }
@@ -135,7 +135,7 @@ impl OfAll {
         let turn = turn();
         if let Err(error) = fs::create_dir_all(&self.0) {
             // The loader says what does not work without it.
-            tracing::warn!(%error, "the directory of shared pins cannot be made");
+            tracing::warn!(%error, "failed to create the directory of shared pins");
         }
         Some(turn)
     }

@@ -70,7 +70,7 @@ fn version(kernel: &Kernel, steer: Option<&Support>) -> Finding {
     }
     let advice = "use Linux 5.14 or later";
     if steer == Some(&Support::Yes) {
-        let cost = "hotlb's programs load all the same, but nobody tries them on such a kernel";
+        let cost = "hotlb's programs load anyway, but are not tested on such a kernel";
         return check.degraded(found, cost, advice);
     }
     let cost = format!("the programs do not load; no {}", lacks.join(", no "));

@@ -52,8 +52,8 @@ pub(super) fn check(outputs: Outputs, rights: &Rights) -> Finding {
     } else {
         check.degraded(
             format!("{} KiB", limit / 1024),
-            "while nobody takes a server's output to its file (hotlb's logger stopped, a disk that \
-             hangs) the server waits as soon as it has written that much",
+            "while a server's output is not taken to its file (hotlb's logger is stopped, or the \
+             disk hangs), the server blocks as soon as it has written that much",
             &format!("give the agent CAP_SYS_RESOURCE, or sysctl -w fs.pipe-max-size={ROOM}"),
         )
     }

@@ -43,10 +43,10 @@ pub(super) fn check(programs: &Programs) -> Finding {
     }
     check.degraded(
         format!("of another release: {}", foreign.join(", ")),
-        "what this release mends in its kernel programs is not mended for these services",
-        "start this hotlb's agent, or have the one that runs replaced by it (hotlb agent upgrade); \
-         where it runs already, its status says why; a service that is not configured any more keeps \
-         its programs until it is configured again",
+        "this release's fixes to its kernel programs are not in force for these services",
+        "start this hotlb's agent, or replace the running one with it (hotlb agent upgrade); if it \
+         is already running, its status says why; a service that is no longer configured keeps its \
+         programs until it is configured again",
     )
 }
 

@@ -55,7 +55,7 @@ fn user(rights: &Rights) -> Finding {
     } else {
         check.missing(
             format!("{who} of a user namespace"),
-            "the kernel takes no eBPF program from here, whatever the capabilities say",
+            "the kernel accepts no eBPF program from here, whatever the capabilities say",
             "run the agent as root of the host, not in a rootless container or `unshare -U`",
         )
     }

@@ -40,8 +40,8 @@ pub(super) fn check(sampling: &Sampling) -> Finding {
         None => check.ok("perf events, and no known bug of this kernel in them"),
         Some(bug) => check.degraded(
             bug,
-            "`hotlb profile` refuses unless it is told --force",
-            "take what is named instead, or another kernel",
+            "`hotlb profile` refuses unless --force is given",
+            "use what is named instead, or another kernel",
         ),
     }
 }

@@ -81,7 +81,7 @@ const RULES: [Rule; 7] = [
         judge: |value| match value {
             Some(1..) => Degraded(
                 "every run of an eBPF program takes about 20 ns longer",
-                "sysctl -w kernel.bpf_stats_enabled=0 when nobody measures",
+                "sysctl -w kernel.bpf_stats_enabled=0 when nothing is measured",
             ),
             _ => Fine(""),
         },

@@ -23,22 +23,22 @@ const NAMED: usize = 4;
 #[derive(Debug, Error)]
 pub enum Unfit {
     /// There is no such process.
-    #[error("there is no process {0}; `ss -ltnp` says who listens where")]
+    #[error("there is no process {0}; `ss -ltnp` shows which process listens where")]
     NoProcess(u32),
     /// It is a part of the kernel.
-    #[error("process {0} is a thread of the kernel, not a server")]
+    #[error("process {0} is a kernel thread, not a server")]
     KernelThread(u32),
     /// It is in another network.
     #[error(
-        "{0} is in another network namespace than the service; say which one that is by netns in \
-         the service's section: its file in /run/netns, or \"/proc/{1}/ns/net\" while it runs"
+        "{0} is in another network namespace than the service; set netns in the service's section \
+         to that one: its file in /run/netns, or \"/proc/{1}/ns/net\" while it runs"
     )]
     OtherNetwork(String, u32),
     /// It has no cgroup that can be used.
     #[error(
-        "{who} is in the root of the cgroup2 tree ({cgroup}), like everybody who was put nowhere \
-         else: its sockets cannot be told from theirs. Start it in a cgroup of its own once: under \
-         `hotlb exec`, as a systemd service, or by systemd-run"
+        "{who} is in the root of the cgroup2 tree ({cgroup}), like every process that was not put \
+         elsewhere: its sockets cannot be told from theirs. Start it in a cgroup of its own once: \
+         under `hotlb exec`, as a systemd service, or with systemd-run"
     )]
     NoCgroup {
         /// The process.
@@ -49,7 +49,7 @@ pub enum Unfit {
     /// Others are in its cgroup too.
     #[error(
         "{who} shares its cgroup {cgroup} with {others}: its sockets cannot be told from theirs. \
-         Start it in a cgroup of its own once: under `hotlb exec`, as a systemd service, or by \
+         Start it in a cgroup of its own once: under `hotlb exec`, as a systemd service, or with \
          systemd-run{}",
         advice(unit.as_deref())
     )]
@@ -178,7 +178,7 @@ fn listing(pids: &[u32]) -> String {
 
 fn advice(unit: Option<&str>) -> String {
     unit.map_or_else(String::new, |unit| {
-        format!(". If all of {unit} is the server: --unit {unit}")
+        format!(". If all of {unit} is the server, use --unit {unit}")
     })
 }
 

@@ -17,8 +17,8 @@ pub enum Misfit {
     #[error(
         "nothing listens on {address}; it listens on {}{}",
         listing(found),
-        if *dual_stack { ", and a dual-stack socket is another group than the IPv4 one: declare \
-            listen = [\"[::]:PORT\"] alone, or have the server listen on both" } else { "" }
+        if *dual_stack { ", and a dual-stack socket is in another group than the IPv4 one: declare \
+            listen = [\"[::]:PORT\"] alone, or make the server listen on both" } else { "" }
     )]
     Missing {
         /// The declared address.
@@ -42,7 +42,7 @@ pub enum Misfit {
     /// Another user owns its listener.
     #[error(
         "{address} belongs to uid {expected} and the server's socket to uid {found}: set user = \
-         to the server's user"
+         \"…\" to the server's user"
     )]
     Owner {
         /// The declared address.
@@ -56,7 +56,7 @@ pub enum Misfit {
     #[error(
         "its socket at {address} is bound to device {device} (SO_BINDTODEVICE, or a VRF): the \
          kernel prefers it to the sockets that generations share, so it takes the clients of that \
-         device whichever generation is active. Have the server listen without a device"
+         device whichever generation is active. Make the server listen without a device"
     )]
     Bound {
         /// Where.
@@ -67,8 +67,8 @@ pub enum Misfit {
     /// A socket of its own is at a more specific address than one that is declared.
     #[error(
         "its socket at {found} is more specific than {address}: it takes the clients of that \
-         address whichever generation is active. Declare {found} too, or have the server listen \
-         on {address} alone"
+         address whichever generation is active. Declare {found}, too, or make the server listen \
+         on {address} only"
     )]
     Narrower {
         /// The declared address.
@@ -78,8 +78,8 @@ pub enum Misfit {
     },
     /// Its listener is an MPTCP socket, which cannot be steered.
     #[error(
-        "the server listens on {address} with MPTCP, which cannot be steered: have it use TCP \
-         (Go: GODEBUG=multipathtcp=0)"
+        "the server listens on {address} with MPTCP, which cannot be steered: make it use TCP (Go: \
+         GODEBUG=multipathtcp=0)"
     )]
     Mptcp {
         /// The address.
@@ -179,10 +179,10 @@ fn listing(found: &[String]) -> String {
 /// What to do when the service expects `v6only` and the server opened the other kind.
 fn advice(v6only: bool) -> &'static str {
     if v6only {
-        ". Have the server listen IPv6 only, beside its IPv4 listener"
+        ". Make the server listen IPv6 only, beside its IPv4 listener"
     } else {
-        ", and clients wait or are served in the first. Have the server listen dual-stack (nginx: \
-         ipv6only=off), or declare 0.0.0.0 and [::] both and have it listen on both"
+        ", and clients wait or are served in the first. Make the server listen dual-stack (nginx: \
+         ipv6only=off), or declare 0.0.0.0 and [::] both and make it listen on both"
     }
 }
 

@@ -26,7 +26,7 @@ pub enum LaunchError {
     #[error("command not found: {0}; give its path, or check the agent's PATH")]
     NotFound(String),
     /// The directory it is to start in.
-    #[error("its directory {0} is gone; put it back, or deploy again from one that exists")]
+    #[error("its directory {0} no longer exists; restore it, or deploy again from one that exists")]
     NoDirectory(PathBuf),
     /// The program may not be executed.
     #[error("{0} is not an executable file; chmod +x it, or name the interpreter")]

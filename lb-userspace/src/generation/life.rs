@@ -30,7 +30,7 @@ pub async fn ended(main: Main, cgroup: &Cgroup) -> String {
     if cgroup.is_foreign() {
         leftovers_ended(cgroup).await;
     } else if let Err(error) = emptied(cgroup).await {
-        tracing::warn!(%error, cgroup = %cgroup.path().display(), "cannot watch the cgroup");
+        tracing::warn!(%error, cgroup = %cgroup.path().display(), "failed to watch a cgroup");
     }
     how
 }
@@ -42,7 +42,7 @@ async fn leftovers_ended(cgroup: &Cgroup) {
         if let Ok(pidfd) = Pidfd::open(pid)
             && let Err(error) = pidfd.ended().await
         {
-            tracing::warn!(%error, pid, "cannot be watched");
+            tracing::warn!(%error, pid, "failed to watch a process");
         }
     }
 }

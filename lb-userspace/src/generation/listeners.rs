@@ -41,7 +41,11 @@ pub fn take(cgroup: &Cgroup, sockets: &[Waiting]) -> BTreeMap<u64, OwnedFd> {
             let fd = holders.copied().find_map(|holder| {
                 duplicate(holder, socket.cookie)
                     .inspect_err(|error| {
-                        tracing::debug!(%error, address = %socket.address, "listener not taken");
+                        tracing::debug!(
+                            %error,
+                            address = %socket.address,
+                            "failed to duplicate a listener"
+                        );
                     })
                     .ok()
             });
@@ -57,6 +61,8 @@ fn duplicate(holder: Holder, cookie: u64) -> io::Result<OwnedFd> {
     if listener::cookie(&fd)? == cookie {
         Ok(fd)
     } else {
-        Err(io::Error::other("the descriptor is another socket by now"))
+        Err(io::Error::other(
+            "the descriptor now belongs to another socket",
+        ))
     }
 }

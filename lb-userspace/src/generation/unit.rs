@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Error)]
 pub enum UnitError {
     /// No cgroup has its name.
-    #[error("no service {0} runs here; `systemctl status {0}` says more")]
+    #[error("unit {0} is not running; see `systemctl status {0}`")]
     NotRunning(String),
     /// Several cgroups have its name, or it has several first processes.
-    #[error("{unit} has no one main process: {found}; name the server's with --pid")]
+    #[error("{unit} has no single main process: {found}; name the server's process with --pid")]
     Ambiguous {
         /// The service.
         unit: String,
@@ -116,7 +116,7 @@ pub async fn stop_signal(unit: &str) -> Option<Signal> {
     match systemctl("show", &properties, unit).await {
         Ok(said) => told_by(&said),
         Err(error) => {
-            tracing::debug!(%error, "how it is stopped is not known");
+            tracing::debug!(%error, "failed to find out which signal stops a unit");
             None
         }
     }
@@ -192,7 +192,7 @@ async fn systemctl(verb: &'static str, options: &[&str], unit: &str) -> Result<S
         said,
     };
     if !systemd_runs() {
-        return Err(failed("systemd does not run here".to_owned()));
+        return Err(failed("systemd is not running".to_owned()));
     }
     let running = Command::new("systemctl")
         .arg(verb)

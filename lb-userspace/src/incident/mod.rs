@@ -1,4 +1,4 @@
-//! What is unusual about a second of a generation, and what is kept of it.
+//! Anomaly detection over one-second windows of each generation, and the incident record.
 //!
 //! The first stage is cheap and always on: each second the agent reads what the kernel programs
 //! counted anyway ([`Reading`]), takes the difference ([`Window`]) and gives it a score from 0 to 1

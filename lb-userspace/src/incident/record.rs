@@ -15,7 +15,10 @@ pub struct IncidentId(pub i64);
 
 /// What was given is no [`IncidentId`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{}\" is no incident; `hotlb incidents` lists them: i1, i2, …", .0.escape_debug())]
+#[error(
+    "invalid incident id \"{}\" (expected i1, i2, …; see `hotlb incidents`)",
+    .0.escape_debug()
+)]
 pub struct NoIncidentId(String);
 
 impl fmt::Display for IncidentId {

@@ -50,7 +50,7 @@ impl Used {
         (self.cpu.as_micros() > allowed).then(|| {
             format!(
                 "the sampling itself used {} ms of CPU time in {} ms, more than {CPU_PERCENT} % of \
-                 a CPU; take a lower --frequency or --unwind fp",
+                 a CPU; use a lower --frequency or --unwind fp",
                 self.cpu.as_millis(),
                 elapsed.as_millis()
             )

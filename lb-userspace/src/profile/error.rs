@@ -15,8 +15,9 @@ pub enum ProfileError {
     Refused(String),
     /// The kernel does not show where threads wait.
     #[error(
-        "where threads wait cannot be seen here: {0}. It takes a kernel from 5.18 on with \
-         CONFIG_DEBUG_INFO_BTF, and CAP_BPF; a profile of CPU time (without --off-cpu) needs neither"
+        "waits cannot be profiled on this host: {0}. They need Linux 5.18 or later with \
+         CONFIG_DEBUG_INFO_BTF, and CAP_BPF; a profile of CPU time (without --off-cpu) needs \
+         neither"
     )]
     NoWaits(DatapathError),
     /// The generation has no process.
@@ -39,10 +40,10 @@ pub enum ProfileError {
     #[error("sampling failed: {0}")]
     Counts(DatapathError),
     /// The plan is not understood.
-    #[error("the helper does not understand its plan: {0}")]
+    #[error("the sampling helper does not understand its plan: {0}")]
     Plan(#[from] serde_json::Error),
     /// Whoever asked has gone.
-    #[error("nobody waits for the profile any more")]
+    #[error("the client that requested the profile disconnected")]
     Abandoned,
 }
 

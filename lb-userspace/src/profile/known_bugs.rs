@@ -67,7 +67,7 @@ const BUGS: [Bug; 3] = [
         part: Part::Interrupt,
         what: "the kernel's own call chain, taken in the interrupt of a perf event, can end in an \
                oops (arch_stack_walk)",
-        source: "parca-dev/parca-agent#3112, on Amazon Linux 2023; in which release it ended is not \
+        source: "parca-dev/parca-agent#3112, on Amazon Linux 2023; the release that fixed it is not \
                  known",
         instead: "--off-cpu, which needs no interrupt, or another kernel",
     },
@@ -88,7 +88,7 @@ impl Part {
 fn known(release: &str, arch: &str, measure: Measure, unwind: Unwind) -> Option<String> {
     let bug = find(release, arch, |part| part.is_used(measure, unwind))?;
     Some(format!(
-        "kernel {release} may have a bug that stops the host: {} ({}); take {}",
+        "kernel {release} may have a bug that stops the host: {} ({}); use {}",
         bug.what, bug.source, bug.instead
     ))
 }

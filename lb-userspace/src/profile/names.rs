@@ -177,7 +177,7 @@ impl<'a> Namer<'a> {
         match self.symbolizer.symbolize(source, *input) {
             Ok(found) => found.iter().map(functions).collect(),
             Err(error) => {
-                tracing::debug!(%error, "no symbols");
+                tracing::debug!(%error, "failed to find symbols");
                 vec![None; count]
             }
         }

@@ -29,15 +29,15 @@ pub(super) enum PerfMapError {
         path: String,
     },
     /// It is a FIFO, a directory, a device or a link.
-    #[error("{path} is no regular file, and was left alone")]
+    #[error("{path} is not a regular file and was left alone")]
     NotAFile {
         /// Where it is.
         path: String,
     },
     /// Somebody else wrote it.
     #[error(
-        "{path} belongs to uid {owner}, and the process to uid {uid}: what somebody else wrote is \
-         not believed"
+        "{path} belongs to uid {owner}, but the process to uid {uid}: files of another user are \
+         not trusted"
     )]
     Owner {
         /// Where it is.
@@ -48,7 +48,7 @@ pub(super) enum PerfMapError {
         uid: u32,
     },
     /// It has more than is read of one.
-    #[error("{path} has {} MiB, more than the {} that are read", size >> 20, LARGEST >> 20)]
+    #[error("{path} has {} MiB, more than the limit of {}", size >> 20, LARGEST >> 20)]
     TooLarge {
         /// Where it is.
         path: String,

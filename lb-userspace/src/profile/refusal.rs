@@ -48,7 +48,7 @@ impl Circumstances {
             Some(libc::EINVAL) if self.max_rate.is_some_and(|max| frequency > max) => format!(
                 "{frequency} samples a second are more than kernel.perf_event_max_sample_rate \
                  allows ({}), which the kernel lowers by itself when sampling took it too long; \
-                 take a lower --frequency",
+                 use a lower --frequency",
                 self.max_rate.unwrap_or_default()
             ),
             Some(libc::EMFILE) => format!(

@@ -52,7 +52,7 @@ pub fn fallback(standing: Standing<'_>, active: Option<GenerationId>) -> Option<
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unpromotable {
     /// It is active.
-    #[error("it is active already")]
+    #[error("it is already active")]
     Active,
     /// It has not proved that it serves.
     #[error("it is still starting; `hotlb deploy` returns when it is ready")]

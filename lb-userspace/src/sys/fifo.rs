@@ -186,7 +186,11 @@ fn above_limit(
     fs::write(LIMIT, size.to_string()).map_err(refused)?;
     let result = call();
     if let Err(error) = fs::write(LIMIT, &before) {
-        tracing::warn!(%error, "fs.pipe-max-size stays at {size}, it was {}", before.trim());
+        tracing::warn!(
+            %error,
+            "failed to restore fs.pipe-max-size: it is {size}, it was {}",
+            before.trim()
+        );
     }
     result
 }

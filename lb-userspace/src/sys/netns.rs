@@ -58,7 +58,7 @@ impl Netns {
         other.inside(|| ()).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidInput => io::Error::new(
                 error.kind(),
-                "it is no network namespace (a file that is left of one that is gone?)",
+                "it is not a network namespace (a file that is left of one that is gone?)",
             ),
             _ => error,
         })?;
@@ -183,6 +183,6 @@ mod tests {
         let other = Netns::open(Path::new("/etc/passwd"))
             .unwrap_err()
             .to_string();
-        assert!(other.contains("no network namespace"), "{other}");
+        assert!(other.contains("not a network namespace"), "{other}");
     }
 }

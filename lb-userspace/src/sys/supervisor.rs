@@ -23,6 +23,6 @@ pub fn still_starting(limit: Duration) {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "failed to notify the service manager");
     }
 }

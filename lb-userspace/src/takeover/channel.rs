@@ -23,10 +23,10 @@ pub(super) enum Silence {
     #[error("it ended")]
     Ended,
     /// It said nothing in time.
-    #[error("it said nothing for {}", humantime::format_duration(*.0))]
+    #[error("it sent nothing for {}", humantime::format_duration(*.0))]
     Late(Duration),
     /// What it said is no message.
-    #[error("it said what is not understood: \"{0}\"")]
+    #[error("unexpected message from peer: \"{0}\"")]
     Garbage(String),
     /// The system.
     #[error(transparent)]

@@ -114,7 +114,7 @@ impl Door {
     pub(crate) async fn finish(&mut self, limit: Duration) {
         self.is_over.send_replace(true);
         if timeout(limit, &mut self.serving).await.is_err() {
-            tracing::warn!("somebody does not read their answer");
+            tracing::warn!("a client did not read its answer in time");
         }
     }
 }
@@ -125,7 +125,7 @@ impl<L> Doorway<L> {
         let listener = socket.as_fd().try_clone_to_owned().and_then(self.listen);
         match listener {
             Ok(listener) => self.listener = listener,
-            Err(error) => tracing::error!(%error, "the new socket is not listened on"),
+            Err(error) => tracing::error!(%error, "failed to listen on the new socket"),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Step {
     /// This step has been done: kills this process (SIGKILL) if the drill is about it.
     pub(super) fn done(self) {
         if std::env::var(DRILL).is_ok_and(|step| step == self.name()) {
-            tracing::warn!(step = self.name(), "a drill: this agent is killed");
+            tracing::warn!(step = self.name(), "killing this agent for a drill");
             // It cannot fail for oneself, and there is nothing behind it.
             let _killed = kill(Pid::this(), Signal::SIGKILL);
         }

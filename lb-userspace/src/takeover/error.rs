@@ -39,7 +39,9 @@ pub enum UpgradeError {
         source: io::Error,
     },
     /// It was started and did not do what an agent does.
-    #[error("{path} did not take over: {what}; is it hotlb, of a version that can? {NOTHING}")]
+    #[error(
+        "{path} did not take over: {what}; is it hotlb, in a version that can take over? {NOTHING}"
+    )]
     NotAnAgent {
         /// The program.
         path: PathBuf,
@@ -49,7 +51,7 @@ pub enum UpgradeError {
     /// It understands none of what there is.
     #[error(
         "{path} (hotlb {version}) cannot take over: the version of {what} is {found} here (hotlb \
-         {own}), and it takes over version {takes}; {NOTHING}"
+         {own}), but it takes over version {takes}; {NOTHING}"
     )]
     Layout {
         /// The program.
@@ -80,8 +82,8 @@ pub enum UpgradeError {
     NotHeld(String),
     /// It had everything, and failed.
     #[error(
-        "{path} failed to take over: {reason}; the agent in charge has taken everything up again, \
-         and stays in charge"
+        "{path} failed to take over: {reason}; the running agent has resumed all services and \
+         remains in charge"
     )]
     Failed {
         /// The program.
@@ -94,7 +96,7 @@ pub enum UpgradeError {
 }
 
 /// What every refusal ends with.
-const NOTHING: &str = "nothing was changed, the agent in charge stays in charge";
+const NOTHING: &str = "nothing was changed; the running agent remains in charge";
 
 impl UpgradeError {
     pub(super) fn layout(path: PathBuf, version: String, unfit: &Unfit) -> Self {

@@ -57,7 +57,7 @@ impl Former<'_> {
             }
             Err(error) => {
                 let end = successor.end().await;
-                tracing::error!(%error, end, "the agent was not upgraded");
+                tracing::error!(%error, end, "failed to upgrade the agent");
                 if let Some(traces) = self.traces {
                     traces.go_on();
                 }
@@ -124,9 +124,7 @@ impl Former<'_> {
         // One that has ended already says so by saying nothing.
         let _ended = successor.channel.say(&FromFormer::Offer(offer), &[]);
         Step::FormerStarted.done();
-        order
-            .reporter
-            .step("waiting for it to look at what there is");
+        order.reporter.step("waiting for it to check what there is");
         match successor.channel.hear(PATIENCE).await {
             Ok((FromSuccessor::Hello(hello), _)) => Ok(hello),
             Ok((FromSuccessor::Refuse(refusal), _)) => {
@@ -135,7 +133,7 @@ impl Former<'_> {
             Ok((other, _)) => Err(not_an_agent(successor, out_of_turn(&other))),
             Err(Silence::Ended) => {
                 let what = match successor.ended().await {
-                    Some(status) => format!("it ended at once, without a word ({status})"),
+                    Some(status) => format!("it ended at once, without a message ({status})"),
                     None => "it closed its stdin".to_owned(),
                 };
                 Err(not_an_agent(successor, what))
@@ -189,7 +187,7 @@ async fn taken(successor: &Successor, reporter: &Reporter) -> Result<(), Upgrade
         let heard = successor.channel.hear(PATIENCE).await;
         match heard.map_err(|silence| failed(&silence))?.0 {
             FromSuccessor::Opening(service) => {
-                reporter.step(format!("it opens service {service}"));
+                reporter.step(format!("it is opening service {service}"));
             }
             FromSuccessor::Ready => break,
             FromSuccessor::Failed(Refusal { reason, exit })
@@ -238,5 +236,5 @@ fn not_an_agent(successor: &Successor, what: String) -> UpgradeError {
 
 fn out_of_turn(message: &FromSuccessor) -> String {
     let message = serde_json::to_string(message).unwrap_or_default();
-    format!("it said {message} out of turn")
+    format!("it sent {message} out of turn")
 }

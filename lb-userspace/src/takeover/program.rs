@@ -116,7 +116,7 @@ impl Successor {
         match timeout(GONE, self.child.wait()).await {
             Ok(Ok(status)) => status.to_string(),
             Ok(Err(error)) => error.to_string(),
-            Err(_elapsed) => "it does not go away".to_owned(),
+            Err(_elapsed) => "it does not end".to_owned(),
         }
     }
 

@@ -27,7 +27,7 @@ pub enum NotTakenOver {
     #[error("--take-over is for the agent's own use ({0}); see `hotlb agent upgrade`")]
     NotAsked(#[source] io::Error),
     /// The agent in charge did not do what it does.
-    #[error("the agent in charge changed its mind: {0}")]
+    #[error("the running agent aborted the upgrade: {0}")]
     Withdrawn(String),
     /// The configuration.
     #[error(transparent)]

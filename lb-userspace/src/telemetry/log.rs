@@ -29,6 +29,6 @@ pub fn start(config: &LogConfig) {
             .try_init()
     };
     if let Some(wrong) = wrong {
-        tracing::error!("HOTLB_LOG: {wrong}; the level is {}", config.level);
+        tracing::error!("HOTLB_LOG is invalid: {wrong}; level is {}", config.level);
     }
 }

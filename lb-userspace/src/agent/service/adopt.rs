@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// What the books say of a generation that was adopted again.
-const AGAIN: &str = "started again by its supervisor and adopted again; it was active before";
+const AGAIN: &str = "restarted by its supervisor and adopted again; it was active before";
 
 /// Which process, and what is known of it.
 struct Target {
@@ -90,7 +90,7 @@ impl Service {
         let id = self.take_in(target).await?;
         let judged = self.judge_ending(id).await;
         let ends = judged.map_or_else(String::new, |judged| {
-            format!("; when it is to end it gets {}", judged.words())
+            format!("; to end it, hotlb sends {}", judged.words())
         });
         let books = self.books.lock().await;
         let name = books.name_of(id);
@@ -150,6 +150,7 @@ impl Service {
             self.give_back(id, &claim, first, &error).await;
             return Err(error);
         }
+        books.awaits_adopt = false;
         self.settle(&mut books);
         self.watch_life(&mut books, id, Main::Found(target.pid));
         self.follow_in_background(id);
@@ -217,7 +218,6 @@ impl Service {
         if let Some(generation) = books.get_mut(id) {
             generation.datagrams = datagrams;
         }
-        books.awaits_adopt = false;
         Ok(())
     }
 
@@ -271,7 +271,7 @@ impl Service {
     ) -> Result<BTreeMap<u64, u32>, VerbError> {
         for (&cookie, socket) in sockets {
             if let Err(error) = listener::deepen(socket) {
-                tracing::warn!(%error, "a listener keeps its short queue");
+                tracing::warn!(%error, "failed to enlarge a listener's backlog");
             }
             self.path.note_listener(cookie, Some(id))?;
         }
@@ -291,11 +291,12 @@ impl Service {
     async fn give_back(&self, id: GenerationId, claim: &Claim, first: bool, error: &VerbError) {
         if first {
             // Before its program goes: the kernel's hash would lead clients into them.
-            self.close_parks().await;
+            if let Err(error) = self.close_parks().await {
+                tracing::error!(service = self.name(), %error, "failed to close parking listeners");
+            }
         }
         let mut books = self.books.lock().await;
-        if first {
-            books.awaits_adopt = true;
+        if first && self.path.word().active == Some(id) {
             books.steering.lead_nowhere();
             let sockets = claim.listeners().chain(claim.datagrams());
             for (group, sockets) in self.path.all_groups().zip(sockets) {
@@ -329,10 +330,18 @@ impl Service {
         match self.take_in(target).await {
             Ok(id) => {
                 let books = self.books.lock().await;
-                tracing::warn!(generation = books.name_of(id), pid, "adopted again");
+                tracing::warn!(
+                    generation = books.name_of(id),
+                    pid,
+                    "adopted a server that its supervisor restarted"
+                );
             }
             // It may not listen yet; or it never will as it should, and then it is shown as Failed.
-            Err(error) => tracing::debug!(%error, pid, "not adopted again"),
+            Err(error) => tracing::debug!(
+                %error,
+                pid,
+                "failed to adopt a server that its supervisor restarted"
+            ),
         }
     }
 

@@ -71,7 +71,7 @@ impl Again {
     pub(super) async fn change(self) -> Option<String> {
         Some(match self.obstacle().await? {
             Obstacle::Changed(change) => change.name().to_owned(),
-            Obstacle::Command(_) => "cannot be started: its command line is not known".to_owned(),
+            Obstacle::Command(_) => "cannot be started: its command line is unknown".to_owned(),
             silent @ Obstacle::Silent => silent.to_string(),
         })
     }
@@ -84,7 +84,7 @@ impl Again {
             Some(silent @ Obstacle::Silent) => Err(VerbError::NotAgain {
                 generation: self.name,
                 why: silent.to_string(),
-                advice: "have the disk answer, or deploy and promote another one",
+                advice: "make its disk respond, or deploy and promote another generation",
             }),
             _ => Ok(None),
         }
@@ -99,9 +99,9 @@ impl Again {
                 generation: self.name,
                 advice: match &obstacle {
                     Obstacle::Changed(change) if change.can_start() => {
-                        "nothing was changed; `--anyway` starts what is there now"
+                        "nothing was changed; use `--anyway` to start what is there now"
                     }
-                    _ => "nothing was changed; deploy one that can",
+                    _ => "nothing was changed; deploy another generation",
                 },
                 why: obstacle.to_string(),
             }),
@@ -117,8 +117,9 @@ impl Again {
             Some(obstacle) => Err(VerbError::NotAgain {
                 generation: self.name,
                 why: obstacle.to_string(),
-                advice: "it is active and would have to end first, so if the other one failed nobody \
-                         would serve; nothing was changed: put that back, or `--anyway`",
+                advice: "it is active and would have to end first, so no generation would serve if \
+                         the other one failed; nothing was changed: restore what is missing, or \
+                         use `--anyway`",
             }),
             None => Ok(()),
         }
@@ -155,8 +156,8 @@ impl Again {
     fn as_found(&self, error: &LaunchError) -> String {
         match self.origin {
             Origin::Adopted => format!(
-                "it was adopted, and what it shows as its command line starts nothing ({error}); \
-                 name that by `hotlb adopt … -- COMMAND` the next time"
+                "it was adopted, and the command line that it shows cannot be started ({error}); \
+                 next time, name the command with `hotlb adopt … -- COMMAND`"
             ),
             Origin::Launched | Origin::Exec => error.to_string(),
         }
@@ -178,7 +179,8 @@ impl std::fmt::Display for Obstacle {
             Self::Changed(change) => change.fmt(f),
             Self::Command(why) => f.write_str(why),
             Self::Silent => f.write_str(
-                "the disk that its program or directory is on does not answer (a network mount whose server is away?)",
+                "the disk that holds its program or directory does not respond (a network mount \
+                 whose server is unreachable?)",
             ),
         }
     }
@@ -208,7 +210,7 @@ mod tests {
             again(Arc::clone(&look)).refuse_last(true)
         );
         let text = refused.unwrap_err().to_string();
-        assert!(text.contains("does not answer"), "{text}");
+        assert!(text.contains("does not respond"), "{text}");
         allowed.unwrap();
         again(Arc::clone(&look)).allowed_change().await.unwrap_err();
         let of_another = again(Look::default()).refuse_another(false).await;

@@ -112,6 +112,8 @@ pub(super) struct Generation {
     pub(super) ended: watch::Sender<Option<String>>,
     /// How far its drain is, while it drains or ends.
     pub(super) drain: Option<Drain>,
+    /// What of it serves on although it was to end.
+    pub(super) left: Option<String>,
     /// Why a rollout got rid of it: it is ended once it is drained, and has failed then.
     pub(super) failed: Option<String>,
     /// Why it could not be frozen, if it should have been.
@@ -168,6 +170,7 @@ impl Generation {
             was_ready: false,
             ended: watch::Sender::new(None),
             drain: None,
+            left: None,
             failed: None,
             not_frozen: None,
             keep: None,
@@ -184,7 +187,7 @@ impl Generation {
             from = self.state.name(),
             to = state.name(),
             reason,
-            "generation"
+            "generation changed state"
         );
         if state == GenerationState::Failed {
             self.outside.note_end(self.state);
@@ -203,7 +206,8 @@ impl Generation {
 
     /// Whether it lives on in somebody else's cgroup without its first process.
     pub(super) fn lost_its_first(&self) -> bool {
-        self.state.is_live() && self.cgroup.is_foreign() && !self.main_runs()
+        let serves = self.state.can_serve();
+        serves && self.cgroup.is_foreign() && !self.main_runs()
     }
 
     /// The process that stands for it: its first one, or whom that left behind when it went into the

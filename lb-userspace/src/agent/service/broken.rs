@@ -24,7 +24,7 @@ impl Broken {
     fn of(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Self(text.unwrap_or_else(|| "it did not say why".to_owned()))
+        Self(text.unwrap_or_else(|| "no reason given".to_owned()))
     }
 
     /// As an answer: `what` broke.
@@ -54,7 +54,11 @@ where
         match unbroken(work()).await {
             Ok(result) => return result,
             Err(Broken(reason)) => {
-                tracing::error!(what, reason, "broke because of a defect; begins again");
+                tracing::error!(
+                    what,
+                    reason,
+                    "a bug aborted a task of the agent; restarting the task"
+                );
             }
         }
     }
@@ -66,7 +70,7 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the deploy of {name}"));
-        tracing::error!(service = self.name(), %error, "broke");
+        tracing::error!(service = self.name(), %error, "a bug aborted a deploy");
         books.deploying = books.deploying.take().filter(|other| *other != name);
         if books.get(id).map(|g| g.state) == Some(GenerationState::Starting) {
             self.discard(&mut books, id, error.summary());
@@ -79,7 +83,7 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the drain of {name}"));
-        tracing::error!(service = self.name(), %error, "broke");
+        tracing::error!(service = self.name(), %error, "a bug aborted a drain");
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Draining
         {
@@ -102,7 +106,7 @@ impl Service {
             let deadline = drain.map_or_else(|| Deadline::after(BY_ITSELF), |drain| drain.deadline);
             (generation.cgroup.clone(), deadline, error)
         };
-        tracing::error!(service = self.name(), %error, "broke");
+        tracing::error!(service = self.name(), %error, "a bug aborted the end of a generation");
         // Unless that is what broke: the deadline ends it then.
         let _told = unbroken(async {
             if let Some(judged) = self.judge_ending(id).await {
@@ -115,7 +119,11 @@ impl Service {
         if ended.is_err()
             && let Err(error) = self.kill_rest(id, &cgroup).await
         {
-            tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
+            tracing::error!(
+                %error,
+                cgroup = %cgroup.path().display(),
+                "failed to kill the processes of a generation"
+            );
         }
         self.await_gone(id, &cgroup).await;
         let mut books = self.books.lock().await;
@@ -139,7 +147,7 @@ impl Service {
         let mut books = self.books.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the check of {name}"));
-        tracing::error!(service = self.name(), %error, "broke");
+        tracing::error!(service = self.name(), %error, "a bug aborted the check of a generation");
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Starting
         {
@@ -165,7 +173,7 @@ mod tests {
         let text = said(unbroken(async { panic!("at {}", 7) }).await);
         assert!(text.contains("at 7"), "{text}");
         let text = said(unbroken(async { std::panic::panic_any(7) }).await);
-        assert!(text.contains("did not say"), "{text}");
+        assert!(text.contains("no reason given"), "{text}");
         assert_eq!(unbroken(async { 7 }).await.unwrap(), 7);
     }
 }

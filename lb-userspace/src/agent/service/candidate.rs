@@ -1,6 +1,6 @@
 //! Is a generation ready? Its listeners, its slots, its answers.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use lb_common::GenerationId;
 use tokio::sync::Semaphore;
@@ -9,6 +9,7 @@ use super::{CheckError, Pace, Service, books::Books};
 use crate::{
     clock::Deadline,
     config::Health,
+    datapath::DatapathError,
     generation::{
         fit::Misfit,
         probe::{self, Candidate, ProbeError},
@@ -92,7 +93,7 @@ impl Service {
         };
         let is_alone = |books: &Books| {
             let mut others = books.generations.iter().filter(|g| g.id != id);
-            !others.any(|other| other.state.can_serve())
+            !others.any(|other| other.state.can_serve()) && still_alive(books, id).is_ok()
         };
         let twin = Twin {
             address,
@@ -184,14 +185,18 @@ impl Service {
 
 impl CheckError {
     /// Whether its sockets do not fit, which may come right: a server opens them one by one.
-    pub(super) const fn is_of_listeners(&self) -> bool {
-        matches!(
-            self,
+    pub(super) fn is_of_listeners(&self) -> bool {
+        match self {
             Self::Misfit(_)
-                | Self::NoDatagrams { .. }
-                | Self::NoDescriptor { .. }
-                | Self::Untaken { .. }
-        )
+            | Self::NoDatagrams { .. }
+            | Self::NoDescriptor { .. }
+            | Self::Untaken { .. } => true,
+            // What was listed a moment ago listens no more, or in another way: bound to a device, say.
+            Self::Datapath(DatapathError::Slot { source, .. }) => {
+                source.kind() == ErrorKind::InvalidInput
+            }
+            _ => false,
+        }
     }
 
     /// Whether it has listeners that no process has as a descriptor.

@@ -15,12 +15,14 @@ pub(in crate::agent) struct Held {
     books: OwnedMutexGuard<Books>,
     /// Nobody asks connections to leave, or ends them.
     politeness: OwnedMutexGuard<Politeness>,
+    /// Nobody opens or closes parking listeners.
+    parking: OwnedMutexGuard<()>,
 }
 
 impl Held {
     /// Locks the books until this process ends.
     pub(in crate::agent) fn for_ever(self) {
-        Box::leak(Box::new((self.books, self.politeness)));
+        Box::leak(Box::new((self.books, self.politeness, self.parking)));
     }
 }
 
@@ -50,6 +52,7 @@ impl Service {
     /// [`UpgradeError::Busy`] as [`Service::refuse_busy`]; [`UpgradeError::NotHeld`] when
     /// something cannot be written: nobody else would know of it.
     pub(in crate::agent) async fn hold(&self) -> Result<Held, UpgradeError> {
+        let parking = self.parking.hold().await;
         let politeness = Arc::clone(&self.politeness).lock_owned().await;
         let mut books = Arc::clone(&self.books).lock_owned().await;
         self.refuse_busy_in(&books)?;
@@ -59,7 +62,11 @@ impl Service {
         }
         let written = self.journal.hold().await;
         written.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
-        Ok(Held { books, politeness })
+        Ok(Held {
+            books,
+            politeness,
+            parking,
+        })
     }
 
     /// A successor goes on with a rollout in its bake or drain. In any other phase hooks run, or

@@ -51,8 +51,8 @@ fn advice(brief: u64, left: u64) -> String {
         return String::new();
     }
     format!(
-        "; {brief} of them were one exchange, as a DNS query is, and are waited for in vain: where any \
-         generation may answer any datagram, set flow = \"none\" for the service"
+        "; {brief} of them were single exchanges, such as DNS queries, for which a drain waits in \
+         vain: if any generation may answer any datagram, set flow = \"none\" for the service"
     )
 }
 
@@ -96,7 +96,7 @@ impl Service {
                     generation = generation.name,
                     address = %group.address(),
                     left_out = registered.left_out.len(),
-                    "UDP sockets have no slot and get no datagram"
+                    "no slot left for UDP sockets; they get no datagrams"
                 );
             }
             steered.extend(registered.steered);
@@ -177,7 +177,7 @@ impl Service {
                 let left = flows.of(id);
                 flows.close(id, leaves);
                 return Some(format!(
-                    "it hangs: it read nothing for {}, and {} bytes wait: {left} flows were led \
+                    "it hangs: it read nothing for {}, and {} bytes wait; {left} flows were moved \
                      to the active generation",
                     humantime::format_duration(hung_after),
                     stands.waiting
@@ -193,7 +193,8 @@ impl Service {
                     tracing::warn!(
                         service = self.name(),
                         left,
-                        "flows are led to the active generation: the drain's deadline is over{}",
+                        "moved flows to the active generation: the deadline of the drain has \
+                         passed{}",
                         advice(brief, left)
                     );
                 }
@@ -222,7 +223,7 @@ impl Service {
         if ended.is_err() {
             tracing::debug!(
                 service = self.name(),
-                "it has not ended; its flows are led away"
+                "a server did not end in time; moving its flows to another generation"
             );
         }
         self.last_datagrams(id, cgroup).await;

@@ -186,7 +186,7 @@ impl Service {
         };
         let roots = Roots::of(&program, &cwd);
         if let Err(error) = &roots {
-            tracing::warn!(%error, generation = name, "what it is started from is not known");
+            tracing::warn!(%error, generation = name, "failed to stat the program or directory");
         }
         let id = self.seat_for(books)?;
         let counted = self.succeed(books, &name, id);
@@ -440,7 +440,7 @@ impl Service {
         if let Some(generation) = books.get_mut(id) {
             generation.enter(GenerationState::Failed, Some(why));
             if let Err(error) = generation.cgroup.kill() {
-                tracing::error!(%error, generation = generation.name, "cannot be killed");
+                tracing::error!(%error, generation = generation.name, "failed to kill a candidate");
             }
         }
         self.settle(books);

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// What the books say of a generation that its supervisor started again.
-const AGAIN: &str = "started again by its supervisor; it was active before and nobody else is";
+const AGAIN: &str = "restarted by its supervisor; it was active before, and no other generation is";
 
 impl Service {
     /// Enters process `pid` as a generation and says how it becomes one.
@@ -154,7 +154,11 @@ impl Service {
             error => error,
         };
         if let Err(error) = removed {
-            tracing::warn!(%error, cgroup = %cgroup.path().display(), "what a server left stays");
+            tracing::warn!(
+                %error,
+                cgroup = %cgroup.path().display(),
+                "failed to remove the cgroup of processes that outlived a server"
+            );
         }
     }
 
@@ -187,7 +191,7 @@ impl Service {
         if let Err(error) = attached {
             self.path.stop_counting(id);
             if let Err(error) = cgroup.remove() {
-                tracing::warn!(%error, "a cgroup stays");
+                tracing::warn!(%error, "failed to remove the cgroup");
             }
             return Err(error.into());
         }
@@ -286,8 +290,10 @@ impl Service {
     pub(super) fn prove_again(self: &Arc<Self>, books: &Books, id: GenerationId) -> bool {
         // No other one that starts has been ready already.
         let is_to_prove = |g: &Generation| g.outside.origin == Origin::Exec || g.was_ready;
-        let proves = books.get(id).is_some_and(is_to_prove);
-        if proves {
+        let proving = books.get(id).filter(|g| is_to_prove(g));
+        let proves = proving.is_some();
+        if let Some(generation) = proving {
+            self.thaw(&generation.cgroup);
             tokio::spawn(Arc::clone(self).prove(id, None));
         }
         proves
@@ -338,18 +344,31 @@ impl Service {
                 let reason = generation.reason.take().filter(|_| was_found);
                 let awaited = generation.outside.is_awaited();
                 generation.outside.ended_from = None;
-                generation.enter(GenerationState::Ready, reason);
+                // Nobody waits to promote one that was found: it is kept for as long as others are.
+                let stands_by = was_found && generation.outside.origin == Origin::Launched;
+                if stands_by {
+                    generation.enter(GenerationState::Standby, reason);
+                    self.freeze(&mut books, id);
+                } else {
+                    generation.enter(GenerationState::Ready, reason);
+                }
                 self.word_follows(&mut books);
                 if awaited && going && self.path.word().active.is_none() {
                     self.take_over_again(&mut books, id, AGAIN);
                 }
+            }
+            // One of the agent's own has no supervisor that would end it.
+            Err(check) if generation.outside.origin == Origin::Launched => {
+                generation.failed = Some(check.to_string());
+                self.stop_in_background(&mut books, id);
             }
             Err(check) => {
                 let ended = generation.ended.borrow().is_some();
                 let after = if ended {
                     ""
                 } else {
-                    "; it runs on without clients until its supervisor, or `hotlb stop`, ends it"
+                    "; it keeps running without clients until its supervisor, or `hotlb stop`, \
+                     ends it"
                 };
                 generation.enter(GenerationState::Failed, Some(format!("{check}{after}")));
                 self.retire_from_kernel(&mut books, id);

@@ -28,9 +28,9 @@ impl Service {
         };
         if flows.evicts() {
             warnings.push(format!(
-                "the flow table is too small: {} flows gave way to others so far and may have \
-                 changed their generation; set flow_table above {}, or flow = \"none\" where any \
-                 generation may answer any datagram, as with DNS",
+                "the flow table is too small: {} flows were evicted so far and may have changed \
+                 their generation; set flow_table above {}, or flow = \"none\" if any generation \
+                 may answer any datagram, as with DNS",
                 flows.evicted(),
                 config.table
             ));
@@ -38,12 +38,12 @@ impl Service {
         let unwritten = flows.counts().unwritten();
         if unwritten > 0 {
             warnings.push(format!(
-                "{unwritten} flows could not be written down and may change their generation"
+                "{unwritten} flows could not be recorded and may change their generation"
             ));
         }
         if let Some(error) = flows.error() {
             warnings.push(format!(
-                "flows cannot be read: a drain does not wait for them: {error}"
+                "flows cannot be read, so drains wait until their deadlines: {error}"
             ));
         }
     }
@@ -60,7 +60,7 @@ impl Service {
             }
         });
         if let Err(error) = looked.await {
-            tracing::error!(service = self.name(), %error, "flows are not looked at");
+            tracing::error!(service = self.name(), %error, "failed to read the flow table");
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{store::Origin, sys::cgroup::Cgroup};
 
 /// Why a generation is not frozen that the agent did not start: while frozen it would answer
 /// neither its supervisor's signals nor its watchdog, and in somebody else's cgroup others may run.
-const SUPERVISED: &str = "is not frozen, for its own supervisor could not end it then";
+const SUPERVISED: &str = "is not frozen, because its own supervisor could not end it then";
 
 impl Service {
     /// Freezes a generation on standby, if the operator wants that, and offers its memory to
@@ -26,7 +26,11 @@ impl Service {
         generation.not_frozen = match generation.cgroup.freeze() {
             Ok(()) => None,
             Err(error) => {
-                tracing::warn!(%error, generation = generation.name, "cannot be frozen");
+                tracing::warn!(
+                    %error,
+                    generation = generation.name,
+                    "failed to freeze a generation"
+                );
                 Some(format!("cannot be frozen: {error}"))
             }
         };
@@ -35,7 +39,10 @@ impl Service {
             // The kernel writes pages out meanwhile; nobody waits for that.
             tokio::task::spawn_blocking(move || match cgroup.reclaim() {
                 Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "its memory stays where it is"),
+                Err(error) => tracing::debug!(
+                    %error,
+                    "failed to reclaim the memory of a frozen generation"
+                ),
             });
         }
     }
@@ -46,7 +53,7 @@ impl Service {
             return;
         }
         if let Err(error) = cgroup.thaw() {
-            tracing::error!(service = self.name(), %error, "cannot be thawed");
+            tracing::error!(service = self.name(), %error, "failed to thaw a generation");
         }
     }
 }

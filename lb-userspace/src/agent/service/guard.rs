@@ -34,23 +34,22 @@ impl Usurped {
         for (address, program) in &self.groups {
             let whose = match *program {
                 0 => "no program decides".to_owned(),
-                u32::MAX => "somebody's classic filter decides".to_owned(),
-                id => format!("somebody else's program (id {id}) decides"),
+                u32::MAX => "another classic filter decides".to_owned(),
+                id => format!("another program (id {id}) decides"),
             };
             warnings.push(format!(
-                "{address}: {whose} which generation gets new clients, not hotlb; end whoever \
-                 attached it, or set foreign_program = \"restore\""
+                "{address}: {whose} which generation gets new clients, not hotlb; end the process \
+                 that attached it, or set foreign_program = \"restore\""
             ));
         }
         if let Some(reason) = &self.blind {
             warnings.push(format!(
-                "a program that somebody else attaches to the service's groups is not noticed: \
-                 {reason}"
+                "programs that others attach to the service's groups cannot be detected: {reason}"
             ));
         }
         if self.restored > 0 {
             warnings.push(format!(
-                "hotlb's program was put back {} times in the place of somebody else's",
+                "hotlb's program was restored {} times in place of another one",
                 self.restored
             ));
         }
@@ -97,7 +96,7 @@ impl Service {
                     service = self.name(),
                     address,
                     program,
-                    "somebody else's program decides about the group"
+                    "another program is attached to the group in place of hotlb's"
                 );
             }
         }
@@ -128,7 +127,7 @@ impl Service {
                     service = self.name(),
                     address = %group.address(),
                     program,
-                    "hotlb's program was put back in the place of somebody else's"
+                    "restored hotlb's program in place of another one"
                 );
                 continue;
             }
@@ -158,7 +157,7 @@ impl Service {
                 tracing::error!(
                     service = self.name(),
                     error,
-                    "hotlb's program is not put back"
+                    "failed to restore hotlb's program"
                 );
                 false
             }

@@ -127,22 +127,19 @@ pub(super) fn must_wait(
     ours.extend(living.iter().flat_map(Cgroup::ids));
     let may_wait = config.adopt && !has_parks && living.is_empty();
     // A UDP socket of somebody else's is met by the first bind: nothing is opened before.
+    let held = strangers(netns, Protocol::Tcp, &config.listen, &ours)?;
+    let of_service = |held: &Held| Some((held.declared, held.service()?));
+    if let Some((address, former)) = held.iter().find_map(of_service) {
+        return Err(OpenError::PortOfService { address, former });
+    }
     if may_wait && !strangers_at_datagrams(netns, config, &ours)?.is_empty() {
         return Ok(true);
     }
-    let held = strangers(netns, Protocol::Tcp, &config.listen, &ours)?;
     let Some(first) = held.first() else {
         return Ok(false);
     };
-    // A keeper cannot be adopted.
-    if may_wait && first.service().is_none() {
+    if may_wait {
         return Ok(true);
-    }
-    if let Some(former) = first.service() {
-        return Err(OpenError::PortOfService {
-            address: first.declared,
-            former,
-        });
     }
     Err(OpenError::PortHeld {
         address: first.declared,
@@ -220,14 +217,15 @@ impl Service {
         // All of /proc is looked through: not under the lock, and not where others wait for their turn.
         let service = Arc::clone(self);
         let look = tokio::task::spawn_blocking(move || service.holder(&cgroups));
-        look.await.unwrap_or(Ok(None))
+        look.await
+            .unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
     }
 
     fn holder(&self, cgroups: &[Cgroup]) -> Result<Option<String>, DumpError> {
         let held = self.held(cgroups)?;
         let why = held.first().map(|held| {
             format!(
-                "{} is held by {}: nothing is steered before `{}`, or before that server ends",
+                "{} is held by {}: hotlb steers nothing until you run `{}`, or that server ends",
                 held.declared,
                 held.describe(),
                 held.command(self.name())
@@ -240,8 +238,8 @@ impl Service {
     pub(super) async fn waiting_warning(self: &Arc<Self>) -> String {
         match self.why_waiting().await {
             Ok(Some(why)) => why,
-            Ok(None) => "it waits for a server to adopt, but nobody has its ports: deploy a \
-                         generation, or start the server and adopt it"
+            Ok(None) => "the service waits for a server to adopt, but no process holds its ports: \
+                         deploy a generation, or start the server and adopt it"
                 .to_owned(),
             Err(error) => error.to_string(),
         }

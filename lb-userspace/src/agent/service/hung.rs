@@ -164,7 +164,7 @@ impl Service {
         if hung {
             tracing::error!(service, generation, "the active generation hangs");
         } else {
-            tracing::info!(service, generation, "the active generation goes on");
+            tracing::info!(service, generation, "the active generation no longer hangs");
         }
     }
 
@@ -188,20 +188,24 @@ impl Service {
                 let (waiting, seconds) = (stands.waiting, stands.for_.as_secs());
                 let what = match protocol {
                     Protocol::Tcp => {
-                        format!("it accepted nobody for {seconds}s, and {waiting} clients wait")
+                        format!(
+                            "it accepted no connection for {seconds}s, and {waiting} clients wait"
+                        )
                     }
                     Protocol::Udp => {
                         format!("it read nothing for {seconds}s, and {waiting} bytes wait")
                     }
                 };
                 let advice = match books.steering.previous() {
-                    Some(_) => "`hotlb rollback`, or end it, and its clients are handed on",
+                    Some(_) => "run `hotlb rollback`, or end it: its clients are then handed over",
                     None => {
-                        "upgrade to another generation, or end it: clients wait then until there is one"
+                        "upgrade to another generation, or end it: its clients then wait until \
+                         there is one"
                     }
                 };
                 warnings.push(format!(
-                    "{name} hangs: {what}{}; hotlb waits for it, for it may go on: if it will not, {advice}",
+                    "{name} hangs: {what}{}; hotlb waits because it may recover; if it does not, \
+                     {advice}",
                     plight(generation)
                 ));
             } else if generation.state == GenerationState::Active
@@ -209,7 +213,7 @@ impl Service {
                 && process::is_stopped(pid)
             {
                 warnings.push(format!(
-                    "{name} is stopped: {} was sent SIGSTOP, or is being traced; go on with \
+                    "{name} is stopped: {} was sent SIGSTOP, or is being traced; continue it with \
                      `kill -CONT {pid}`",
                     describe(pid)
                 ));

@@ -118,12 +118,12 @@ impl Service {
                 Err(error) => error.to_string(),
             };
             self.kept.ended(&format!(
-                "the helper that samples is gone ({why}); another is started within a minute"
+                "the sampling helper is gone ({why}); another one is started within a minute"
             ));
             tracing::warn!(
                 service = self.name(),
                 reason = self.kept.state().stopped,
-                "profiles are not kept"
+                "continuous profiling stopped"
             );
         }
     }
@@ -178,12 +178,16 @@ impl Service {
                 let _gone = waiting.remove(&id).map(|asker| asker.send(answer));
             }
             Ok(Said::Stopped(reason)) => {
-                tracing::warn!(service = self.name(), reason, "profiles are kept no longer");
+                tracing::warn!(
+                    service = self.name(),
+                    reason,
+                    "continuous profiling stopped"
+                );
                 let mut state = self.kept.state();
                 state.runs = false;
                 state.stopped = Some(reason);
             }
-            Err(error) => tracing::warn!(%error, "the helper that samples is not understood"),
+            Err(error) => tracing::warn!(%error, "unexpected message from the sampling helper"),
         }
     }
 
@@ -221,8 +225,8 @@ impl Service {
     ) -> Result<Profile, VerbError> {
         let kept = self.config.profiles.ok_or_else(|| {
             let message = format!(
-                "service {} keeps no profiles; say continuous = \"19 Hz\" in [service.{}.profile], or \
-                 sample now, without --last",
+                "service {} keeps no profiles; set continuous = \"19 Hz\" in [service.{}.profile], \
+                 or sample now, without --last",
                 self.name(),
                 self.name()
             );
@@ -230,7 +234,7 @@ impl Service {
         })?;
         if last > kept.keep || last.is_zero() {
             let message = format!(
-                "--last is up to {}, for so long profiles are kept",
+                "--last may be up to {}: profiles are kept for that long",
                 humantime::format_duration(kept.keep)
             );
             return Err(refused("bad_request", message, 2));
@@ -243,7 +247,7 @@ impl Service {
             let reason = state
                 .stopped
                 .clone()
-                .unwrap_or_else(|| "it has only begun".to_owned());
+                .unwrap_or_else(|| "sampling has only begun".to_owned());
             refused("nothing_kept", format!("no profile is kept: {reason}"), 1)
         };
         let (answer, answered) = oneshot::channel();

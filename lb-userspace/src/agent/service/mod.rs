@@ -148,7 +148,7 @@ impl Service {
         let ledger = books.to_ledger();
         if let Err(error) = ledger.write(&self.places.ledger(self.name())) {
             // The traffic does not depend on it; the operator must know.
-            tracing::error!(service = self.name(), %error, "the ledger cannot be written");
+            tracing::error!(service = self.name(), %error, "failed to write the ledger");
             books.ledger_error = Some(error.to_string());
         } else {
             books.ledger_error = None;

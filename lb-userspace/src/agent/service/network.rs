@@ -36,8 +36,8 @@ pub(super) async fn network(
                 service = config.name,
                 netns = %path.display(),
                 error = %source,
-                "the network namespace cannot be entered by its name; the service goes on in the \
-                 one its generations are in"
+                "failed to enter the network namespace by its name; the service continues in the \
+                 namespace of its generations"
             );
             Ok(netns)
         }

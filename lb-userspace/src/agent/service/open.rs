@@ -174,7 +174,11 @@ impl Service {
             self.watch_life(&mut books, id, Main::Found(main));
             self.resume_outside(&mut books, id);
             if let Err(error) = self.register(&mut books, id) {
-                tracing::error!(%error, generation = books.name_of(id), "not registered");
+                tracing::error!(
+                    %error,
+                    generation = books.name_of(id),
+                    "failed to register the listeners of a generation"
+                );
             }
         }
         self.word_follows(&mut books);
@@ -229,7 +233,7 @@ impl Service {
             },
             _ if !runs => (
                 GenerationState::Failed,
-                Some("it ended while no agent ran".to_owned()),
+                Some("it ended while no agent was running".to_owned()),
             ),
             _ if active == Some(id) => (GenerationState::Active, None),
             // The word had moved, the ledger had not been written yet.
@@ -351,7 +355,7 @@ async fn give_up_groups(
     }
     tracing::warn!(
         service,
-        "its addresses, user or network changed: the parking listeners are made anew"
+        "addresses, user or network of the service changed: recreating the parking listeners"
     );
     if let Ok(keeper) = Keeper::find(&places.keeper(service)).await {
         keeper.quit().await?;

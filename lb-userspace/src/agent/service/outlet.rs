@@ -34,8 +34,9 @@ impl Service {
                 tracing::error!(
                     service = self.name(),
                     %error,
-                    "no pipe can be made for a server's output: it writes the file itself, and who \
-                     opens /dev/stderr anew may empty that, or be refused"
+                    "failed to create a pipe for the output of a server: the server writes the \
+                     file itself, and a process that reopens /dev/stderr may truncate the file, or \
+                     be refused"
                 );
                 None
             }
@@ -59,11 +60,15 @@ impl Service {
         match output::name_again(&pipe, cgroup.pids().into_iter().take(HOLDERS)) {
             Ok(false) => {}
             Ok(true) => {
-                let what = format!("the name {} of an output", pipe.display());
+                let what = format!("the name {} of an output pipe", pipe.display());
                 footing::restored(Support::Logger, what);
             }
             Err(error) => {
-                tracing::warn!(%error, pipe = %pipe.display(), "the pipe of an output has no name");
+                tracing::warn!(
+                    %error,
+                    pipe = %pipe.display(),
+                    "failed to restore the name of an output pipe"
+                );
             }
         }
     }
@@ -79,6 +84,10 @@ fn turn_over(output: &Path) {
     let turned = std::fs::copy(output, reader::aside(output))
         .and_then(|_bytes| File::options().write(true).open(output)?.set_len(0));
     if let Err(error) = turned {
-        tracing::warn!(%error, output = %output.display(), "the output cannot be turned over");
+        tracing::warn!(
+            %error,
+            output = %output.display(),
+            "failed to rotate the output file of a server"
+        );
     }
 }

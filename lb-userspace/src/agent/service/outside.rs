@@ -67,7 +67,11 @@ impl Service {
                 .next()
                 .map(|socket| group.attach(socket));
             if let Some(Err(error)) = attached {
-                tracing::error!(%error, address = %group.address(), "not steered");
+                tracing::error!(
+                    %error,
+                    address = %group.address(),
+                    "failed to attach the steering program"
+                );
             }
         }
     }
@@ -212,8 +216,8 @@ impl Service {
         let (first, others) = left.split_first()?;
         let pids = others.iter().map(|other| format!(", {}", other.pid));
         Some(format!(
-            "{} (pid {}{}) serves on without its first process: hotlb ends nothing there that may be its \
-             supervisor's by now; end it there",
+            "{} (pid {}{}) still serves, although the first process has ended: hotlb does not end \
+             processes that may be its supervisor's by now; end it by hand",
             first.program.name,
             first.pid,
             pids.collect::<String>()

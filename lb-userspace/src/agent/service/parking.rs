@@ -4,12 +4,12 @@
 //! a keeper that is stopped delays those who wait in it, and nobody else.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use lb_common::GenerationId;
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::{MutexGuard, OwnedMutexGuard, watch};
 
 use super::{OpenError, Service, books::Books, parks::Parks};
 use crate::{
@@ -65,7 +65,7 @@ impl From<ParkError> for super::CheckError {
 pub(super) struct Parking {
     keeper: Mutex<Keeper>,
     /// Held while listeners are opened or closed. Taken before the lock of the state, never after.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     releases: watch::Sender<Releases>,
 }
 
@@ -77,6 +77,8 @@ struct Releases {
     done: u64,
     /// When the one that is not done was asked for.
     since: Option<Instant>,
+    /// When another one was asked for while that one had begun.
+    again: Option<Instant>,
 }
 
 impl Releases {
@@ -89,7 +91,7 @@ impl Parking {
     pub(super) fn new(keeper: Keeper) -> Self {
         Self {
             keeper: Mutex::new(keeper),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
             releases: watch::Sender::default(),
         }
     }
@@ -111,7 +113,11 @@ impl Parking {
             let is_new = releases.asked == releases.begun;
             if is_new {
                 releases.asked += 1;
-                releases.since.get_or_insert_with(clock::now);
+                let asked = match releases.since {
+                    None => &mut releases.since,
+                    Some(_) => &mut releases.again,
+                };
+                *asked = Some(clock::now());
             }
             is_new
         });
@@ -124,14 +130,20 @@ impl Parking {
         tokio::time::timeout(limit, done).await.is_ok()
     }
 
-    /// Since when the keeper has been asked in vain.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.releases.borrow().since
+    /// For how long the keeper has been asked in vain.
+    fn waits_for(&self) -> Option<Duration> {
+        let since = self.releases.borrow().since?;
+        Some(since.elapsed()).filter(|&waits| waits > RELEASED)
+    }
+
+    /// Keeps every listener as it is, until it is dropped.
+    pub(super) async fn hold(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     async fn turn(&self) -> Result<MutexGuard<'_, ()>, KeeperError> {
         let turn = tokio::time::timeout(PATIENCE, self.turn.lock()).await;
-        turn.map_err(|_elapsed| self.keeper().is_silent())
+        turn.map_err(|_elapsed| self.keeper().silent())
     }
 
     /// The next one that is asked for.
@@ -151,7 +163,7 @@ impl Parking {
     fn done(&self, begun: Releases) {
         self.releases.send_modify(|releases| {
             releases.done = begun.asked;
-            releases.since = (!releases.are_done()).then(clock::now);
+            releases.since = releases.again.take();
         });
     }
 }
@@ -205,22 +217,21 @@ impl Service {
     pub(super) async fn open_parks_as(&self, twins: &[Twin]) -> Result<(), ParkError> {
         let _turn = self.parking.turn().await?;
         let keeper = self.parking.keeper();
+        let mut parks = Vec::new();
         for (index, &twin) in twins.iter().enumerate() {
             let parked = keeper.open(twin).await?;
-            let mut books = self.books.lock().await;
-            books.parks.add(parked);
             self.put_in_place(index, &parked)?;
+            parks.push(parked);
         }
+        self.books.lock().await.parks = Parks::new(parks);
         Ok(())
     }
 
     /// Closes all parking listeners.
-    pub(super) async fn close_parks(&self) {
-        let _turn = self.parking.turn().await;
-        self.books.lock().await.parks.give_up();
-        if let Err(error) = self.close_replaced(&self.parking.keeper()).await {
-            tracing::error!(%error, "a parking listener stays open");
-        }
+    pub(super) async fn close_parks(&self) -> Result<(), ParkError> {
+        let _turn = self.parking.turn().await?;
+        self.books.lock().await.parks = Parks::default();
+        self.close_others(&self.parking.keeper()).await
     }
 
     /// Makes `parked` the parking listener of its group.
@@ -250,7 +261,11 @@ impl Service {
         loop {
             let begun = self.parking.asked().await;
             if let Err(error) = self.release_parked().await {
-                tracing::error!(service = self.name(), %error, "parked connections stay parked");
+                tracing::error!(
+                    service = self.name(),
+                    %error,
+                    "failed to release parked connections"
+                );
             }
             self.parking.done(begun);
         }
@@ -260,11 +275,16 @@ impl Service {
         let _turn = self.parking.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.parking.keeper().without_limit();
-        self.close_replaced(&keeper).await?;
+        self.close_others(&keeper).await?;
         let twins = self.books.lock().await.parks.twins();
         for (index, twin) in twins.into_iter().enumerate() {
             if let Err(error) = self.rotate(index, twin, &keeper).await {
-                tracing::error!(service = self.name(), %error, %twin.address, "clients stay parked");
+                tracing::error!(
+                    service = self.name(),
+                    %error,
+                    %twin.address,
+                    "failed to release the clients of a parking listener"
+                );
             }
         }
         Ok(())
@@ -276,8 +296,8 @@ impl Service {
         Ok(())
     }
 
-    /// Puts a fresh listener into the place of a group's, if that `may` be, and closes whichever is not
-    /// needed then. Says whether it is in place.
+    /// Puts a fresh listener into the place of a group's, if that `may` be, and closes the other one.
+    /// Says whether it is in place.
     async fn succeed_at(
         &self,
         index: usize,
@@ -297,18 +317,21 @@ impl Service {
             }
             placed
         };
-        if !matches!(placed, Ok(true)) {
-            keeper.close(fresh.cookie).await?;
-        }
-        self.close_replaced(keeper).await?;
+        self.close_others(keeper).await?;
         placed
     }
 
-    async fn close_replaced(&self, keeper: &Keeper) -> Result<(), ParkError> {
-        let replaced = self.books.lock().await.parks.replaced();
-        for cookie in replaced {
+    /// Closes what the keeper has beside the groups' listeners: those that were replaced, and what
+    /// somebody opened who did not come to its end. Only for who has the turn.
+    async fn close_others(&self, keeper: &Keeper) -> Result<(), ParkError> {
+        let held = keeper.list().await?;
+        let others: Vec<u64> = {
+            let books = self.books.lock().await;
+            let cookies = held.iter().map(|parked| parked.cookie);
+            cookies.filter(|&cookie| !books.parks.has(cookie)).collect()
+        };
+        for cookie in others {
             keeper.close(cookie).await?;
-            self.books.lock().await.parks.closed(cookie);
         }
         Ok(())
     }
@@ -338,7 +361,11 @@ impl Service {
         let fresh = keeper.open(twin).await?;
         let reshaped = self.succeed_at(index, fresh, &keeper, may).await?;
         if reshaped {
-            tracing::info!(address = %twin.address, v6only = fresh.twin.v6only, "parking reshaped");
+            tracing::info!(
+                address = %twin.address,
+                v6only = fresh.twin.v6only,
+                "recreated a parking listener in the shape of the candidate's"
+            );
         }
         Ok(reshaped)
     }
@@ -354,10 +381,10 @@ impl Service {
 
     /// What `status` says of so many parked clients beside a generation that is active.
     pub(super) fn parked_warning(&self, parked: u64) -> String {
-        let Some(since) = self.parking.waits_since() else {
+        let Some(waits) = self.parking.waits_for() else {
             return format!("{parked} connections are parked");
         };
-        let waits = Duration::from_millis(clock::millis(since.elapsed()));
+        let waits = Duration::from_millis(clock::millis(waits));
         format!(
             "{parked} parked clients wait for the keeper, which has not answered for {}: they are served \
              as soon as it does (pid {1}; if it is stopped, `kill -CONT {1}`)",

@@ -42,7 +42,7 @@ impl PoliteReport {
 /// The server has it in its queue.
 const NOT_ACCEPTED: &str = "not accepted yet";
 /// One side has closed its direction.
-const CLOSING: &str = "closing already";
+const CLOSING: &str = "already closing";
 /// No process of the generation has it open.
 const NOT_HELD: &str = "held by no process of the generation";
 /// The kernel does not take it into the map, or its packets are not what the server writes.
@@ -109,7 +109,11 @@ impl Service {
             }
         });
         if let Err(error) = releasing.await {
-            tracing::error!(service = self.name(), %error, "clients are still asked to leave");
+            tracing::error!(
+                service = self.name(),
+                %error,
+                "failed to stop asking clients to leave"
+            );
         }
     }
 
@@ -145,7 +149,11 @@ impl Service {
             return false; // `status` says why
         };
         polite.follow(&self.netns, begins).unwrap_or_else(|error| {
-            tracing::warn!(service = self.name(), %error, "nobody is asked to leave");
+            tracing::warn!(
+                service = self.name(),
+                %error,
+                "failed to ask clients to leave: cannot attach to the network devices"
+            );
             false
         })
     }
@@ -169,7 +177,11 @@ impl Service {
         let found = match established::find(cgroup, &ports, counts.moved_in > 0) {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(service = self.name(), %error, "nobody is asked to leave");
+                tracing::warn!(
+                    service = self.name(),
+                    %error,
+                    "failed to ask clients to leave: cannot list connections"
+                );
                 return report;
             }
         };
@@ -194,7 +206,7 @@ impl Service {
             service = self.name(),
             asked = report.asked,
             left_alone = ?report.left_alone,
-            "asked to leave"
+            "asked clients to leave"
         );
         report
     }
@@ -243,7 +255,12 @@ impl<'a> Asking<'a> {
             Ok(socket) => socket,
             Err(error) => {
                 let gone = error.kind() == io::ErrorKind::NotFound;
-                tracing::debug!(%error, peer = %connection.peer, gone, "connection not taken");
+                tracing::debug!(
+                    %error,
+                    peer = %connection.peer,
+                    gone,
+                    "failed to duplicate the socket of a connection"
+                );
                 report.leave_alone(NOT_HELD);
                 return true;
             }
@@ -253,7 +270,7 @@ impl<'a> Asking<'a> {
             Ok(Asked::Before) => {}
             Ok(Asked::Not) => report.leave_alone(REFUSED),
             Err(error) => {
-                tracing::warn!(%error, peer = %connection.peer, "not asked to leave");
+                tracing::warn!(%error, peer = %connection.peer, "failed to ask a client to leave");
                 report.leave_alone(REFUSED);
             }
         }

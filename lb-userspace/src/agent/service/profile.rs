@@ -31,13 +31,13 @@ impl Service {
         if !request.force
             && let Some(bug) = known_bugs::on_this_host(request.measure, request.unwind)
         {
-            let message = format!("{bug}; --force samples all the same");
+            let message = format!("{bug}; use --force to sample anyway");
             return Err(refused("kernel_bug", message, 7));
         }
         let _alone = self.profiling.try_lock().map_err(|_held| {
             let message = format!(
-                "a profile of service {} is being made; wait for it: two at once would measure \
-                 each other",
+                "a profile of service {} is being made; wait for it, because two at once would \
+                 measure each other",
                 self.name()
             );
             refused("profile_runs", message, 6)
@@ -51,7 +51,7 @@ impl Service {
         );
         let mut profile = asked.await.map_err(|_late| {
             let message = format!(
-                "the helper that samples had not ended {} after its time; it was killed",
+                "the sampling helper had not ended {} after its time; it was killed",
                 humantime::format_duration(GRACE)
             );
             refused("profile_failed", message, 1)
@@ -108,12 +108,12 @@ impl Service {
 fn check(request: &ProfileRequest) -> Result<(), VerbError> {
     let usage = |message: String| Err(refused("bad_request", message, 2));
     if !matches!(request.generations.len(), 1 | 2) {
-        return usage("one generation is profiled, or two are compared".to_owned());
+        return usage("name one generation to profile, or two to compare".to_owned());
     }
     let duration = Duration::from_millis(request.duration_ms);
     if !DURATION.contains(&duration) {
         return usage(format!(
-            "a profile takes {} to {}, not {}",
+            "a profile may take from {} to {}, not {}",
             humantime::format_duration(*DURATION.start()),
             humantime::format_duration(*DURATION.end()),
             humantime::format_duration(duration)
@@ -121,17 +121,17 @@ fn check(request: &ProfileRequest) -> Result<(), VerbError> {
     }
     if request.measure == Measure::Waiting && request.generations.len() > 1 {
         return usage(
-            "waiting is shown of one generation: what one wait is sampled by belongs together, so \
-             that a comparison would call chance significant"
+            "waits can be profiled for one generation only: the samples of one wait are not \
+             independent, so a comparison would call chance significant"
                 .to_owned(),
         );
     }
     if request.measure == Measure::Waiting && request.unwind == Unwind::Fp {
-        return usage("waiting is unwound by tables: take --unwind auto or dwarf".to_owned());
+        return usage("waits are unwound by tables: use --unwind auto or dwarf".to_owned());
     }
     if !FREQUENCY.contains(&request.frequency) {
         return usage(format!(
-            "the frequency is {} to {} Hz, not {}",
+            "the frequency must be {} to {} Hz, not {}",
             FREQUENCY.start(),
             FREQUENCY.end(),
             request.frequency
@@ -163,7 +163,7 @@ pub(super) fn helper_command() -> Command {
 /// agent does.
 async fn ask_helper(plan: &Plan) -> Result<Profile, VerbError> {
     let system = |source| VerbError::System {
-        doing: "cannot start the helper that samples",
+        doing: "cannot start the sampling helper",
         source,
     };
     let mut child = helper_command().spawn().map_err(system)?;
@@ -184,8 +184,8 @@ async fn ask_helper(plan: &Plan) -> Result<Profile, VerbError> {
         }
         Err(_cut_off) => {
             let message = format!(
-                "the helper that samples ended without a profile ({}); the agent's log has its \
-                 last words",
+                "the sampling helper ended without a profile ({}); see the agent's log for its \
+                 last output",
                 output.status
             );
             Err(refused("profile_failed", message, 1))

@@ -28,8 +28,8 @@ impl Service {
                 self.not_renewed.get().cloned()
             }
             Renewal::Kept(None) => Some(
-                "the agent that loaded them was in charge a moment ago, or something is under way \
-                 that must end first"
+                "the agent that loaded them was in charge a moment ago, or something is in \
+                 progress that must end first"
                     .to_owned(),
             ),
             Renewal::None | Renewal::Found | Renewal::Begun => {
@@ -54,9 +54,9 @@ impl Service {
             None => "of another release".to_owned(),
         };
         warnings.push(format!(
-            "the kernel's part is {whose}, not this agent's ({}): {reason}; clients are steered, and \
-             what this release mends in the kernel is not mended here; see `hotlb doctor`, and \
-             restart the agent to have it tried again",
+            "the kernel programs are {whose}, not this agent's ({}): {reason}; clients are \
+             steered, but this release's fixes to the kernel programs are not in force here; see \
+             `hotlb doctor`, and restart the agent to try again",
             digits(own_object())
         ));
     }

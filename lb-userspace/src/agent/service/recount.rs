@@ -62,8 +62,8 @@ impl Service {
             service = self.name(),
             generation = generation.name,
             ended,
-            "connections had ended without their end being counted: another sock_ops program takes \
-             the callback away; the count is corrected, their losses and bytes are not known"
+            "corrected the count of connections whose end was not counted: another sock_ops \
+             program takes the callback away; their losses and bytes are unknown"
         );
         self.changed.notify_waiters();
     }

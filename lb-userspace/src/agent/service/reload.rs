@@ -92,7 +92,7 @@ impl Service {
             tracing::info!(
                 service = self.name(),
                 generation = books.name_of(id),
-                "it opened its listeners anew"
+                "a server reopened its listeners"
             );
         }
         let active = self.path.word().active;

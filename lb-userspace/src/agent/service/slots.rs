@@ -113,7 +113,7 @@ impl Service {
             sockets.retain(|cookie, _| wanted.contains(cookie));
             for (&cookie, socket) in &sockets {
                 if let Err(error) = listener::deepen(socket) {
-                    tracing::warn!(%error, "a listener keeps its short queue");
+                    tracing::warn!(%error, "failed to enlarge a listener's backlog");
                 }
                 self.path.note_listener(cookie, Some(id))?;
             }

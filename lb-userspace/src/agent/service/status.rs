@@ -109,9 +109,9 @@ impl Service {
             }
             if let (hung @ 1.., queue) = generation.progress.hung() {
                 warnings.push(format!(
-                    "{hung} of the {} listeners of {} take nothing up: {queue} clients wait there, \
-                     and the others get its new connections until it accepts again; if its worker \
-                     is stuck, end that process",
+                    "{hung} of {1}'s {0} listeners have stopped accepting: {queue} clients wait \
+                     there, and other listeners get the new connections until they accept again; \
+                     if a worker is stuck, end that process",
                     hung + generation.steered.len(),
                     generation.name
                 ));
@@ -119,22 +119,22 @@ impl Service {
             if generation.unseen_ends > 0 {
                 warnings.push(format!(
                     "the ends of {} connections of {} were not counted: another sock_ops program, \
-                     attached to a cgroup above, takes the callback away; it has to add to \
+                     attached to a parent cgroup, takes the callback away; it must add to \
                      bpf_sock_ops_cb_flags instead of setting it",
                     generation.unseen_ends, generation.name
                 ));
             }
             if let Some(why) = &generation.not_frozen {
                 warnings.push(format!(
-                    "{} {why}; it stands by and uses what it uses",
+                    "{} {why}; it stays on standby, unfrozen",
                     generation.name
                 ));
             }
             if generation.lost_its_first() {
                 warnings.push(format!(
-                    "the first process of {} has ended and the rest of it serves on: hotlb cannot end what \
-                     is left, for its supervisor may start another one there; promote another generation, or \
-                     start it again",
+                    "the first process of {} has ended, but others still serve: hotlb cannot end \
+                     them, because its supervisor may start another server there; promote another \
+                     generation, or start this one again",
                     generation.name
                 ));
             }
@@ -151,18 +151,15 @@ impl Service {
         let unselected = self.path.steering_counts().exits(Exit::Unselected, false);
         if unselected > 0 {
             warnings.push(format!(
-                "the kernel's hash decided {unselected} times instead of hotlb"
+                "{unselected} connections were placed by the kernel's own hash: steering was not \
+                 in effect"
             ));
         }
         if let Some(reason) = &self.unmeasured {
-            warnings.push(format!(
-                "it is not measured how long clients wait: {reason}"
-            ));
+            warnings.push(format!("latency is not measured: {reason}"));
         }
         if let Some(reason) = &self.uncounted {
-            warnings.push(format!(
-                "clients that are refused are not counted: {reason}"
-            ));
+            warnings.push(format!("refused clients are not counted: {reason}"));
         }
         if let Some(reason) = self.kept_profiles_status().and_then(|kept| kept.stopped) {
             warnings.push(format!("profiles are not kept: {reason}"));
@@ -174,7 +171,7 @@ impl Service {
         }
         if let Some(error) = &books.keeper_error {
             warnings.push(format!(
-                "nobody holds the parking listeners: {error}; clients are refused while no \
+                "no keeper holds the parking listeners: {error}; clients are refused while no \
                  generation listens"
             ));
         }
@@ -313,8 +310,8 @@ impl Service {
 /// What a ledger means that cannot be written.
 pub(super) fn ledger_warning(error: &str) -> String {
     format!(
-        "the ledger cannot be written: {error}; an agent that starts now will not know what changed \
-         since: free space there, or make it writable"
+        "the ledger cannot be written: {error}; an agent that starts now would not know about \
+         later changes: free space there, or make it writable"
     )
 }
 

@@ -63,7 +63,7 @@ impl Service {
             is_active
         };
         if is_active {
-            reporter.step(format!("clients wait; {name} finishes what it has"));
+            reporter.step(format!("clients wait; {name} finishes its requests"));
             self.finish_in_flight(id).await;
         }
         reporter.step(format!("stopping {name}"));
@@ -226,11 +226,15 @@ impl Service {
                 listed => Some(cut.unwrap_or_default().max(listed)),
             };
             let reason = match (cut, &generation.signal_cut) {
-                _ if left.is_some() => left,
                 (Some(cut), _) => Some(format!("ended after {limit}, {cut} connections cut")),
                 (None, Some(advice)) => Some(advice.clone()),
                 (None, None) => generation.reason.take(),
             };
+            let reason = match (reason, &left) {
+                (Some(reason), Some(left)) => Some(format!("{reason}; {left}")),
+                (reason, left) => reason.or_else(|| left.clone()),
+            };
+            generation.left = left;
             generation.cut = cut;
             generation.undrain();
             // A candidate that a rollout got rid of makes room for the next of its name.
@@ -267,15 +271,17 @@ impl Service {
             if living.is_empty() {
                 break;
             }
-            for &id in &living {
-                let found = self.left_outside(id).await;
-                let name = self.books.lock().await.name_of(id);
-                left.extend(found.map(|found| format!("{name}: {found}")));
-            }
-            futures_util::future::join_all(living.into_iter().map(|id| self.end(id))).await;
+            let all = living.iter().map(|&id| self.end(id));
+            futures_util::future::join_all(all).await;
+            let books = self.books.lock().await;
+            let ended = living.iter().filter_map(|&id| books.get(id));
+            left.extend(ended.filter_map(|ended| {
+                let left = ended.left.as_ref()?;
+                Some(format!("{}: {left}", ended.name))
+            }));
         }
         if let Err(error) = self.parking.keeper().quit().await {
-            tracing::warn!(%error, "the keeper was gone already");
+            tracing::warn!(%error, "failed to end the keeper");
         }
         self.path.pins().remove()?;
         let cgroup = &self.cgroup;
@@ -286,11 +292,15 @@ impl Service {
             Err(_elapsed) => Err(std::io::Error::other("processes are left in it")),
         };
         if let Err(error) = removed {
-            tracing::warn!(%error, cgroup = %cgroup.path().display(), "the cgroup stays");
+            tracing::warn!(
+                %error,
+                cgroup = %cgroup.path().display(),
+                "failed to remove the cgroup"
+            );
         }
         self.books.lock().await.going = Going::Gone;
         if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
-            tracing::warn!(%error, "the ledger stays");
+            tracing::warn!(%error, "failed to remove the ledger");
         }
         Ok(left)
     }
@@ -300,7 +310,7 @@ impl Service {
         let starting = {
             let books = self.books.lock().await;
             if let Some(rollout) = &books.rollout {
-                rollout.undo("the service is going down");
+                rollout.undo("the service is shutting down");
             }
             let starting = books
                 .generations
@@ -317,7 +327,7 @@ impl Service {
         }
         tracing::error!(
             service = self.name(),
-            "a rollout does not end: its hooks are killed"
+            "a rollout did not end in time; killing its hooks"
         );
         let mut pace = Pace::until(Deadline::after(GONE));
         while !self.is_at_rest().await {
@@ -348,7 +358,7 @@ impl Service {
         if !generation.cgroup.is_populated()
             && let Err(error) = generation.cgroup.remove()
         {
-            tracing::debug!(%error, "the cgroup stays for now");
+            tracing::debug!(%error, "failed to remove the cgroup");
         }
     }
 }

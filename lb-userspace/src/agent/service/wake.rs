@@ -29,7 +29,7 @@ impl Service {
         let found = match established::find(cgroup, &self.ports(), true) {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(service = self.name(), %error, "connections are left as they are");
+                tracing::warn!(service = self.name(), %error, "failed to list connections");
                 return;
             }
         };
@@ -44,7 +44,7 @@ impl Service {
         for connection in wanted {
             let taken = holders.take(connection);
             if let Err(error) = taken.and_then(|socket| what(connection.cookie, socket)) {
-                tracing::debug!(%error, peer = %connection.peer, "a connection is left as it is");
+                tracing::debug!(%error, peer = %connection.peer, "failed to act on a connection");
             }
         }
     }
@@ -76,7 +76,7 @@ impl Service {
                 }
             });
             if let Err(error) = waking.await {
-                tracing::error!(service = service.name(), %error, "servers are not woken");
+                tracing::error!(service = service.name(), %error, "failed to wake servers");
             }
         });
     }

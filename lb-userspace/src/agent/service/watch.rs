@@ -1,6 +1,6 @@
 //! What happens without being asked for: generations end, the kernel reports, time passes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::{Event, EventKind, GenerationId};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -18,7 +18,7 @@ use crate::{
     },
     clock,
     config::{HandOver, ServiceConfig, Undeclared},
-    datapath::{DatapathError, Events, PARKING},
+    datapath::{Events, PARKING},
     generation::{
         keeper::Keeper,
         life::{self, Main},
@@ -39,48 +39,52 @@ const BINDS: usize = 8;
 
 impl Service {
     /// Looks after the service until it is halted.
-    pub async fn look_after(self: Arc<Self>) -> Result<(), DatapathError> {
-        let events = Events::open(self.path.pins())?;
+    pub async fn look_after(self: Arc<Self>) {
+        let events = Events::open(self.path.pins())
+            .inspect_err(
+                |error| tracing::error!(service = self.name(), %error, "failed to open the events"),
+            )
+            .ok();
         // In tasks of their own, for they wait for the books, and take long now and then: events
         // must be heard meanwhile.
         let mut beside = JoinSet::new();
         let guarded = Arc::clone(&self);
         beside.spawn(async move {
-            kept_up("looking who decides", || Arc::clone(&guarded).keep_guard()).await;
+            kept_up("program guard", || Arc::clone(&guarded).keep_guard()).await;
         });
         let profiled = Arc::clone(&self);
         beside.spawn(async move {
-            kept_up("keeping profiles", || Arc::clone(&profiled).keep_profiles()).await;
+            kept_up("profiling", || Arc::clone(&profiled).keep_profiles()).await;
         });
         let looked_at = Arc::clone(&self);
         beside.spawn(async move {
-            kept_up("looking at it", || Arc::clone(&looked_at).keep_looking()).await;
+            kept_up("hang detection", || Arc::clone(&looked_at).keep_looking()).await;
         });
         let released = Arc::clone(&self);
         beside.spawn(async move {
-            kept_up("letting parked clients go", || released.keep_releasing()).await;
+            kept_up("release of parked clients", || released.keep_releasing()).await;
         });
         beside.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
         beside.shutdown().await;
-        Ok(())
     }
 
-    async fn attend(self: &Arc<Self>, mut events: Events) {
+    async fn attend(self: &Arc<Self>, mut events: Option<Events>) {
         let mut tend = tokio::time::interval(TEND);
         let mut windows = tokio::time::interval(incidents::EACH);
         windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                arrived = events.next() => match arrived {
-                    Ok(arrived) => self.outlive("hearing events", self.heard(&arrived)).await,
+                arrived = next(&mut events) => match arrived {
+                    Ok(arrived) => self.outlive("event handling", self.heard(&arrived)).await,
                     Err(error) => {
-                        tracing::error!(service = self.name(), %error, "events are not heard");
-                        return;
+                        // What is looked for once a second is found all the same.
+                        tracing::error!(service = self.name(), %error, "failed to read the kernel's events");
+                        events = None;
                     }
                 },
-                _ = tend.tick() => self.outlive("looking after", self.tend()).await,
-                _ = windows.tick() => self.outlive("looking at windows", self.screen()).await,
+                _ = tend.tick() => self.outlive("maintenance", self.tend()).await,
+                _ = windows.tick() => self.outlive("window screening", self.screen()).await,
                 () = self.is_halted() => return,
             }
         }
@@ -90,7 +94,7 @@ impl Service {
     async fn outlive(&self, what: &str, work: impl Future<Output = ()> + Send) {
         if let Err(broken) = unbroken(work).await {
             let error = broken.of_verb(what);
-            tracing::error!(service = self.name(), %error, "broke");
+            tracing::error!(service = self.name(), %error, "a bug aborted a task of the agent");
         }
     }
 
@@ -105,14 +109,14 @@ impl Service {
             let how = match unbroken(life::ended(main, &cgroup)).await {
                 Ok(how) => how,
                 Err(_broken) => {
-                    kept_up("waiting for its end", || {
+                    kept_up("wait for the end of a generation", || {
                         life::ended(Main::Found(0), &cgroup)
                     })
                     .await
                 }
             };
             let noted = service.ended(id, how);
-            service.outlive("noting an end", noted).await;
+            service.outlive("handling of an end", noted).await;
         });
     }
 
@@ -177,7 +181,7 @@ impl Service {
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = &error {
-            tracing::error!(service = self.name(), error, "there is no keeper");
+            tracing::error!(service = self.name(), error, "failed to start a keeper");
         }
         self.books.lock().await.keeper_error = error;
     }
@@ -295,6 +299,14 @@ impl Service {
     }
 }
 
+/// What the kernel reports; nothing any more where that has failed.
+async fn next(events: &mut Option<Events>) -> io::Result<Vec<Event>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Remembers what `join` did, with the generation whose process it was.
 fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
     let declared: Vec<String> = config
@@ -310,7 +322,7 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
     );
     let text = match event.kind {
         EventKind::BindRefused => format!(
-            "its bind of {asked} was refused, for that address is not declared and would take \
+            "its bind of {asked} was refused, because that address is not declared and would take \
              clients before a promote: {} [{who}]",
             bind_advice(asked, &declared, config)
         ),
@@ -345,12 +357,13 @@ fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -
     if dual && config.addresses().any(|listen| is_twin(listen.address)) {
         let (one, port) = (asked.ip(), asked.port());
         return format!(
-            "if it is its only socket, it is one for both families, as Go, Java and node open them for \
-             0.0.0.0 too: declare listen = [\"{asked}\"]; if it binds 0.0.0.0:{port} as well, as redis \
-             does, declare both: listen = [\"0.0.0.0:{port}\", \"[{one}]:{port}\"]"
+            "if this is its only socket, it serves both families (Go, Java and node open such a \
+             socket for 0.0.0.0, too): declare listen = [\"{asked}\"]; if it also binds \
+             0.0.0.0:{port}, as redis does, declare both: listen = [\"0.0.0.0:{port}\", \
+             \"[{one}]:{port}\"]"
         );
     }
-    let there = format!("have the server listen on {}", declared.join(" and "));
+    let there = format!("make the server listen on {}", declared.join(" and "));
     match config.undeclared {
         Undeclared::Rewrite => there,
         Undeclared::Refuse => format!("{there}, or set bind = \"rewrite\""),

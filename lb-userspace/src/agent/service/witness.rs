@@ -64,9 +64,7 @@ pub(super) fn refuse_lost(
     }
     let advice = match mounts::hidden_at(&places.bpffs) {
         Some(at) => format!("umount {}", at.display()),
-        None => {
-            "if HOTLB_BPFFS_DIR or what is mounted there was changed, change it back".to_owned()
-        }
+        None => "if HOTLB_BPFFS_DIR or its mount was changed, change it back".to_owned(),
     };
     Err(OpenError::PinsGone(Box::new(PinsGone {
         dir: places.bpffs.clone(),
@@ -160,7 +158,11 @@ pub(super) async fn ask_journal(found: &mut [Remembered], journal: &Journal, ser
         _ => return,
     };
     let before = before.unwrap_or_else(|error| {
-        tracing::warn!(service, %error, "it is not known who was active before");
+        tracing::warn!(
+            service,
+            %error,
+            "failed to find the previously active generation in the journal"
+        );
         None
     });
     let mut found = found.iter_mut();
@@ -208,14 +210,14 @@ fn describe(living: Living, active: Option<GenerationId>) -> Option<Remembered> 
     let (state, reason) = if active == Some(id) {
         (GenerationState::Active, UNKNOWN.to_owned())
     } else {
-        let reason = format!("{UNKNOWN}, nor of a time when it was active");
+        let reason = format!("{UNKNOWN}, and nothing says that it was ever active");
         (GenerationState::Starting, reason)
     };
     tracing::error!(
         generation = living.name,
         pid = first.pid,
         state = state.name(),
-        "it lives, and no ledger knows of it: written down again"
+        "found a running generation that is not in the ledger; adding it"
     );
     Some(Remembered {
         id: living.id,

@@ -76,7 +76,12 @@ impl Service {
                 && is_new
             {
                 let generation = books.name_of(id);
-                tracing::warn!(service = self.name(), generation, %error, "its listeners");
+                tracing::warn!(
+                    service = self.name(),
+                    generation,
+                    %error,
+                    "failed to register the listeners of a generation"
+                );
             }
         }
     }
@@ -124,7 +129,7 @@ impl Service {
                 generation,
                 hung,
                 queue,
-                "listeners hang: others get their connections until they accept again"
+                "listeners hang; other listeners get their connections until they accept again"
             );
         } else if hung < before {
             tracing::info!(service, generation, hung, "listeners accept again");
@@ -138,7 +143,11 @@ impl Service {
         if wanted == self.path.chosen_by() {
             return;
         }
-        tracing::info!(service = self.name(), workers = wanted.name(), "workers");
+        tracing::info!(
+            service = self.name(),
+            workers = wanted.name(),
+            "changed how listeners are chosen"
+        );
         self.path.choose_by(wanted);
         // They are registered again, so that their connections are counted, or not any more.
         for generation in &mut books.generations {

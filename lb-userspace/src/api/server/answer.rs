@@ -89,7 +89,7 @@ fn answer(
         let line = match result {
             Ok(Ok(done)) => Line::Done(done),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "refused or failed");
+                tracing::warn!(%error, "request refused or failed");
                 Line::Error(verb_failure(&error))
             }
             // The panic itself is in the log.
@@ -111,8 +111,8 @@ fn answer(
 /// What is answered when the answer itself breaks.
 fn broke() -> Failure {
     verb_failure(&VerbError::Broke {
-        what: "what was asked for".to_owned(),
-        reason: "the agent's log has it".to_owned(),
+        what: "the request".to_owned(),
+        reason: "see the agent's log".to_owned(),
     })
 }
 

@@ -82,7 +82,7 @@ pub(super) fn not_understood(why: &str) -> Response {
         StatusCode::BAD_REQUEST,
         Failure {
             code: "bad_request".to_owned(),
-            message: format!("the request is not understood: {why}"),
+            message: format!("invalid request: {why}"),
             exit: 2,
         },
     )

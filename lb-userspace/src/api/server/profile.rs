@@ -25,8 +25,8 @@ pub(super) async fn profile(
 ) -> Response {
     if !peer.is_the_agents_own() {
         return not_permitted(format!(
-            "{} may operate, but a profile reads the memory of the server's processes, so only \
-             root may ask for one; use sudo",
+            "{} is an operator, but only root may request a profile, because it reads the memory \
+             of the server's processes; use sudo",
             peer.describe()
         ));
     }
@@ -46,12 +46,12 @@ pub(super) async fn profile(
                 service = service.name(),
                 took_ms = profile.took_ms,
                 own_cpu_ms = profile.own_cpu_ms,
-                "profiled"
+                "took a profile"
             );
             Json(profile).into_response()
         }
         Err(error) => {
-            tracing::warn!(%error, "refused or failed");
+            tracing::warn!(%error, "profile refused or failed");
             failure(StatusCode::CONFLICT, verb_failure(&error))
         }
     }

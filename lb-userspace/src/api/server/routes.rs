@@ -97,8 +97,8 @@ async fn exec(
 ) -> Response {
     let Some(pid) = peer.root_process() else {
         return not_permitted(format!(
-            "{} cannot become a generation: hotlb exec must be root, and sets the service's user \
-             by itself (no User= in the unit)",
+            "{} cannot become a generation: hotlb exec must run as root; it sets the service's \
+             user itself (no User= in the unit)",
             peer.describe()
         ));
     };
@@ -115,7 +115,7 @@ async fn exec(
     match service.exec(request, pid).await {
         Ok(spec) => Json(spec).into_response(),
         Err(error) => {
-            tracing::warn!(%error, pid, "refused or failed");
+            tracing::warn!(%error, pid, "exec refused or failed");
             failure(StatusCode::CONFLICT, verb_failure(&error))
         }
     }
@@ -204,7 +204,7 @@ async fn down(State(control): Shared) -> Response {
         control.ended.send_replace(true);
         let message = match left.as_slice() {
             [] => "all generations ended; nothing is left",
-            _ => "hotlb's part has ended, and what an adopted server left serves on",
+            _ => "hotlb has ended its part, but processes of an adopted server still serve",
         };
         Ok(Done {
             message: message.to_owned(),
@@ -220,7 +220,7 @@ fn refuse_hooks(peer: Peer, options: &RolloutOptions) -> Option<Response> {
         return None;
     }
     Some(not_permitted(
-        "hooks run as root, so only root may add some with --hook; others use those of the \
+        "hooks run as root, so only root may add hooks with --hook; other users get those of the \
          configuration"
             .to_owned(),
     ))
@@ -234,8 +234,8 @@ async fn upgrade_agent(
     if !peer.is_the_agents_own() && (request.binary.is_some() || request.config.is_some()) {
         // An agent runs as root: whoever chooses its program or configuration is root.
         return not_permitted(format!(
-            "{} may upgrade the agent to the program at its usual path, not name another program or \
-             configuration; use sudo",
+            "{} may upgrade the agent to the program at its usual path, but may not name another \
+             program or configuration; use sudo",
             peer.describe()
         ));
     }
@@ -279,7 +279,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Asked<T> {
                 StatusCode::BAD_REQUEST,
                 Failure {
                     code: "bad_request".to_owned(),
-                    message: format!("the request is not understood: {}", rejection.body_text()),
+                    message: format!("invalid request: {}", rejection.body_text()),
                     exit: 2,
                 },
             )),
@@ -297,12 +297,12 @@ async fn may_operate(
     let who = peer.describe();
     let what = request.uri().path().to_owned();
     if peer.may_operate(&control) {
-        tracing::info!(who, what, "asked");
+        tracing::info!(who, what, "request received");
         return next.run(request).await;
     }
-    tracing::warn!(who, what, "not permitted");
+    tracing::warn!(who, what, "request not permitted");
     not_permitted(format!(
-        "{who} may look but not operate; use sudo, or add the user to [agent] operators"
+        "{who} has read-only access; use sudo, or add the user to [agent] operators"
     ))
 }
 
@@ -328,8 +328,8 @@ async fn same_version(request: Request, next: Next) -> Response {
     let failed = Failure {
         code: "version".to_owned(),
         message: format!(
-            "the client speaks API version {theirs}, this agent ({}) version {VERSION}; use the \
-             hotlb of the agent's version",
+            "the client speaks API version {theirs}, but this agent ({}) speaks version {VERSION}; \
+             use the hotlb of the agent's version",
             env!("CARGO_PKG_VERSION")
         ),
         exit: 8,
@@ -341,7 +341,7 @@ async fn unknown(request: Request) -> Response {
     let failed = Failure {
         code: "unknown_path".to_owned(),
         message: format!(
-            "this agent ({}) knows no {} {}; GET /v1/openapi.json lists what there is",
+            "this agent ({}) has no endpoint {} {}; GET /v1/openapi.json lists them all",
             env!("CARGO_PKG_VERSION"),
             request.method(),
             request.uri().path()

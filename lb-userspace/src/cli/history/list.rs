@@ -17,7 +17,7 @@ pub(super) fn table(
     now_ms: i64,
 ) -> String {
     if rollouts.is_empty() {
-        return none_yet("rollout", service);
+        return none_yet("rollouts", service);
     }
     let mut table = plain([
         "ID", "SERVICE", "WHAT", "WHO", "WHEN", "TOOK", "OUTCOME", "REASON",
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn nothing_yet_is_said() {
-        assert_eq!(table(&[], None, 20, 0), "no rollout yet");
-        assert_eq!(table(&[], Some("web"), 20, 0), "no rollout of web yet");
+        assert_eq!(table(&[], None, 20, 0), "no rollouts yet");
+        assert_eq!(table(&[], Some("web"), 20, 0), "no rollouts of web yet");
     }
 
     #[test]

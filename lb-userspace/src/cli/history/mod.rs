@@ -29,7 +29,7 @@ pub struct HistoryArgs {
     pub verb: Option<HistoryVerb>,
     #[command(flatten)]
     service: ServiceArgs,
-    /// How many to list, the newest ones.
+    /// Maximum number of rollouts to list, newest first.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -38,9 +38,10 @@ pub struct HistoryArgs {
 /// `hotlb history VERB`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum HistoryVerb {
-    /// Tell one rollout in full: phases, hooks and their output, checks, figures, cut connections.
+    /// Print one rollout in detail: phases, hooks and their output, checks, figures, cut
+    /// connections.
     Show {
-        /// The rollout, as `hotlb history` names it: r42.
+        /// The id of the rollout, as shown by `hotlb history`, for example r42.
         id: RolloutId,
     },
 }

@@ -25,7 +25,7 @@ pub(super) fn lines(record: &Record, rollout: &Summary, cuts: bool) -> Vec<Strin
         } => {
             let name = |id: &Option<u32>| generation(*id, rollout);
             vec![format!(
-                "word {}: active {}, candidate {}, epoch {epoch}",
+                "steering word {}: active {}, candidate {}, epoch {epoch}",
                 if *done { "stored" } else { "to be stored" },
                 name(active),
                 name(candidate)
@@ -38,11 +38,11 @@ pub(super) fn lines(record: &Record, rollout: &Summary, cuts: bool) -> Vec<Strin
             command,
             reentrant,
         } => vec![format!(
-            "{} begins: {}{}{}",
+            "{} started: {}{}{}",
             hook(*phase, *index),
             one_line(command),
             repeated(*attempt, "run"),
-            if *reentrant { "" } else { " (never run twice)" }
+            if *reentrant { "" } else { " (not re-entrant)" }
         )],
         Record::HookEnded { .. } => hook_ended(record),
         Record::Check {
@@ -60,13 +60,13 @@ pub(super) fn lines(record: &Record, rollout: &Summary, cuts: bool) -> Vec<Strin
         Record::Figure { name, value, unit } => vec![figure(name, *value, unit)],
         Record::Cut { connections } => cut(connections),
         Record::Lost { lost } if lost.sum() == 0 && cuts => {
-            vec!["lost no connection but those that were cut".to_owned()]
+            vec!["lost no connections except those that were cut".to_owned()]
         }
         Record::Lost { lost } => vec![losses(lost.sum(), &lost.by_name())],
         Record::Note { text } => {
             let lines: Vec<String> = text.lines().map(printable).collect();
             if lines.is_empty() {
-                vec!["(an empty note)".to_owned()]
+                vec!["(empty note)".to_owned()]
             } else {
                 lines
             }
@@ -86,7 +86,7 @@ fn losses(sum: u64, by_name: &[(&str, u64)]) -> String {
         .map(|(name, count)| format!("{count} {}", name.replace('_', " ")))
         .collect();
     if parts.is_empty() {
-        return "lost no connection".to_owned();
+        return "lost no connections".to_owned();
     }
     format!("lost {sum} connections: {}", parts.join(", "))
 }
@@ -102,7 +102,7 @@ fn repeated(attempt: u32, what: &str) -> String {
 
 fn generation(id: Option<u32>, rollout: &Summary) -> String {
     let Some(id) = id else {
-        return "nobody".to_owned();
+        return "none".to_owned();
     };
     let named = [Some(&rollout.to), rollout.from.as_ref()];
     named
@@ -136,7 +136,7 @@ fn hook_ended(record: &Record) -> Vec<String> {
     )];
     lines.extend(output.lines().map(|line| format!("| {}", printable(line))));
     if *dropped > 0 {
-        lines.push(format!("({dropped} more bytes of output were not kept)"));
+        lines.push(format!("({dropped} more bytes of output were discarded)"));
     }
     lines
 }
@@ -159,7 +159,7 @@ fn cut(connections: &[CutConnection]) -> Vec<String> {
     lines.extend(connections.iter().take(CUT_LISTED).map(one_cut));
     if count > CUT_LISTED {
         lines.push(format!(
-            "and {} more; --output json lists all",
+            "and {} more; use --output json to list all",
             count - CUT_LISTED
         ));
     }
@@ -197,7 +197,7 @@ mod tests {
         };
         assert_eq!(
             text(&record),
-            "word to be stored: active gen2, candidate #7, epoch 9"
+            "steering word to be stored: active gen2, candidate #7, epoch 9"
         );
     }
 
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(
             text(&record),
             "hook validate #1 failed after 400ms: exited with code 3 (run 2)\n\
-             | no\u{fffd}[2J\n| way\n(5 more bytes of output were not kept)"
+             | no\u{fffd}[2J\n| way\n(5 more bytes of output were discarded)"
         );
     }
 
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(lines(&all(20), &summary(), false).len(), 21);
         let many = lines(&all(25), &summary(), false);
         assert_eq!(many.len(), 22);
-        assert_eq!(many[21], "and 5 more; --output json lists all");
+        assert_eq!(many[21], "and 5 more; use --output json to list all");
     }
 
     #[test]
@@ -262,8 +262,8 @@ mod tests {
         let lost = Record::Lost {
             lost: serde_json::from_str(NONE).unwrap(),
         };
-        assert_eq!(text(&lost), "lost no connection");
+        assert_eq!(text(&lost), "lost no connections");
         let cut = lines(&lost, &summary(), true).join("\n");
-        assert_eq!(cut, "lost no connection but those that were cut");
+        assert_eq!(cut, "lost no connections except those that were cut");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn text(told: &Told, now_ms: i64) -> String {
     let mut text = head(told, now_ms);
     if told.entries.is_empty() {
-        text.push_str("\n  nothing was written down after that\n");
+        text.push_str("\n  no further records\n");
         return text;
     }
     text.push('\n');
@@ -135,6 +135,6 @@ r42  promote gen1 -> gen2 of web
             boot: String::new(),
             entries: Vec::new(),
         };
-        assert!(text(&told, 0).contains("nothing was written down"));
+        assert!(text(&told, 0).contains("no further records"));
     }
 }

@@ -59,7 +59,7 @@ pub(in crate::cli) fn date(at_ms: i64) -> String {
     // The format ends with the year 9999.
     match written {
         Some(Ok(())) => text,
-        _ => format!("{at_ms} ms after 1970"),
+        _ => format!("{at_ms} ms since 1970"),
     }
 }
 
@@ -79,8 +79,8 @@ pub(super) fn outcome(summary: &Summary) -> String {
         (Some(Outcome::Done), _) => "done".to_owned(),
         (Some(Outcome::RolledBack), _) => "rolled back".to_owned(),
         (Some(Outcome::Refused), _) => "refused".to_owned(),
-        (None, Some(phase)) => format!("not over ({})", phase.name()),
-        (None, None) => "not over".to_owned(),
+        (None, Some(phase)) => format!("in progress ({})", phase.name()),
+        (None, None) => "in progress".to_owned(),
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) mod tests {
         assert_eq!(when(0, DAY_MS), "1970-01-01T00:00:00Z");
         // The clock was set back since.
         assert_eq!(when(5_000, 1_000), "1970-01-01T00:00:05Z");
-        assert!(when(i64::MAX, i64::MIN).contains("after 1970"));
+        assert!(when(i64::MAX, i64::MIN).contains("since 1970"));
         assert_eq!(took(4_120), "4s 120ms");
         assert_eq!(took(3_600_000 * 25 + 7), "1day 1h");
     }

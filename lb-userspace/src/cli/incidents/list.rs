@@ -17,7 +17,7 @@ pub(super) fn table(
     now_ms: i64,
 ) -> String {
     if incidents.is_empty() {
-        return none_yet("incident", service);
+        return none_yet("incidents", service);
     }
     let mut table = plain([
         "ID",
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn each_has_a_line_and_none_is_said() {
-        assert_eq!(table(&[], None, 20, 0), "no incident yet");
-        assert_eq!(table(&[], Some("web"), 20, 0), "no incident of web yet");
+        assert_eq!(table(&[], None, 20, 0), "no incidents yet");
+        assert_eq!(table(&[], Some("web"), 20, 0), "no incidents of web yet");
         let incident = IncidentSummary {
             id: IncidentId(7),
             service: "web".to_owned(),

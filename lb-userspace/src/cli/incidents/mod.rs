@@ -32,10 +32,10 @@ pub struct IncidentsArgs {
     /// The service [default: all].
     #[arg(value_name = "SERVICE")]
     name: Option<String>,
-    /// The service, as other commands take it.
+    /// The same as SERVICE, in the form of the other commands.
     #[arg(long, short, conflicts_with = "name")]
     service: Option<String>,
-    /// How many to list, the newest ones.
+    /// Maximum number of incidents to list, newest first.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -44,15 +44,15 @@ pub struct IncidentsArgs {
 /// `hotlb incidents VERB`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum IncidentsVerb {
-    /// Tell one incident in full: reason, windows, slowest connections, functions; with -o FILE
-    /// its flame graph.
+    /// Print one incident in detail: reason, windows, slowest connections, functions; with -o FILE
+    /// write its flame graph.
     Show(ShowArgs),
-    /// Show the newest windows and their scores: what the first stage sees.
+    /// Show the newest windows (one second each) and their scores.
     Windows {
-        /// The service; may be left out while there is only one.
+        /// The service; optional if there is only one.
         #[arg(value_name = "SERVICE")]
         name: Option<String>,
-        /// How many to show, the newest ones.
+        /// How many of the newest windows to show.
         #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
         limit: usize,
     },
@@ -61,10 +61,10 @@ pub enum IncidentsVerb {
 /// `hotlb incidents show`.
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
-    /// The incident, as `hotlb incidents` names it: i42.
+    /// The id of the incident, as shown by `hotlb incidents`, for example i42.
     pub id: IncidentId,
-    /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
-    /// .json].
+    /// The file format [default: from the name of the file: .svg, .folded or .txt, .pb.gz or
+    /// .pprof, .json].
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The file, from `--output`.
@@ -130,15 +130,15 @@ fn rendered(incident: &Incident, format: Format) -> Result<Vec<u8>, ClientError>
     };
     let Some(profile) = incident.profile.as_ref().filter(sampled) else {
         let notes = if incident.notes.is_empty() {
-            "no CPU time was used that a sample fell into".to_owned()
+            "the generation used too little CPU time to be sampled".to_owned()
         } else {
             incident.notes.join("; ")
         };
-        let message = format!("incident {id} has no stacks to draw: {notes}");
+        let message = format!("incident {id} has no stacks to render: {notes}");
         return Err(failed("no_stacks", message, 1));
     };
     render(profile, format, incident.summary.at_ms).map_err(|error| {
-        let message = format!("cannot draw the stacks of incident {id}: {error}");
+        let message = format!("cannot render the stacks of incident {id}: {error}");
         failed("not_rendered", message, 1)
     })
 }

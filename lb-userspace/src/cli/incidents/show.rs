@@ -32,7 +32,7 @@ pub(super) fn text(incident: &Incident, now_ms: i64) -> String {
         (
             "when",
             format!(
-                "{} ({}), looked at for {}",
+                "{} ({}), captured for {}",
                 date(summary.at_ms),
                 when(summary.at_ms, now_ms),
                 took(incident.took_ms)
@@ -75,10 +75,10 @@ pub(super) fn text(incident: &Incident, now_ms: i64) -> String {
 
 fn connections(slow: &[SlowConnection]) -> String {
     if slow.is_empty() {
-        return "  none waited for the server\n".to_owned();
+        return "  no connection was waiting for the server\n".to_owned();
     }
     let mut table = plain([
-        "CLIENT", "WAITS", "FOR", "AGE", "RECEIVED", "SENT", "RTT", "RESENT",
+        "CLIENT", "STATE", "WAITED", "AGE", "RECEIVED", "SENT", "RTT", "RESENT",
     ]);
     for connection in slow {
         let age = connection.age_us.map_or("-".to_owned(), windows::time);

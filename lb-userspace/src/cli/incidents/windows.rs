@@ -27,8 +27,8 @@ const COLUMNS: [&str; 9] = [
 pub(super) fn table(windows: &Windows) -> String {
     if windows.windows.is_empty() {
         return format!(
-            "no window of {} yet: there is one a second for each generation that may have clients, \
-             unless the service says `incidents = false`",
+            "no windows of {} yet: there is one per second for each generation that can have \
+             clients, unless the service is configured with `incidents = false`",
             printable(&windows.service)
         );
     }

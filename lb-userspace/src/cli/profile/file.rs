@@ -87,7 +87,7 @@ fn open(path: &Path) -> io::Result<Open> {
 fn unwritable(path: &Path, error: &io::Error) -> ClientError {
     // The kind alone: the error's own text names a file beside the one that was asked for.
     let message = format!(
-        "cannot write {}: {}; nothing is sampled for it, name another file with -o",
+        "cannot write {}: {}; no profile was written, name another file with -o",
         path.display(),
         error.kind()
     );

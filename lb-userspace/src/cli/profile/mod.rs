@@ -30,27 +30,26 @@ use crate::{
 pub struct ProfileArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// The generation, as `hotlb status` names it; with --diff two.
+    /// The name of the generation, as shown by `hotlb status`; two names with --diff.
     #[arg(required = true, num_args = 1..=2, value_name = "GENERATION")]
     generations: Vec<String>,
-    /// Sample two generations at the same moment, and show what changed from the first to the
-    /// second.
+    /// Sample two generations at the same time and show what changed from the first to the second.
     #[arg(long)]
     diff: bool,
-    /// Show where its threads wait, instead of where they use CPU time.
+    /// Sample where threads wait instead of where they use CPU time.
     #[arg(long, conflicts_with = "diff")]
     off_cpu: bool,
-    /// How long, 1s to 5m.
+    /// How long to sample, 1s to 5m.
     #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     duration: Duration,
     /// Samples per second of CPU time (with --off-cpu: of each thread's waiting), 1 to 999.
     #[arg(long, default_value_t = 99, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=999))]
     frequency: u32,
-    /// How callers are found.
+    /// How to find the callers of a function (stack unwinding).
     #[arg(long, value_enum, default_value_t)]
     unwind: Unwind,
-    /// Sample nothing now: show what is kept of the last minutes, also of a generation that ended
-    /// meanwhile. The service's table `profile` must say so.
+    /// Do not sample now: show the profile that is kept of the last minutes, also of a generation
+    /// that has ended. Needs `continuous` in the service's `profile` table.
     #[arg(
         long,
         value_parser = humantime::parse_duration,
@@ -58,11 +57,11 @@ pub struct ProfileArgs {
         conflicts_with_all = ["off_cpu", "duration", "frequency", "unwind", "force"]
     )]
     last: Option<Duration>,
-    /// Sample even if this kernel is known to have stopped hosts by it.
+    /// Sample even if sampling is known to have stopped hosts on this kernel.
     #[arg(long)]
     force: bool,
-    /// The format of the file [default: by its name: .svg, .folded or .txt, .pb.gz or .pprof,
-    /// .json].
+    /// The file format [default: from the name of the file: .svg, .folded or .txt, .pb.gz or
+    /// .pprof, .json].
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The file, from `--output`.
@@ -106,7 +105,7 @@ pub(super) async fn execute(
     let bytes = render(&profile, format, clock::unix_millis()).map_err(|error| {
         failed(
             "not_rendered",
-            format!("cannot draw the profile: {error}"),
+            format!("cannot render the profile: {error}"),
             1,
         )
     })?;
@@ -129,7 +128,7 @@ pub(super) async fn execute(
 fn step(args: &ProfileArgs) -> String {
     let generations = args.generations.join(" and ");
     match args.last {
-        Some(_) => format!("reading what is kept of {generations}"),
+        Some(_) => format!("reading the profile kept of {generations}"),
         None => format!(
             "sampling {generations} for {}",
             humantime::format_duration(args.duration)
@@ -140,11 +139,9 @@ fn step(args: &ProfileArgs) -> String {
 fn check(args: &ProfileArgs) -> Result<(), ClientError> {
     match (args.diff, args.generations.len()) {
         (true, 1) => Err(usage(
-            "--diff wants two generations: the one before, the one after",
+            "--diff needs two generations: the one before, the one after",
         )),
-        (false, 2) => Err(usage(
-            "two generations are compared with --diff; else name one",
-        )),
+        (false, 2) => Err(usage("name one generation, or use --diff to compare two")),
         _ => Ok(()),
     }
 }
@@ -163,8 +160,8 @@ pub(super) fn target(
     }
     let Some(format) = format.or_else(|| Format::of(path)) else {
         return Err(usage(&format!(
-            "the name {} does not say which format is wanted; end it in .svg, .folded, .pb.gz or \
-             .json, or say --format",
+            "cannot tell the format of {} from its name; end it in .svg, .folded, .pb.gz or .json, \
+             or use --format",
             path.display()
         )));
     };
@@ -182,14 +179,14 @@ fn refuse_empty(profile: &Profile) -> Result<(), ClientError> {
     };
     let mut message = if profile.measure == Measure::Waiting {
         format!(
-            "no thread of {} was found waiting in {} s: all are busy, or sampling was too short",
+            "no thread of {} was waiting in {} s: all were busy, or the sampling was too short",
             empty.generation,
             profile.took_ms / 1000
         )
     } else {
         format!(
-            "{} used no CPU time in {} s that a sample fell into: it is idle or frozen, and there is \
-         nothing to show; give it load, or sample longer",
+            "{} used too little CPU time in {} s to be sampled: it is idle or frozen; put it under \
+             load, or sample longer",
             empty.generation,
             profile.took_ms / 1000
         )

@@ -52,16 +52,16 @@ pub(super) fn summary(profile: &Profile) -> String {
     }
     if profile.measure == Measure::Waiting {
         lines.push(
-            "a sample is a thread found off the CPUs: waiting, or [runnable] and without a CPU"
+            "each sample is a thread that was off-CPU: waiting, or [runnable] without a CPU"
                 .to_owned(),
         );
     }
     lines.push(format!(
-        "sampled by {}, callers by {}; this took {} ms of CPU time, names {} ms more, and {} MB",
+        "sampled by {}, callers by {}; cost: {} ms of CPU time, {} ms more for names, {} MB",
         match profile.scope {
-            crate::sys::perf::Scope::Filtered => "cgroup, asked at each sample",
+            crate::sys::perf::Scope::Filtered => "cgroup, checked at each sample",
             crate::sys::perf::Scope::Cgroup => "cgroup",
-            crate::sys::perf::Scope::Host => "process, of the whole host",
+            crate::sys::perf::Scope::Host => "process, on the whole host",
         },
         profile.unwind.name(),
         profile.own_cpu_ms,
@@ -121,7 +121,7 @@ fn difference(profile: &Profile, before: &Sampled, after: &Sampled, text: &mut S
     let diff = Diff::of(profile, before, after);
     let _infallible = writeln!(
         text,
-        "CPU time {}: {} needs {:.2} times what {} needs\n",
+        "CPU time {}: {} uses {:.2} times as much as {}\n",
         diff.unit.name(),
         printable(&after.generation),
         diff.total,
@@ -162,7 +162,7 @@ fn row(change: &Change, before: &Sampled, after: &Sampled, scale: f64) -> [Strin
 #[expect(clippy::cast_precision_loss, reason = "counts of samples")]
 fn relative(change: &Change, scale: f64) -> String {
     if change.before == 0 {
-        return "appeared".to_owned();
+        return "new".to_owned();
     }
     if change.after == 0 {
         return "gone".to_owned();
@@ -182,7 +182,7 @@ fn table<const N: usize>(header: [&str; N], numbers: usize) -> Table {
 fn print(table: &Table, all: usize, text: &mut String) {
     text.push_str(&lines(table, ""));
     if all > ROWS {
-        let _infallible = writeln!(text, " {ROWS} of {all} functions; -o FILE has all");
+        let _infallible = writeln!(text, " {ROWS} of {all} functions; use -o FILE to write all");
     }
 }
 

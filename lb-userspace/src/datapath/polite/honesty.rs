@@ -39,10 +39,10 @@ pub(super) enum Unfit {
     )]
     Dishonest { said: u64, came: u64 },
     /// It could not be found out.
-    #[error("it is not known whether servers could read on: {0}")]
+    #[error("it is unknown whether servers could read on: {0}")]
     Unknown(#[from] io::Error),
     /// The socket is not taken.
-    #[error("it is not known whether servers could read on: {0}")]
+    #[error("it is unknown whether servers could read on: {0}")]
     Refused(#[from] MapError),
 }
 

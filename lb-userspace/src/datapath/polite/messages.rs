@@ -69,7 +69,7 @@ impl Messages {
             if let Err(error) = given.or_else(unless_there) {
                 // The program makes its own at the first message; the client leaves a response
                 // later.
-                tracing::debug!(%error, "no conversation given");
+                tracing::debug!(%error, "failed to store what is known of a connection");
             }
         }
         Ok(Asked::Now)

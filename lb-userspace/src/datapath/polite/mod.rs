@@ -122,7 +122,7 @@ impl Polite {
                 if taken_out > 0 {
                     tracing::warn!(
                         taken_out,
-                        "connections whose servers could not read on are asked by messages no longer"
+                        "stopped asking clients by messages: their servers could not read on"
                     );
                 }
                 let packets = Packets::open(pins).map_err(|why| Impolite {

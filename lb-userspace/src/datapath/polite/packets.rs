@@ -292,7 +292,8 @@ impl Running {
                         tracing::warn!(
                             device = device.name,
                             %error,
-                            "clients beyond this device are not asked to leave"
+                            "failed to attach to a network device; clients behind it are not asked \
+                             to leave"
                         );
                     }
                     None

@@ -23,7 +23,7 @@ pub(super) const PROGRAM_TYPES: [Use; 4] = [
     },
     Use {
         name: "sock_ops",
-        cost: "connections are not counted: nobody knows when a drain is over",
+        cost: "connections are not counted: hotlb cannot tell when a drain is over",
         advice: "use a kernel with CONFIG_CGROUP_BPF, 4.13 or later",
     },
     Use {
@@ -106,7 +106,7 @@ pub(super) const OWN_PROGRAMS: [Use; 14] = [
     },
     Use {
         name: names::TRACK,
-        cost: "connections are not counted: nobody knows when a drain is over",
+        cost: "connections are not counted: hotlb cannot tell when a drain is over",
         advice: VERIFIER,
     },
     Use {
@@ -166,13 +166,14 @@ pub(super) const OWN_MAPS: Use = Use {
 pub(super) const READING: Use = Use {
     name: "reading while clients are asked to leave",
     cost: HALF_POLITE,
-    advice: "nothing is harmed; a kernel on which servers read on is named in docs/kernels.md",
+    advice: "nothing is harmed; docs/kernels.md names kernels on which servers read on",
 };
 
 /// The same where packets cannot be changed.
 pub(super) const READING_ALONE: Use = Use {
     cost: IMPOLITE,
-    advice: "nothing is harmed, as nobody is asked here; a kernel on which servers read on is named in docs/kernels.md",
+    advice: "nothing is harmed, because no client is asked here; docs/kernels.md names kernels on \
+             which servers read on",
     ..READING
 };
 
@@ -189,8 +190,8 @@ const IMPOLITE: &str = "HTTP/1.1 clients are not asked to leave a draining gener
                         for an error";
 
 /// What is lost without `leave`; everything else works.
-const IMPOLITE_THERE: &str = "where servers cannot read on while their clients are asked by messages, nobody is asked \
-                              to leave a draining generation";
+const IMPOLITE_THERE: &str = "where servers cannot read on while their clients are asked by messages, no client is \
+                              asked to leave a draining generation";
 /// What is lost where clients are not asked by messages; everything else works.
 const HALF_POLITE: &str = "HTTP/1.1 clients are asked to leave a draining generation by packets (hotlb's program \
                            leave), which cannot put the header in where a server leaves it out";
@@ -200,7 +201,7 @@ const UNCOUNTED: &str = "clients that are refused since nothing listens are not 
 /// What is lost without `steer_udp`; everything else works.
 const NO_DATAGRAMS: &str = "services with udp:// addresses cannot be opened";
 /// What is lost without the iterators over sockets; everything else works.
-const UNGUARDED: &str = "a program that somebody else attaches to a service's group is not noticed";
+const UNGUARDED: &str = "programs that others attach to a service's group cannot be detected";
 const ITERATORS: &str = "use Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF; if this one is, report it \
                          with this output";
 /// What is lost without the tracepoints of reads and writes; everything else works.

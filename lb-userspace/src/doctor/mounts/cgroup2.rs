@@ -109,7 +109,7 @@ fn mounted(tree: Option<&Cgroup2>, ip_netns: Option<&str>, rights: &Rights) -> F
             "remount it read-write; in a container, give it a writable cgroup namespace",
         ),
         Access::NotADirectory => check.missing(
-            format!("{} is no cgroup", tree.agent.nearest.display()),
+            format!("{} is not a cgroup", tree.agent.nearest.display()),
             cost,
             "choose another name with HOTLB_CGROUP",
         ),

@@ -145,7 +145,7 @@ impl Running {
         // It may not have entered the cgroup yet.
         let _ended = self.child.start_kill();
         if let Err(error) = cgroup.kill() {
-            tracing::error!(%error, cgroup = %cgroup.path().display(), "a hook cannot be killed");
+            tracing::error!(%error, cgroup = %cgroup.path().display(), "failed to kill a hook");
         }
         let deadline = Deadline::after(DYING);
         let dead = async { self.ended(output).await.and(emptied(cgroup).await) };
@@ -174,7 +174,7 @@ impl Running {
 /// Kills what is in the cgroup, and removes it.
 pub(super) async fn remove_all(cgroup: &Cgroup) {
     if let Err(error) = cgroup.kill() {
-        tracing::error!(%error, cgroup = %cgroup.path().display(), "hooks cannot be killed");
+        tracing::error!(%error, cgroup = %cgroup.path().display(), "failed to kill hooks");
     }
     let gone = timeout_at(Deadline::after(DYING).instant(), emptied(cgroup)).await;
     if matches!(gone, Ok(Ok(()))) {
@@ -182,7 +182,7 @@ pub(super) async fn remove_all(cgroup: &Cgroup) {
     } else {
         tracing::warn!(
             cgroup = %cgroup.path().display(),
-            "an earlier agent's hooks were killed but are not gone yet"
+            "hooks were killed but have not ended yet"
         );
     }
 }
@@ -191,7 +191,7 @@ pub(super) async fn remove_all(cgroup: &Cgroup) {
 fn linger(cgroup: Cgroup) {
     tracing::warn!(
         cgroup = %cgroup.path().display(),
-        "a hook's processes were killed but are not gone yet"
+        "processes of a hook were killed but have not ended yet"
     );
     tokio::spawn(async move {
         let deadline = Deadline::after(LINGERING);
@@ -203,6 +203,10 @@ fn linger(cgroup: Cgroup) {
 
 fn remove(cgroup: &Cgroup) {
     if let Err(error) = cgroup.remove() {
-        tracing::warn!(%error, cgroup = %cgroup.path().display(), "a hook's cgroup stays");
+        tracing::warn!(
+            %error,
+            cgroup = %cgroup.path().display(),
+            "failed to remove the cgroup of a hook"
+        );
     }
 }

@@ -98,7 +98,11 @@ impl Keeper {
         for (pid, parked) in lost {
             match keeper.take_over(pid, parked).await {
                 Ok(()) => kept = true,
-                Err(error) => tracing::error!(%error, pid, "the former keeper keeps what it has"),
+                Err(error) => tracing::error!(
+                    %error,
+                    pid,
+                    "failed to take over the listeners of the former keeper"
+                ),
             }
         }
         Ok((keeper, kept))
@@ -111,7 +115,7 @@ impl Keeper {
         {
             return Err(self.unreachable(io::Error::other(text)));
         }
-        tracing::info!(pid, "a keeper that could not be reached was replaced");
+        tracing::info!(pid, "replaced a keeper that could not be reached");
         let former = i32::try_from(pid).map(nix::unistd::Pid::from_raw);
         // It may have ended meanwhile.
         let _gone = former.map(|pid| kill(pid, Signal::SIGKILL));
@@ -170,7 +174,7 @@ impl Keeper {
         match self.ask(&Request::Open(twin)).await? {
             Reply::Parked(parked) => parked.first().copied().ok_or_else(|| KeeperError::Open {
                 twin,
-                source: io::Error::other("the keeper answered nothing"),
+                source: io::Error::other("the keeper sent no listener"),
             }),
             Reply::Failed(errno, text) => Err(KeeperError::Open {
                 twin,
@@ -215,7 +219,7 @@ impl Keeper {
         };
         match answer {
             Ok(answer) => answer.map_err(|source| self.unreachable(source)),
-            Err(_elapsed) => Err(self.is_silent()),
+            Err(_elapsed) => Err(self.silent()),
         }
     }
 
@@ -241,7 +245,7 @@ impl Keeper {
     }
 
     /// It lives, and does not answer.
-    pub fn is_silent(&self) -> KeeperError {
+    pub fn silent(&self) -> KeeperError {
         self.unreachable(io::ErrorKind::TimedOut.into())
     }
 

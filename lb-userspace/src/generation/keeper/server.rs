@@ -69,24 +69,39 @@ pub fn keep(args: &KeepArgs) -> io::Result<()> {
 fn serve(socket: &UnixListener) {
     let mut held: Vec<(Parked, OwnedFd)> = Vec::new();
     for stream in socket.incoming() {
-        let Ok(mut stream) = stream else {
+        let Ok(stream) = stream else {
             continue; // out of descriptors or memory: the next one may do better
         };
-        let Ok(request) = read(&mut stream) else {
-            continue; // an agent that died in the middle
-        };
-        let quit = matches!(request, Request::Quit);
-        let reply = answer(&request, &mut held);
-        let told = serde_json::to_vec(&reply)
-            .map_err(io::Error::other)
-            .and_then(|reply| stream.write_all(&reply));
-        if told.is_err() && matches!(request, Request::Open(_)) {
-            // The agent gave up, or is gone: nobody knows of it.
-            held.pop();
-        }
-        if quit {
+        if converse(stream, &mut held) == Next::Quit {
             return;
         }
+    }
+}
+
+/// What follows an answer.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Question,
+    Quit,
+}
+
+fn converse(mut stream: UnixStream, held: &mut Vec<(Parked, OwnedFd)>) -> Next {
+    let Ok(request) = read(&mut stream) else {
+        return Next::Question; // an agent that died in the middle
+    };
+    let reply = answer(&request, held);
+    let told = serde_json::to_vec(&reply)
+        .map_err(io::Error::other)
+        .and_then(|reply| stream.write_all(&reply));
+    if told.is_err()
+        && let (Request::Open(_), Reply::Parked(opened)) = (&request, &reply)
+    {
+        // The agent gave up, or is gone: nobody knows of it.
+        held.retain(|(parked, _)| !opened.contains(parked));
+    }
+    match request {
+        Request::Quit => Next::Quit,
+        _ => Next::Question,
     }
 }
 
@@ -133,7 +148,9 @@ fn take(pid: u32, parked: &[Parked]) -> io::Result<Vec<(Parked, OwnedFd)>> {
     let taken = parked.iter().map(|parked| {
         let fd = former.take(parked.fd)?;
         if listener::cookie(&fd)? != parked.cookie {
-            return Err(io::Error::other("the descriptor is another socket by now"));
+            return Err(io::Error::other(
+                "the descriptor now belongs to another socket",
+            ));
         }
         let parked = Parked {
             fd: fd.as_raw_fd(),
@@ -152,4 +169,46 @@ fn open(twin: Twin) -> io::Result<(Parked, OwnedFd)> {
         fd: fd.as_raw_fd(),
     };
     Ok((parked, fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    fn twin(port: u16) -> Twin {
+        Twin {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            v6only: false,
+            uid: 0,
+        }
+    }
+
+    /// Asks, and does not wait for the answer.
+    fn asked_in_vain(request: &Request, held: &mut Vec<(Parked, OwnedFd)>) {
+        let (mut agent, keeper) = UnixStream::pair().unwrap();
+        agent
+            .write_all(&serde_json::to_vec(request).unwrap())
+            .unwrap();
+        drop(agent);
+        assert!(converse(keeper, held) == Next::Question);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_is_closed_and_nothing_else() {
+        let mut held = Vec::new();
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let Reply::Parked(kept) = answer(&Request::Open(twin(port)), &mut held) else {
+            panic!("it is free");
+        };
+        for wanted in [port, taken.local_addr().unwrap().port()] {
+            asked_in_vain(&Request::Open(twin(wanted)), &mut held);
+            let left: Vec<Parked> = held.iter().map(|(parked, _)| *parked).collect();
+            assert_eq!(left, kept);
+        }
+    }
 }

@@ -34,14 +34,18 @@ pub(super) fn check(path: &Path) -> Result<Loading, LoadableError> {
     let (cache, length) = match open(path) {
         Ok(opened) => opened,
         Err(error) => {
-            tracing::debug!(%error, path = %path.display(), "not checked: unreadable");
+            tracing::debug!(
+                %error,
+                path = %path.display(),
+                "program not checked: failed to read it"
+            );
             return Ok(Loading::Unknown);
         }
     };
     match FileKind::parse(&cache) {
         Ok(FileKind::Elf64) => headers::<elf::FileHeader64<Endianness>, _>(path, &cache, length),
         Ok(FileKind::Elf32) => headers::<elf::FileHeader32<Endianness>, _>(path, &cache, length),
-        Ok(_) | Err(_) => Err(damaged(path, &"its header is not whole")),
+        Ok(_) | Err(_) => Err(damaged(path, &"its header is incomplete")),
     }
 }
 

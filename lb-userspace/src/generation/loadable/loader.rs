@@ -42,7 +42,7 @@ pub(super) async fn check(
         });
     }
     if !is_loader(loader) {
-        tracing::debug!(loader = %loader.display(), "not asked: it may be anything");
+        tracing::debug!(loader = %loader.display(), "loader not asked: it may be any program");
         return Ok(None);
     }
     let resolved = path.canonicalize();
@@ -50,11 +50,11 @@ pub(super) async fn check(
     let missing = match timeout(PATIENCE, missing(program, resolved, loader)).await {
         Ok(Ok(missing)) => missing,
         Ok(Err(error)) => {
-            tracing::debug!(%error, loader = %loader.display(), "the loader cannot be asked");
+            tracing::debug!(%error, loader = %loader.display(), "failed to ask the loader");
             return Ok(None);
         }
         Err(_elapsed) => {
-            tracing::debug!(loader = %loader.display(), "the loader does not answer");
+            tracing::debug!(loader = %loader.display(), "loader did not answer in time");
             return Ok(None);
         }
     };

@@ -47,7 +47,8 @@ pub enum LoadableError {
     NotExecutable(PathBuf),
     /// The program in the first line is not there.
     #[error(
-        "{script} is a script for {interpreter}, which does not exist; install that, or correct the first line"
+        "{script} is a script for {interpreter}, which does not exist; install it, or correct the \
+         first line"
     )]
     NoInterpreter {
         /// The file.
@@ -57,7 +58,7 @@ pub enum LoadableError {
     },
     /// As above, and the reason is visible.
     #[error(
-        "{0} has DOS line ends, so that its interpreter is not found; convert it (sed -i 's/\\r$//')"
+        "{0} has DOS line endings, so its interpreter is not found; convert it (sed -i 's/\\r$//')"
     )]
     DosLines(PathBuf),
     /// `#!/usr/bin/env NAME` finds nothing.
@@ -85,7 +86,7 @@ pub enum LoadableError {
         host: &'static str,
     },
     /// An object file, a core dump.
-    #[error("{0} is an ELF file but no program: an object file or a core dump")]
+    #[error("{0} is an ELF file but not a program: an object file or a core dump")]
     NoProgram(PathBuf),
     /// Cut off, or overwritten.
     #[error("{program} is damaged: {reason}; copy it again")]
@@ -119,8 +120,8 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "its loader finds {} to be missing shared libraries: {}; if it does not start, install \
-             them, or set LD_LIBRARY_PATH with --env",
+            "its loader reports that {} is missing shared libraries: {}; if it does not start, \
+             install them, or set LD_LIBRARY_PATH with --env",
             self.program.display(),
             self.libraries.join(", ")
         )
@@ -144,7 +145,11 @@ pub async fn check(program: Program<'_>) -> Result<Option<Doubt>, LoadableError>
         let beginning = match beginning(&path) {
             Ok(beginning) => beginning,
             Err(error) => {
-                tracing::debug!(%error, path = %path.display(), "not checked: unreadable");
+                tracing::debug!(
+                    %error,
+                    path = %path.display(),
+                    "program not checked: failed to read it"
+                );
                 return Ok(None);
             }
         };

@@ -160,7 +160,7 @@ fn an_object_file_is_no_program() {
     let mut bytes = shell();
     // e_type: two bytes at 16.
     bytes[16..18].copy_from_slice(&object::elf::ET_REL.to_le_bytes());
-    assert!(bench.refused(&bytes).contains("but no program"));
+    assert!(bench.refused(&bytes).contains("but not a program"));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_script_without_its_interpreter() {
         "{error}"
     );
     for dos in ["#!/bin/sh\r\ntrue\r\n", "#!/usr/bin/env sh\r\n"] {
-        assert!(bench.refused(dos.as_bytes()).contains("DOS line ends"));
+        assert!(bench.refused(dos.as_bytes()).contains("DOS line endings"));
     }
 }
 

@@ -69,9 +69,9 @@ impl Source {
         }
         let why = match (&self.failing, need) {
             (Some((_, why)), _) => why.clone(),
-            (None, Need::Stuck) => "the disk does not take it".to_owned(),
+            (None, Need::Stuck) => "the disk does not accept it".to_owned(),
             (None, Need::Goes) if fifo::is_full(&self.pipe) => {
-                "the server wrote faster than the disk took it".to_owned()
+                "the server wrote faster than the disk could store it".to_owned()
             }
             (None, Need::Goes) => return,
         };

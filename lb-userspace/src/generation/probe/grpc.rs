@@ -72,7 +72,7 @@ fn describe(status: &Status, service: &str) -> String {
         Code::Unimplemented => {
             "the server has no health service; add it, or choose another check".to_owned()
         }
-        Code::NotFound => format!("it knows no service \"{}\"", service.escape_debug()),
+        Code::NotFound => format!("it does not know service \"{}\"", service.escape_debug()),
         code => match status.source() {
             // No answer at all: what the connection says.
             Some(source) => chain(source),

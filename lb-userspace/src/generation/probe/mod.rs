@@ -57,8 +57,8 @@ pub enum ProbeError {
     NotAccepted(SocketAddr),
     /// No listener of its own got the connection.
     #[error(
-        "none of its listeners got a connection to {0}: it closed them or opens them anew, or \
-         another socket stands before them"
+        "none of its listeners got a connection to {0}: it closed or is reopening them, or another \
+         socket takes precedence"
     )]
     Unlisted(SocketAddr),
     /// The list of connections.

@@ -174,18 +174,20 @@ impl Recipe {
         let signal = self.signal;
         let chosen = match self.source {
             Source::Configured => "drain.signal; ",
-            Source::Unit => "its systemd service is stopped by it; ",
+            Source::Unit => "its systemd service is stopped with it; ",
             Source::Kind | Source::Usual => "",
         };
         let known = match (self.ground, self.effect) {
-            (Ground::Kind, Effect::Finishes) => format!("{program} finishes what it has on it"),
+            (Ground::Kind, Effect::Finishes) => format!("{program} finishes its connections on it"),
             (Ground::Kind, Effect::Cuts | Effect::Unknown) => {
-                format!("{program} cuts what it has on it")
+                format!("{program} cuts its connections on it")
             }
-            (Ground::NotCaught, _) => format!("{program} does not catch it and dies of it"),
+            (Ground::NotCaught, _) => format!("{program} does not catch it and is killed by it"),
             (Ground::CutBefore(_), _) => format!("{program} cut connections on it before"),
             (Ground::FinishedBefore, _) => format!("{program} was seen to finish on it"),
-            (Ground::Trusted, _) => format!("{program} catches it, so it is taken to finish"),
+            (Ground::Trusted, _) => {
+                format!("{program} catches it, so hotlb assumes that it finishes")
+            }
             (Ground::Caught, _) => {
                 format!("{program} catches it, but was not seen to finish on {signal}")
             }

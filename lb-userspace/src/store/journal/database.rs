@@ -168,13 +168,16 @@ impl Database {
     /// Somebody moved the file away. What is in the write-ahead log belongs to it, and the log
     /// itself is still where the next database will have its own.
     fn leave(&self, open: Open) {
-        tracing::warn!(path = %self.path.display(), "the journal was moved away");
+        tracing::warn!(path = %self.path.display(), "the journal file was moved or removed");
         let written = open
             .connection
             .pragma_query(None, "wal_checkpoint", |_row| Ok(()));
         drop(open);
         if let Err(error) = written {
-            tracing::warn!(%error, "what was moved away may lack its last records");
+            tracing::warn!(
+                %error,
+                "failed to complete the moved journal; it may lack its last records"
+            );
         }
     }
 
@@ -242,7 +245,7 @@ fn open(path: &Path) -> Result<Connection, Fault> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "journal_size_limit", LOG_SIZE)?;
     if schema::make(&mut connection)? {
-        tracing::info!(path = %path.display(), "a journal was begun");
+        tracing::info!(path = %path.display(), "created a new journal");
     }
     Ok(connection)
 }

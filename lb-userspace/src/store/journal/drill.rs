@@ -35,8 +35,8 @@ pub enum Drill {
 /// `HOTLB_DRILL` is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "HOTLB_DRILL=\"{}\" is no drill: kill@N, full@N or full@N+M is, N and M being 1 or more; \
-     unset it for ordinary work",
+    "HOTLB_DRILL=\"{}\" is not a drill; expected kill@N, full@N or full@N+M, where N and M are 1 \
+     or more; unset it for normal operation",
     .0.escape_debug()
 )]
 pub struct DrillError(String);
@@ -142,7 +142,7 @@ impl Drilling {
         {
             // Nothing runs on in this process when the call returns.
             if let Err(error) = kill(Pid::this(), Signal::SIGKILL) {
-                tracing::error!(%error, "the drill failed: the agent lives on");
+                tracing::error!(%error, "the drill failed to kill the agent");
             }
         }
     }

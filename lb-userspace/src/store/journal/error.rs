@@ -27,13 +27,13 @@ pub enum JournalError {
         trouble: Trouble,
     },
     /// There is no such rollout.
-    #[error("no rollout {0} is in the journal; `hotlb history` lists those there are")]
+    #[error("rollout {0} is not in the journal; see `hotlb history`")]
     UnknownRollout(RolloutId),
     /// There is no such incident.
-    #[error("no incident {0} is kept; `hotlb incidents` lists those there are")]
+    #[error("incident {0} is not in the journal; see `hotlb incidents`")]
     UnknownIncident(IncidentId),
     /// The rollout has ended already.
-    #[error("rollout {0} has ended already")]
+    #[error("rollout {0} has already ended")]
     Over(RolloutId),
 }
 
@@ -43,8 +43,8 @@ pub enum JournalError {
 pub enum Trouble {
     /// A newer hotlb wrote it.
     #[error(
-        "it has schema version {found}, this hotlb knows version {known}; run the hotlb that wrote \
-         it, or move it aside: another one is begun then"
+        "it has schema version {found}, but this hotlb knows version {known}; run the hotlb that \
+         wrote it, or move it aside: the agent then creates a new one"
     )]
     Newer {
         /// Its version.
@@ -54,15 +54,15 @@ pub enum Trouble {
     },
     /// It belongs to another program.
     #[error(
-        "it is the database of another program; move it aside, or set HOTLB_STATE_DIR: another \
-         one is begun then"
+        "it is the database of another program; move it aside, or set HOTLB_STATE_DIR: the agent \
+         then creates a new one"
     )]
     Foreign,
     /// It is no database, or a broken one. It is never replaced by itself: what it knows may be
     /// needed to put a half-done rollout right.
     #[error(
-        "it is damaged or no database ({0}); it is left as it is: restore it, or move it aside \
-         together with its -wal and -shm: another one is begun then"
+        "it is damaged or not a database ({0}), and was not changed: restore it, or move it aside \
+         together with its -wal and -shm; the agent then creates a new one"
     )]
     Damaged(String),
     /// No space is left.
@@ -72,22 +72,24 @@ pub enum Trouble {
     #[error("its file system is read-only; mount it read-write")]
     ReadOnly,
     /// Somebody else has it.
-    #[error("another process keeps it locked; end that one (`fuser` names it)")]
+    #[error("another process keeps it locked; end that process (`fuser` names it)")]
     Locked,
     /// Its directory is gone.
-    #[error("there is no directory {0}; make it")]
+    #[error("the directory {0} does not exist; create it")]
     NoDirectory(PathBuf),
     /// The agent may not write it.
-    #[error("the agent may not read and write it; give it to the agent's user, mode 0600")]
+    #[error(
+        "the agent is not permitted to read and write it; give it to the agent's user, mode 0600"
+    )]
     NotPermitted,
     /// The file system cannot do what a write-ahead log needs.
-    #[error("its file system cannot do shared memory; put HOTLB_STATE_DIR on a local one")]
+    #[error("its file system does not support shared memory; put HOTLB_STATE_DIR on a local one")]
     NoWal,
     /// The disk does not answer.
-    #[error("its disk does not answer")]
+    #[error("its disk does not respond")]
     Slow,
     /// The thread that writes it is gone: a bug.
-    #[error("nobody writes it any more; restart the agent, and report this")]
+    #[error("the journal writer thread exited; restart the agent and report this bug")]
     Gone,
     /// Anything else.
     #[error("{0}")]

@@ -101,7 +101,7 @@ impl Journal {
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(run);
         if let Err(error) = thread {
             // The channel is closed then, and every request says that nobody writes.
-            tracing::error!(%error, "the journal's thread cannot be started");
+            tracing::error!(%error, "failed to start the thread of the journal");
         }
         let journal = Self {
             path,

@@ -84,7 +84,7 @@ pub(super) fn lost(work: &Transaction<'_>, number: usize) -> Result<(), Fault> {
     }
     tracing::warn!(
         number,
-        "traces of rollouts were given up before a collector took them; `hotlb history` still has \
+        "dropped traces of rollouts before a collector accepted them; `hotlb history` still has \
          the rollouts"
     );
     count_lost(work, number)

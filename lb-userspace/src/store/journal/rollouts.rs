@@ -17,7 +17,7 @@ pub struct RolloutId(pub i64);
 
 /// What was given is no [`RolloutId`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{}\" is no rollout; `hotlb history` lists them: r1, r2, …", .0.escape_debug())]
+#[error("invalid rollout id \"{}\" (expected r1, r2, …; see `hotlb history`)", .0.escape_debug())]
 pub struct NoRolloutId(String);
 
 impl fmt::Display for RolloutId {

@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_connections_moved_out",
                 GENERATION,
-                "Connections given away likewise",
+                "Connections migrated to another listener before accept",
                 connections::moved_out,
             ),
             Metric::gauge(
@@ -69,19 +69,19 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_service_connections_closed",
                 SERVICE,
-                "Connections of the service that ended, likewise",
+                "Connections of the service that ended: all generations, forgotten ones too, and parking",
                 connections::all_closed,
             ),
             Metric::counter(
                 "hotlb_service_connections_aborted",
                 SERVICE,
-                "Subset of closed: resets by either side, likewise",
+                "Subset of closed: resets by either side, of all generations, forgotten ones too, and parking",
                 connections::all_aborted,
             ),
             Metric::counter(
                 "hotlb_connections_lost",
                 &["service", "generation", "loss"],
-                "Connections of this generation that a client did not get all from, or was refused, by what happened",
+                "Connections of this generation whose client did not get everything, or was refused, by what happened",
                 connections::lost,
             ),
             Metric::counter(
@@ -99,7 +99,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_sent_bytes",
                 GENERATION,
-                "Bytes that clients acknowledged, likewise",
+                "Bytes that clients acknowledged, of connections of this generation that ended",
                 connections::sent_bytes,
             ),
             Metric::counter(
@@ -111,7 +111,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_service_sent_bytes",
                 SERVICE,
-                "Bytes that clients acknowledged, likewise",
+                "Bytes that clients acknowledged, over all generations, forgotten ones too",
                 connections::all_sent_bytes,
             ),
             Metric::gauge(
@@ -152,13 +152,13 @@ pub(super) const TABLE: &[Section] = &[
             Metric::histogram(
                 "hotlb_service_service_time_seconds",
                 SERVICE,
-                "From the first byte of a request to the first byte of its answer, likewise",
+                "From the first byte of a request to the first byte of its answer: all generations, forgotten ones too, and parking",
                 latency::all_service_time,
             ),
             Metric::histogram(
                 "hotlb_service_connection_lifetime_seconds",
                 SERVICE,
-                "From the handshake to the end of the connection, likewise",
+                "From the handshake to the end of the connection: all generations, forgotten ones too, and parking",
                 latency::all_lifetime,
             ),
         ],
@@ -169,7 +169,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_incidents",
                 SERVICE,
-                "Anomalies that were looked at closely and kept: hotlb incidents",
+                "Anomalies that were captured in detail and stored: hotlb incidents",
                 incidents::kept,
             ),
             Metric::counter(
@@ -227,13 +227,13 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_polite_way",
                 &["service", "way"],
-                "Always 1: by what clients are asked to leave; \"none\" where they cannot be, \"off\" where they are not to be",
+                "Always 1: how clients are asked to leave; \"none\" where they cannot be asked, \"off\" where that is configured",
                 drain::way,
             ),
             Metric::counter(
                 "hotlb_polite_responses",
                 &["service", "outcome"],
-                "Responses on such connections whose beginning was looked at",
+                "Responses on such connections whose beginning was examined",
                 drain::responses,
             ),
         ],
@@ -262,7 +262,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_groups_usurped",
                 SERVICE,
-                "Listen addresses where somebody else's program decides, not hotlb's",
+                "Listen addresses where another program decides, not hotlb's",
                 steering::usurped,
             ),
         ],
@@ -280,13 +280,13 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_hung_listeners",
                 GENERATION,
-                "Listeners that take nothing up, so that others of their generation get their connections",
+                "Listeners that have stopped accepting, so that others of their generation get their connections",
                 generation::hung_listeners,
             ),
             Metric::gauge(
                 "hotlb_hung_seconds",
                 GENERATION,
-                "For how long the active generation has taken nothing up although clients wait; 0 as long as it does not hang",
+                "How long the active generation has accepted nothing although clients wait; 0 while it does not hang",
                 generation::hung_seconds,
             ),
             Metric::counter(
@@ -387,7 +387,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_rollout_phase",
                 &["service", "phase"],
-                "1 for the phase of the rollout that goes on; 0 everywhere while there is none",
+                "1 for the phase of the rollout in progress; 0 everywhere while there is none",
                 rollouts::phase,
             ),
             Metric::histogram(
@@ -399,13 +399,13 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_last_rollout_duration_seconds",
                 SERVICE,
-                "How long the rollout took that ended last, its drain included",
+                "How long the last rollout that ended took, its drain included",
                 rollouts::last_duration,
             ),
             Metric::gauge(
                 "hotlb_last_rollout_success",
                 SERVICE,
-                "1 if the rollout that ended last was done, 0 if it was undone or refused",
+                "1 if the last rollout that ended was done, 0 if it was undone or refused",
                 rollouts::last_success,
             ),
             Metric::gauge(
@@ -423,7 +423,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_warnings",
                 SERVICE,
-                "Lines beginning with ! in hotlb status: what is not as it should be",
+                "Warnings: the lines beginning with ! in hotlb status",
                 rollouts::warnings,
             ),
         ],
@@ -446,25 +446,25 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_put_back",
                 &["what"],
-                "How often something the agent relies on had vanished and was put back: pins, directory, socket, keeper, ledger, logger",
+                "How often something the agent relies on had vanished and was restored: pins, directory, socket, keeper, ledger, logger",
                 agent::put_back,
             ),
             Metric::gauge(
                 "hotlb_missing",
                 &["what"],
-                "1 while such a thing is gone and cannot be put back",
+                "1 while such a thing is gone and cannot be restored",
                 agent::missing,
             ),
             Metric::counter(
                 "hotlb_output_dropped_bytes",
                 SERVICE,
-                "Output of servers that had to be given up, since the agent's runtime directory was made",
+                "Output of servers that was dropped, since the agent's runtime directory was made",
                 agent::output_dropped,
             ),
             Metric::counter(
                 "hotlb_traces_dropped",
                 &[],
-                "Traces of rollouts that no collector got, since the agent's journal was begun",
+                "Traces of rollouts that no collector got, since the agent's journal was created",
                 agent::traces_dropped,
             ),
             Metric::counter(

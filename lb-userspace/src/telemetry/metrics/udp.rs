@@ -32,7 +32,7 @@ pub(super) const SECTION: Section = Section {
         Metric::gauge(
             "hotlb_flow_table_size",
             SERVICE,
-            "Room for so many flows",
+            "Capacity of the flow table",
             datagrams::table,
         ),
         Metric::counter(
@@ -50,13 +50,13 @@ pub(super) const SECTION: Section = Section {
         Metric::counter(
             "hotlb_flows_readdressed",
             SERVICE,
-            "Connections of QUIC that went on with their generation under another address of the client",
+            "QUIC connections that stayed with their generation when the client's address changed",
             datagrams::readdressed,
         ),
         Metric::counter(
             "hotlb_flows_evicted",
             SERVICE,
-            "Flows that gave way to others, or were not written down: the table is too small",
+            "Flows that were evicted, or could not be recorded: the table is too small",
             datagrams::evicted,
         ),
     ],

@@ -34,7 +34,8 @@ pub enum TracesError {
     },
     /// A header that HTTP does not allow.
     #[error(
-        "[traces] headers: \"{0}\" cannot be a header: letters, digits and - only, and a value of visible ASCII"
+        "[traces] headers: \"{0}\" is not a valid header: use letters, digits and - in its name, \
+         and visible ASCII in its value"
     )]
     Header(String),
 }

@@ -53,7 +53,7 @@ impl Traces {
             last: None,
             silent: false,
         };
-        tracing::info!(endpoint = config.endpoint, "traces are sent");
+        tracing::info!(endpoint = config.endpoint, "sending traces");
         Ok(Self {
             journal,
             task: tokio::spawn(exporter.run()),
@@ -79,7 +79,7 @@ impl Traces {
     pub async fn finish(&mut self) {
         self.ends.send_replace(true);
         if timeout(LAST_WORDS, &mut self.task).await.is_err() {
-            tracing::warn!("the last traces are not sent: the next agent sends them");
+            tracing::warn!("the last traces were not sent; the next agent sends them");
             self.task.abort();
         }
     }
@@ -135,13 +135,13 @@ impl Exporter {
         {
             if then == Then::GiveUp {
                 tracing::warn!(rollout = %id, trace_id = told.trace, error,
-                    "its trace is given up: sent again, it would be refused again; `hotlb history` \
-                     still has the rollout");
+                    "dropped the trace of a rollout: the collector would refuse it again; `hotlb \
+                     history` still has the rollout");
                 return Ok(self.journal.trace_refused(id).await?);
             }
             if !self.silent {
                 tracing::warn!(rollout = %id, trace_id = told.trace, error,
-                    "its trace is not sent yet: it is kept, and tried again");
+                    "failed to send the trace of a rollout; it is kept and sent again later");
             }
             self.silent = true;
             return Err(match then {
@@ -150,7 +150,7 @@ impl Exporter {
             });
         }
         if std::mem::take(&mut self.silent) {
-            tracing::info!("traces are taken again");
+            tracing::info!("the collector accepts traces again");
         }
         Ok(self.journal.trace_delivered(id).await?)
     }
@@ -183,7 +183,7 @@ struct Unsent(Option<Duration>);
 
 impl From<JournalError> for Unsent {
     fn from(error: JournalError) -> Self {
-        tracing::warn!(%error, "the journal does not give a trace");
+        tracing::warn!(%error, "failed to read a trace from the journal");
         Self(None)
     }
 }

@@ -19,7 +19,7 @@ pub struct TraceParent(SpanContext);
 /// What was given is no [`TraceParent`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "\"{}\" is no traceparent; W3C Trace Context writes 00-TRACE-SPAN-FLAGS with 32, 16 and 2 \
+    "\"{}\" is not a traceparent; W3C Trace Context writes 00-TRACE-SPAN-FLAGS with 32, 16 and 2 \
      hexadecimal digits, TRACE and SPAN not all 0",
     .0.escape_debug()
 )]

@@ -40,11 +40,11 @@ impl Service {
         let found = match found.await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::error!(service = self.name(), %error, "connections cannot be listed");
+                tracing::error!(service = self.name(), %error, "failed to list connections");
                 return Vec::new();
             }
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "the list broke");
+                tracing::error!(service = self.name(), %error, "failed to list connections");
                 return Vec::new();
             }
         };

@@ -202,7 +202,11 @@ impl Service {
             return;
         }
         if let Err(error) = self.kill_rest(id, cgroup).await {
-            tracing::error!(%error, cgroup = %cgroup.path().display(), "cannot kill");
+            tracing::error!(
+                %error,
+                cgroup = %cgroup.path().display(),
+                "failed to kill the processes of a generation"
+            );
         }
         self.await_gone(id, cgroup).await;
     }
@@ -211,7 +215,10 @@ impl Service {
     pub(in crate::agent::service) async fn await_gone(&self, id: GenerationId, cgroup: &Cgroup) {
         let gone = tokio::time::timeout(GONE, self.gone(id, cgroup)).await;
         if gone.is_err() {
-            tracing::error!(cgroup = %cgroup.path().display(), "does not go away");
+            tracing::error!(
+                cgroup = %cgroup.path().display(),
+                "processes of a generation were killed but have not ended"
+            );
         }
     }
 }

@@ -49,7 +49,8 @@ impl Service {
                 shut_down(&cgroup, &listeners);
                 drop(books);
                 return Some(format!(
-                    "it took nobody from its queue for {}: {waiting} connections were moved",
+                    "it accepted no connection for {}: {waiting} connections were moved from its \
+                     queue",
                     humantime::format_duration(self.config.drain.hung_after)
                 ));
             }
@@ -66,7 +67,7 @@ impl Service {
 fn shut_down(cgroup: &Cgroup, listeners: &[Waiting]) {
     for socket in listeners::take(cgroup, listeners).values() {
         if let Err(error) = listener::shut_down(socket, Shutdown::Read) {
-            tracing::warn!(%error, "a hung listener keeps its queue");
+            tracing::warn!(%error, "failed to shut down a hung listener");
         }
     }
 }

@@ -167,7 +167,11 @@ impl Service {
                 Some(judged)
             }
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "who serves is not known");
+                tracing::error!(
+                    service = self.name(),
+                    %error,
+                    "failed to find the processes that serve"
+                );
                 let known = self.known(id).await?;
                 Some(Judged::new(Vec::new(), &known))
             }

@@ -114,7 +114,7 @@ impl Service {
             program = server.program.name,
             %signal,
             ?outcome,
-            "what became of its connections"
+            "observed what the signal did to connections"
         );
         let (program, signal) = (server.program.key(), signal.as_str());
         match seen {
@@ -137,12 +137,12 @@ impl Service {
                 "raise drain.signal_after ({})",
                 humantime::format_duration(set)
             ),
-            (None, true) => "name another signal by drain.signal".to_owned(),
+            (None, true) => "choose another signal with drain.signal".to_owned(),
             (None, false) => "set drain.signal_after, or drain.signal".to_owned(),
         };
         format!(
-            "; from now on hotlb keeps it back until drain.deadline: have {program} finish what it \
-             has on {signal}, or {key}"
+            "; hotlb now delays this signal until drain.deadline: make {program} finish its \
+             connections on {signal}, or {key}"
         )
     }
 

@@ -42,7 +42,7 @@ impl Service {
             generation = generation.name,
             signal = %judged.recipe.signal,
             why = judged.recipe.why(&judged.program()),
-            "told to end"
+            "signalled a generation to end"
         );
         let mut nobody = true;
         for (server, recipe) in &judged.told {
@@ -115,7 +115,8 @@ impl Service {
                 pid = server.pid,
                 program = server.program.name,
                 %signal,
-                "told to end too: those told first have ended, and it serves on"
+                "signalled another process to end: those signalled first have ended, but it still \
+                 serves"
             );
             send(server, signal);
         }
@@ -151,7 +152,7 @@ fn send(server: &Server, signal: Signal) -> bool {
     }
     let sent = kill(Pid::from_raw(raw), signal);
     if let Err(error) = sent {
-        tracing::debug!(pid = server.pid, %error, "it was gone before the signal");
+        tracing::debug!(pid = server.pid, %error, "failed to signal a process");
     }
     sent.is_ok()
 }

@@ -105,8 +105,8 @@ impl Service {
     async fn slowest(&self, id: GenerationId, live: u64) -> (Vec<SlowConnection>, Option<String>) {
         if live > MOST_LISTED {
             let note = format!(
-                "{live} connections were open: no list of the slowest, which is for {MOST_LISTED} at \
-                 most"
+                "no list of the slowest connections: {live} were open, and the limit is \
+                 {MOST_LISTED}"
             );
             return (Vec::new(), Some(note));
         }
@@ -127,7 +127,7 @@ impl Service {
     async fn stacks(&self, found: &Screened) -> Result<Profile, String> {
         if !self.config.incidents.stacks {
             return Err(
-                "no stacks: the service does not say `incidents = { stacks = true }`".to_owned(),
+                "no stacks: the service does not set `incidents = { stacks = true }`".to_owned(),
             );
         }
         let beside = found.beside.iter().map(|(_, name, _)| name.clone());
@@ -149,7 +149,7 @@ impl Service {
         match self.journal.keep_incident(incident).await {
             Ok(id) => summary.id = id,
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "an incident could not be kept");
+                tracing::error!(service = self.name(), %error, "failed to store an incident");
                 return;
             }
         }
@@ -159,7 +159,7 @@ impl Service {
             generation,
             incident = %id,
             score = summary.score,
-            "{}",
+            "captured an incident: {}",
             summary.reason
         );
         if let Some(rollout) = rollout {
@@ -168,7 +168,11 @@ impl Service {
                 summary.reason, summary.score
             );
             if let Err(error) = self.journal.record(rollout, Record::Note { text }).await {
-                tracing::warn!(%error, %rollout, "the rollout's history lacks an incident");
+                tracing::warn!(
+                    %error,
+                    %rollout,
+                    "failed to record an incident in the history of the rollout"
+                );
             }
         }
         *self.incidents.latest() = Some(summary);

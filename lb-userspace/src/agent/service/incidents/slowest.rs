@@ -90,7 +90,11 @@ impl Service {
         match found.await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::warn!(service = self.name(), %error, "slow connections are not known");
+                tracing::warn!(
+                    service = self.name(),
+                    %error,
+                    "failed to list the slowest connections"
+                );
                 Vec::new()
             }
             Err(_broken) => Vec::new(),

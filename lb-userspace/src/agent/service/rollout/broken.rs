@@ -46,7 +46,7 @@ impl Service {
         };
         let what = id.map_or_else(|| "a rollout".to_owned(), |id| id.to_string());
         let error = broken.of_verb(what);
-        tracing::error!(service = self.name(), %error, "broke");
+        tracing::error!(service = self.name(), %error, "a bug aborted a rollout");
         if let Some(plan) = &plan {
             self.leave_nothing_starting(plan).await;
         }
@@ -63,7 +63,10 @@ impl Service {
             // A journal that does not answer finds it unfinished when the next agent starts.
             let written = tokio::time::timeout(PATIENCE, self.journal.finish(id, end));
             if !matches!(unbroken(written).await, Ok(Ok(Ok(())))) {
-                tracing::error!(rollout = %id, "its end is not written down");
+                tracing::error!(
+                    rollout = %id,
+                    "failed to record the end of the rollout in the journal"
+                );
             }
         }
         self.changed.notify_waiters();

@@ -255,7 +255,7 @@ impl Executor {
     pub(super) fn called_off(&self) -> VerbError {
         VerbError::CalledOff {
             rollout: self.name(),
-            reason: "something else was asked for".to_owned(),
+            reason: "another request superseded it".to_owned(),
         }
     }
 
@@ -271,7 +271,7 @@ impl Executor {
             } else {
                 generation
                     .and_then(|g| g.reason.clone())
-                    .unwrap_or_else(|| "it is not active any more".to_owned())
+                    .unwrap_or_else(|| "it is no longer active".to_owned())
             }
         };
         Err(self.bake_failed(to, why).await)
@@ -338,15 +338,15 @@ impl Executor {
                 None => None,
             };
             if let Some(change) = change {
-                let text = format!("{name} is started again, but {change}");
+                let text = format!("{name} is restarted, but {change}");
                 tracing::warn!("{text}");
                 self.done.warnings.push(text.clone());
                 self.note(Record::Note { text }).await;
             }
             self.reporter.step(if self.plan.parked {
-                format!("clients wait; starting {name} again")
+                format!("clients wait; restarting {name}")
             } else {
-                format!("{name} has ended: starting its command again")
+                format!("{name} has ended; restarting its command")
             });
             self.service.revive(back, &self.reporter).await?
         };

@@ -154,7 +154,7 @@ impl Executor {
         if course.phase != self.course.phase {
             self.past.clear();
             let phase = self.course.phase.name();
-            let reason = format!("the agent ended during {phase} and was started again");
+            let reason = format!("the agent was restarted during {phase}");
             self.failed(VerbError::CalledOff {
                 rollout: self.name(),
                 reason,
@@ -188,7 +188,7 @@ impl Executor {
         tracing::info!(
             phase = phase.name(),
             attempt = self.course.attempt,
-            "begins"
+            "phase begins"
         );
         if !self.changes_anything(phase) {
             return Ok(());
@@ -196,7 +196,7 @@ impl Executor {
         match self.flush().await {
             Err(error) if phase <= Phase::Swap => Err(error),
             Err(error) => {
-                tracing::error!(%error, "not written down");
+                tracing::error!(%error, "failed to record the phase in the journal");
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -301,7 +301,7 @@ impl Executor {
 
     /// Remembers the first thing that failed: that is why the rollout is undone.
     fn failed(&mut self, error: VerbError) -> Event {
-        tracing::warn!(phase = self.course.phase.name(), %error, "failed");
+        tracing::warn!(phase = self.course.phase.name(), %error, "phase failed");
         if self.course.phase == Phase::PostRollback {
             // The word is back where it was; the hook's end is in the history.
             self.reporter.step(error.summary());
@@ -361,7 +361,7 @@ impl Executor {
     /// Writes down what nobody waits for: if that fails, `status` says so.
     pub(super) async fn note(&mut self, record: Record) {
         if let Err(error) = self.record(record).await {
-            tracing::error!(%error, "not written down");
+            tracing::error!(%error, "failed to record an event of the rollout in the journal");
         }
     }
 
@@ -400,7 +400,11 @@ impl Executor {
             outcome,
             reason: self.plan.reason.clone(),
         };
-        tracing::info!(outcome = end.outcome.name(), reason = end.reason, "is over");
+        tracing::info!(
+            outcome = end.outcome.name(),
+            reason = end.reason,
+            "rollout is over"
+        );
         let losses = self.losses().await;
         self.pending.push(losses.into());
         self.write_end(end).await;

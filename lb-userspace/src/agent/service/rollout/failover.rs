@@ -52,7 +52,7 @@ impl Service {
                 Err(error) => Err(error),
             };
             if let Err(error) = written {
-                tracing::error!(%error, "the fail-over is not written down");
+                tracing::error!(%error, "failed to record the fail-over in the journal");
             }
         });
     }

@@ -71,7 +71,7 @@ impl Executor {
     async fn interrupted_hook(&mut self, hook: &Hook) -> Result<(), VerbError> {
         let text = format!(
             "the {} hook `{}` was running when the agent ended; it is not declared re-entrant, so \
-             it is not run again: look whether it did what it should",
+             it is not run again: check whether it did its work",
             hook.phase,
             hook.command.join(" ")
         );
@@ -146,7 +146,7 @@ impl Executor {
             () = self.interruption() => {}
         }
         if let Err(error) = cgroup.kill() {
-            tracing::error!(%error, "a hook runs on until its deadline");
+            tracing::error!(%error, "failed to kill a hook; it runs until its deadline");
         }
         running.await
     }

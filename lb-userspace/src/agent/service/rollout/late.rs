@@ -41,7 +41,11 @@ impl Unwritten {
                     return None;
                 }
                 Err(error) if !said => {
-                    tracing::error!(rollout = ?self.id, %error, "its end is not written down yet");
+                    tracing::error!(
+                        rollout = ?self.id,
+                        %error,
+                        "failed to record the end of the rollout in the journal; trying again"
+                    );
                     said = true;
                 }
                 Err(_again) => {}

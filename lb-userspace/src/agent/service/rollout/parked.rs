@@ -34,8 +34,8 @@ impl Executor {
     /// The server cannot run twice: this rollout, and those to come, park.
     pub(super) async fn hand_over_parked(&mut self, why: String) {
         let text = format!(
-            "the second instance ended ({why}): if the server cannot run twice it serves alone, so it \
-             is handed over parked"
+            "the second instance ended ({why}): the server may be unable to run twice, so it is \
+             handed over parked"
         );
         self.reporter.step(text.clone());
         self.plan.parked = true;
@@ -61,7 +61,6 @@ impl Executor {
         let to = self.start_alone().await?;
         self.service.switch(to, Purpose::Promote).await?;
         self.stored();
-        self.tell_parked().await;
         let mut books = self.service.books.lock().await;
         books.steering.set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
@@ -69,6 +68,8 @@ impl Executor {
         self.done.generation = Some(books.name_of(to));
         self.done.message = format!("{} is active", books.name_of(to));
         self.service.settle(&mut books);
+        drop(books);
+        self.tell_parked().await;
         Ok(())
     }
 
@@ -82,7 +83,7 @@ impl Executor {
             books.name_of(id)
         };
         self.reporter
-            .step(format!("clients wait; {name} finishes what it has"));
+            .step(format!("clients wait; {name} finishes its requests"));
         self.service.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
         self.end_aloud(id, &name).await;
@@ -116,7 +117,7 @@ impl Executor {
             };
             let until = until.map_or_else(String::new, |left| {
                 let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-                format!(" and saves what it has; it is killed in {left} (drain.stop_deadline)")
+                format!(" and saves its data; it is killed in {left} (drain.stop_deadline)")
             });
             self.reporter.step(format!(
                 "{waiting} clients wait; {name} has been ending for {took}{until}"
@@ -168,7 +169,10 @@ impl Executor {
         {
             // Who was active is better than nobody.
             if let Err(error) = self.make_active_again(away).await {
-                tracing::error!(%error, "nobody is active");
+                tracing::error!(
+                    %error,
+                    "failed to make the previous generation active again; no generation is active"
+                );
             }
         }
         back

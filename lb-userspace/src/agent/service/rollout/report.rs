@@ -35,7 +35,7 @@ impl Executor {
         self.reporter.only_waits(&Done {
             message: match &former {
                 Some(former) => format!("{message}, {former} is still draining"),
-                None => format!("{message}; the rollout goes on: `hotlb status`"),
+                None => format!("{message}; the rollout continues: see `hotlb status`"),
             },
             rollout: self.id.map(|id| id.to_string()),
             former,

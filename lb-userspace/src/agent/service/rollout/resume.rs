@@ -25,7 +25,11 @@ impl Service {
         match self.journal.unfinished(self.name()).await {
             Ok(unfinished) => unfinished,
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "rollouts are not resumed");
+                tracing::error!(
+                    service = self.name(),
+                    %error,
+                    "failed to read unfinished rollouts from the journal"
+                );
                 Vec::new()
             }
         }
@@ -63,7 +67,7 @@ impl Service {
                 intent.plan.from = known_as(books, from).or(intent.plan.from);
             }
             self.begin_traced(books, &intent.plan);
-            tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resumed");
+            tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resuming a rollout");
             books.last_token += 1;
             let (interrupt, interrupted) = watch::channel(None);
             let (saw, seen) = watch::channel(intent.course.phase);
@@ -97,7 +101,11 @@ impl Service {
             tokio::spawn(async move {
                 match executor.resume(swapped).await {
                     Ok(done) => tracing::info!(rollout = %id, "{}", done.message),
-                    Err(error) => tracing::warn!(rollout = %id, %error, "rolled back"),
+                    Err(error) => tracing::warn!(
+                        rollout = %id,
+                        %error,
+                        "resumed rollout was rolled back"
+                    ),
                 }
             });
         }
@@ -111,7 +119,10 @@ impl Service {
                 // The kernel had done it before it was written down.
                 (Outcome::Done, "the active generation ended")
             } else if told.boot == process::boot_id() {
-                (Outcome::RolledBack, "the agent ended before it began")
+                (
+                    Outcome::RolledBack,
+                    "the agent ended before the rollout began",
+                )
             } else {
                 (Outcome::RolledBack, "the host was restarted")
             };
@@ -120,7 +131,7 @@ impl Service {
                 reason: Some(reason.to_owned()),
             };
             if let Err(error) = service.journal.finish(told.summary.id, end).await {
-                tracing::error!(%error, "its end is not written down");
+                tracing::error!(%error, "failed to record the end of the rollout in the journal");
             }
         });
     }

@@ -61,7 +61,7 @@ impl Service {
                 hooks: self.config.hooks.clone(),
                 trace,
                 lineage,
-                reason: Some(format!("asked for by {}", caller.who.name)),
+                reason: Some(format!("requested by {}", caller.who.name)),
                 lost_before: Losses::default(),
             };
             self.register_rollout(
@@ -146,14 +146,18 @@ impl Service {
                 self.switch_in(&mut books, from, Purpose::Rollback)?;
             }
             if let Some(rollout) = &books.rollout {
-                rollout.undo(format!("{} asked for a rollback", who.name));
+                rollout.undo(format!("{} requested a rollback", who.name));
             }
             (id, name, seen)
         };
         if let Some(id) = id {
-            let text = format!("{} asked for a rollback", who.name);
+            let text = format!("{} requested a rollback", who.name);
             if let Err(error) = self.journal.record(id, Record::Note { text }).await {
-                tracing::error!(rollout = %id, %error, "not written down");
+                tracing::error!(
+                    rollout = %id,
+                    %error,
+                    "failed to record the request for a rollback in the journal"
+                );
             }
         }
         let over = async { seen.wait_for(|phase| phase.is_over()).await.is_ok() };
@@ -164,7 +168,7 @@ impl Service {
         Ok(Some(Done {
             message: match &active {
                 Some(active) => format!("{name} is rolled back: {active} is active"),
-                None => format!("{name} is rolled back: nobody is active, clients wait"),
+                None => format!("{name} is rolled back: no generation is active, clients wait"),
             },
             generation: active,
             rollout: id.map(|id| id.to_string()),
@@ -199,9 +203,9 @@ impl Service {
         }
         Err(VerbError::NothingBefore(match self.path.word().active {
             Some(active) => format!(
-                "no promote came before the one of {}, or it was rolled back already; \
-                 `hotlb promote` any generation that `hotlb status` shows, or `hotlb rollback \
-                 --to` one of them",
+                "there was no promote before that of {}, or it was already rolled back; `hotlb \
+                 promote` any generation that `hotlb status` shows, or `hotlb rollback --to` one \
+                 of them",
                 books.name_of(active)
             ),
             None => "no generation was ever promoted".to_owned(),

@@ -214,7 +214,7 @@ impl Service {
             // Its executor may have ended just now.
             other.interrupt.send_replace(Some(Interrupt {
                 event: Event::Superseded,
-                reason: format!("its bake was cut short: {to} was to be promoted"),
+                reason: format!("its bake was cut short: a promote of {to} was requested"),
             }));
         }
         books.last_token += 1;
@@ -266,7 +266,10 @@ impl Service {
             result = &mut task => return self.joined(result),
             () = self.long_enough(&mut seen, no_wait) => {}
         }
-        early.message = format!("{}; the rollout goes on: `hotlb status`", early.message);
+        early.message = format!(
+            "{}; the rollout continues: see `hotlb status`",
+            early.message
+        );
         Ok(early)
     }
 
@@ -289,9 +292,9 @@ impl Service {
         result: Result<Result<Done, VerbError>, tokio::task::JoinError>,
     ) -> Result<Done, VerbError> {
         result.unwrap_or_else(|error| {
-            tracing::error!(service = self.name(), %error, "a rollout broke");
+            tracing::error!(service = self.name(), %error, "a bug aborted a rollout");
             Err(VerbError::System {
-                doing: "carry the rollout out",
+                doing: "carry out the rollout",
                 source: std::io::Error::other(error),
             })
         })

@@ -94,7 +94,7 @@ async fn a_directory_that_is_gone_is_named() {
     fs::create_dir(&inner).unwrap();
     works_again(&journal).await;
     fs::remove_dir_all(&inner).unwrap();
-    refuses(&journal, "there is no directory").await;
+    refuses(&journal, "does not exist").await;
     fs::create_dir(&inner).unwrap();
     let id = works_again(&journal).await;
     assert_eq!(id, RolloutId(1), "it is another journal");
@@ -115,10 +115,10 @@ async fn without_permission_it_says_so() {
     let mode = |mode| fs::set_permissions(file(&directory), fs::Permissions::from_mode(mode));
     mode(0o000).unwrap();
     let journal = Journal::open(file(&directory));
-    refuses(&journal, "may not read and write").await;
+    refuses(&journal, "not permitted to read and write").await;
     journal.history(all()).await.unwrap_err();
     mode(0o400).unwrap();
-    refuses(&journal, "may not read and write").await;
+    refuses(&journal, "not permitted to read and write").await;
     let told = journal.show(id).await.unwrap();
     assert!(told.is_some(), "what may be read is not");
     mode(0o600).unwrap();
@@ -189,9 +189,9 @@ async fn a_disk_that_does_not_answer_is_not_waited_for() {
         let _go_on = hold.recv();
     });
     let error = journal.record(id, note("never")).await.unwrap_err();
-    assert!(error.to_string().contains("does not answer"), "{error}");
+    assert!(error.to_string().contains("does not respond"), "{error}");
     let begun = clock::now();
-    refuses(&journal, "does not answer").await;
+    refuses(&journal, "does not respond").await;
     assert!(clock::now() - begun < TICK, "every request waits again");
     drop(go_on);
     in_the_end(|| journal.record(id, note("later"))).await;
