@@ -12,6 +12,7 @@ mod lints_inherited;
 mod lists;
 mod machine_paths;
 mod paths;
+mod phrases;
 mod proofs;
 mod quotes;
 mod sleeps;
@@ -28,7 +29,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -56,6 +57,10 @@ const RULES: [Rule; 9] = [
     Rule {
         name: "lists",
         check: lists::check,
+    },
+    Rule {
+        name: "phrases",
+        check: phrases::check,
     },
     Rule {
         name: "proofs",

@@ -6,7 +6,7 @@ use crate::{
     sys::reader::printable,
 };
 
-/// So many cut connections are listed.
+/// At most this number of cut connections is listed.
 const CUT_LISTED: usize = 20;
 
 /// The lines of a record of `rollout`, in which hotlb has cut connections or not: at least one.

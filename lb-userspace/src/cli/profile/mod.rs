@@ -168,7 +168,7 @@ pub(super) fn target(
     Ok(Some((Target::at(path)?, format)))
 }
 
-/// A profile without samples shows nothing: whoever asked for one has to know.
+/// A profile without samples shows nothing: its user has to know.
 fn refuse_empty(profile: &Profile) -> Result<(), ClientError> {
     let Some(empty) = profile
         .generations

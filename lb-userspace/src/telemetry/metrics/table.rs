@@ -33,7 +33,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_connections_closed",
                 GENERATION,
-                "Connections of this generation that ended, whoever ended them",
+                "Connections of this generation that ended, by either side",
                 connections::closed,
             ),
             Metric::counter(
