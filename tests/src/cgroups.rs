@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::unistd::Pid;
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use procfs::process::Process;
 
 use crate::wait;
@@ -57,6 +60,20 @@ pub fn kill(directory: &Path) -> Result<()> {
         EMPTY_LIMIT,
         || is_empty(directory),
     )
+}
+
+/// Has the processes of the cgroup and of those below it go on that a test has stopped: they take their signals then.
+pub fn resume(directory: &Path) -> Result<()> {
+    for pid in pids(directory)? {
+        // It may have ended.
+        let _gone = signal::kill(Pid::from_raw(pid.parse()?), Signal::SIGCONT);
+    }
+    for entry in fs::read_dir(directory)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            resume(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills and removes the cgroup and those below it; one that is not there is fine.

@@ -251,7 +251,11 @@ fn wrong_usage_is_said() -> Result<()> {
     for (arguments, code, said) in [
         (&["incidents", "mail"][..], 5, "mail"),
         (&["incidents", "windows", "mail"], 5, "mail"),
-        (&["incidents", "show", "i9"], 5, "no incident i9 is kept"),
+        (
+            &["incidents", "show", "i9"],
+            5,
+            "incident i9 is not in the journal",
+        ),
         (
             &["incidents", "show", "i9", "-o", "/no/such/place.svg"],
             1,

@@ -214,6 +214,7 @@ impl Host {
 
     fn end(&mut self) -> Result<()> {
         if self.agent_answers() {
+            cgroups::resume(&self.cgroup()?)?;
             let down = self.hotlb(&["down"])?;
             if down.code != 0 {
                 report::remark(format!(
