@@ -275,10 +275,9 @@ impl Service {
         let _turn = self.parking.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.parking.keeper().without_limit();
-        self.close_others(&keeper).await?;
         let twins = self.books.lock().await.parks.twins();
         for (index, twin) in twins.into_iter().enumerate() {
-            if let Err(error) = self.rotate(index, twin, &keeper).await {
+            if let Err(error) = self.replace_park(index, twin, &keeper, |_books| true).await {
                 tracing::error!(
                     service = self.name(),
                     %error,
@@ -287,38 +286,26 @@ impl Service {
                 );
             }
         }
-        Ok(())
+        self.close_others(&keeper).await
     }
 
-    async fn rotate(&self, index: usize, twin: Twin, keeper: &Keeper) -> Result<(), ParkError> {
-        let fresh = keeper.open(twin).await?;
-        self.succeed_at(index, fresh, keeper, |_books| true).await?;
-        Ok(())
-    }
-
-    /// Puts a fresh listener into the place of a group's, if that `may` be, and closes the other one.
-    /// Says whether it is in place.
-    async fn succeed_at(
+    /// Opens a listener and puts it into the place of a group's, if that `may` be. Says whether it is in
+    /// place; the other one of the two is to be closed.
+    async fn replace_park(
         &self,
         index: usize,
-        fresh: Parked,
+        twin: Twin,
         keeper: &Keeper,
         may: impl FnOnce(&Books) -> bool + Send,
     ) -> Result<bool, ParkError> {
-        let placed = {
-            let mut books = self.books.lock().await;
-            let placed = if may(&books) {
-                self.put_in_place(index, &fresh).map(|()| true)
-            } else {
-                Ok(false)
-            };
-            if matches!(placed, Ok(true)) {
-                books.parks.replace(index, fresh);
-            }
-            placed
-        };
-        self.close_others(keeper).await?;
-        placed
+        let fresh = keeper.open(twin).await?;
+        let mut books = self.books.lock().await;
+        let may = may(&books);
+        if may {
+            self.put_in_place(index, &fresh)?;
+            books.parks.replace(index, fresh);
+        }
+        Ok(may)
     }
 
     /// Closes what the keeper has beside the groups' listeners: those that were replaced, and what
@@ -358,12 +345,13 @@ impl Service {
         };
         // Both shapes listen for a moment: the candidate shows that they can.
         let keeper = self.parking.keeper();
-        let fresh = keeper.open(twin).await?;
-        let reshaped = self.succeed_at(index, fresh, &keeper, may).await?;
+        let reshaped = self.replace_park(index, twin, &keeper, may).await;
+        self.close_others(&keeper).await?;
+        let reshaped = reshaped?;
         if reshaped {
             tracing::info!(
                 address = %twin.address,
-                v6only = fresh.twin.v6only,
+                v6only = twin.v6only,
                 "recreated a parking listener in the shape of the candidate's"
             );
         }
