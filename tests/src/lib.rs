@@ -1,6 +1,6 @@
 //! The test harness of hotlb: network namespaces, the agent, real servers, and clients that count.
 //!
-//! Every integration test in `tests/tests` takes a [`host::Host`] (a namespace with an agent of its own) or a bare
+//! Every integration test in `tests/tests/it` takes a [`host::Host`] (a namespace with an agent of its own) or a bare
 //! [`netns::Netns`], starts servers through [`servers`], and looks at them through [`load`] and [`waiting`].
 //! Everything made here is removed again on drop, after a panic too.
 

@@ -110,7 +110,7 @@ mod tests {
             1
         );
         assert_eq!(
-            findings("tests/tests/crash.rs", "fn f() { aya_log::x() }"),
+            findings("tests/tests/it/crash.rs", "fn f() { aya_log::x() }"),
             1
         );
         assert_eq!(

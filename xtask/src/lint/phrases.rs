@@ -156,7 +156,7 @@ mod tests {
             ),
             ("lb-userspace/src/one.rs", code),
             ("lb-userspace/src/cli/args.rs", help),
-            ("tests/tests/one.rs", code),
+            ("tests/tests/it/one.rs", code),
         ]);
         let texts = read_by_users(&sources);
         let count =

@@ -3,9 +3,9 @@
 use super::{finding::Finding, sources::Sources};
 
 const GUARANTEES: &str = "docs/guarantees.md";
-const TESTS: &str = "tests/tests/";
+const TESTS: &str = "tests/tests/it/";
 
-/// What a paragraph that begins so names until [`UNIT`] are integration tests: `file::name`, `*` for the rest of a name.
+/// What a paragraph that begins so names until [`UNIT`] are integration tests: `module::name`, `*` for the rest of a name.
 const PROOF: &str = "Proved by ";
 const UNIT: &str = "*unit*";
 
@@ -57,7 +57,7 @@ mod tests {
                           Proved by `one::fails`, `two::*`.\n\n`three::works` is no proof.\n";
         let sources = Sources::of(&[
             (GUARANTEES, guarantees),
-            ("tests/tests/one.rs", "#[test]\nfn works() {}\n"),
+            ("tests/tests/it/one.rs", "#[test]\nfn works() {}\n"),
         ]);
         let findings: Vec<_> = check(&sources).iter().map(ToString::to_string).collect();
         assert_eq!(findings.len(), 2, "{findings:?}");

@@ -1,4 +1,4 @@
-//! What runs in the machine: `hotlb doctor`, then the test programs, one after the other.
+//! What runs in the machine: `hotlb doctor`, then the modules of tests, one after the other, each in a process of its own.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     doctor, needs,
-    plan::{self, Plan, Program, Row},
+    plan::{self, Module, Plan, Program, Row},
 };
 
 /// The file with what the verifier spends on the programs.
@@ -65,25 +65,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .stdout(File::create(shared.join(VERIFIER))?)
         .status()
         .with_context(|| format!("start {}", plan.verifier.display()))?;
-    for program in &plan.programs {
-        println!("vm: {}", program.name);
-        let row = match needs::lacking(&program.name, &findings) {
-            Some(why) => Row::Degraded {
-                name: program.name.clone(),
-                why,
-            },
-            None => test(program, &plan, shared)?,
-        };
-        plan::report(shared, &row)?;
+    if let Some(program) = &plan.tests {
+        for module in &program.modules {
+            println!("vm: {}", module.name);
+            let row = match needs::lacking(&module.name, &findings) {
+                Some(why) => Row::Degraded {
+                    name: module.name.clone(),
+                    why,
+                },
+                None => test(module, program, &plan, shared)?,
+            };
+            plan::report(shared, &row)?;
+        }
     }
     let warnings = warnings()?;
     plan::report(shared, &Row::Done { warnings })
 }
 
-/// Runs one test program to its end.
-fn test(program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
+/// Runs one module to its end.
+fn test(module: &Module, program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
     // With the host it can be looked at while it grows.
-    let output = shared.join(format!("{}.log", program.name));
+    let output = shared.join(format!("{}.log", module.name));
     let skips = "/run/vm/report";
     File::create(skips)?;
     let began = Instant::now();
@@ -91,7 +93,8 @@ fn test(program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
     let status = Command::new("timeout")
         .args([KILL_AFTER, &format!("{}m", plan.deadline_minutes)])
         .arg(&program.path)
-        .args(["--test-threads=1", &plan.filter])
+        .args(["--test-threads=1", "--exact"])
+        .args(&module.tests)
         .current_dir(&program.directory)
         .env("HOTLB_BIN", &plan.hotlb)
         .env("HOTLB_TEST_PATIENCE", plan.patience.to_string())
@@ -106,8 +109,8 @@ fn test(program: &Program, plan: &Plan, shared: &Path) -> Result<Row> {
     let skips = report
         .lines()
         .filter_map(|line| line.strip_prefix("skip\t"));
-    Ok(Row::Program {
-        name: program.name.clone(),
+    Ok(Row::Module {
+        name: module.name.clone(),
         output: read(output)?,
         ended: status.code().is_some_and(|code| !OVER.contains(&code)),
         skips: skips.map(|skip| skip.replace('\t', ": ")).collect(),

@@ -36,16 +36,13 @@ pub(crate) struct Arguments {
     kernels: Vec<String>,
     #[command(flatten)]
     tests: programs::Choice,
-    /// Only tests whose name contains this
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    filter: String,
     /// Test what is built without optimisation: faster to build, slower to run
     #[arg(long)]
     debug: bool,
     /// How many times as long deadlines of the tests are
     #[arg(long, value_name = "FACTOR", default_value_t = 8)]
     patience: u32,
-    /// Stop a test file that takes longer than this
+    /// Stop a module that takes longer than this
     #[arg(long, value_name = "MINUTES", default_value_t = 20)]
     deadline: u32,
     /// Write what the verifier spends on the programs into docs/verifier.md
@@ -64,14 +61,13 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
     setup::for_machines()?;
     let target = project.metadata()?.target_directory;
     let built = programs::build_all(project, &target, arguments.debug)?;
-    let programs = programs::build(project, &arguments.tests, arguments.debug)?;
+    let tests = programs::build(project, &arguments.tests, arguments.debug)?;
     let staged = staged::Staged::new(&built, &target.join("vm/programs"))?;
     let plan = Plan {
         xtask: staged.this_program()?,
         hotlb: staged.path(programs::HOTLB),
         verifier: staged.path(verifier::PROGRAM),
-        programs: staged.tests(programs)?,
-        filter: arguments.filter.clone(),
+        tests: tests.map(|tests| staged.tests(tests)).transpose()?,
         patience: arguments.patience,
         deadline_minutes: arguments.deadline,
     };
@@ -96,9 +92,9 @@ fn on(version: &str, plan: &Plan, arguments: &Arguments, project: &Project) -> R
     let kernel = Kernel::get(version, &places).with_context(|| format!("kernel {version}"))?;
     let initramfs = initramfs::build(&kernel, project, &plan.xtask)?;
     println!(
-        "\n== {} ({} test files)",
+        "\n== {} ({} modules of tests)",
         kernel.release,
-        plan.programs.len()
+        plan.modules().len()
     );
     let mut left = ATTEMPTS;
     let (machine, run) = loop {

@@ -1,8 +1,8 @@
-//! Which test programs need a feature that a supported kernel may lack.
+//! Which modules of tests need a feature that a supported kernel may lack.
 
 use super::doctor::Finding;
 
-/// A test program and the check of `hotlb doctor` that says whether the kernel has what it tests. All others need only
+/// A module and the check of `hotlb doctor` that says whether the kernel has what it tests. All others need only
 /// what hotlb itself cannot do without.
 const NEEDS: [(&str, &str); 4] = [
     ("polite", "hotlb's program polite"),
@@ -11,9 +11,9 @@ const NEEDS: [(&str, &str); 4] = [
     ("latency", "hotlb's program received"),
 ];
 
-/// Why `program` cannot pass on a kernel of which `findings` is said; none if it must.
-pub(super) fn lacking(program: &str, findings: &[Finding]) -> Option<String> {
-    let needed = NEEDS.iter().filter(|(name, _)| *name == program);
+/// Why the tests of `module` cannot pass on a kernel of which `findings` is said; none if it must.
+pub(super) fn lacking(module: &str, findings: &[Finding]) -> Option<String> {
+    let needed = NEEDS.iter().filter(|(name, _)| *name == module);
     let lacking = needed.filter_map(|(_, check)| {
         let found = findings.iter().find(|finding| finding.check == *check);
         found.filter(|finding| !finding.is_ok())

@@ -23,25 +23,32 @@ pub(super) struct Plan {
     pub(super) hotlb: PathBuf,
     /// What asks the verifier.
     pub(super) verifier: PathBuf,
-    /// Test programs, in their order.
-    pub(super) programs: Vec<Program>,
-    /// Only tests whose name contains this; all if it is empty.
-    pub(super) filter: String,
+    /// The integration tests; none if only the doctor is asked.
+    pub(super) tests: Option<Program>,
     /// How many times as long deadlines are.
     pub(super) patience: u32,
-    /// The longest a test program may run.
+    /// The longest a module may run.
     pub(super) deadline_minutes: u32,
 }
 
-/// A built test program.
+/// The built program of all integration tests, and which of them are to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Program {
-    /// The name of its source, without the ending.
-    pub(super) name: String,
     /// The executable.
     pub(super) path: PathBuf,
     /// Where it runs: the directory of its package.
     pub(super) directory: PathBuf,
+    /// In their order.
+    pub(super) modules: Vec<Module>,
+}
+
+/// A module of tests, run by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Module {
+    /// Its name.
+    pub(super) name: String,
+    /// Its tests, at least one, with the module in their names.
+    pub(super) tests: Vec<String>,
 }
 
 /// One thing that was done in a machine.
@@ -53,8 +60,8 @@ pub(super) enum Row {
         /// The controllers of its cgroup2, as the kernel names them.
         controllers: String,
     },
-    /// One test program.
-    Program {
+    /// One module of tests.
+    Module {
         /// Its name.
         name: String,
         /// What it wrote.
@@ -66,7 +73,7 @@ pub(super) enum Row {
         /// Seconds on the clock of the machine.
         seconds: u64,
     },
-    /// One test program that was not run: the kernel lacks what it tests.
+    /// One module that was not run: the kernel lacks what it tests.
     Degraded {
         /// Its name.
         name: String,
@@ -81,6 +88,11 @@ pub(super) enum Row {
 }
 
 impl Plan {
+    /// What runs, one after the other.
+    pub(super) fn modules(&self) -> &[Module] {
+        self.tests.as_ref().map_or(&[], |tests| &tests.modules)
+    }
+
     /// Writes it for a machine, and removes what an earlier one reported.
     pub(super) fn write(&self, shared: &Path) -> Result<()> {
         File::create(shared.join(ROWS))?;
@@ -123,8 +135,7 @@ mod tests {
             xtask: "xtask".into(),
             hotlb: "hotlb".into(),
             verifier: "verifier".into(),
-            programs: Vec::new(),
-            filter: String::new(),
+            tests: None,
             patience: 2,
             deadline_minutes: 1,
         };

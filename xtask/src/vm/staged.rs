@@ -51,13 +51,10 @@ impl Staged {
             .join(path.file_name().context("a program has a name")?))
     }
 
-    /// Copies test programs; gives them with the places of the copies.
-    pub(super) fn tests(&self, programs: Vec<Program>) -> Result<Vec<Program>> {
-        let staged = programs.into_iter().map(|program| {
-            let path = copy(&program.path, &self.place.join("deps"))?;
-            Ok(Program { path, ..program })
-        });
-        staged.collect()
+    /// Copies the program of the tests; gives it with the place of the copy.
+    pub(super) fn tests(&self, program: Program) -> Result<Program> {
+        let path = copy(&program.path, &self.place.join("deps"))?;
+        Ok(Program { path, ..program })
     }
 }
 
@@ -86,11 +83,11 @@ mod tests {
         assert!(staged.path("hotlb").is_file());
         assert!(!staged.path("hotlb.d").exists());
         let test = Program {
-            name: "drain".to_owned(),
             path: "/bin/true".into(),
             directory: "/".into(),
+            modules: Vec::new(),
         };
-        let tests = staged.tests(vec![test]).unwrap();
-        assert!(tests.first().unwrap().path.ends_with("deps/true"));
+        let test = staged.tests(test).unwrap();
+        assert!(test.path.ends_with("deps/true"));
     }
 }

@@ -17,12 +17,12 @@ pub(super) struct Outcome {
     kernel: String,
     controllers: String,
     findings: Vec<Finding>,
-    programs: Vec<Tested>,
+    modules: Vec<Tested>,
     troubles: Vec<String>,
     minutes: u64,
 }
 
-/// What came of one test program.
+/// What came of one module of tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tested {
     name: String,
@@ -39,7 +39,7 @@ impl Outcome {
             kernel: format!("{} ({})", kernel.release, kernel.version),
             controllers: String::new(),
             findings: doctor::read(shared).unwrap_or_default(),
-            programs: Vec::new(),
+            modules: Vec::new(),
             troubles: Vec::new(),
             minutes: run.took.as_secs().div_ceil(60),
         };
@@ -47,7 +47,7 @@ impl Outcome {
         for row in plan::rows(shared)? {
             match row {
                 Row::Machine { controllers } => outcome.controllers = controllers,
-                Row::Program { .. } | Row::Degraded { .. } => outcome.programs.extend(tested(&row)),
+                Row::Module { .. } | Row::Degraded { .. } => outcome.modules.extend(tested(&row)),
                 Row::Done { warnings } => {
                     done = true;
                     outcome.troubles.extend(warnings);
@@ -65,7 +65,7 @@ impl Outcome {
                 .troubles
                 .push("`hotlb doctor` did not answer".to_owned());
         }
-        if !done || outcome.programs.len() != plan.programs.len() {
+        if !done || outcome.modules.len() != plan.modules().len() {
             let console = run.console.display();
             let trouble = format!("the machine did not run to its end: see {console}");
             outcome.troubles.push(trouble);
@@ -81,7 +81,7 @@ impl Outcome {
     /// Tests that failed, and other trouble.
     pub(super) fn failed(&self) -> usize {
         let tested = self
-            .programs
+            .modules
             .iter()
             .filter(|tested| tested.degraded.is_none());
         tested.map(|tested| tested.failed.len()).sum::<usize>() + self.troubles.len()
@@ -114,10 +114,10 @@ impl Tested {
     }
 }
 
-/// Counts a test program's lines. One that did not end counts as a failure of its own.
+/// Counts the lines of a module's tests. One that did not end counts as a failure of its own.
 fn tested(row: &Row) -> Option<Tested> {
     let (name, output, ended, skips, seconds) = match row {
-        Row::Program {
+        Row::Module {
             name,
             output,
             ended,
@@ -134,9 +134,9 @@ fn tested(row: &Row) -> Option<Tested> {
     };
     let mut failed = ends(" ... FAILED");
     if !ended {
-        failed.push(format!("(did not end within {seconds} s)"));
+        failed.push(format!("{name}: did not end within {seconds} s"));
     } else if !output.contains("test result: ") {
-        failed.push("(did not say how it ended)".to_owned());
+        failed.push(format!("{name}: did not say how it ended"));
     }
     Some(Tested {
         name: name.clone(),
@@ -202,9 +202,9 @@ fn tests(outcomes: &[Outcome]) {
     let Some(first) = outcomes.first() else {
         return;
     };
-    for name in first.programs.iter().map(|tested| &tested.name) {
+    for name in first.modules.iter().map(|tested| &tested.name) {
         let cells = outcomes.iter().map(|outcome| {
-            let tested = outcome.programs.iter().find(|tested| tested.name == *name);
+            let tested = outcome.modules.iter().find(|tested| tested.name == *name);
             tested.map_or_else(|| "did not run".to_owned(), Tested::cell)
         });
         line(&format!("`{name}`"), cells);
@@ -213,9 +213,9 @@ fn tests(outcomes: &[Outcome]) {
 
 fn details(outcome: &Outcome) {
     println!("\n{}", outcome.kernel);
-    for tested in &outcome.programs {
+    for tested in &outcome.modules {
         for test in &tested.failed {
-            println!("  failed: {}::{test}", tested.name);
+            println!("  failed: {test}");
         }
         for skip in &tested.skips {
             println!("  skipped: {}: {skip}", tested.name);
@@ -236,7 +236,7 @@ mod tests_of_counting {
     use super::*;
 
     fn row(name: &str, output: &str, ended: bool) -> Row {
-        Row::Program {
+        Row::Module {
             name: name.to_owned(),
             output: output.to_owned(),
             ended,
@@ -247,9 +247,11 @@ mod tests_of_counting {
 
     #[test]
     fn passed_failed_and_not_ended() {
-        let output = "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed";
+        let output =
+            "test drain::a ... ok\ntest drain::b ... FAILED\ntest result: FAILED. 1 passed";
         let counted = tested(&row("drain", output, true)).unwrap();
-        assert_eq!((counted.passed, counted.failed.len()), (1, 1));
+        assert_eq!(counted.passed, 1);
+        assert_eq!(counted.failed, ["drain::b"]);
         let hung = tested(&row("drain", "test a ... ok\n", false)).unwrap();
         assert_eq!((hung.passed, hung.failed.len()), (1, 1));
         let crashed = tested(&row("drain", "test a ... ok\n", true)).unwrap();

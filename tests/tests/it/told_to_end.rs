@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const SLOW: Duration = Duration::from_millis(3_500);
 
 /// A server in Python, as there are many: MODE is what it does on SIGTERM.
-const SERVER: &str = include_str!("../src/servers/ending.py");
+const SERVER: &str = include_str!("../../src/servers/ending.py");
 
 fn script(host: &Host, mode: &str) -> Result<Option<Vec<String>>> {
     let Some(python) = python::binary() else {

@@ -214,7 +214,7 @@ fn killed_after_each_write() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("hotlb.db");
         let status = Command::new(std::env::current_exe()?)
-            .args(["--ignored", "--exact", "a_process_that_is_killed"])
+            .args(["--ignored", "--exact", "journal::a_process_that_is_killed"])
             .env("HOTLB_DRILL", format!("kill@{n}"))
             .env("HOTLB_TEST_JOURNAL", &path)
             .output()?
