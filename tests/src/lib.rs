@@ -5,6 +5,7 @@
 //! Everything made here is removed again on drop, after a panic too.
 
 pub mod adoption;
+pub mod alone;
 pub mod api;
 pub mod cgroups;
 pub mod command;

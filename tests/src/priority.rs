@@ -3,13 +3,15 @@
 
 use std::process::Command;
 
+use nix::unistd::gettid;
+
 use crate::report;
 
-/// Gives all threads of this process, and all processes it starts from now on, real-time priority.
+/// Gives this thread, and all threads and processes it starts from now on, real-time priority. Threads that run already
+/// keep theirs: with the test's own thread, the priority ends.
 pub fn before_neighbours() {
     let mut chrt = Command::new("chrt");
-    chrt.args(["--rr", "--all-tasks", "--pid", "5"]);
-    chrt.arg(std::process::id().to_string());
+    chrt.args(["--rr", "--pid", "5", &gettid().to_string()]);
     let done = chrt.output().is_ok_and(|output| output.status.success());
     if !done {
         report::remark("chrt gives no real-time priority: neighbours may disturb this");

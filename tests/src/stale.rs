@@ -3,31 +3,27 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Once,
 };
 
 use crate::{cgroups, netns, report, units};
 
-static SWEEP: Once = Once::new();
-
-/// Looks once per process for namespaces, cgroups and pin directories of tests whose process is gone, and removes them.
+/// Removes namespaces, cgroups and pin directories of tests whose process is gone. Before each test, as another one may
+/// have had a process of its own that was killed.
 pub fn sweep() {
-    SWEEP.call_once(|| {
-        for name in orphans(Path::new("/run/netns")) {
-            note(&name, netns::remove(&name));
-        }
-        let Ok(mount) = cgroups::mount() else { return };
-        for name in orphans(&mount) {
-            note(&name, cgroups::end(&mount.join(&name)));
-        }
-        let bpffs = PathBuf::from("/sys/fs/bpf");
-        for name in orphans(&bpffs) {
-            note(
-                &name,
-                fs::remove_dir_all(bpffs.join(&name)).map_err(Into::into),
-            );
-        }
-    });
+    for name in orphans(Path::new("/run/netns")) {
+        note(&name, netns::remove(&name));
+    }
+    let Ok(mount) = cgroups::mount() else { return };
+    for name in orphans(&mount) {
+        note(&name, cgroups::end(&mount.join(&name)));
+    }
+    let bpffs = PathBuf::from("/sys/fs/bpf");
+    for name in orphans(&bpffs) {
+        note(
+            &name,
+            fs::remove_dir_all(bpffs.join(&name)).map_err(Into::into),
+        );
+    }
 }
 
 /// Entries of `directory` named after a test process that does not run any more.

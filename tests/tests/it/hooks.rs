@@ -14,7 +14,7 @@ use hotlb::{
     generation::hook::{self, HookOutcome, HookResult, HookRun},
     sys::{cgroup::Cgroup, netns::Netns},
 };
-use hotlb_tests::{host::Host, report, wait};
+use hotlb_tests::{alone, host::Host, report, wait};
 
 /// What a result may come late, after the deadline.
 const OVERRUN: Duration = Duration::from_millis(100);
@@ -203,6 +203,11 @@ fn a_daemon_of_a_hook_ends_with_it() -> Result<()> {
 
 #[test]
 fn a_hook_that_prints_gigabytes_keeps_both_ends() -> Result<()> {
+    // The peak of a process is the peak of all the tests in it.
+    alone::run(prints_gigabytes)
+}
+
+fn prints_gigabytes() -> Result<()> {
     let scene = Scene::new()?;
     let before = resident()?;
     let deadline = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use hotlb::{
     sys::{established, netns::Netns},
 };
 use hotlb_tests::{
+    alone,
     host::Host,
     http,
     kept::{Kept, content, expect_same},
@@ -225,6 +226,11 @@ fn listen(wanted: usize, client: &mut TcpStream, got: &mut Vec<u8>) {
 /// How long a connection has been open is known while it is; one can be ended by itself.
 #[test]
 fn ages_and_ends() -> Result<()> {
+    // What a service opens beside its own maps and programs stays with the process.
+    alone::run(ages_are_known_and_one_is_ended)
+}
+
+fn ages_are_known_and_one_is_ended() -> Result<()> {
     let host = Host::with_service("listen = [\"127.0.0.1:8080\"]")?;
     host.upgrade("gen1", &Plain::new("gen1").listen(TARGET).command()?)?;
     let target: SocketAddr = TARGET.parse()?;

@@ -32,7 +32,7 @@ pub(super) enum Closed {
 const AGENT: &str = "lb-userspace/src/";
 
 /// All borders.
-pub(super) const BORDERS: [Border; 7] = [
+pub(super) const BORDERS: [Border; 8] = [
     Border {
         message: "only datapath names aya",
         holds_in: &["lb-common/", "lb-userspace/", "tests/"],
@@ -89,6 +89,36 @@ pub(super) const BORDERS: [Border; 7] = [
         except: &["lb-userspace/src/main.rs"],
         except_unit_tests: true,
         closed: Closed::Crates(&["anyhow"]),
+    },
+    Border {
+        message: "all integration tests are in one process: what changes it is for a child, see tests/src/alone.rs",
+        holds_in: &["tests/src/", "tests/tests/"],
+        except: &[
+            "tests/src/bin/",
+            // These start a thread and change that.
+            "tests/src/heartbeat.rs",
+            "tests/src/mounts.rs",
+            "tests/src/netns.rs",
+        ],
+        except_unit_tests: false,
+        closed: Closed::Ends(&[
+            &["chroot"],
+            &["dup2"],
+            &["sched_setaffinity"],
+            &["set_child_subreaper"],
+            &["set_current_dir"],
+            &["set_hook"],
+            &["setgid"],
+            &["setns"],
+            &["setpriority"],
+            &["setrlimit"],
+            &["setsid"],
+            &["setuid"],
+            &["sigaction"],
+            &["sigprocmask"],
+            &["umask"],
+            &["unshare"],
+        ]),
     },
 ];
 
