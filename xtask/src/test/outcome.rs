@@ -10,6 +10,8 @@ pub(super) struct Outcome {
     ignored: usize,
     /// The names of those that failed.
     failures: Vec<String>,
+    /// The test whose line was never completed: it ran when its program ended.
+    under_way: Option<String>,
     /// What went wrong beside single tests, such as a program that did not end by itself.
     troubles: Vec<String>,
 }
@@ -21,17 +23,25 @@ impl Outcome {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
-        } else if let Some(name) = failed_test(line) {
+        } else if let Some(name) = test(line, " ... FAILED") {
             self.failures.push(name.to_owned());
+        } else if let Some(name) = test(line, " ...") {
+            self.under_way = Some(name.to_owned());
         }
     }
 
-    /// Takes in the end of a stage: whether cargo was content.
+    /// Takes in the end of a stage: whether cargo was content. A test program that crashes or is stopped takes the tests
+    /// with it that were to come.
     pub(super) fn end(&mut self, stage: &str, success: bool, status: &str) {
-        if !success && self.failed == 0 {
-            self.troubles
-                .push(format!("{stage}: did not run to its end ({status})"));
+        if success || self.failed > 0 && self.under_way.is_none() {
+            return;
         }
+        let during = self.under_way.take();
+        let during = during.map(|test| format!(", in {test}"));
+        let during = during.unwrap_or_default();
+        self.troubles.push(format!(
+            "{stage}: did not run to its end ({status}){during}"
+        ));
     }
 
     /// Takes in what counts as a failure though no test says so.
@@ -94,8 +104,9 @@ fn count(counts: &str, word: &str) -> usize {
         .unwrap_or_default()
 }
 
-fn failed_test(line: &str) -> Option<&str> {
-    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+/// The name in `test NAME` and this ending.
+fn test<'line>(line: &'line str, ending: &str) -> Option<&'line str> {
+    line.strip_prefix("test ")?.strip_suffix(ending)
 }
 
 #[cfg(test)]
@@ -120,6 +131,15 @@ mod tests {
         outcome.line("test result: ok. 5 passed; 0 failed; 0 ignored");
         outcome.end("unit tests", false, "exit status: 101");
         outcome.verdict().unwrap_err();
+        // As libtest leaves it when it is killed: with one thread it writes a test's name first.
+        let mut killed = Outcome::default();
+        killed.line("test drain::one ... FAILED");
+        killed.line("test drain::two ...");
+        killed.end("integration tests", false, "exit status: 101");
+        assert_eq!(
+            killed.troubles,
+            ["integration tests: did not run to its end (exit status: 101), in drain::two"]
+        );
         let mut good = Outcome::default();
         good.end("unit tests", true, "exit status: 0");
         good.verdict().unwrap();

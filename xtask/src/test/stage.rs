@@ -3,14 +3,16 @@
 use std::{
     ffi::OsString,
     io::{self, BufRead, BufReader},
+    iter,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PACKAGES, minutes, outcome::Outcome};
 use crate::{project::Project, search_path};
@@ -20,6 +22,9 @@ use crate::{project::Project, search_path};
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// Between the polite and the hard end of a stage that is over its deadline.
 const KILL_AFTER: &str = "--kill-after=20s";
+
+/// A test that runs so long hangs: the others take a minute or two at most.
+const SILENT: Duration = Duration::from_mins(10);
 
 /// One run of `cargo test`.
 #[derive(Debug)]
@@ -89,7 +94,9 @@ impl Stage {
             .spawn()
             .context("cargo did not start")?;
         let began = Instant::now();
-        let outcome = self.follow(&listen(child)?);
+        // Only `timeout` hands on to the tests that they are to end.
+        let watched = deadline.map(|_| Pid::from_child(&child));
+        let outcome = self.follow(&listen(child)?, watched.map(|pid| (pid, SILENT)));
         println!("{}: {}", self.name, minutes(began));
         outcome
     }
@@ -114,17 +121,40 @@ impl Stage {
         command
     }
 
-    /// Shows and counts the output until cargo has ended and its output has been read.
-    fn follow(&self, messages: &Receiver<Message>) -> Result<Outcome> {
+    /// Shows and counts the output until cargo has ended and its output has been read. A process to watch is ended once
+    /// its tests have been silent for so long.
+    fn follow(
+        &self,
+        messages: &Receiver<Message>,
+        mut watched: Option<(Pid, Duration)>,
+    ) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut ended = None;
-        while let Some(message) = next(messages, ended.is_some()) {
-            match message {
-                Message::Line(line) => {
+        let mut tests_run = false;
+        loop {
+            let limit = match (&ended, watched) {
+                (Some(_), _) => Some(LAST_OUTPUT),
+                (None, Some((_, silent))) if tests_run => Some(silent),
+                (None, _) => None,
+            };
+            match next(messages, limit) {
+                Ok(Message::Line(line)) => {
                     println!("{line}");
+                    // Before that, cargo builds.
+                    tests_run |= line.starts_with("running ");
                     outcome.line(&line);
                 }
-                Message::Ended(status) => ended = Some(status?),
+                Ok(Message::Ended(status)) => ended = Some(status?),
+                Err(RecvTimeoutError::Timeout) if ended.is_none() => {
+                    if let Some((pid, silent)) = watched.take() {
+                        let trouble = format!("{}: silent for {silent:?}; stopped", self.name);
+                        println!("test: {trouble}");
+                        outcome.troubles(iter::once(trouble));
+                        // It may have ended this moment.
+                        let _over = kill_process(pid, Signal::TERM);
+                    }
+                }
+                Err(_) => break,
             }
         }
         let status = ended.context("cargo's end was not seen")?;
@@ -133,12 +163,14 @@ impl Stage {
     }
 }
 
-/// The next message; none when no more can come, or when cargo has ended and is silent.
-fn next(messages: &Receiver<Message>, has_ended: bool) -> Option<Message> {
-    if has_ended {
-        messages.recv_timeout(LAST_OUTPUT).ok()
-    } else {
-        messages.recv().ok()
+/// The next message, waited for until a limit.
+fn next(
+    messages: &Receiver<Message>,
+    limit: Option<Duration>,
+) -> Result<Message, RecvTimeoutError> {
+    match limit {
+        Some(limit) => messages.recv_timeout(limit),
+        None => messages.recv().map_err(RecvTimeoutError::from),
     }
 }
 
@@ -171,16 +203,14 @@ fn read(mut output: impl BufRead, messages: &Sender<Message>) {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Receiver<Message> {
+    fn start(script: &str) -> Child {
         let mut command = Command::new("sh");
-        listen(
-            command
-                .args(["-c", script])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        )
-        .unwrap()
+        command.args(["-c", script]).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    fn shell(script: &str) -> Receiver<Message> {
+        listen(start(script)).unwrap()
     }
 
     fn stage() -> Stage {
@@ -191,17 +221,29 @@ mod tests {
     #[test]
     fn output_is_counted_and_failure_noticed() {
         let good = shell("echo 'test result: ok. 2 passed; 0 failed; 0 ignored'");
-        stage().follow(&good).unwrap().verdict().unwrap();
+        stage().follow(&good, None).unwrap().verdict().unwrap();
         let bad = shell("echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101");
-        stage().follow(&bad).unwrap().verdict().unwrap_err();
+        stage().follow(&bad, None).unwrap().verdict().unwrap_err();
     }
 
     #[test]
     fn a_process_left_behind_does_not_hold_the_stage_up() {
         let started = Instant::now();
         let messages = shell("sleep 8 & echo 'test result: ok. 1 passed; 0 failed; 0 ignored'");
-        stage().follow(&messages).unwrap().verdict().unwrap();
+        stage().follow(&messages, None).unwrap().verdict().unwrap();
         assert!(started.elapsed() < Duration::from_secs(6));
+    }
+
+    #[test]
+    fn a_test_that_hangs_is_stopped_and_named() {
+        let child = start("echo running 2 tests; printf 'test drain::one ... '; exec sleep 60");
+        let watched = (Pid::from_child(&child), Duration::from_millis(300));
+        let started = Instant::now();
+        let outcome = stage().follow(&listen(child).unwrap(), Some(watched));
+        assert!(started.elapsed() < Duration::from_secs(6));
+        let shown = format!("{:?}", outcome.unwrap());
+        assert!(shown.contains("silent for 300ms"), "{shown}");
+        assert!(shown.contains(", in drain::one"), "{shown}");
     }
 
     #[test]
