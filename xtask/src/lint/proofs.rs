@@ -1,16 +1,24 @@
-//! Every promise names tests that exist.
+//! Every promise names tests that exist, and so does the list of quick tests.
 
 use super::{finding::Finding, sources::Sources};
+use crate::test::quick::QUICK;
 
 const GUARANTEES: &str = "docs/guarantees.md";
+const LIST: &str = "xtask/src/test/quick.rs";
 const TESTS: &str = "tests/tests/it/";
 
 /// What a paragraph that begins so names until [`UNIT`] are integration tests: `module::name`, `*` for the rest of a name.
 const PROOF: &str = "Proved by ";
 const UNIT: &str = "*unit*";
 
-/// Tests that a promise names and that are not there.
+/// Tests that are named and not there.
 pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
+    let mut findings = proofs(sources);
+    findings.extend(quick(sources, &QUICK));
+    findings
+}
+
+fn proofs(sources: &Sources) -> Vec<Finding> {
     let text = sources.text(GUARANTEES);
     let proofs = text
         .split("\n\n")
@@ -18,20 +26,33 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
     let integration = proofs.map(|proof| proof.split(UNIT).next().unwrap_or_default());
     let codes = integration.flat_map(|proof| proof.split('`').skip(1).step_by(2));
     let tests = codes.filter_map(|code| code.split_once("::"));
-    let missing = tests.filter(|(file, name)| !exists(sources, file, name));
+    let missing = tests.filter(|(module, name)| !exists(sources, module, name));
     missing
-        .map(|(file, name)| {
-            let words = format!("{file}::{name} proves a promise, but is not in {TESTS}");
+        .map(|(module, name)| {
+            let words = format!("{module}::{name} proves a promise, but is not in {TESTS}");
             Finding::whole(GUARANTEES, words)
         })
         .collect()
 }
 
-fn exists(sources: &Sources, file: &str, name: &str) -> bool {
+/// Quick tests that are not there: libtest runs what is left of a list and says nothing.
+fn quick(sources: &Sources, tests: &[&str]) -> Vec<Finding> {
+    let is_there = |test: &str| {
+        test.split_once("::")
+            .is_some_and(|(module, name)| exists(sources, module, name))
+    };
+    tests
+        .iter()
+        .filter(|test| !is_there(test))
+        .map(|test| Finding::whole(LIST, format!("{test} is quick, but is not in {TESTS}")))
+        .collect()
+}
+
+fn exists(sources: &Sources, wanted: &str, name: &str) -> bool {
     sources.rust().any(|(source, text)| {
         let module = source.name.strip_prefix(TESTS);
         let module = module.and_then(|module| module.strip_suffix(".rs"));
-        module.is_some_and(|module| matches(file, module))
+        module.is_some_and(|module| matches(wanted, module))
             && text.split("\nfn ").skip(1).any(|function| {
                 let called = function.split('(').next().unwrap_or_default();
                 matches(name, called)
@@ -59,9 +80,21 @@ mod tests {
             (GUARANTEES, guarantees),
             ("tests/tests/it/one.rs", "#[test]\nfn works() {}\n"),
         ]);
-        let findings: Vec<_> = check(&sources).iter().map(ToString::to_string).collect();
+        let findings: Vec<_> = proofs(&sources).iter().map(ToString::to_string).collect();
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[0].contains("one::fails"), "{findings:?}");
         assert!(findings[1].contains("two::*"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_quick_test_that_is_gone_is_found() {
+        let sources = Sources::of(&[("tests/tests/it/one.rs", "#[test]\nfn works() {}\n")]);
+        let tests = ["one::works", "one::fails", "two::works", "works"];
+        let findings: Vec<_> = quick(&sources, &tests)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(findings.len(), 3, "{findings:?}");
+        assert!(findings[0].contains("one::fails"), "{findings:?}");
     }
 }

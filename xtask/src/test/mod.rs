@@ -2,17 +2,18 @@
 //! shows the figures they measured and what was skipped.
 
 mod outcome;
+pub(crate) mod quick;
 mod report;
 mod sessions;
 mod stage;
 
-use std::{env, path::PathBuf, time::Instant};
+use std::{env, iter, path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use self::{outcome::Outcome, report::Report, sessions::Sessions, stage::Stage};
-use crate::{command, project::Project, setup};
+use crate::{command, lint, project::Project, setup};
 
 /// All packages but this one, always together: with the same selection of packages cargo builds
 /// every dependency once.
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
     /// Leave out the integration tests, which need root
     #[arg(long)]
     unit_only: bool,
+    /// Lint, the unit tests and one integration test of each capability: minutes, for everyday work
+    #[arg(long, conflicts_with_all = ["filter", "unit_only"])]
+    quick: bool,
     /// Stop, as a failure, a stage that takes longer than this
     #[arg(long, value_name = "MINUTES")]
     deadline: Option<u32>,
@@ -39,6 +43,7 @@ impl Arguments {
         Self {
             filter: None,
             unit_only: false,
+            quick: false,
             deadline: Some(minutes),
         }
     }
@@ -50,6 +55,11 @@ pub(crate) fn run(arguments: &Arguments, project: &Project) -> Result<()> {
         bail!("the integration tests need root; `cargo xtask test --unit-only` does not");
     }
     let mut outcome = Outcome::default();
+    if arguments.quick
+        && let Err(error) = lint::run(project)
+    {
+        outcome.troubles(iter::once(format!("{error:#}")));
+    }
     for stage in stage::UNIT {
         outcome.add(run_stage(&stage, arguments, project)?);
     }
@@ -66,7 +76,12 @@ fn integration(arguments: &Arguments, project: &Project) -> Result<Outcome> {
     command::run(project.cargo().args(["build", "--release"]).args(PACKAGES))?;
     let target = project.metadata()?.target_directory;
     let file = Report::begin(&target)?;
-    let stage = stage::integration(&target.join("release/hotlb"), &file);
+    let form = if arguments.quick {
+        stage::quick
+    } else {
+        stage::integration
+    };
+    let stage = form(&target.join("release/hotlb"), &file);
     let _equal = Sessions::equal();
     let mut outcome = run_stage(&stage, arguments, project)?;
     let report = Report::read(&file)?;

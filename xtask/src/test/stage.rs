@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{PACKAGES, minutes, outcome::Outcome};
+use super::{PACKAGES, minutes, outcome::Outcome, quick::QUICK};
 use crate::{project::Project, search_path};
 
 /// After the end of cargo, output may still be on its way this long; a process that a test left
@@ -32,6 +32,8 @@ pub(super) struct Stage {
     name: &'static str,
     arguments: &'static [&'static str],
     packages: &'static [&'static str],
+    /// The names of the tests to run; all if there are none.
+    tests: Vec<&'static str>,
     environment: Vec<(&'static str, OsString)>,
 }
 
@@ -41,18 +43,21 @@ pub(super) const UNIT: [Stage; 3] = [
         name: "unit tests of xtask",
         arguments: &[],
         packages: &["--package", "xtask"],
+        tests: Vec::new(),
         environment: Vec::new(),
     },
     Stage {
         name: "unit tests",
         arguments: &["--release", "--lib", "--bins"],
         packages: &PACKAGES,
+        tests: Vec::new(),
         environment: Vec::new(),
     },
     Stage {
         name: "examples in the documentation",
         arguments: &["--release", "--doc"],
         packages: &PACKAGES,
+        tests: Vec::new(),
         environment: Vec::new(),
     },
 ];
@@ -64,11 +69,22 @@ pub(super) fn integration(hotlb: &Path, report: &Path) -> Stage {
         name: "integration tests",
         arguments: &["--release", "--test", "*"],
         packages: &PACKAGES,
+        tests: Vec::new(),
         environment: vec![
             ("HOTLB_BIN", hotlb.into()),
             ("HOTLB_TEST_REPORT", report.into()),
             ("RUST_TEST_THREADS", "1".into()),
         ],
+    }
+}
+
+/// The short form of [`integration`].
+pub(super) fn quick(hotlb: &Path, report: &Path) -> Stage {
+    Stage {
+        name: "quick integration tests",
+        arguments: &["--release", "--test", "it"],
+        tests: QUICK.to_vec(),
+        ..integration(hotlb, report)
     }
 }
 
@@ -89,6 +105,9 @@ impl Stage {
         println!("\n== {}", self.name);
         let mut command = self.command(project, deadline);
         command.args(filter);
+        if !self.tests.is_empty() {
+            command.args(["--", "--exact"]).args(&self.tests);
+        }
         let child = command
             .stdout(Stdio::piped())
             .spawn()
