@@ -265,6 +265,9 @@ impl Daemon {
         {
             traces.finish().await;
         }
+        if end == End::Signal {
+            self.agent.record().await;
+        }
         tracing::info!(?end, "agent is ending");
         Ok(end)
     }

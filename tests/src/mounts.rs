@@ -2,15 +2,27 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Write as _},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+
+use crate::{command, report};
+
+/// Bytes of a [`Disk`].
+const DISK: u64 = 64 << 20;
+/// For what its tools do.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Frozen until the input ends.
+const FREEZE: &str =
+    "fsfreeze --freeze \"$1\" || exit; echo frozen; read -r _; fsfreeze --unfreeze \"$1\"";
 
 /// Runs `work` on a thread with a mount namespace of its own, and waits for it. What is mounted there nobody else sees,
 /// and it is gone with the last process started there.
@@ -87,6 +99,57 @@ impl Tmpfs {
 
     fn ballast(&self) -> PathBuf {
         self.at.join("ballast")
+    }
+}
+
+/// A disk of the test's own, which can stop responding.
+#[derive(Debug)]
+pub struct Disk {
+    at: PathBuf,
+}
+
+impl Disk {
+    /// Makes one in a file beside `at`, and mounts it there.
+    pub fn mount(at: &Path) -> Result<Self> {
+        fs::create_dir_all(at)?;
+        let image = at.with_extension("image");
+        File::create(&image)?.set_len(DISK)?;
+        let mut make = Command::new("mkfs.ext4");
+        command::run(make.arg("-q").arg(&image), LIMIT)?.expect_success()?;
+        let mut mount = Command::new("mount");
+        command::run(mount.args(["-o", "loop"]).arg(&image).arg(at), LIMIT)?.expect_success()?;
+        Ok(Self { at: at.to_owned() })
+    }
+
+    /// From here on whoever writes to it waits (`FIFREEZE`).
+    pub fn freeze(&self) -> Result<Frozen> {
+        let mut shell = Command::new("sh")
+            .args(["-c", FREEZE, "sh"])
+            .arg(&self.at)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = shell.stdout.take().context("no output")?;
+        let mut line = String::new();
+        let read = BufReader::new(said).read_line(&mut line);
+        let frozen = Frozen { shell };
+        ensure!(read? > 0, "{} cannot be frozen", self.at.display());
+        Ok(frozen)
+    }
+}
+
+/// It thaws when this is dropped, and when the test is killed.
+#[derive(Debug)]
+pub struct Frozen {
+    shell: Child,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Its input ends with that.
+        if let Err(error) = self.shell.wait() {
+            report::remark(format!("a disk stays frozen: {error}"));
+        }
     }
 }
 

@@ -323,6 +323,17 @@ impl Agent {
             .collect()
     }
 
+    /// Waits until the next agent would know of all that was done.
+    pub async fn record(&self) {
+        let all = self.services.read().await.all();
+        let records = all.values().map(|service| async move {
+            if let Some(unrecorded) = service.unrecorded().await {
+                tracing::error!(service = service.name(), "{unrecorded}");
+            }
+        });
+        futures_util::future::join_all(records).await;
+    }
+
     /// Ends every generation, closes the parking listeners, removes pins, ledgers and cgroups.
     pub async fn down(&self) -> Result<Vec<String>, VerbError> {
         let mut left = Vec::new();

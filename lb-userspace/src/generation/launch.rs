@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
+    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{loadable::LoadableError, shim::LaunchSpec};
-use crate::sys::netns::Netns;
+use crate::sys::{netns::Netns, reader};
 
 /// Why a server was not started.
 #[derive(Debug, Error)]
@@ -70,6 +71,8 @@ impl LaunchError {
 
 /// Longest time between the start of the shim and the exec of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for the disk that the server's output is on.
+const DISK: Duration = Duration::from_secs(2);
 
 /// The whole path of the program a command names: as a shell would find it from `cwd`.
 pub fn resolve(program: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, LaunchError> {
@@ -112,14 +115,30 @@ pub(super) fn is_executable(path: &Path) -> bool {
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
+/// Makes room for what the server will write: a directory, and no file of an earlier one of this name.
+///
+/// # Errors
+///
+/// [`LaunchError::Host`] when the disk says so, or does not respond.
+pub async fn begin_output(output: &Path) -> Result<(), LaunchError> {
+    let made = output.to_owned();
+    let making = spawn_blocking(move || {
+        fs::create_dir_all(made.parent().unwrap_or(&made))?;
+        reader::set_aside(&made)
+    });
+    let made = match timeout(DISK, making).await {
+        Ok(made) => made.map_err(io::Error::other).flatten(),
+        Err(_elapsed) => Err(io::Error::other("its disk does not respond")),
+    };
+    made.map_err(LaunchError::at("make room for the output", output))
+}
+
 /// Starts the server in the network namespace. On return it has been executed; whether it serves is another question.
 ///
 /// # Errors
 ///
 /// [`LaunchError::Refused`] with the step that failed, from inside the child.
 pub async fn launch(spec: &LaunchSpec, netns: &Netns) -> Result<Child, LaunchError> {
-    let output = spec.output.parent().unwrap_or(&spec.output);
-    fs::create_dir_all(output).map_err(LaunchError::at("make directory", output))?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg("__exec")

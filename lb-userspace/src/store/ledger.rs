@@ -31,6 +31,15 @@ pub struct LedgerError {
     source: io::Error,
 }
 
+impl LedgerError {
+    pub(super) fn of(path: &Path, source: io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 /// What is remembered of a service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
@@ -136,19 +145,20 @@ impl Ledger {
     pub fn read(path: &Path) -> Result<Self, LedgerError> {
         let text = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            result => result.map_err(|source| fail(path, source))?,
+            result => result.map_err(|source| LedgerError::of(path, source))?,
         };
         serde_json::from_slice(&text).or_else(|error| {
             let aside = path.with_extension("damaged");
             tracing::error!(%error, aside = %aside.display(), "the ledger is damaged; set aside");
-            fs::rename(path, &aside).map_err(|source| fail(path, source))?;
+            fs::rename(path, &aside).map_err(|source| LedgerError::of(path, source))?;
             Ok(Self::default())
         })
     }
 
     /// Replaces the ledger at `path`, so that a reader sees the old or the new one.
     pub fn write(&self, path: &Path) -> Result<(), LedgerError> {
-        self.replace(path).map_err(|source| fail(path, source))
+        self.replace(path)
+            .map_err(|source| LedgerError::of(path, source))
     }
 
     fn replace(&self, path: &Path) -> io::Result<()> {
@@ -167,16 +177,11 @@ impl Ledger {
     /// Removes the ledger at `path`.
     pub fn remove(path: &Path) -> Result<(), LedgerError> {
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LedgerError::of(path, error))
+            }
             _ => Ok(()),
         }
-    }
-}
-
-fn fail(path: &Path, source: io::Error) -> LedgerError {
-    LedgerError {
-        path: path.to_owned(),
-        source,
     }
 }
 

@@ -22,6 +22,7 @@ mod counting;
 mod crash;
 mod crash_points;
 mod cycles;
+mod disk;
 mod drain;
 mod drain_end;
 mod drain_hung;

@@ -138,7 +138,7 @@ impl Service {
         books.generations.push(generation);
         self.forget_old(&mut books);
         let first = books.awaits_adopt;
-        let mut taken = self.take_clients(&mut books, id, &adoptee, &claim);
+        let mut taken = self.take_clients(&mut books, id, &adoptee, &claim).await;
         if first && taken.is_ok() {
             drop(books);
             let parked = self.open_parks_as(&claim.twins()).await;
@@ -151,7 +151,7 @@ impl Service {
             return Err(error);
         }
         books.awaits_adopt = false;
-        self.settle(&mut books);
+        self.settle(&books);
         self.watch_life(&mut books, id, Main::Found(target.pid));
         self.follow_in_background(id);
         Ok(id)
@@ -179,7 +179,7 @@ impl Service {
     }
 
     /// Counts, registers, steers, in this order.
-    fn take_clients(
+    async fn take_clients(
         self: &Arc<Self>,
         books: &mut Books,
         id: GenerationId,
@@ -190,7 +190,7 @@ impl Service {
         self.path.join_outside(id, adoptee.cgroup.path())?;
         self.note_earlier(books, id, &adoptee.cgroup)?;
         // From here on the ledger knows it, so that a next agent takes back what is half done.
-        self.settle(books);
+        self.record(books).await;
         let register = |group: &Group, sockets: &Sockets| self.register_sockets(group, id, sockets);
         let steered = by_group(self.path.groups(), claim.listeners(), register)?;
         if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
@@ -206,7 +206,7 @@ impl Service {
         if !nobody {
             self.word_follows(books);
         } else if waited {
-            self.lead_first(books, id, claim)?;
+            self.lead_first(books, id, claim).await?;
         } else {
             self.take_over_again(books, id, AGAIN);
         }
@@ -221,8 +221,16 @@ impl Service {
         Ok(())
     }
 
+    /// Has the next agent know of a step before it is done. Whoever waits for the lock waits for the disk
+    /// here, within its limit: a step of an adoption that another verb came between could not be taken back.
+    async fn record(&self, books: &Books) {
+        self.settle(books);
+        // `on_service` says it.
+        let _unrecorded = self.ledger.written().await;
+    }
+
     /// Makes it the active one of a service that has steered nobody yet.
-    fn lead_first(
+    async fn lead_first(
         &self,
         books: &mut Books,
         id: GenerationId,
@@ -231,7 +239,7 @@ impl Service {
         if let Some(generation) = books.get_mut(id) {
             generation.enter(GenerationState::Active, None);
         }
-        self.settle(books);
+        self.record(books).await;
         books.steering.adopt(id);
         self.attach_through(claim)
     }
@@ -317,7 +325,7 @@ impl Service {
             generation.steered.clear();
             generation.datagrams.clear();
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// Once a second: an adopted server that its supervisor started again in its cgroup, when

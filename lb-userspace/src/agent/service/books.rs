@@ -288,8 +288,6 @@ pub(super) struct Books {
     pub(super) evenness: Evenness,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
-    /// Why the ledger could not be written.
-    pub(super) ledger_error: Option<String>,
 }
 
 impl Books {
@@ -314,7 +312,6 @@ impl Books {
             usurped: Usurped::default(),
             evenness: Evenness::default(),
             keeper_error: None,
-            ledger_error: None,
         }
     }
 

@@ -90,7 +90,7 @@ impl Service {
             generation.reason = Some(error.summary());
             self.stop_in_background(&mut books, id);
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// What was to end a generation in order broke: it gets its signal all the same, and what is
@@ -139,7 +139,7 @@ impl Service {
             };
             generation.enter(state, Some(error.summary()));
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// It was not found out whether a process that somebody else supervises serves.
@@ -154,7 +154,7 @@ impl Service {
             generation.enter(GenerationState::Failed, Some(error.summary()));
             self.retire_from_kernel(&mut books, id);
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 }
 

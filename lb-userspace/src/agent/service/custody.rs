@@ -54,11 +54,11 @@ impl Service {
     pub(in crate::agent) async fn hold(&self) -> Result<Held, UpgradeError> {
         let parking = self.parking.hold().await;
         let politeness = Arc::clone(&self.politeness).lock_owned().await;
-        let mut books = Arc::clone(&self.books).lock_owned().await;
+        let books = Arc::clone(&self.books).lock_owned().await;
         self.refuse_busy_in(&books)?;
-        self.settle(&mut books);
-        if let Some(error) = &books.ledger_error {
-            return Err(UpgradeError::NotHeld(error.clone()));
+        self.settle(&books);
+        if let Some(error) = self.ledger.written().await {
+            return Err(UpgradeError::NotHeld(error));
         }
         let written = self.journal.hold().await;
         written.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;

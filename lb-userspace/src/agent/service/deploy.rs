@@ -11,7 +11,6 @@ use super::{
     broken::unbroken,
     candidate::still_alive,
     report::Reporter,
-    status::ledger_warning,
 };
 use crate::{
     agent::drill,
@@ -28,7 +27,7 @@ use crate::{
         shim::LaunchSpec,
     },
     rollout::GenerationState,
-    sys::{cgroup::Cgroup, environment::Environment, process, reader},
+    sys::{cgroup::Cgroup, environment::Environment, process},
 };
 
 impl Service {
@@ -105,16 +104,15 @@ impl Service {
             generation.enter(GenerationState::Ready, None);
         }
         self.word_follows(&mut books);
-        self.settle(&mut books);
+        self.settle(&books);
         let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
         let doubt = books.get(id).and_then(|g| g.doubt.clone());
-        let unwritten = books.ledger_error.as_deref().map(ledger_warning);
         let took =
             humantime::format_duration(Duration::from_millis(clock::millis(began.elapsed())));
         Ok(Done {
             message: format!("{name} is ready (pid {pid}, after {took}); it gets no client yet"),
             generation: Some(name),
-            warnings: doubt.into_iter().chain(unwritten).collect(),
+            warnings: doubt.into_iter().collect(),
             ..Done::default()
         })
     }
@@ -301,8 +299,10 @@ impl Service {
         self.path
             .count(id, &spec.cgroup)
             .map_err(CheckError::from)?;
-        reader::set_aside(&spec.output).map_err(LaunchError::at("set aside", &spec.output))?;
+        launch::begin_output(&spec.output).await?;
         let mut outlet = self.open_outlet(&mut spec);
+        // The next agent knows of it before it runs. If it would not, the verb says so at its end.
+        let _unrecorded = self.ledger.written().await;
         let child = launch::launch(&spec, &self.netns).await?;
         if let Some(outlet) = &mut outlet {
             outlet.is_taken();
@@ -340,7 +340,7 @@ impl Service {
             generation.main = Some((pid, process::start_time(pid).unwrap_or_default()));
         }
         self.watch_life(&mut books, id, Main::Child(Box::new(child)));
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {

@@ -85,8 +85,12 @@ impl Service {
         });
         self.word_follows(&mut books);
         self.forget_old(&mut books);
-        self.settle(&mut books);
+        self.settle(&books);
         self.watch_life(&mut books, id, Main::Found(pid));
+        drop(books);
+        if let Some(unrecorded) = self.unrecorded().await {
+            tracing::warn!(service = self.name(), pid, "{unrecorded}");
+        }
         tokio::spawn(Arc::clone(self).prove(id, notify));
         Ok(spec)
     }
@@ -374,7 +378,7 @@ impl Service {
                 self.retire_from_kernel(&mut books, id);
             }
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     async fn proved(

@@ -71,6 +71,7 @@ use ending::Endings;
 use incidents::Incidents;
 use parking::Parking;
 use polite::Politeness;
+use status::ledger_warning;
 
 use super::{
     adopt_error::{AdoptError, NotSharing},
@@ -81,7 +82,7 @@ use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},
     datapath::ServicePath,
-    store::Journal,
+    store::{Journal, LedgerFile},
     sys::{cgroup::Cgroup, netns::Netns},
 };
 
@@ -103,6 +104,8 @@ pub struct Service {
     uncounted: Option<String>,
     /// What rollouts are about to do.
     journal: Journal,
+    /// What the next agent is to know.
+    ledger: LedgerFile,
     books: Arc<Mutex<Books>>,
     /// Who was asked to leave. Held while connections are touched without the books. Taken before
     /// the books, never after.
@@ -140,20 +143,19 @@ impl Service {
         &self.journal
     }
 
-    /// Writes the books down and wakes everybody who waits for a change.
-    fn settle(&self, books: &mut Books) {
+    /// Has the books written down, soon, and wakes everybody who waits for a change.
+    fn settle(&self, books: &Books) {
         if books.going == Going::Gone {
             return;
         }
-        let ledger = books.to_ledger();
-        if let Err(error) = ledger.write(&self.places.ledger(self.name())) {
-            // The traffic does not depend on it; the operator must know.
-            tracing::error!(service = self.name(), %error, "failed to write the ledger");
-            books.ledger_error = Some(error.to_string());
-        } else {
-            books.ledger_error = None;
-        }
+        self.ledger.write(books.to_ledger());
         self.changed.notify_waiters();
+    }
+
+    /// Waits until the next agent would know of all that was done. What is to be said if it would not.
+    pub async fn unrecorded(&self) -> Option<String> {
+        let error = self.ledger.written().await?;
+        Some(ledger_warning(&error))
     }
 
     /// Waits for a reason to look again: a change of the books, an event from the kernel, or the

@@ -27,7 +27,7 @@ use crate::{
     },
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Journal, Ledger, Origin, Remembered, journal::Told},
+    store::{Journal, Ledger, LedgerFile, Origin, Remembered, journal::Told},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -98,6 +98,7 @@ impl Service {
             endings: Endings::default(),
             transparent: AtomicBool::new(false),
             changed: Notify::new(),
+            ledger: LedgerFile::at(places.ledger(&config.name)),
             config,
             places,
             journal: journal.fenced(),
@@ -112,6 +113,9 @@ impl Service {
         }
         let unfinished = service.unfinished().await;
         service.recover(ledger, unfinished).await;
+        if let Some(unrecorded) = service.unrecorded().await {
+            tracing::error!(service = service.name(), "{unrecorded}");
+        }
         service.wake_after_another(*service.path.renewal() != Renewal::None);
         service.path.end_renewal();
         Ok(service)
@@ -204,7 +208,7 @@ impl Service {
             }
         }
         self.resume_rollouts(&mut books, unfinished);
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// A remembered generation as it is now. The kernel's word is the truth about who is active.

@@ -1,6 +1,8 @@
 //! Where what a generation writes goes.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+
+use tokio::time::MissedTickBehavior;
 
 use super::Service;
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
     sys::{cgroup::Cgroup, reader},
 };
 
+/// How often outputs are looked after.
+const TEND: Duration = Duration::from_secs(1);
 /// Lines of a server's output that an error shows.
 const OUTPUT_LINES: usize = 8;
 /// Bytes of a file that a server writes itself, before it is turned over.
@@ -49,8 +53,30 @@ impl Service {
             .unwrap_or_default()
     }
 
-    /// Once a second, of each that lives.
-    pub(super) fn tend_output(&self, generation: &str, cgroup: &Cgroup) {
+    /// Looks after what its generations write, once a second; less often where a disk takes longer.
+    pub(super) async fn keep_outputs(self: Arc<Self>) {
+        let mut turns = tokio::time::interval(TEND);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            let outputs: Vec<_> = {
+                let books = self.books.lock().await;
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
+            };
+            let service = Arc::clone(&self);
+            let tending = tokio::task::spawn_blocking(move || {
+                for (generation, cgroup) in outputs {
+                    service.tend_output(&generation, &cgroup);
+                }
+            });
+            if let Err(error) = tending.await {
+                tracing::error!(service = self.name(), %error, "failed to look after output files");
+            }
+        }
+    }
+
+    fn tend_output(&self, generation: &str, cgroup: &Cgroup) {
         let places = self.places.outputs();
         turn_over(&places.file(self.name(), generation));
         let pipe = places.pipe(self.name(), generation);

@@ -125,7 +125,7 @@ impl Service {
                 generation.counted.closed += (before - left) as u64;
                 let hurried = is_hurried(generation.state);
                 if left == 0 {
-                    self.settle(&mut books);
+                    self.settle(&books);
                     return;
                 }
                 if left < before {

@@ -175,8 +175,8 @@ impl Service {
                  generation listens"
             ));
         }
-        if let Some(error) = &books.ledger_error {
-            warnings.push(ledger_warning(error));
+        if let Some(error) = self.ledger.trouble() {
+            warnings.push(ledger_warning(&error));
         }
         warnings
     }
@@ -311,7 +311,7 @@ impl Service {
 pub(super) fn ledger_warning(error: &str) -> String {
     format!(
         "the ledger cannot be written: {error}; an agent that starts now would not know about \
-         later changes: free space there, or make it writable"
+         later changes: its disk must respond, be writable, and have space"
     )
 }
 

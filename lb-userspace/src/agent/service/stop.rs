@@ -18,7 +18,6 @@ use crate::{
     clock::Deadline,
     generation::{hook, life},
     rollout::{self, GenerationState},
-    store::Ledger,
 };
 
 /// How long killed processes may take to be gone.
@@ -167,7 +166,7 @@ impl Service {
         let ending = {
             let mut books = self.books.lock().await;
             let ending = self.begin_stop(&mut books, id);
-            self.settle(&mut books);
+            self.settle(&books);
             ending
         };
         match ending {
@@ -244,7 +243,7 @@ impl Service {
             };
             generation.enter(state, reason);
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// Ends everything the service has, and removes what it left on the host.
@@ -299,7 +298,7 @@ impl Service {
             );
         }
         self.books.lock().await.going = Going::Gone;
-        if let Err(error) = Ledger::remove(&self.places.ledger(self.name())) {
+        if let Err(error) = self.ledger.remove().await {
             tracing::warn!(%error, "failed to remove the ledger");
         }
         Ok(left)

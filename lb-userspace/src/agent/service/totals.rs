@@ -108,7 +108,7 @@ impl Service {
             last,
             ended.steered.map(|took| (took, ended.trace)),
         );
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// Counts a hook that ended; written down with whatever is next.

@@ -64,6 +64,10 @@ impl Service {
         beside.spawn(async move {
             kept_up("release of parked clients", || released.keep_releasing()).await;
         });
+        let written = Arc::clone(&self);
+        beside.spawn(async move {
+            kept_up("output", || Arc::clone(&written).keep_outputs()).await;
+        });
         beside.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
         beside.shutdown().await;
@@ -150,7 +154,7 @@ impl Service {
                 self.retire_from_kernel(&mut books, id);
             }
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// Starts the keeper again if somebody killed it. What waited in its listeners has moved to whom
@@ -188,17 +192,19 @@ impl Service {
 
     /// Writes the ledger again if somebody removed it.
     async fn write_again(&self) {
-        let ledger = self.places.ledger(self.name());
-        if ledger.exists() {
+        if self.ledger.trouble().is_some() || !self.ledger.is_missing().await {
             return;
         }
-        let mut books = self.books.lock().await;
-        if books.is_ending() || books.ledger_error.is_some() {
-            return;
+        {
+            let books = self.books.lock().await;
+            if books.is_ending() {
+                return;
+            }
+            self.settle(&books);
         }
-        self.settle(&mut books);
-        if books.ledger_error.is_none() {
-            footing::restored(Support::Ledger, format!("the ledger {}", ledger.display()));
+        if self.ledger.written().await.is_none() {
+            let path = self.places.ledger(self.name());
+            footing::restored(Support::Ledger, format!("the ledger {}", path.display()));
         }
     }
 
@@ -250,16 +256,6 @@ impl Service {
         }
         books.counted_on.retain(|&id| !self.path.stop_counting(id));
         self.forget_closed(&books);
-        let outputs: Vec<_> = books
-            .generations
-            .iter()
-            .filter(|g| g.state.is_live())
-            .map(|g| (g.name.clone(), g.cgroup.clone()))
-            .collect();
-        drop(books);
-        for (generation, cgroup) in outputs {
-            self.tend_output(&generation, &cgroup);
-        }
     }
 
     /// Has the one that stands in run on, when the active one has closed its listeners but lives:

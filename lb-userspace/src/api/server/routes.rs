@@ -260,7 +260,17 @@ where
     match control.agent.service(name).await {
         Ok(service) => {
             let what = format!("{what} on service {}", service.name());
-            stream(&control.gate, &what, |reporter| verb(service, reporter))
+            stream(&control.gate, &what, |reporter| {
+                let done = verb(Arc::clone(&service), reporter);
+                async move {
+                    let done = done.await;
+                    // Also after a failure: what was done before it is known then.
+                    let unrecorded = service.unrecorded().await;
+                    let mut done = done?;
+                    done.warnings.extend(unrecorded);
+                    Ok(done)
+                }
+            })
         }
         Err(error) => failure(StatusCode::NOT_FOUND, verb_failure(&error)),
     }

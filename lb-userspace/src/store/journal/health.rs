@@ -28,6 +28,8 @@ struct Known {
     tried: Option<Instant>,
     /// Whether somebody has waited in vain for what the thread still does.
     stuck: bool,
+    /// Whether a check is under way.
+    is_checked: bool,
 }
 
 impl Health {
@@ -78,16 +80,22 @@ impl Health {
         known.trouble.clone()
     }
 
-    /// Whether what is known is recent enough.
-    pub(super) fn is_fresh(&self) -> bool {
-        let known = self.known();
+    /// Whether writing is to be tried: what is known is too old, and nobody else tries.
+    pub(super) fn begins_check(&self) -> bool {
+        let mut known = self.known();
         let limit = if known.trouble.is_some() {
             FRESH_IN_TROUBLE
         } else {
             FRESH
         };
         let age = |tried| clock::now().saturating_duration_since(tried);
-        known.tried.is_some_and(|tried| age(tried) < limit)
+        let is_fresh = known.tried.is_some_and(|tried| age(tried) < limit);
+        !is_fresh && !std::mem::replace(&mut known.is_checked, true)
+    }
+
+    /// It was tried, or in vain.
+    pub(super) fn ends_check(&self) {
+        self.known().is_checked = false;
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -53,6 +53,9 @@ pub use self::{
 
 const TICK: Duration = Duration::from_secs(1);
 
+/// Longest wait of a check for what the disk says.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Longer than another process may keep the database locked.
 const PATIENCE: u32 = 10;
 
@@ -122,14 +125,22 @@ impl Journal {
         self.health.trouble().map(|trouble| trouble.to_string())
     }
 
-    /// Why it cannot be written now: found out by writing, unless that was done a moment ago.
+    /// Why it cannot be written now: found out by writing, unless that was done a moment ago. A disk that takes its time
+    /// is waited for by the attempt, not by who asks.
     pub async fn check(&self) -> Option<String> {
-        if !self.health.is_fresh() {
-            let tried = self.run(|database| {
-                write::attempt(database);
-                Ok(())
+        if self.health.begins_check() {
+            let journal = self.clone();
+            let trying = tokio::spawn(async move {
+                let tried = journal.run(|database| {
+                    write::attempt(database);
+                    Ok(())
+                });
+                let tried = tried.await;
+                journal.health.ends_check();
+                tried
             });
-            if let Err(JournalError::Unusable { trouble, .. }) = tried.await {
+            let tried = timeout(LOOK, trying).await;
+            if let Ok(Ok(Err(JournalError::Unusable { trouble, .. }))) = tried {
                 return Some(trouble.to_string());
             }
         }

@@ -105,7 +105,7 @@ impl Service {
         let mut books = self.books.lock().await;
         if let Some(generation) = books.get_mut(id) {
             generation.cut_list.extend(cut);
-            self.settle(&mut books);
+            self.settle(&books);
         }
         count
     }

@@ -84,7 +84,7 @@ impl Service {
         } else {
             self.stop_in_background(&mut books, id);
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     /// Waits until the generation has no connection left, or for as long as the server is not to

@@ -121,7 +121,7 @@ impl Service {
             Some(seen) => books.habits.note(program, signal.to_owned(), seen),
             None => books.habits.doubt(&program, signal),
         }
-        self.settle(&mut books);
+        self.settle(&books);
     }
 
     fn advice(&self, judged: &Judged, connections: u64, after: Duration) -> String {

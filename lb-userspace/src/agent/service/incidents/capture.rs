@@ -178,6 +178,6 @@ impl Service {
         *self.incidents.latest() = Some(summary);
         let mut books = self.books.lock().await;
         books.tally.incidents += 1;
-        self.settle(&mut books);
+        self.settle(&books);
     }
 }

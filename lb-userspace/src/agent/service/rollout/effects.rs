@@ -124,7 +124,7 @@ impl Executor {
             if let Some(from) = self.plan.from() {
                 hold(&mut books, from);
             }
-            self.service.settle(&mut books);
+            self.service.settle(&books);
             return Ok(());
         }
         let former = self.service.switch(to, Purpose::Promote).await?;
@@ -404,7 +404,7 @@ impl Executor {
             _ => {}
         }
         // The journal goes on from here: an agent after this one does not discard it again.
-        self.service.settle(&mut books);
+        self.service.settle(&books);
         Ok(())
     }
 }

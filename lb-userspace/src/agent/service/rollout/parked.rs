@@ -67,7 +67,7 @@ impl Executor {
         books.runs_alone = self.service.config.hand_over == HandOver::Auto;
         self.done.generation = Some(books.name_of(to));
         self.done.message = format!("{} is active", books.name_of(to));
-        self.service.settle(&mut books);
+        self.service.settle(&books);
         drop(books);
         self.tell_parked().await;
         Ok(())
