@@ -6,7 +6,6 @@ use std::{
     io,
     net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixListener as StdUnixListener},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -181,7 +180,8 @@ impl Daemon {
         if breaks {
             tracing::warn!("HOTLB_DRILL_PANIC is set: tasks of this agent break on purpose");
         }
-        let (journal, traces) = record(host.places().journal(), &config, drill)?;
+        let journal = Journal::with(host.places().journal(), config.history, drill);
+        let (journal, traces) = record(journal, &config)?;
         let agent = Agent::start(host, journal, services).await?;
         let agent = agent.expiring(config.metrics_expire);
         let socket = server::listen(&agent.places().socket()).map_err(DaemonError::Socket)?;
@@ -306,6 +306,9 @@ impl Daemon {
     /// The agent that was in charge has left: from here on nobody needs the services as it left them.
     /// Whoever asks for something meanwhile is answered then.
     pub(crate) async fn settle_in(&self) {
+        if let Err(error) = self.agent.take_charge_of_journal().await {
+            tracing::error!(%error, "failed to migrate the journal; trying again with each write");
+        }
         if self.agent.awaits_renewal().await {
             self.renew().await;
         }
@@ -351,13 +354,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Opens the journal, and sends traces from it where they are wanted.
+/// Has the journal keep incidents, and sends traces from it where they are wanted.
 pub(crate) fn record(
-    path: PathBuf,
+    journal: Journal,
     config: &AgentConfig,
-    drill: Option<Drill>,
 ) -> Result<(Journal, Option<Traces>), TracesError> {
-    let journal = Journal::with(path, config.history, drill).keeping_incidents(config.incidents);
+    let journal = journal.keeping_incidents(config.incidents);
     let wanted = match &config.traces {
         Some(wanted) => Some(wanted.clone()),
         None => TracesConfig::from_env().unwrap_or_else(|error| {

@@ -33,7 +33,7 @@ use crate::{
     config::{METRICS_EXPIRE, Places, ServiceConfig},
     datapath::{Batch, Former, STAGING, give_up_shared},
     generation::output::{Logger, dropped},
-    store::Journal,
+    store::{Journal, journal::JournalError},
     sys::{cgroup::Cgroup, mounts, privilege, supervisor},
 };
 
@@ -242,6 +242,15 @@ impl Agent {
     /// Its places.
     pub fn places(&self) -> &Places {
         &self.host.places
+    }
+
+    /// No former agent needs the journal any more as it was found.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be migrated, and cannot be for now.
+    pub(crate) async fn take_charge_of_journal(&self) -> Result<(), JournalError> {
+        self.journal.take_charge().await
     }
 
     /// The rollouts.

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, ConfigError, Places},
     daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record},
     datapath::Former,
-    store::journal::Drill,
+    store::journal::{Drill, Journal, JournalError},
     sys::{packets, supervisor},
     telemetry::log,
 };
@@ -32,6 +32,9 @@ pub enum NotTakenOver {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The journal would have to be migrated, and cannot be.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The rest of what there is.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
@@ -43,7 +46,7 @@ impl NotTakenOver {
         match self {
             Self::NotAsked(_) => 2,
             Self::Withdrawn(_) => 1,
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Journal(_) => 78,
             Self::Daemon(error) => error.exit(),
         }
     }
@@ -181,8 +184,9 @@ async fn open(
         drill,
     } = prepared;
     let host = Host::inherit(places, given.locks)?;
-    // The agent in charge has closed the file.
-    let recorded = record(host.places().journal(), &config.agent, drill);
+    // The agent in charge has closed the file, and opens it again if this one fails: it must be as it was then.
+    let journal = Journal::beside_former(host.places().journal(), config.agent.history, drill);
+    let recorded = record(journal.await?, &config.agent);
     let (journal, traces) = recorded.map_err(DaemonError::from)?;
     let opening = |service: &str| {
         // If the agent in charge is dead, this one is in charge all the same.

@@ -16,7 +16,8 @@ use super::{
     drill::Drilling,
     error::{Fault, JournalError, Trouble},
     health::Health,
-    reading, schema,
+    migrate, reading,
+    schema::Schema,
     write::since,
 };
 use crate::clock;
@@ -38,6 +39,9 @@ pub(super) struct Database {
     open: Option<Open>,
     /// The last try to open it, if that failed.
     refused: Option<(Instant, Trouble)>,
+    schema: Schema,
+    /// What an older journal will be once it is migrated: read in its place while a former agent may still need it.
+    preview: Option<Connection>,
     drilling: Drilling,
     health: Arc<Health>,
     /// When rollouts of this process began, by the wall clock and by the monotonic one.
@@ -52,14 +56,42 @@ struct Open {
 }
 
 impl Database {
-    pub(super) fn new(path: PathBuf, drilling: Drilling, health: Arc<Health>) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        schema: Schema,
+        drilling: Drilling,
+        health: Arc<Health>,
+    ) -> Self {
         Self {
             path,
             open: None,
             refused: None,
+            schema,
+            preview: None,
             drilling,
             health,
             began: HashMap::new(),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A former agent may have to take up again with the file as it is: if it is to be migrated, only its preview is read
+    /// from here on. Whether that is so.
+    pub(super) fn stand_beside(&mut self) -> Result<bool, JournalError> {
+        let preview = reading::preview(&self.path, self.schema);
+        self.preview = preview.map_err(|fault| fault.at(&self.path))?;
+        Ok(self.preview.is_some())
+    }
+
+    /// The former agent has left: migrates what is to be.
+    pub(super) fn take_charge(&mut self) -> Result<(), JournalError> {
+        match self.preview.take() {
+            Some(_older) => self.transact(false, |_work| Ok(())),
+            None => Ok(()),
         }
     }
 
@@ -122,9 +154,12 @@ impl Database {
         &mut self,
         work: impl FnOnce(&Connection) -> Result<T, Fault>,
     ) -> Result<T, JournalError> {
+        if let Some(preview) = &self.preview {
+            return work(preview).map_err(|fault| fault.at(&self.path));
+        }
         let result = match self.connection() {
             Ok(connection) => snapshot(connection, work),
-            Err(fault) => match reading::open(&self.path) {
+            Err(fault) => match reading::open(&self.path, self.schema) {
                 Some(connection) => snapshot(&connection, work),
                 None => Err(fault),
             },
@@ -187,18 +222,14 @@ impl Database {
         {
             return Err(trouble.clone().into());
         }
-        match open(&self.path) {
+        match open(&self.path, self.schema, &mut self.drilling) {
             Ok(connection) => {
                 self.refused = None;
                 let file = identity(&self.path);
                 Ok(Open { connection, file })
             }
             Err(fault) => {
-                let trouble = match fault {
-                    Fault::Sql(error) => Trouble::of_sql(&self.path, &error),
-                    Fault::Trouble(trouble) => trouble,
-                    Fault::Refused(error) => Trouble::Other(error.to_string()),
-                };
+                let trouble = fault.trouble(&self.path);
                 self.refused = Some((clock::now(), trouble.clone()));
                 Err(trouble.into())
             }
@@ -227,13 +258,13 @@ fn snapshot<T>(
     work(&transaction)
 }
 
-fn open(path: &Path) -> Result<Connection, Fault> {
+fn open(path: &Path, schema: Schema, drilling: &mut Drilling) -> Result<Connection, Fault> {
     touch(path)?;
     // SQLite's own locks are not needed: the connection stays on its thread.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCKED_LIMIT)?;
-    schema::check(&connection)?;
+    schema.look(&connection)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
@@ -241,12 +272,10 @@ fn open(path: &Path) -> Result<Connection, Fault> {
     }
     // FULL: the log is on the disk before a commit returns.
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "journal_size_limit", LOG_SIZE)?;
-    if schema::make(&mut connection)? {
-        tracing::info!(path = %path.display(), "created a new journal");
-    }
+    migrate::make(&mut connection, path, schema, drilling)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 const VARIABLE: &str = "HOTLB_DRILL";
 
 /// What is to break. Writes are counted from 1, in the life of this process: each begin, record
-/// and finish of a rollout.
+/// and finish of a rollout, and of a migration the copy that is kept and the migration itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drill {
     /// `kill@N`: the process gets SIGKILL when its N-th write has become durable, before anybody

@@ -52,6 +52,19 @@ pub enum Trouble {
         /// [`super::SCHEMA`].
         known: u32,
     },
+    /// An older hotlb wrote it, and a step to the present tables failed.
+    #[error(
+        "it has schema version {found}, and migrating it to version {known} failed ({reason}); it was \
+         not changed: run the hotlb that wrote it, or move it aside: the agent then creates a new one"
+    )]
+    NotMigrated {
+        /// Its version.
+        found: u32,
+        /// [`super::SCHEMA`].
+        known: u32,
+        /// What failed.
+        reason: String,
+    },
     /// It belongs to another program.
     #[error(
         "it is the database of another program; move it aside, or set HOTLB_STATE_DIR: the agent \
@@ -176,14 +189,21 @@ impl From<JournalError> for Fault {
 impl Fault {
     /// The error for who asked for the work on the database at `path`.
     pub(super) fn at(self, path: &Path) -> JournalError {
-        let trouble = match self {
-            Self::Refused(error) => return error,
+        match self {
+            Self::Refused(error) => error,
+            fault => JournalError::Unusable {
+                path: path.to_owned(),
+                trouble: fault.trouble(path),
+            },
+        }
+    }
+
+    /// What is wrong with the database at `path`.
+    pub(super) fn trouble(self, path: &Path) -> Trouble {
+        match self {
             Self::Trouble(trouble) => trouble,
             Self::Sql(error) => Trouble::of_sql(path, &error),
-        };
-        JournalError::Unusable {
-            path: path.to_owned(),
-            trouble,
+            Self::Refused(error) => Trouble::Other(error.to_string()),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Handles that can be held: an agent that hands its services over writes nothing behind the back
-//! of its successor.
+//! of its successor, and a successor migrates nothing before the other one has left.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use super::{Journal, JournalError, Work, database::Database};
+use super::{Drill, Journal, JournalError, Kind, Work, database::Database, schema::Schema};
+use crate::config::Retention;
 
 /// What a handle and its clones have in common.
 #[derive(Default)]
@@ -41,6 +45,25 @@ impl Fence {
         }
     }
 
+    /// Keeps what comes, from here on.
+    pub(super) fn hold(&self) {
+        self.state().held = true;
+    }
+
+    /// Does what was kept, in order, and keeps nothing any more. On the journal's thread: nothing comes meanwhile.
+    pub(super) fn release(&self, database: &mut Database) {
+        let parked = self.opened();
+        for work in parked {
+            work(database);
+        }
+    }
+
+    fn opened(&self) -> Vec<Work> {
+        let mut state = self.state();
+        state.held = false;
+        std::mem::take(&mut state.parked)
+    }
+
     /// How much waits.
     #[cfg(test)]
     pub(super) fn parked(&self) -> usize {
@@ -53,6 +76,50 @@ impl Fence {
 }
 
 impl Journal {
+    /// The journal at `path`, for the successor of an agent that may still take up again. If it has to be migrated, nothing is written
+    /// until [`Journal::take_charge`]: who asks for it waits, and who reads is told what the file will be.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be migrated, and cannot be.
+    pub async fn beside_former(
+        path: PathBuf,
+        retention: Retention,
+        drill: Option<Drill>,
+    ) -> Result<Self, JournalError> {
+        let journal = Self::start(path, Schema::OWN, retention, drill);
+        journal.stand_beside().await?;
+        journal.prune_later();
+        Ok(journal)
+    }
+
+    pub(super) async fn stand_beside(&self) -> Result<(), JournalError> {
+        let charge = Arc::clone(&self.charge);
+        self.read(move |database| {
+            if database.stand_beside()? {
+                charge.hold();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// No former agent needs the file any more: migrates it if that has to be done, and does what was asked for
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the migration failed: the file is as it was, and every write tries again.
+    pub async fn take_charge(&self) -> Result<(), JournalError> {
+        let charge = Arc::clone(&self.charge);
+        self.read(move |database| {
+            let migrated = database.take_charge();
+            charge.release(database);
+            migrated
+        })
+        .await
+    }
+
     /// A handle of the same journal that can be held by itself, with its clones.
     #[must_use]
     pub fn fenced(&self) -> Self {
@@ -69,20 +136,16 @@ impl Journal {
     ///
     /// When the disk does not answer: what was asked for may still be done.
     pub async fn hold(&self) -> Result<(), JournalError> {
-        self.fence.state().held = true;
+        self.fence.hold();
         // The thread does everything in order.
-        self.fenced().run(|_database| Ok(())).await
+        self.fenced().read(|_database| Ok(())).await
     }
 
     /// Goes on, with what was asked for meanwhile first.
     pub fn go_on(&self) {
-        let parked = {
-            let mut state = self.fence.state();
-            state.held = false;
-            std::mem::take(&mut state.parked)
-        };
-        for work in parked {
-            self.later(work);
+        for work in self.fence.opened() {
+            // A write among them knows what else may hold it.
+            self.later(Kind::Read, work);
         }
     }
 
@@ -92,7 +155,7 @@ impl Journal {
     ///
     /// When the disk does not answer.
     pub async fn close(&self) -> Result<(), JournalError> {
-        self.run(|database| {
+        self.read(|database| {
             database.close();
             Ok(())
         })

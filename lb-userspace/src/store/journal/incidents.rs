@@ -9,7 +9,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
 
 use super::{
-    HistoryFilter, Journal, JournalError,
+    HistoryFilter, Journal, JournalError, Kind,
     error::{Fault, Trouble},
 };
 use crate::{
@@ -51,7 +51,7 @@ impl Journal {
             ..self
         };
         // Nobody waits for it, and if it fails that is known as any other trouble.
-        kept.later(move |database| {
+        kept.later(Kind::Write, move |database| {
             drop(database.write_aside(|work| there(work).and_then(|()| prune(work, &retention))));
         });
         kept
@@ -89,7 +89,7 @@ impl Journal {
 
     /// Incidents in short, newest first.
     pub async fn incidents(&self, filter: HistoryFilter) -> Result<Vec<Summary>, JournalError> {
-        self.run(move |database| {
+        self.read(move |database| {
             database.read(|work| {
                 if !is_there(work)? {
                     return Ok(Vec::new());
@@ -113,7 +113,7 @@ impl Journal {
 
     /// One incident with everything.
     pub async fn incident(&self, id: IncidentId) -> Result<Incident, JournalError> {
-        let found = self.run(move |database| {
+        let found = self.read(move |database| {
             database.read(|work| {
                 if !is_there(work)? {
                     return Ok(None);

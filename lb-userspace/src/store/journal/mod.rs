@@ -11,6 +11,8 @@ mod error;
 mod fence;
 mod health;
 mod incidents;
+mod kept;
+mod migrate;
 mod outbox;
 mod read;
 mod reading;
@@ -35,7 +37,10 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-use self::{database::Database, drill::Drilling, fence::Fence, health::Health, outbox::Outbox};
+use self::{
+    database::Database, drill::Drilling, fence::Fence, health::Health, outbox::Outbox,
+    schema::Schema,
+};
 use crate::config::{IncidentRetention, Retention};
 
 pub use self::{
@@ -75,11 +80,20 @@ pub struct Journal {
     patience: u32,
     /// Holds back what is asked for through this handle.
     fence: Arc<Fence>,
+    /// Holds back everybody's writes while a former agent may still need the file as it is.
+    charge: Arc<Fence>,
     /// Rollouts whose traces are to be delivered, if they are.
     outbox: Option<Arc<Outbox>>,
 }
 
 type Work = Box<dyn FnOnce(&mut Database) + Send>;
+
+/// What a request does to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
 
 impl Journal {
     /// The journal at `path`. It never fails: if the database cannot be opened every write fails
@@ -91,9 +105,20 @@ impl Journal {
 
     /// The same with a drill, and a retention that is enforced now and after each rollout.
     pub fn with(path: PathBuf, retention: Retention, drill: Option<Drill>) -> Self {
+        let journal = Self::start(path, Schema::OWN, retention, drill);
+        journal.prune_later();
+        journal
+    }
+
+    fn start(path: PathBuf, schema: Schema, retention: Retention, drill: Option<Drill>) -> Self {
         let (work, todo) = mpsc::channel::<Work>();
         let health = Arc::new(Health::default());
-        let mut database = Database::new(path.clone(), Drilling::new(drill), Arc::clone(&health));
+        let mut database = Database::new(
+            path.clone(),
+            schema,
+            Drilling::new(drill),
+            Arc::clone(&health),
+        );
         let known = Arc::clone(&health);
         let run = move || {
             for work in todo {
@@ -106,7 +131,7 @@ impl Journal {
             // The channel is closed then, and every request says that nobody writes.
             tracing::error!(%error, "failed to start the thread of the journal");
         }
-        let journal = Self {
+        Self {
             path,
             work,
             health,
@@ -114,10 +139,9 @@ impl Journal {
             incidents: IncidentRetention::default(),
             patience: PATIENCE,
             fence: Arc::default(),
+            charge: Arc::default(),
             outbox: None,
-        };
-        journal.prune_later();
-        journal
+        }
     }
 
     /// Why it cannot be written now, as far as is known; does not wait.
@@ -194,19 +218,21 @@ impl Journal {
     /// The rollouts of `service` that are not over, newest last, with all their records.
     pub async fn unfinished(&self, service: &str) -> Result<Vec<Told>, JournalError> {
         let service = service.to_owned();
-        self.run(move |database| database.read(|connection| read::unfinished(connection, &service)))
-            .await
+        self.read(move |database| {
+            database.read(|connection| read::unfinished(connection, &service))
+        })
+        .await
     }
 
     /// Rollouts in short, newest first.
     pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<Summary>, JournalError> {
-        self.run(move |database| database.read(|connection| read::history(connection, &filter)))
+        self.read(move |database| database.read(|connection| read::history(connection, &filter)))
             .await
     }
 
     /// One rollout with all its records, if there is such a one.
     pub async fn show(&self, id: RolloutId) -> Result<Option<Told>, JournalError> {
-        self.run(move |database| database.read(|connection| read::show(connection, id)))
+        self.read(move |database| database.read(|connection| read::show(connection, id)))
             .await
     }
 
@@ -216,17 +242,34 @@ impl Journal {
             .await
     }
 
-    /// Has the thread do something and waits for it. What has not begun when nobody waits for it
-    /// any more is never done; what has begun is done to its end.
+    /// Has the thread write something, and waits for it.
     async fn run<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&mut Database) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.ask(Kind::Write, work).await
+    }
+
+    /// Has the thread do something that leaves the file as it is, and waits for it.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.ask(Kind::Read, work).await
+    }
+
+    /// Has the thread do something and waits for it. What has not begun when nobody waits for it
+    /// any more is never done; what has begun is done to its end.
+    async fn ask<T: Send + 'static>(
+        &self,
+        kind: Kind,
         work: impl FnOnce(&mut Database) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
         if self.health.is_stuck() {
             return Err(self.unusable(Trouble::Slow));
         }
         let (tell, mut told) = oneshot::channel();
-        self.later(move |database| {
+        self.later(kind, move |database| {
             if !tell.is_closed() {
                 // Whoever asked may have gone.
                 let _gone = tell.send(work(database));
@@ -238,7 +281,7 @@ impl Journal {
                 Ok(Ok(result)) => return result,
                 Ok(Err(_gone)) => return Err(self.unusable(Trouble::Gone)),
                 // It has not begun.
-                Err(_tick) if self.fence.is_held() => {}
+                Err(_tick) if self.is_held(kind) => {}
                 Err(_tick) => ticks += 1,
             }
         }
@@ -249,15 +292,26 @@ impl Journal {
     fn prune_later(&self) {
         let retention = self.retention;
         // Nobody waits for it, and if it fails that is known as any other trouble.
-        self.later(move |database| drop(write::prune(database, retention)));
+        self.later(Kind::Write, move |database| {
+            drop(write::prune(database, retention));
+        });
     }
 
     /// Has the thread do something some time.
-    fn later(&self, work: impl FnOnce(&mut Database) + Send + 'static) {
-        let fence = Arc::clone(&self.fence);
+    fn later(&self, kind: Kind, work: impl FnOnce(&mut Database) + Send + 'static) {
+        let (fence, charge) = (Arc::clone(&self.fence), Arc::clone(&self.charge));
+        let work = move |database: &mut Database| match kind {
+            Kind::Read => work(database),
+            Kind::Write => charge.pass(database, Box::new(work)),
+        };
         let work = move |database: &mut Database| fence.pass(database, Box::new(work));
         // If the thread is gone, so is whoever would answer, and that is noticed.
         let _gone = self.work.send(Box::new(work));
+    }
+
+    /// Whether nothing of this kind is done for now.
+    fn is_held(&self, kind: Kind) -> bool {
+        self.fence.is_held() || kind == Kind::Write && self.charge.is_held()
     }
 
     fn unusable(&self, trouble: Trouble) -> JournalError {

@@ -11,26 +11,56 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::schema;
+use super::{
+    error::Fault,
+    migrate,
+    schema::{Found, Schema},
+};
 
-/// A connection that can read the database at `path`, if there is any way to have one.
-pub(super) fn open(path: &Path) -> Option<Connection> {
+/// A connection that can read the database at `path`, if there is any way to have one. An earlier release's is read from
+/// memory, with the present tables.
+pub(super) fn open(path: &Path, schema: Schema) -> Option<Connection> {
+    let (connection, found) = opened(path, schema)?;
+    match found {
+        Found::Older(found) => migrate::in_memory(&connection, path, found, schema).ok(),
+        Found::Present | Found::Empty => Some(connection),
+    }
+}
+
+/// What the database at `path` will be once it is migrated, if it is to be.
+pub(super) fn preview(path: &Path, schema: Schema) -> Result<Option<Connection>, Fault> {
+    match opened(path, schema) {
+        Some((connection, Found::Older(found))) => {
+            migrate::in_memory(&connection, path, found, schema).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn opened(path: &Path, schema: Schema) -> Option<(Connection, Found)> {
     if !path.exists() {
         return None;
     }
+    let usable = |opened: rusqlite::Result<Connection>| {
+        let connection = opened.ok()?;
+        let found = schema.look(&connection).ok()?;
+        Some((connection, found))
+    };
     // First the way that leaves nothing behind: the ordinary one makes a -shm, and one that was
     // made with the mode of a read-only database cannot be written afterwards.
-    immutable(path).or_else(|| ordinary(path))
+    immutable(path)
+        .and_then(usable)
+        .or_else(|| usable(ordinary(path)))
 }
 
-fn ordinary(path: &Path) -> Option<Connection> {
+fn ordinary(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    usable(Connection::open_with_flags(path, flags))
+    Connection::open_with_flags(path, flags)
 }
 
 /// Without locks and shared memory. Only right when there is no write-ahead log to be read, that
 /// is after an orderly end.
-fn immutable(path: &Path) -> Option<Connection> {
+fn immutable(path: &Path) -> Option<rusqlite::Result<Connection>> {
     let log = fs::metadata(log_of(path)).map_or(0, |found| found.len());
     if log > 0 {
         return None;
@@ -38,13 +68,7 @@ fn immutable(path: &Path) -> Option<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    usable(Connection::open_with_flags(immutable_uri(path), flags))
-}
-
-fn usable(opened: rusqlite::Result<Connection>) -> Option<Connection> {
-    opened
-        .ok()
-        .filter(|connection| schema::check(connection).is_ok())
+    Some(Connection::open_with_flags(immutable_uri(path), flags))
 }
 
 fn log_of(path: &Path) -> PathBuf {

@@ -1,6 +1,6 @@
 //! The tables, and how a database is known to have them.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use super::error::{Fault, Trouble};
 
@@ -8,9 +8,10 @@ use super::error::{Fault, Trouble};
 pub const SCHEMA: u32 = 1;
 
 /// "hotl", kept in `application_id`: the file is hotlb's.
-const APPLICATION: u32 = 0x686f_746c;
+pub(super) const APPLICATION: u32 = 0x686f_746c;
 
-const TABLES: &str = "
+/// The tables of version 1. Never changed: a new journal gets them too, and every step after them.
+pub(super) const TABLES: &str = "
 CREATE TABLE rollout (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     service   TEXT NOT NULL,
@@ -45,47 +46,68 @@ CREATE TABLE trial (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NU
 INSERT INTO trial VALUES (1, 0);
 ";
 
+/// One step forward: from the tables of one version to those of the next.
+pub(super) type Step = fn(&Connection) -> rusqlite::Result<()>;
+
+/// The way from version 1 to [`SCHEMA`], in order. A step is never changed once it was released.
+pub(super) const STEPS: &[Step] = &[];
+
+const _: () = assert!(
+    STEPS.len() + 1 == SCHEMA as usize,
+    "every version has its step"
+);
+
+/// The versions a program knows: a test has steps of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schema {
+    steps: &'static [Step],
+}
+
 /// What a file is.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
     /// Nothing yet.
     Empty,
-    /// A journal of [`SCHEMA`].
-    Journal,
+    /// A journal of this version, which is an earlier one.
+    Older(u32),
+    /// A journal of the present version.
+    Present,
 }
 
-/// Refuses a database that is not a journal of this version.
-pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
-    look(connection).map(drop)
-}
+impl Schema {
+    /// This program's.
+    pub(super) const OWN: Self = Self { steps: STEPS };
 
-/// Makes the tables if there are none yet. True if they were made.
-pub(super) fn make(connection: &mut Connection) -> Result<bool, Fault> {
-    if look(connection)? == Found::Journal {
-        return Ok(false);
+    #[cfg(test)]
+    pub(super) const fn with(steps: &'static [Step]) -> Self {
+        Self { steps }
     }
-    let work = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    work.execute_batch(TABLES)?;
-    work.pragma_update(None, "application_id", APPLICATION)?;
-    work.pragma_update(None, "user_version", SCHEMA)?;
-    work.commit()?;
-    Ok(true)
-}
 
-fn look(connection: &Connection) -> Result<Found, Fault> {
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
-    let application: u32 = number("application_id")?;
-    let version: u32 = number("user_version")?;
-    let tables: u32 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (application, version, tables) {
-        (0, 0, 0) => Ok(Found::Empty),
-        (APPLICATION, SCHEMA, _) => Ok(Found::Journal),
-        (APPLICATION, found, _) if found > SCHEMA => Err(Trouble::Newer {
-            found,
-            known: SCHEMA,
+    /// The present version.
+    pub(super) fn version(self) -> u32 {
+        u32::try_from(self.steps.len()).map_or(u32::MAX, |steps| steps.saturating_add(1))
+    }
+
+    /// The steps that a journal of version `found` lacks.
+    pub(super) fn since(self, found: u32) -> impl Iterator<Item = Step> {
+        let done = usize::try_from(found).map_or(usize::MAX, |found| found.saturating_sub(1));
+        self.steps.iter().copied().skip(done)
+    }
+
+    /// What `connection` leads to. What is not a journal, or a newer one, is refused.
+    pub(super) fn look(self, connection: &Connection) -> Result<Found, Fault> {
+        let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
+        let application: u32 = number("application_id")?;
+        let version: u32 = number("user_version")?;
+        let tables: u32 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let known = self.version();
+        match (application, version, tables) {
+            (0, 0, 0) => Ok(Found::Empty),
+            (APPLICATION, found, _) if found == known => Ok(Found::Present),
+            (APPLICATION, found, _) if found > known => Err(Trouble::Newer { found, known }.into()),
+            (APPLICATION, found @ 1.., _) => Ok(Found::Older(found)),
+            _ => Err(Trouble::Foreign.into()),
         }
-        .into()),
-        _ => Err(Trouble::Foreign.into()),
     }
 }

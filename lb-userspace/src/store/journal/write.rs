@@ -8,6 +8,7 @@ use super::{
     End, JournalError, NewRollout, Record, RolloutId, Stamped,
     database::Database,
     error::{Fault, Trouble},
+    kept,
     outbox::{self, Outbox},
 };
 use crate::{clock, config::Retention};
@@ -171,6 +172,7 @@ pub(super) fn prune(database: &mut Database, retention: Retention) -> Result<u64
         outbox::lost(transaction, untold.saturating_sub(left))?;
         Ok(removed)
     })?;
+    kept::expire(database.path(), retention.age);
     Ok(u64::try_from(removed).unwrap_or(u64::MAX))
 }
 

@@ -1,8 +1,10 @@
 //! What goes in comes out: in order, whole, and after a restart.
 
 mod fence;
+mod migration;
 mod outbox;
 mod retention;
+mod successor;
 mod trouble;
 
 use std::{future::Future, path::Path};

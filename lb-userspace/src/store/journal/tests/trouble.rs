@@ -185,7 +185,7 @@ async fn a_disk_that_does_not_answer_is_not_waited_for() {
     journal.patience = 1;
     let id = works_again(&journal).await;
     let (go_on, hold) = mpsc::channel::<()>();
-    journal.later(move |_database| {
+    journal.later(Kind::Write, move |_database| {
         let _go_on = hold.recv();
     });
     let error = journal.record(id, note("never")).await.unwrap_err();
