@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,12 +14,12 @@ use crate::{agent::Agent, cli, sys::reader};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Prints what the agent's generations write, from now on, until the task is ended.
-pub async fn outputs(agent: &Agent) {
+pub async fn outputs(agent: &Arc<Agent>) {
     let mut positions: HashMap<PathBuf, u64> = HashMap::new();
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
-        for service in agent.status().await.services {
+        for service in agent.look().await.status().await.services {
             for generation in service.generations {
                 let position = positions.entry(generation.output.clone()).or_default();
                 for line in news(&generation.output, position) {

@@ -13,7 +13,6 @@ use super::{
     start::{self, Agent},
 };
 use crate::{
-    api::client::Client,
     datapath::{self, Former, Pins, STAGING},
     generation::keeper::Keeper,
     store::Ledger,
@@ -51,18 +50,6 @@ impl Services {
     /// Whether another process has them.
     pub(super) fn is_a_successors(&self) -> bool {
         self.is_a_successors
-    }
-}
-
-impl Agent {
-    /// The successor that has the services, once there is one: it is asked in this agent's place.
-    pub(super) fn successor(&self, services: &Services) -> Option<Client> {
-        services.is_a_successors.then(|| self.client())
-    }
-
-    /// Whoever serves on this agent's socket now.
-    pub(crate) fn client(&self) -> Client {
-        Client::new(&self.places().socket())
     }
 }
 

@@ -16,12 +16,13 @@ mod own_process;
 mod scrape;
 mod service;
 mod start;
+mod view;
 
 pub use adopt_error::{AdoptError, NotSharing};
 pub use custody::Custody;
 pub use error::{Now, OpenError, PinsGone, StartError, VerbError};
 pub use ground::GROUP;
 pub use own_process::OwnProcess;
-pub use scrape::Scrape;
 pub use service::{Caller, Fulfilled, Reporter, Service};
 pub use start::{Agent, Host, LOCKS, ONLY};
+pub use view::View;

@@ -1,18 +1,9 @@
 //! What the agent tells a scrape.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Agent, OwnProcess, Service, observed::Observed};
+use super::{Agent, OwnProcess, observed::Observed, view::View};
 use crate::generation::output;
-
-/// What a scrape finds.
-#[derive(Debug)]
-pub enum Scrape {
-    /// The values, of this moment.
-    Own(Observed),
-    /// The services are a successor's: it is to be asked, at the control socket.
-    Successors,
-}
 
 impl Agent {
     /// The same agent, whose generations are shown for `expire` after they have ended.
@@ -20,31 +11,24 @@ impl Agent {
     pub fn expiring(self, expire: Duration) -> Self {
         Self { expire, ..self }
     }
+}
 
-    /// Everything there is to measure. While the services are handed over this waits for the
-    /// outcome.
-    pub async fn scrape(&self) -> Scrape {
-        // Held to the end: a hand-over waits for whoever looks.
-        let services = self.services.read().await;
-        if services.is_a_successors() {
-            return Scrape::Successors;
-        }
-        Scrape::Own(self.observe(services.all()).await)
-    }
-
-    async fn observe(&self, all: BTreeMap<String, Arc<Service>>) -> Observed {
+impl View {
+    /// Everything there is to measure, of this moment.
+    pub async fn observe(&self) -> Observed {
+        let all = self.services.all();
         let mut services = Vec::with_capacity(all.len());
         for service in all.values() {
-            services.push(service.observe(self.expire).await);
+            services.push(service.observe(self.agent.expire).await);
         }
-        let dropped = output::dropped(&self.places().outputs().dropped());
+        let dropped = output::dropped(&self.agent.places().outputs().dropped());
         let of = |service: &String| dropped.get(service).map_or(0, |dropped| dropped.bytes);
         Observed {
             dropped: all
                 .keys()
                 .map(|service| (service.clone(), of(service)))
                 .collect(),
-            journal_writable: self.journal().trouble().is_none(),
+            journal_writable: self.agent.journal().trouble().is_none(),
             process: OwnProcess::read().ok(),
             services,
         }

@@ -60,7 +60,7 @@ pub struct Agent {
     pub(super) journal: Journal,
     /// What it was configured with.
     pub(super) configs: Vec<ServiceConfig>,
-    pub(super) services: RwLock<Services>,
+    pub(super) services: Arc<RwLock<Services>>,
     /// How long the metrics show a generation that has ended.
     pub(super) expire: Duration,
 }
@@ -234,7 +234,7 @@ impl Agent {
             host,
             journal,
             configs,
-            services: RwLock::new(services),
+            services: Arc::new(RwLock::new(services)),
             expire: METRICS_EXPIRE,
         })
     }
@@ -268,20 +268,8 @@ impl Agent {
         named(&self.services.read().await.all(), name)
     }
 
-    /// Everything it knows. While the services are handed over this waits for the outcome; once
-    /// they are a successor's, that one is asked.
-    pub async fn status(&self) -> Status {
-        // Held to the end: a hand-over waits for whoever looks.
-        let services = self.services.read().await;
-        if let Some(successor) = self.successor(&services)
-            && let Ok(status) = successor.status().await
-        {
-            return status;
-        }
-        self.own_status(services.all()).await
-    }
-
-    async fn own_status(&self, all: BTreeMap<String, Arc<Service>>) -> Status {
+    /// Everything it knows of `all` services.
+    pub(super) async fn status_of(&self, all: BTreeMap<String, Arc<Service>>) -> Status {
         let asked = clock::now();
         let warnings = self.warnings(&all).await;
         let dropped = dropped(&self.host.places.outputs().dropped());

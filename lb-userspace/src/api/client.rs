@@ -11,7 +11,7 @@ use hyper::{
     Method, Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header,
+    header::{self, HeaderMap, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
@@ -215,6 +215,27 @@ impl Client {
         .await
     }
 
+    /// Asks what somebody else wants to look up, with the `headers` of who asked. The answer is whatever it is.
+    pub(super) async fn pass_on(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = path.parse().map_err(broken)?;
+        *request.headers_mut() = headers;
+        let headers = request.headers_mut();
+        headers.insert(VERSION_HEADER, HeaderValue::from(VERSION));
+        // Of the connection on which it was asked.
+        headers.remove(header::CONNECTION);
+        self.soon(async {
+            let (parts, body) = self.send(request).await?.into_parts();
+            let body = body.collect().await.map_err(broken)?;
+            Ok(Response::from_parts(parts, body.to_bytes()))
+        })
+        .await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.soon(async {
             let response = self.request(Method::GET, path, Bytes::new()).await?;
@@ -296,14 +317,6 @@ impl Client {
         body: Bytes,
         accept: &'static str,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| self.unreachable(source))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        // Ends with the response; its errors are seen there.
-        tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -314,7 +327,19 @@ impl Client {
         if let Some(parent) = &self.parent {
             request = request.header(HEADER, parent.to_string());
         }
-        let request = request.body(Full::new(body)).map_err(broken)?;
+        self.send(request.body(Full::new(body)).map_err(broken)?)
+            .await
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| self.unreachable(source))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        // Ends with the response; its errors are seen there.
+        tokio::spawn(connection);
         sender.send_request(request).await.map_err(broken)
     }
 

@@ -4,5 +4,6 @@
 //! else's. `openapi.json` beside this file describes it; the agent serves it.
 
 pub mod client;
+pub(crate) mod forward;
 pub mod server;
 pub mod wire;

@@ -1,16 +1,14 @@
 //! Flows of a service.
 
-use std::sync::Arc;
-
 use axum::{
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, rejection::QueryRejection},
     response::Response,
 };
 use serde::Deserialize;
 
 use super::{
-    Control,
     history::{answer, not_understood},
+    own::Own,
 };
 
 /// How many flows are listed when nobody says.
@@ -25,14 +23,14 @@ pub(super) struct Asked {
 
 /// GET `/v1/services/{service}/flows`.
 pub(super) async fn list(
-    State(control): State<Arc<Control>>,
+    Own(view): Own,
     Path(service): Path<String>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Response {
     match asked {
         Ok(Query(asked)) => {
             let limit = asked.limit.unwrap_or(LIMIT);
-            answer(control.agent.flows(&service, limit).await)
+            answer(view.flows(&service, limit).await)
         }
         Err(refused) => not_understood(&refused.body_text()),
     }

@@ -1,18 +1,16 @@
 //! The history: rollouts that were, and one in full.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Control,
     answer::{failure, verb_failure},
+    own::Own,
 };
 use crate::{
     agent::{ONLY, VerbError},
@@ -32,12 +30,9 @@ pub(super) struct Asked {
 }
 
 /// GET `/v1/history`.
-pub(super) async fn list(
-    State(control): State<Arc<Control>>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Response {
+pub(super) async fn list(Own(view): Own, asked: Result<Query<Asked>, QueryRejection>) -> Response {
     match filter(asked) {
-        Ok(filter) => answer(control.agent.history(filter).await),
+        Ok(filter) => answer(view.history(filter).await),
         Err(refused) => *refused,
     }
 }
@@ -56,9 +51,9 @@ pub(super) fn filter(
 }
 
 /// GET `/v1/history/{id}`.
-pub(super) async fn show(State(control): State<Arc<Control>>, Path(id): Path<String>) -> Response {
+pub(super) async fn show(Own(view): Own, Path(id): Path<String>) -> Response {
     match id.parse::<RolloutId>() {
-        Ok(id) => answer(control.agent.rollout(id).await),
+        Ok(id) => answer(view.rollout(id).await),
         Err(error) => not_understood(&error.to_string()),
     }
 }

@@ -11,6 +11,7 @@ mod flows;
 mod gate;
 mod history;
 mod incidents;
+mod own;
 mod peer;
 mod profile;
 mod routes;

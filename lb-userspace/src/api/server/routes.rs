@@ -18,6 +18,7 @@ use super::{
     answer::{failure, stream, stream_ungated, verb_failure},
     caller::InTrace,
     flows, history, incidents,
+    own::Own,
     peer::Peer,
     profile::profile,
 };
@@ -65,8 +66,8 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
-async fn status(State(control): Shared) -> Json<Status> {
-    Json(control.agent.status().await)
+async fn status(Own(view): Own) -> Json<Status> {
+    Json(view.status().await)
 }
 
 async fn metrics(State(control): Shared, headers: HeaderMap) -> Response {

@@ -13,9 +13,13 @@ use tokio::net::TcpListener;
 
 use super::{Format, bounded::Bounded, render};
 use crate::{
-    agent::{Agent, Scrape},
+    agent::Agent,
+    api::forward::forward,
     takeover::{Closing, Doorway},
 };
+
+/// Where the control socket has them.
+const METRICS: &str = "/v1/metrics";
 
 /// Serves `/metrics` through `doorway` until `closing` returns and the last scrape is answered.
 pub(crate) async fn serve(
@@ -37,20 +41,22 @@ async fn metrics(State(agent): State<Arc<Agent>>, headers: HeaderMap) -> Respons
 
 /// The answer to a scrape of `agent`. Where its services are a successor's, that one gives it: no
 /// scrape is missed while an agent is upgraded.
-pub(crate) async fn answer(agent: &Agent, headers: &HeaderMap) -> Response {
+pub(crate) async fn answer(agent: &Arc<Agent>, headers: &HeaderMap) -> Response {
+    let view = agent.look().await;
+    if view.is_a_successors() {
+        let answer = forward(&agent.places().socket(), METRICS, headers).await;
+        return answer.unwrap_or_else(|error| failed(error.to_string()));
+    }
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept);
-    let answer = match agent.scrape().await {
-        Scrape::Own(observed) => render(&observed, format).map_err(|error| error.to_string()),
-        Scrape::Successors => {
-            let answer = agent.client().metrics(format.content_type()).await;
-            answer.map_err(|error| error.to_string())
-        }
-    };
-    match answer {
+    match render(&view.observe().await, format) {
         Ok(answer) => ([(header::CONTENT_TYPE, format.content_type())], answer).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        Err(error) => failed(error.to_string()),
     }
+}
+
+fn failed(why: String) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
 }
