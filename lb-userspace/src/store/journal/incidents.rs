@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_param
 use super::{
     HistoryFilter, Journal, JournalError, Kind,
     error::{Fault, Trouble},
+    read::newest,
 };
 use crate::{
     clock,
@@ -94,18 +95,7 @@ impl Journal {
                 if !is_there(work)? {
                     return Ok(Vec::new());
                 }
-                let mut query = work.prepare(&format!(
-                    "SELECT {SUMMARY} FROM incident WHERE :service IS NULL OR service = :service
-                     ORDER BY id DESC LIMIT :limit"
-                ))?;
-                let found = query.query_map(
-                    named_params! {
-                        ":service": filter.service,
-                        ":limit": filter.limit.map_or(-1, i64::from),
-                    },
-                    summary,
-                )?;
-                Ok(found.collect::<rusqlite::Result<_>>()?)
+                newest(work, "incident", SUMMARY, &filter, |row| Ok(summary(row)?))
             })
         })
         .await

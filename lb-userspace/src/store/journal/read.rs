@@ -30,8 +30,21 @@ pub(super) fn history(
     connection: &Connection,
     filter: &HistoryFilter,
 ) -> Result<Vec<Summary>, Fault> {
+    newest(connection, "rollout", ROLLOUT, filter, |row| {
+        Ok(told(row)?.summary)
+    })
+}
+
+/// The rows of `table` that `filter` lets through, newest first.
+pub(super) fn newest<T>(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    filter: &HistoryFilter,
+    read: impl FnMut(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
     let mut query = connection.prepare(&format!(
-        "SELECT {ROLLOUT} FROM rollout WHERE :service IS NULL OR service = :service
+        "SELECT {columns} FROM {table} WHERE :service IS NULL OR service = :service
          ORDER BY id DESC LIMIT :limit"
     ))?;
     let found = query.query_and_then(
@@ -40,7 +53,7 @@ pub(super) fn history(
             ":service": filter.service,
             ":limit": filter.limit.map_or(-1, i64::from),
         },
-        |row| Ok(told(row)?.summary),
+        read,
     )?;
     found.collect()
 }
