@@ -6,7 +6,7 @@ use lb_common::{
     GenerationId,
     quic::{Quic, SERVER_ID_MOST, ServerIdOctets},
 };
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Health, policy_tables::Span, service::HandOver};
 
@@ -101,7 +101,8 @@ impl Datagrams {
 }
 
 /// One address of `listen`: `0.0.0.0:80`, `udp://0.0.0.0:53`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Listen {
     /// Whether it is of UDP.
     pub udp: bool,
@@ -116,19 +117,20 @@ impl fmt::Display for Listen {
     }
 }
 
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         let (udp, address) = match text.split_once("://") {
             Some(("udp", address)) => (true, address),
             Some(("tcp", address)) => (false, address),
             _ => (false, text.as_str()),
         };
         let address = address.parse().map_err(|_bad| {
-            de::Error::custom(format!(
+            format!(
                 "\"{text}\" is not an address with a port, such as \"0.0.0.0:8080\", \"[::]:8080\" \
                  or \"udp://0.0.0.0:53\""
-            ))
+            )
         })?;
         Ok(Self { udp, address })
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::{
     ConfigError, LogConfig, Retention, TracesConfig,
@@ -54,7 +54,8 @@ pub struct AgentConfig {
 }
 
 /// An address, or "off".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum MetricsAddress {
     /// Nowhere.
     Off,
@@ -144,11 +145,11 @@ struct ServiceTable {
     hooks: HookTables,
 }
 
-impl<'de> Deserialize<'de> for MetricsAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl TryFrom<String> for MetricsAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         text.parse()
-            .map_err(|error: String| de::Error::custom(error))
     }
 }
 

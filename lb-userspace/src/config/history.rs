@@ -2,9 +2,9 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
-use super::policy_tables::Span;
+use super::policy_tables::some_time;
 
 /// When a finished rollout is forgotten: as soon as one of the limits is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +29,12 @@ impl Default for Retention {
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryTable {
     rollouts: Option<NonZeroU32>,
-    r#for: Option<Age>,
+    #[serde(default, deserialize_with = "age")]
+    r#for: Option<Duration>,
 }
 
-struct Age(Duration);
-
-impl<'de> Deserialize<'de> for Age {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(age) = Span::deserialize(deserializer)?;
-        if age.is_zero() {
-            return Err(de::Error::custom(
-                "history retention must be greater than zero",
-            ));
-        }
-        Ok(Self(age))
-    }
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    some_time(deserializer, "history retention must be greater than zero")
 }
 
 impl HistoryTable {
@@ -51,7 +42,33 @@ impl HistoryTable {
         let usual = Retention::default();
         Retention {
             rollouts: self.rollouts.map_or(usual.rollouts, NonZeroU32::get),
-            age: self.r#for.map_or(usual.age, |age| age.0),
+            age: self.r#for.unwrap_or(usual.age),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_of_nothing_is_pointed_at() {
+        let text = "rollouts = 5\nfor = \"0s\"";
+        let table: HistoryTable = toml::from_str(&text.replace("0s", "2h")).unwrap();
+        let kept = Retention {
+            rollouts: 5,
+            age: Duration::from_hours(2),
+        };
+        assert_eq!(table.resolve(), kept);
+        for (wrong, expected) in [
+            ("\"0s\"", "history retention must be greater than zero"),
+            ("\"soon\"", "\"soon\" is not a duration: "),
+            ("12345", "invalid type: integer `12345`"),
+        ] {
+            let text = text.replace("\"0s\"", wrong);
+            let error = toml::from_str::<HistoryTable>(&text).err().unwrap();
+            assert!(error.message().starts_with(expected), "{error}");
+            assert_eq!(&text[error.span().unwrap()], wrong);
         }
     }
 }

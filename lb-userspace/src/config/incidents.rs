@@ -2,9 +2,9 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
-use super::policy_tables::Span;
+use super::policy_tables::{Span, some_time};
 use crate::incident::Limits;
 
 /// What is done about unusual windows of a service.
@@ -121,22 +121,14 @@ impl Incidents {
 pub(super) struct IncidentRetentionTable {
     count: Option<NonZeroU32>,
     megabytes: Option<NonZeroU32>,
-    r#for: Option<Age>,
+    #[serde(default, deserialize_with = "age")]
+    r#for: Option<Duration>,
 }
 
-struct Age(Duration);
-
-impl<'de> Deserialize<'de> for Age {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(age) = Span::deserialize(deserializer)?;
-        if age.is_zero() {
-            return Err(de::Error::custom(
-                "incident retention must be greater than zero; with `incidents = false`, a service \
-                 has no incidents",
-            ));
-        }
-        Ok(Self(age))
-    }
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let refusal = "incident retention must be greater than zero; with `incidents = false`, a \
+                   service has no incidents";
+    some_time(deserializer, refusal)
 }
 
 impl IncidentRetentionTable {
@@ -146,7 +138,7 @@ impl IncidentRetentionTable {
         IncidentRetention {
             count: self.count.map_or(usual.count, NonZeroU32::get),
             bytes: self.megabytes.map_or(usual.bytes, bytes),
-            age: self.r#for.map_or(usual.age, |age| age.0),
+            age: self.r#for.unwrap_or(usual.age),
         }
     }
 }

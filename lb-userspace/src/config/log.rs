@@ -1,6 +1,6 @@
 //! How the agent logs: `[log]`.
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,12 +40,15 @@ pub(super) struct LogTable {
     level: Option<Level>,
 }
 
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 struct Level(String);
 
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        LogConfig::check(&text).map_err(de::Error::custom)?;
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        LogConfig::check(&text)?;
         Ok(Self(text))
     }
 }

@@ -11,15 +11,30 @@ use super::policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 
 /// A duration as people write it: "30s", "1m 30s". A number that is larger than any wait, which is
 /// how some write "for ever", is that long.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct Span(pub(super) Duration);
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         humantime::parse_duration(&text)
             .map(|span| Self(span.min(FOR_EVER)))
-            .map_err(|error| de::Error::custom(format!("\"{text}\" is not a duration: {error}")))
+            .map_err(|error| format!("\"{text}\" is not a duration: {error}"))
     }
+}
+
+/// Reads a duration that is more than nothing; `refusal` says what else there is.
+pub(super) fn some_time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    refusal: &'static str,
+) -> Result<Option<Duration>, D::Error> {
+    let Span(time) = Span::deserialize(deserializer)?;
+    if time.is_zero() {
+        return Err(de::Error::custom(refusal));
+    }
+    Ok(Some(time))
 }
 
 #[derive(Deserialize, Default)]
@@ -37,16 +52,19 @@ pub(super) struct DrainTable {
 }
 
 /// A duration that is not zero.
+#[derive(Deserialize)]
+#[serde(try_from = "Span")]
 struct StopSpan(Duration);
 
-impl<'de> Deserialize<'de> for StopSpan {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(time) = Span::deserialize(deserializer)?;
+impl TryFrom<Span> for StopSpan {
+    type Error = &'static str;
+
+    fn try_from(Span(time): Span) -> Result<Self, &'static str> {
         if time < Duration::from_secs(1) {
-            return Err(de::Error::custom(
+            return Err(
                 "a stop_deadline of less than a second would kill a data store before it has saved \
                  anything: set the time that its last checkpoint may take, or omit the key (10m)",
-            ));
+            );
         }
         Ok(Self(time))
     }
@@ -131,11 +149,14 @@ impl Keep {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 struct SignalName(Signal);
 
-impl<'de> Deserialize<'de> for SignalName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl TryFrom<String> for SignalName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
         let name = if upper.starts_with("SIG") {
             upper
@@ -144,11 +165,11 @@ impl<'de> Deserialize<'de> for SignalName {
         };
         let signal: Signal = name
             .parse()
-            .map_err(|_unknown| de::Error::custom(format!("\"{text}\" is not a signal")))?;
+            .map_err(|_unknown| format!("\"{text}\" is not a signal"))?;
         match signal {
-            Signal::SIGSTOP | Signal::SIGCONT => Err(de::Error::custom(format!(
+            Signal::SIGSTOP | Signal::SIGCONT => Err(format!(
                 "no server ends on {signal}: name the signal that ends it, or omit the key"
-            ))),
+            )),
             signal => Ok(Self(signal)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::policy_tables::Span;
 
@@ -37,11 +37,14 @@ impl ProfileTable {
 }
 
 /// "19 Hz", or "off".
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 struct Rate(Option<u32>);
 
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
         if text == "off" {
             return Ok(Self(None));
         }
@@ -49,28 +52,31 @@ impl<'de> Deserialize<'de> for Rate {
         let rate = number.and_then(|number| number.parse().ok());
         match rate.filter(|rate| RATES.contains(rate)) {
             Some(rate) => Ok(Self(Some(rate))),
-            None => Err(de::Error::custom(format!(
+            None => Err(format!(
                 "\"{text}\" is neither a rate from \"{} Hz\" to \"{} Hz\" nor \"off\"",
                 RATES.start(),
                 RATES.end()
-            ))),
+            )),
         }
     }
 }
 
+#[derive(Deserialize)]
+#[serde(try_from = "Span")]
 struct Keep(Duration);
 
-impl<'de> Deserialize<'de> for Keep {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(keep) = Span::deserialize(deserializer)?;
+impl TryFrom<Span> for Keep {
+    type Error = String;
+
+    fn try_from(Span(keep): Span) -> Result<Self, String> {
         if KEEPS.contains(&keep) {
             return Ok(Self(keep));
         }
-        Err(de::Error::custom(format!(
+        Err(format!(
             "profiles can be kept for {} to {}",
             humantime::format_duration(*KEEPS.start()),
             humantime::format_duration(*KEEPS.end())
-        )))
+        ))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, env, num::NonZeroU32, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
-use super::policy_tables::Span;
+use super::policy_tables::some_time;
 
 /// How a collector is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -55,27 +55,23 @@ pub(super) struct TracesTable {
     #[serde(default)]
     attributes: BTreeMap<String, String>,
     queue: Option<NonZeroU32>,
-    timeout: Option<Timeout>,
+    #[serde(default, deserialize_with = "timeout")]
+    timeout: Option<Duration>,
 }
 
-struct Timeout(Duration);
-
-impl<'de> Deserialize<'de> for Timeout {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(timeout) = Span::deserialize(deserializer)?;
-        if timeout.is_zero() {
-            return Err(de::Error::custom("the timeout must be greater than zero"));
-        }
-        Ok(Self(timeout))
-    }
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    some_time(deserializer, "the timeout must be greater than zero")
 }
 
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
 struct Endpoint(String);
 
-impl<'de> Deserialize<'de> for Endpoint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        checked(&text).map_err(de::Error::custom)?;
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        checked(&text)?;
         Ok(Self(text))
     }
 }
@@ -114,7 +110,7 @@ impl TracesTable {
             service_name: self.service_name.unwrap_or_else(service_name),
             attributes: self.attributes,
             queue: self.queue.map_or(QUEUE, NonZeroU32::get),
-            timeout: self.timeout.map_or(TIMEOUT, |timeout| timeout.0),
+            timeout: self.timeout.unwrap_or(TIMEOUT),
         }
     }
 }
