@@ -1,7 +1,5 @@
 //! The agent: owns the services, and does what the API asks of them.
 
-mod adopt_error;
-mod check_error;
 mod custody;
 pub mod drill;
 mod error;
@@ -18,9 +16,8 @@ mod service;
 mod start;
 mod view;
 
-pub use adopt_error::{AdoptError, NotSharing};
 pub use custody::Custody;
-pub use error::{Now, OpenError, PinsGone, StartError, VerbError};
+pub use error::{AdoptError, NotSharing, Now, OpenError, PinsGone, StartError, VerbError};
 pub use ground::GROUP;
 pub use own_process::OwnProcess;
 pub use service::{Caller, Fulfilled, Reporter, Service};

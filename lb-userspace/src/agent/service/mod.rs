@@ -73,11 +73,7 @@ use parking::Parking;
 use polite::Politeness;
 use status::ledger_warning;
 
-use super::{
-    adopt_error::{AdoptError, NotSharing},
-    check_error::CheckError,
-    error::{Now, OpenError, VerbError},
-};
+use super::error::{AdoptError, CheckError, NotSharing, Now, OpenError, VerbError};
 use crate::{
     clock::Deadline,
     config::{Places, ServiceConfig},

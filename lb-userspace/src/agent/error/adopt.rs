@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use super::what_it_has;
+
 use crate::generation::{adoptee::Unfit, fit::Misfit, unit::UnitError};
 
 /// Why a running server is not adopted, or not started again.
@@ -39,7 +41,7 @@ pub enum AdoptError {
     #[error(
         "{who} does not match this service: no UDP socket of its own is bound to {address}; {}; \
          nothing was changed",
-        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", found.join(", ")) }
+        what_it_has(&found.join(", "))
     )]
     NoDatagrams {
         /// The process.

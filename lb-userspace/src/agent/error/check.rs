@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use thiserror::Error;
 
+use super::what_it_has;
+
 use crate::{
     datapath::DatapathError,
     generation::{fit::Misfit, keeper::KeeperError},
@@ -12,7 +14,7 @@ use crate::{
 
 /// One check of a candidate that failed.
 #[derive(Debug, Error)]
-pub(super) enum CheckError {
+pub(in crate::agent) enum CheckError {
     /// It ended.
     #[error("it {0}")]
     Ended(String),
@@ -23,10 +25,7 @@ pub(super) enum CheckError {
     #[error("{0}")]
     Misfit(#[from] Misfit),
     /// It has no UDP socket on a declared address.
-    #[error(
-        "no UDP socket is bound to {address}; {}",
-        if found.is_empty() { "it has none at all".to_owned() } else { format!("it has {found}") }
-    )]
+    #[error("no UDP socket is bound to {address}; {}", what_it_has(found))]
     NoDatagrams {
         /// The declared address.
         address: SocketAddr,

@@ -1,249 +1,19 @@
-//! What the agent cannot do, in the operator's words.
+//! Why a verb did nothing.
 
-// long file: a table, a variant for each refusal.
-
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::io;
 
 use thiserror::Error;
 
-use super::{adopt_error::AdoptError, drill::NoPoint};
+use super::{AdoptError, Now};
 use crate::{
     config::ConfigError,
     datapath::DatapathError,
     generation::{keeper::KeeperError, launch::LaunchError},
     rollout::{GenerationState, Unpromotable},
-    store::{
-        LedgerError,
-        journal::{DrillError, JournalError},
-    },
-    sys::{mounts::MountError, sock_diag::DumpError},
+    store::journal::JournalError,
+    sys::sock_diag::DumpError,
     takeover::UpgradeError,
 };
-
-/// Why an agent did not start. Nothing was changed that was not there before.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// Another agent has the runtime directory.
-    #[error(
-        "another agent{holder} runs on {path}; use it, or set HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR and \
-         HOTLB_BPFFS_DIR for a second one"
-    )]
-    Locked {
-        /// The lock.
-        path: PathBuf,
-        /// " (pid N)".
-        holder: String,
-    },
-    /// A directory cannot be made.
-    #[error("cannot use {path}: {source}")]
-    Place {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Not root.
-    #[error("must be root (or hold {0}); try sudo")]
-    NotPermitted(String),
-    /// A file system is missing.
-    #[error(transparent)]
-    Mount(#[from] MountError),
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// `HOTLB_DRILL` is not understood.
-    #[error(transparent)]
-    Drill(#[from] DrillError),
-    /// `HOTLB_DRILL_PANIC` is not understood.
-    #[error(transparent)]
-    NoPoint(#[from] NoPoint),
-    /// A directory whose name cannot be told to others.
-    #[error(
-        "cannot use {0}: its name is not UTF-8, and such a path cannot be shown or passed on; name \
-         another directory (HOTLB_RUNTIME_DIR, HOTLB_STATE_DIR, HOTLB_BPFFS_DIR, HOTLB_CONFIG)"
-    )]
-    NotText(PathBuf),
-    /// A place is named from the current directory.
-    #[error(
-        "{}: the agent's directories must be absolute paths; see HOTLB_RUNTIME_DIR, \
-         HOTLB_STATE_DIR and HOTLB_BPFFS_DIR",
-        .0.display()
-    )]
-    NotAbsolute(PathBuf),
-    /// The cgroup would not be below the mount.
-    #[error(
-        "HOTLB_CGROUP is {0:?}: name a cgroup below the cgroup2 mount, such as \"hotlb\" or \
-         \"apps/hotlb\", without a leading / and without .."
-    )]
-    NotBelow(String),
-    /// The metrics address is taken.
-    #[error(
-        "cannot serve metrics on {address}: {source}; set metrics = \"off\" or another address"
-    )]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A service cannot be opened.
-    #[error("service {service}: {source}")]
-    Service {
-        /// Its name.
-        service: String,
-        /// Why.
-        source: OpenError,
-    },
-    /// A defect.
-    #[error("a bug prevented a service from being opened: {0}; please report it with the log")]
-    Opening(#[from] tokio::task::JoinError),
-}
-
-/// Generations live, and what the kernel steers them by cannot be found.
-#[derive(Debug, Error)]
-#[error(
-    "its pins in {dir} are gone ({why}), but generations are running: {living}. They continue \
-     unchanged, steered by the kernel; nothing was attached or parked. Restore the pins ({advice}) \
-     and start the agent again. If they are lost, these servers can no longer be steered: end them \
-     (echo 1 > {cgroup}/cgroup.kill), which ends their connections, and start the agent again"
-)]
-pub struct PinsGone {
-    /// Where they should be.
-    pub dir: PathBuf,
-    /// Why they are not there.
-    pub why: String,
-    /// Who lives.
-    pub living: String,
-    /// How they come back.
-    pub advice: String,
-    /// The service's cgroup.
-    pub cgroup: PathBuf,
-}
-
-/// Why a service cannot be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// Somebody else has the port.
-    #[error(
-        "{address} is held by {holder}; stop it first, or let hotlb take over that server: set \
-         adopt = true for the service, then run `hotlb adopt`"
-    )]
-    PortHeld {
-        /// The declared address.
-        address: SocketAddr,
-        /// Process and user.
-        holder: String,
-    },
-    /// Another service of hotlb's has the port.
-    #[error(
-        "{address} is held by the service {former}, whose generations and waiting clients are \
-         still there: if it was renamed in the configuration, name it {former} again; to start \
-         over, configure {former} and run `hotlb down`"
-    )]
-    PortOfService {
-        /// The declared address.
-        address: SocketAddr,
-        /// Its name.
-        former: String,
-    },
-    /// The addresses, or their owner, changed under running generations.
-    #[error(
-        "its addresses or its user changed, or the size of its flow table (`flow_table`, flow = \
-         \"quic\"), while generations run; restore `listen`, `user` and these, or end the \
-         generations with the old configuration (hotlb down)"
-    )]
-    GroupsChanged,
-    /// The addresses, or their owner, changed under a running agent.
-    #[error(
-        "its addresses or its user changed, but running generations are handed over unchanged; \
-         restore `listen` and `user`, or restart the agent once no generation runs"
-    )]
-    GroupsDiffer,
-    /// Generations live, and what the kernel steers them by cannot be found.
-    #[error(transparent)]
-    PinsGone(Box<PinsGone>),
-    /// Generations live in another cgroup than this agent would look for them.
-    #[error(
-        "{living}, but this agent looks for it below {cgroup}: start the agent with the \
-         HOTLB_CGROUP of the previous one (and its HOTLB_RUNTIME_DIR, from which the default is \
-         made); nothing was changed"
-    )]
-    LivesElsewhere {
-        /// Who lives, and where.
-        living: String,
-        /// The service's cgroup.
-        cgroup: PathBuf,
-    },
-    /// Its network namespace.
-    #[error(
-        "netns: the network namespace {path} cannot be entered: {source}; create it before the \
-         agent starts (ip netns add), or correct netns"
-    )]
-    Netns {
-        /// The configured file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The kernel side.
-    #[error(transparent)]
-    Datapath(#[from] DatapathError),
-    /// `drain.polite` is "on" on a kernel that cannot do it.
-    #[error(
-        "drain.polite is \"on\", but clients cannot be asked to leave on this host: {0}; set it to \
-         \"auto\" or \"off\""
-    )]
-    Impolite(String),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The list of sockets.
-    #[error(transparent)]
-    Sockets(#[from] DumpError),
-    /// Its cgroup.
-    #[error("cannot make cgroup {path}: {source}")]
-    Cgroup {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl StartError {
-    /// The exit code: see `docs/cli.md`.
-    pub fn exit(&self) -> u8 {
-        match self {
-            Self::NotPermitted(_) => 4,
-            Self::Config(_)
-            | Self::Drill(_)
-            | Self::NoPoint(_)
-            | Self::NotText(_)
-            | Self::NotAbsolute(_)
-            | Self::NotBelow(_)
-            | Self::Service {
-                source:
-                    OpenError::GroupsChanged
-                    | OpenError::GroupsDiffer
-                    | OpenError::PortOfService { .. }
-                    | OpenError::Netns { .. }
-                    | OpenError::PinsGone(_)
-                    | OpenError::LivesElsewhere { .. }
-                    | OpenError::Datapath(DatapathError::Layout { .. }),
-                ..
-            } => 78,
-            Self::Locked { .. }
-            | Self::Place { .. }
-            | Self::Mount(_)
-            | Self::Metrics { .. }
-            | Self::Service { .. }
-            | Self::Opening(_) => 7,
-        }
-    }
-}
 
 /// Why a verb did not do what it was asked to. The traffic is as it was before.
 #[derive(Debug, Error)]
@@ -470,37 +240,9 @@ pub enum VerbError {
     },
 }
 
-/// Who serves after something failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Now {
-    /// Who did before.
-    Untouched,
-    /// It is still being undone.
-    Undone,
-    /// Who did before, again: "gen1 is active".
-    Back(String),
-    /// Nobody; so many clients wait.
-    Nobody(u64),
-}
-
-impl fmt::Display for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Untouched => f.write_str("nothing else was changed"),
-            Self::Undone => f.write_str("it is being rolled back"),
-            Self::Back(who) => write!(f, "it was rolled back: {who}"),
-            Self::Nobody(clients) => write!(
-                f,
-                "and no other generation is left: no generation is active, {clients} clients wait; \
-                 deploy and promote one"
-            ),
-        }
-    }
-}
-
 impl VerbError {
     /// In one line, without the output that people also want to see.
-    pub(super) fn summary(&self) -> String {
+    pub(in crate::agent) fn summary(&self) -> String {
         match self {
             Self::NeverReady { check, .. } => check.clone(),
             Self::HookFailed {
