@@ -47,16 +47,18 @@ fn migrate(
     schema: Schema,
     drilling: &mut Drilling,
 ) -> Result<(), Fault> {
+    // First, for it is tried again: a step that fails must not cost a copy each time.
+    let brought = bring_forward(&work, found, schema);
+    brought.map_err(|fault| not_migrated(path, found, schema, fault))?;
     if drilling.begins() {
         return Err(Trouble::Full.into());
     }
+    // Whoever else looks, such as this, sees the file as it is until the commit.
     let kept = kept::keep(path, found)?;
     drilling.became_durable();
     if drilling.begins() {
         return Err(Trouble::Full.into());
     }
-    let brought = bring_forward(&work, found, schema);
-    brought.map_err(|fault| not_migrated(path, found, schema, fault))?;
     work.commit()?;
     drilling.became_durable();
     tracing::info!(

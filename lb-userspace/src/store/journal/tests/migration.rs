@@ -308,6 +308,7 @@ async fn a_step_that_fails_leaves_the_file_as_it_was() {
         assert!(journal.trouble().is_some());
         close(journal).await;
         assert_eq!(version(&file(&directory)), (1, false));
+        assert!(beside(&directory).is_empty());
         assert_eq!(all_of(&of(FIRST, file(&directory))).await, written);
     }
 }
@@ -351,7 +352,7 @@ async fn an_older_journal_that_cannot_be_written_is_read() {
 /// new one.
 #[tokio::test]
 async fn killed_at_each_write_of_a_migration() {
-    // The copy, the steps, a rollout.
+    // The copy, the commit, a rollout.
     let writes = (1..=3).map(|write| (format!("kill@{write}"), String::new(), write >= 2));
     let steps = [
         "a table is half replaced",
@@ -377,7 +378,9 @@ async fn killed_at_each_write_of_a_migration() {
         assert_eq!(output.status.signal(), Some(9), "{drill}{step}: {output:?}");
         let expected = if migrated { (3, true) } else { (1, false) };
         assert_eq!(version(&file(&directory)), expected, "{drill}{step}");
-        assert_eq!(version(&kept(&directory, 1)), (1, false), "{drill}{step}");
+        if step.is_empty() {
+            assert_eq!(version(&kept(&directory, 1)), (1, false), "{drill}");
+        }
 
         let journal = of(THIRD, file(&directory));
         let mut told = all_of(&journal).await;
