@@ -54,7 +54,7 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::Start(error) => error.exit(),

@@ -3,7 +3,7 @@
 //! The data flow, outermost first: [`cli`] speaks to [`api`], which hands requests to [`agent`];
 //! the agent asks [`rollout`] what follows and has [`generation`] (processes, sockets, probes,
 //! drain) and [`datapath`] (the eBPF programs and maps) do it; [`store`] remembers and
-//! [`telemetry`] tells. `docs/ARCHITECTURE.md` has the picture and the rules.
+//! [`telemetry`] tells. `docs/develop/architecture.md` has the picture and the rules.
 
 pub mod agent;
 pub mod api;

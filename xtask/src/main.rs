@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod docs;
 mod ebpf;
 mod fuzz;
 mod lint;
@@ -47,7 +48,9 @@ enum Verb {
     Test(test::Arguments),
     /// Show the whole story on real servers, with its figures
     Demo,
-    /// Measure what hotlb costs and what it gives; all of it writes docs/benchmarks.md
+    /// Build the man pages, and the documentation as a book
+    Docs(docs::Arguments),
+    /// Measure what hotlb costs and what it gives; all of it writes docs/develop/benchmarks.md
     Bench(bench::Arguments),
     /// Mix rollouts, kills of every process and load at random, and check what must hold
     Soak(robust::SoakArguments),
@@ -72,6 +75,7 @@ impl Verb {
             Self::Lint => lint::run(project),
             Self::Test(arguments) => test::run(&arguments, project),
             Self::Demo => demo::demo(project),
+            Self::Docs(arguments) => docs::run(&arguments, project),
             Self::Bench(arguments) => bench::run(&arguments, project),
             Self::Soak(arguments) => robust::soak(&arguments, project),
             Self::Fuzz(arguments) => fuzz::fuzz(&arguments, project),

@@ -97,7 +97,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::NoAgent { .. } | Self::NoAgentToEnd { .. } | Self::Silent { .. } => 3,

@@ -4,6 +4,8 @@ mod agent;
 mod args;
 mod completions;
 mod destination;
+#[cfg(test)]
+mod docs;
 mod flows;
 mod history;
 pub mod incidents;

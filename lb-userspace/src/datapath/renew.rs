@@ -4,7 +4,7 @@
 //! by one complete program at any moment, the former or the present one, and both read the same word:
 //! the agent is the only one who stores it, and stores none meanwhile.
 //!
-//! Why it is so: `docs/decisions/0018-present-programs.md`.
+//! Why it is so: `docs/develop/decisions/0018-present-programs.md`.
 
 use std::{fs, os::fd::AsFd as _, path::Path};
 

@@ -185,7 +185,7 @@ const fn resumed(phase: Phase, swapped: bool) -> Phase {
     }
 }
 
-/// The diagram of [`step`] in Mermaid's language, as `docs/rollouts.md` shows it.
+/// The diagram of [`step`] in Mermaid's language, as `docs/user/rollouts.md` shows it.
 pub fn diagram() -> String {
     let mut lines = vec![
         "stateDiagram-v2".to_owned(),
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_diagram_in_the_docs_is_this_one() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rollouts.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/user/rollouts.md");
         let text = fs::read_to_string(&path).unwrap();
         let (before, rest) = text.split_once("```mermaid\n").unwrap();
         let (shown, after) = rest.split_once("```").unwrap();

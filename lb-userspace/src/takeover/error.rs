@@ -141,7 +141,7 @@ impl UpgradeError {
         }
     }
 
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::Tied | Self::Init | Self::Busy(_) | Self::Upgrading => 6,

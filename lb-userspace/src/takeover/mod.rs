@@ -2,7 +2,7 @@
 //!
 //! The agent in charge starts its *successor* and hears what it can take over. Only then it stops
 //! acting, gives its locks and listening sockets away, and waits until the successor serves.
-//! Whatever fails on the way, one of them is in charge: `docs/decisions/0008-agent-upgrade.md`.
+//! Whatever fails on the way, one of them is in charge: `docs/develop/decisions/0008-agent-upgrade.md`.
 //! The kernel steers all the time; nothing of this is in the path.
 
 mod channel;

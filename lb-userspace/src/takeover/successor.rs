@@ -41,7 +41,7 @@ pub enum NotTakenOver {
 }
 
 impl NotTakenOver {
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::NotAsked(_) => 2,

@@ -1,4 +1,4 @@
-//! What can happen, and what each of it may cost the clients (`docs/guarantees.md`).
+//! What can happen, and what each of it may cost the clients (`docs/user/guarantees.md`).
 
 use anyhow::{Result, ensure};
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what hotlb costs and what it gives. A whole run writes docs/benchmarks.md.
+//! `cargo xtask bench`: what hotlb costs and what it gives. A whole run writes docs/develop/benchmarks.md.
 
 mod build;
 mod machine;
@@ -17,7 +17,7 @@ use clap::Args;
 use self::page::Page;
 use crate::{demo, project::Project};
 
-const PAGE: &str = "docs/benchmarks.md";
+const PAGE: &str = "docs/develop/benchmarks.md";
 
 /// The arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]

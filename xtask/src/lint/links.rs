@@ -1,6 +1,7 @@
-//! Links between the documents lead somewhere: the file is there, and the heading too.
+//! Links between the documents lead somewhere: the file is there, and the heading too. So do the documents that code,
+//! configuration and units name.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ffi::OsStr, path::Path};
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
@@ -20,11 +21,49 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
             }
         }
     }
+    let naming = sources
+        .files
+        .iter()
+        .filter(|file| names_documents(&file.name));
+    for (file, text) in naming.filter_map(|file| Some((file, file.text()?))) {
+        for (index, line) in text.lines().enumerate() {
+            let named = named(line).filter_map(|name| Some((name, problem(sources, "", name)?)));
+            findings.extend(named.map(|(name, problem)| {
+                Finding::at(&file.name, index + 1, format!("names {name}: {problem}"))
+            }));
+        }
+    }
     findings
 }
 
+/// Files that are no documents. The rules' own tests name documents that are not there.
+fn names_documents(file: &str) -> bool {
+    let kinds = ["rs", "toml", "yml", "service", "sh", "json"];
+    let kind = Path::new(file).extension().and_then(OsStr::to_str);
+    kind.is_some_and(|kind| kinds.contains(&kind)) && !file.starts_with("xtask/src/lint/")
+}
+
+/// `docs/….md`, with the heading if one is named.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    let starts = line.match_indices("docs/").filter(|(at, _)| {
+        let before = line.get(..*at).and_then(|text| text.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || "/-_.".contains(c))
+    });
+    starts.filter_map(|(at, _)| {
+        let rest = line.get(at..)?;
+        let is_of_path = |c: char| c.is_alphanumeric() || "/-_.#@".contains(c);
+        let end = rest.find(|c| !is_of_path(c)).unwrap_or(rest.len());
+        let name = rest.get(..end)?.trim_end_matches(['.', '/', '#']);
+        let file = name.split('#').next().unwrap_or_default();
+        Path::new(file)
+            .extension()
+            .is_some_and(|kind| kind == "md")
+            .then_some(name)
+    })
+}
+
 /// The links and images of a document, each with its line.
-fn links(text: &str) -> Vec<(usize, String)> {
+pub(super) fn links(text: &str) -> Vec<(usize, String)> {
     let events = Parser::new(text).into_offset_iter();
     let links = events.filter_map(|(event, range)| match event {
         Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
@@ -82,7 +121,7 @@ fn resolve(from: &str, path: &str) -> Option<String> {
 }
 
 /// What a link can name in a document: its headings, written the way GitHub writes them.
-fn anchors(text: &str) -> BTreeSet<String> {
+pub(super) fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut heading: Option<String> = None;
     for event in Parser::new(text) {
@@ -125,6 +164,20 @@ mod tests {
         let text = "# Top\n[a](docs/guide.md) [b](docs/guide.md#what-drain-does-exactly) [c](docs/) \
                     [d](#top) [e](https://example.org/x.md) `[f](nowhere.md)`";
         assert_eq!(findings(text), [""; 0]);
+    }
+
+    #[test]
+    fn documents_that_code_names_are_there() {
+        let code = "//! See `docs/guide.md`.\nfn f() { g(\"docs/old.md names it: docs/guide.md#why\"); }\n\
+                    // ../docs/no.md, docs/pictures/a.svg\n";
+        let guide = "# The guide\n";
+        let sources = Sources::of(&[("src/a.rs", code), ("docs/guide.md", guide)]);
+        let findings: Vec<_> = check(&sources).iter().map(ToString::to_string).collect();
+        let expected = [
+            "src/a.rs:2: names docs/old.md: no such file",
+            "src/a.rs:2: names docs/guide.md#why: no such heading",
+        ];
+        assert_eq!(findings, expected);
     }
 
     #[test]

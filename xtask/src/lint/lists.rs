@@ -1,4 +1,4 @@
-//! Lists in documents are complete: routes of the control API, files of the kernel programs.
+//! Lists in documents are complete: routes and error codes of the control API, files of the kernel programs.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -8,16 +8,16 @@ use super::{finding::Finding, sources::Sources};
 
 const ROUTES: &str = "lb-userspace/src/api/server/routes.rs";
 const OPENAPI: &str = "lb-userspace/src/api/openapi.json";
-const CLI: &str = "docs/cli.md";
+const API: &str = "docs/user/api.md";
 const PROGRAMS: &str = "lb-ebpf/src/";
-const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
+const ARCHITECTURE: &str = "docs/develop/architecture.md";
 
 /// What is not listed, and what is listed but not there.
 pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
     let routes = routes(sources.text(ROUTES));
     let programs = programs(sources);
     let lists = [
-        (CLI, table(sources.text(CLI)), &routes, ROUTES),
+        (API, table(sources.text(API)), &routes, ROUTES),
         (OPENAPI, operations(sources.text(OPENAPI)), &routes, ROUTES),
         (
             ARCHITECTURE,
@@ -37,7 +37,39 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
             .difference(there)
             .for_each(|name| say(name, "is listed, but is not in"));
     }
+    findings.extend(codes_without_exit(sources));
     findings
+}
+
+/// Codes of errors that the part on errors does not name with their exit code.
+fn codes_without_exit(sources: &Sources) -> Vec<Finding> {
+    let (_, rest) = sources
+        .text(API)
+        .split_once("\n## Errors\n")
+        .unwrap_or_default();
+    let part = rest.split("\n## ").next().unwrap_or_default();
+    let listed: BTreeSet<&str> = part.split('`').skip(1).step_by(2).collect();
+    let mut findings = Vec::new();
+    for (file, text) in sources
+        .rust()
+        .filter(|(file, _)| !file.name.starts_with("xtask/"))
+    {
+        let missing = codes(text).filter(|code| !listed.contains(code));
+        findings.extend(missing.map(|code| {
+            Finding::whole(
+                API,
+                format!("code {code} is not listed, but is in {}", file.name),
+            )
+        }));
+    }
+    findings
+}
+
+/// What `fn code(&self)` answers in a file.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    let functions = text.split("fn code(&self) -> &'static str {").skip(1);
+    let bodies = functions.filter_map(|rest| rest.split("\n    }").next());
+    bodies.flat_map(|body| body.split('"').skip(1).step_by(2))
 }
 
 /// `GET /v1/status` and so on, of `.route("/v1/status", get(…))`.
@@ -108,7 +140,7 @@ mod tests {
     fn findings(code: &str, table: &str, paths: &str, map: &str) -> Vec<String> {
         let sources = Sources::of(&[
             (ROUTES, code),
-            (CLI, table),
+            (API, table),
             (OPENAPI, paths),
             (ARCHITECTURE, map),
             ("lb-ebpf/src/main.rs", ""),
@@ -126,8 +158,27 @@ mod tests {
     fn a_route_that_is_not_listed_is_a_finding_for_each_list() {
         let code = CODE.replace("(status))", "(status)).route(\"/v1/down\", post(down))");
         let name = format!("POST /v1/down is not listed, but is in {ROUTES}");
-        let expected = [CLI, OPENAPI].map(|document| format!("{document}: {name}"));
+        let expected = [API, OPENAPI].map(|document| format!("{document}: {name}"));
         assert_eq!(findings(&code, TABLE, PATHS, MAP), expected);
+    }
+
+    #[test]
+    fn a_code_without_its_exit_code_is_a_finding() {
+        let code = "impl E {\n    pub fn code(&self) -> &'static str {\n        match self {\n            \
+                    Self::A => \"busy\",\n            Self::B => \"gone\",\n        }\n    }\n    \
+                    fn f() { g(\"no code\"); }\n}\n";
+        let page = "# API\n\n## Errors\n\n- exit code 6: `busy`.\n\n## Status\n\n`gone`\n";
+        let sources = Sources::of(&[("a/error.rs", code), (API, page)]);
+        let found: Vec<_> = codes_without_exit(&sources)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            found,
+            [format!(
+                "{API}: code gone is not listed, but is in a/error.rs"
+            )]
+        );
     }
 
     #[test]

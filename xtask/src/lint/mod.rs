@@ -2,6 +2,7 @@
 //!
 //! Everything runs, whatever failed before it; what failed is named at the end.
 
+mod book;
 mod borders;
 mod cargo;
 mod file_length;
@@ -29,7 +30,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -49,6 +50,10 @@ const RULES: [Rule; 10] = [
     Rule {
         name: "machine paths",
         check: machine_paths::check,
+    },
+    Rule {
+        name: "book",
+        check: book::check,
     },
     Rule {
         name: "links",

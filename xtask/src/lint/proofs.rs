@@ -3,7 +3,7 @@
 use super::{finding::Finding, sources::Sources};
 use crate::test::quick::QUICK;
 
-const GUARANTEES: &str = "docs/guarantees.md";
+const GUARANTEES: &str = "docs/user/guarantees.md";
 const LIST: &str = "xtask/src/test/quick.rs";
 const TESTS: &str = "tests/tests/it/";
 

@@ -12,47 +12,47 @@ type Quote = (&'static str, fn(u64) -> String);
 #[rustfmt::skip] // a line for each quote
 const CONSTANTS: &[Constant] = &[
     ("lb-common/src/generation.rs", "SEATS", &[
-        ("docs/glossary.md", |n| format!("the lowest {} bits of its id", n.ilog2())),
-        ("docs/metrics.md", |n| format!("at most {} living generations", n - 1)),
-        ("docs/operations.md", |n| format!("`{} generations exist at once`", n - 1)),
-        ("docs/guarantees.md", |n| format!("a service, {} generations at once", n - 1)),
+        ("docs/user/glossary.md", |n| format!("the lowest {} bits of its id", n.ilog2())),
+        ("docs/user/observe/metrics.md", |n| format!("at most {} living generations", n - 1)),
+        ("docs/operate/troubleshooting.md", |n| format!("`{} generations exist at once`", n - 1)),
+        ("docs/user/guarantees.md", |n| format!("a service, {} generations at once", n - 1)),
     ]),
     ("lb-common/src/lib.rs", "SLOTS", &[
-        ("docs/operations.md", |n| format!("| {} slots a group", grouped(n))),
-        ("docs/guarantees.md", |n| format!("a rollback, {} listeners in a group", grouped(n - 1))),
+        ("docs/operate/troubleshooting.md", |n| format!("listeners`: {} slots a group", grouped(n))),
+        ("docs/user/guarantees.md", |n| format!("a rollback, {} listeners in a group", grouped(n - 1))),
     ]),
     ("lb-common/src/recent.rs", "ROWS", &[
-        ("docs/guarantees.md", |n| format!("the newest {} connections", grouped(n))),
-        ("docs/incidents.md", |n| format!("the newest {} of the host", grouped(n))),
-        ("docs/latency.md", |n| format!("a table of the newest {}.", grouped(n))),
-        ("docs/latency.md", |n| format!("than the newest {} of the host", grouped(n))),
+        ("docs/user/guarantees.md", |n| format!("the newest {} connections", grouped(n))),
+        ("docs/user/observe/incidents.md", |n| format!("the newest {} of the host", grouped(n))),
+        ("docs/user/observe/latency.md", |n| format!("a table of the newest {}.", grouped(n))),
+        ("docs/user/observe/latency.md", |n| format!("than the newest {} of the host", grouped(n))),
     ]),
     ("lb-common/src/lib.rs", "EARLIEST_ABI", &[
-        ("docs/operations.md", |n| format!("takes over: maps {n} and ")),
-        ("docs/ARCHITECTURE.md", |n| format!("pins (of layout {n} on,")),
+        ("docs/operate/upgrade-agent.md", |n| format!("takes over: maps {n} and ")),
+        ("docs/develop/architecture.md", |n| format!("pins (of layout {n} on,")),
     ]),
     ("lb-common/src/lib.rs", "ABI_VERSION", &[
-        ("docs/operations.md", |n| format!(" and {n}, keeper ")),
+        ("docs/operate/upgrade-agent.md", |n| format!(" and {n}, keeper ")),
     ]),
     ("lb-userspace/src/generation/keeper/protocol.rs", "PROTOCOL", &[
-        ("docs/operations.md", |n| format!(", keeper {n}, ledger ")),
+        ("docs/operate/upgrade-agent.md", |n| format!(", keeper {n}, ledger ")),
     ]),
     ("lb-userspace/src/store/ledger.rs", "LEDGER_VERSION", &[
-        ("docs/operations.md", |n| format!(", ledger {n}, journal ")),
+        ("docs/operate/upgrade-agent.md", |n| format!(", ledger {n}, journal ")),
     ]),
     ("lb-userspace/src/store/journal/schema.rs", "SCHEMA", &[
-        ("docs/operations.md", |n| format!(", journal {n}, hand-over ")),
+        ("docs/operate/upgrade-agent.md", |n| format!(", journal {n}, hand-over ")),
     ]),
     ("lb-userspace/src/takeover/message.rs", "PROTOCOL", &[
-        ("docs/operations.md", |n| format!(", hand-over {n}.")),
+        ("docs/operate/upgrade-agent.md", |n| format!(", hand-over {n}.")),
     ]),
     ("lb-userspace/src/config/policy_tables.rs", "MOST_KEPT", &[
-        ("docs/rollouts.md", |n| format!("included; {n} at most")),
-        ("docs/guarantees.md", |n| format!("at once, {n} of them kept")),
+        ("docs/user/rollouts.md", |n| format!("included; {n} at most")),
+        ("docs/user/guarantees.md", |n| format!("at once, {n} of them kept")),
         ("docs/hotlb.toml", |n| format!("generations (0 to {n})")),
     ]),
     ("lb-userspace/src/config/datagrams.rs", "FLOW_IDLE", &[
-        ("docs/udp.md", |n| format!("(default {n} s,")),
+        ("docs/user/udp.md", |n| format!("(default {n} s,")),
     ]),
     ("lb-userspace/src/config/datagrams.rs", "TABLE_LEAST", &[
         ("docs/hotlb.toml", |n| format!("at once ({n} to ")),
@@ -64,25 +64,25 @@ const CONSTANTS: &[Constant] = &[
         ("docs/hotlb.toml", |n| format!("captures in an hour (1 to {n})")),
     ]),
     ("lb-userspace/src/generation/output/mod.rs", "ROOM", &[
-        ("docs/operations.md", |n| format!("has room for {} MiB", n >> 20)),
+        ("docs/operate/run.md", |n| format!("has room for {} MiB", n >> 20)),
     ]),
     ("lb-userspace/src/generation/hook/output.rs", "KEPT", &[
-        ("docs/operations.md", |n| format!("the last {} KiB are kept", n >> 10)),
+        ("docs/user/rollouts.md", |n| format!("the last {} KiB are kept", n >> 10)),
     ]),
     ("lb-userspace/src/profile/budget.rs", "MEMORY", &[
-        ("docs/profiling.md", |n| format!("has more than {} MiB;", n >> 20)),
-        ("docs/profiling.md", |n| format!("has more than {} MiB of memory", n >> 20)),
+        ("docs/user/observe/profiling.md", |n| format!("has more than {} MiB;", n >> 20)),
+        ("docs/user/observe/profiling.md", |n| format!("has more than {} MiB of memory", n >> 20)),
     ]),
     ("lb-userspace/src/api/client.rs", "ANSWER", &[
-        ("docs/cli.md", |n| format!("not answered for {n} s what")),
+        ("docs/user/cli.md", |n| format!("not answered for {n} s what")),
     ]),
     ("lb-userspace/src/takeover/mod.rs", "PATIENCE", &[
-        ("docs/cli.md", |n| format!("hung ({n} s)")),
+        ("docs/user/cli.md", |n| format!("hung ({n} s)")),
     ]),
 ];
 
 /// What `cargo xtask bench` writes.
-const BENCHMARKS: &str = "docs/benchmarks.md";
+const BENCHMARKS: &str = "docs/develop/benchmarks.md";
 
 /// A row of [`BENCHMARKS`], who quotes its first figure, and what stands around it there.
 type Figure = (&'static str, &'static str, [&'static str; 2]);

@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Stop a module that takes longer than this
     #[arg(long, value_name = "MINUTES", default_value_t = 20)]
     deadline: u32,
-    /// Write what the verifier spends on the programs into docs/verifier.md
+    /// Write what the verifier spends on the programs into docs/develop/verifier.md
     #[arg(long)]
     write_verifier: bool,
     /// kvm is faster where it works

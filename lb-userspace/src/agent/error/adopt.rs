@@ -155,7 +155,7 @@ impl AdoptError {
         }
     }
 
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub(super) fn exit(&self) -> u8 {
         match self {
             Self::WhichProcess => 2,

@@ -90,7 +90,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::NotPermitted(_) => 4,

@@ -295,7 +295,7 @@ impl VerbError {
         }
     }
 
-    /// The exit code: see `docs/cli.md`.
+    /// The exit code: see `docs/user/cli.md`.
     pub fn exit(&self) -> u8 {
         match self {
             Self::Launch(error) if error.is_of_the_host() => 7,

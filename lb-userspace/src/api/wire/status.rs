@@ -299,7 +299,7 @@ pub struct RolloutStatus {
     pub bake_left_ms: Option<u64>,
 }
 
-/// How long a generation's clients waited; see `docs/latency.md`.
+/// How long a generation's clients waited; see `docs/user/observe/latency.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyStatus {
     /// From the handshake to the first byte that the server reads.

@@ -166,13 +166,13 @@ pub(super) const OWN_MAPS: Use = Use {
 pub(super) const READING: Use = Use {
     name: "reading while clients are asked to leave",
     cost: HALF_POLITE,
-    advice: "nothing is harmed; docs/kernels.md names kernels on which servers read on",
+    advice: "nothing is harmed; docs/user/kernels.md names kernels on which servers read on",
 };
 
 /// The same where packets cannot be changed.
 pub(super) const READING_ALONE: Use = Use {
     cost: IMPOLITE,
-    advice: "nothing is harmed, because no client is asked here; docs/kernels.md names kernels on \
+    advice: "nothing is harmed, because no client is asked here; docs/user/kernels.md names kernels on \
              which servers read on",
     ..READING
 };

@@ -2,7 +2,7 @@
 //!
 //! A pipe, for it can be opened anew (`/dev/stderr`) without being emptied, by whoever has it. It
 //! has room for minutes, for nobody may be there to read: neither agent nor logger is in a server's
-//! way. Why it is so: `docs/decisions/0022-output-through-a-pipe.md`.
+//! way. Why it is so: `docs/develop/decisions/0022-output-through-a-pipe.md`.
 
 mod again;
 mod dropped;

@@ -1,6 +1,6 @@
 //! The kinds of programs whose end is known, and their names.
 //!
-//! docs/rollouts.md has the same table with the source of each line.
+//! docs/user/rollouts.md has the same table with the source of each line.
 
 use nix::sys::signal::Signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGWINCH};
 

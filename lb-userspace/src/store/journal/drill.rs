@@ -1,6 +1,6 @@
 //! Drills: the journal breaks on purpose, for game days and for tests of every crash there is.
 //!
-//! `HOTLB_DRILL` says which one; `docs/operations.md`, "Drills", is the operator's text.
+//! `HOTLB_DRILL` says which one; `docs/operate/when-things-fail.md`, "Fault injection", is the operator's text.
 
 use std::{env, fmt, num::NonZeroU64, str::FromStr};
 

@@ -1,5 +1,5 @@
 //! An earlier release's journal is brought to the present tables: in one transaction, with the former file kept beside
-//! it. See `docs/decisions/0026-journal-migrations.md`.
+//! it. See `docs/develop/decisions/0026-journal-migrations.md`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `docs/metrics.md` says what the table says, and whoever names a metric names one of it.
+//! `docs/user/observe/metrics.md` says what the table says, and whoever names a metric names one of it.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
 
@@ -51,7 +51,7 @@ fn written(mut text: String) -> String {
 
 #[test]
 fn the_metrics_in_the_docs_are_those_of_the_table() {
-    let path = docs("metrics.md");
+    let path = docs("user/observe/metrics.md");
     let shown = fs::read_to_string(&path).unwrap();
     let written = written(shown.clone());
     if std::env::var_os("HOTLB_BLESS").is_some() {
@@ -111,9 +111,9 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
 }
 
 #[test]
-fn every_alert_has_its_part_in_the_operations_manual() {
+fn every_alert_has_its_part_in_the_page_of_alerts() {
     let alerts = fs::read_to_string(docs("prometheus/alerts.yml")).unwrap();
-    let manual = fs::read_to_string(docs("operations.md")).unwrap();
+    let manual = fs::read_to_string(docs("operate/alerts.md")).unwrap();
     let value = |line: &str, key: &str| {
         let value = line.trim().trim_start_matches("- ").strip_prefix(key)?;
         Some(value.trim().trim_matches('"').to_owned())
@@ -121,17 +121,19 @@ fn every_alert_has_its_part_in_the_operations_manual() {
     let mut count = 0;
     for line in alerts.lines() {
         if let Some(alert) = value(line, "alert:") {
-            let heading = format!("\n### {alert}\n");
-            assert!(manual.contains(&heading), "operations.md: no {heading:?}");
+            let heading = format!("\n## {alert}\n");
+            assert!(manual.contains(&heading), "alerts.md: no {heading:?}");
             count += 1;
         }
         if let Some(runbook) = value(line, "runbook_url:") {
-            let (_, anchor) = runbook.split_once("docs/operations.md#").expect(&runbook);
+            let (_, anchor) = runbook
+                .split_once("docs/operate/alerts.md#")
+                .expect(&runbook);
             let has = |line: &str| {
-                let heading = line.strip_prefix("### ");
+                let heading = line.strip_prefix("## ");
                 heading.is_some_and(|heading| heading.to_lowercase() == anchor)
             };
-            assert!(manual.lines().any(has), "operations.md: no #{anchor}");
+            assert!(manual.lines().any(has), "alerts.md: no #{anchor}");
             count -= 1;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! To add a metric: one row in the table, and one function in `collect` that gives its samples
 //! from what was [observed](crate::agent::observed). Then `HOTLB_BLESS=1 cargo test -p lb-userspace
-//! metrics` writes `docs/metrics.md` anew.
+//! metrics` writes `docs/user/observe/metrics.md` anew.
 
 mod bounded;
 mod collect;

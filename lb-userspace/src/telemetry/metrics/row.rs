@@ -32,7 +32,7 @@ pub(super) enum Kind {
 /// The units there are: the endings of names.
 pub(super) const UNITS: [&str; 2] = ["seconds", "bytes"];
 
-/// Rows that belong together: a part of `docs/metrics.md`.
+/// Rows that belong together: a part of `docs/user/observe/metrics.md`.
 #[derive(Debug)]
 pub(super) struct Section {
     /// Its mark in the docs.

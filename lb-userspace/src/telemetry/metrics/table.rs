@@ -1,4 +1,4 @@
-//! Every metric there is. `docs/metrics.md` is written from it.
+//! Every metric there is. `docs/user/observe/metrics.md` is written from it.
 
 // long file: a table, a row for each metric.
 

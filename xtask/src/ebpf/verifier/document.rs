@@ -1,4 +1,4 @@
-//! The table in `docs/verifier.md`: a row for each program, a column for each series of kernels.
+//! The table in `docs/develop/verifier.md`: a row for each program, a column for each series of kernels.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

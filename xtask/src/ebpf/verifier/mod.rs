@@ -1,5 +1,5 @@
 //! `cargo xtask ebpf verifier`: what the verifier of this kernel spends on each program, beside what is written down in
-//! `docs/verifier.md` for kernels of this series; fails when it is a tenth more.
+//! `docs/develop/verifier.md` for kernels of this series; fails when it is a tenth more.
 
 mod document;
 
@@ -12,14 +12,14 @@ use self::document::{Cost, Document};
 use crate::{command, project::Project, test::PACKAGES};
 
 /// The document, below the top directory.
-const DOCUMENT: &str = "docs/verifier.md";
+const DOCUMENT: &str = "docs/develop/verifier.md";
 /// The program of the tests package that asks the kernel.
 pub(crate) const PROGRAM: &str = "verifier";
 
 /// The arguments of `cargo xtask ebpf verifier`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Arguments {
-    /// Write what was found into docs/verifier.md
+    /// Write what was found into docs/develop/verifier.md
     #[arg(long)]
     write: bool,
     /// Build without optimisation what asks the kernel; the kernel's answer is the same
