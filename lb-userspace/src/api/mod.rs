@@ -4,6 +4,10 @@
 //! else's. `openapi.json` beside this file describes it; the agent serves it.
 
 pub mod client;
+#[cfg(test)]
+mod docs;
 pub(crate) mod forward;
+#[cfg(test)]
+mod openapi;
 pub mod server;
 pub mod wire;
