@@ -97,7 +97,8 @@ fn whoever_serves_may_open_its_output_anew() -> Result<()> {
     drop(host);
 
     // One that is root, and becomes somebody else by itself; what it says at its end is there too.
-    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    // The loop below outlives its server, and is waited for.
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]\ndrain = { deadline = \"3s\" }")?;
     let other = "echo one; setpriv --reuid=65534 --clear-groups sh -c 'echo two >/dev/stderr; \
                  echo three >/dev/stdout'; echo four";
     host.upgrade("a", &after(&host, "a", other)?)?;

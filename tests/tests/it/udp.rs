@@ -187,7 +187,7 @@ fn flows_stay_when_the_agent_is_killed() -> Result<()> {
 #[test]
 fn udp_and_tcp_of_one_port_move_together() -> Result<()> {
     let host = Host::with_service(&format!(
-        "listen = [\"udp://0.0.0.0:{PORT}\", \"0.0.0.0:{PORT}\"]\nflow = \"none\""
+        "listen = [\"udp://0.0.0.0:{PORT}\", \"0.0.0.0:{PORT}\"]\nflow = \"none\"\nready_timeout = \"5s\""
     ))?;
     let both = |name: &str| {
         let tcp = format!("0.0.0.0:{PORT}");
@@ -321,7 +321,7 @@ fn clients_of_either_family_are_flows() -> Result<()> {
 /// Datagrams wait for nobody: they are dropped while no generation lives, and served by the next one.
 #[test]
 fn a_server_that_cannot_run_twice_is_replaced() -> Result<()> {
-    let host = host("mode = \"parked\"")?;
+    let host = host("mode = \"parked\"\nflow_idle = \"2s\"")?;
     host.upgrade("gen1", &Udp::new("gen1", PORT).command()?)?;
     let client = Client::new(host.netns(), target())?;
     client.expect("gen1")?;
