@@ -20,6 +20,6 @@ pub use custody::Custody;
 pub use error::{AdoptError, NotSharing, Now, OpenError, PinsGone, StartError, VerbError};
 pub use ground::GROUP;
 pub use own_process::OwnProcess;
-pub use service::{Caller, Fulfilled, Reporter, Service};
+pub use service::{Caller, Context, Fulfilled, Reporter, Service, preflight};
 pub use start::{Agent, Host, LOCKS, ONLY};
 pub use view::View;

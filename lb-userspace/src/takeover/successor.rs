@@ -11,7 +11,7 @@ use super::{
     message::{FromFormer, FromSuccessor, Hello, Offer, Refusal},
 };
 use crate::{
-    agent::{Agent, Host, LOCKS, Service, StartError},
+    agent::{Agent, Host, LOCKS, StartError, preflight},
     config::{Config, ConfigError, Places},
     daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record},
     datapath::Former,
@@ -129,7 +129,7 @@ async fn prepare(offer: &Offer) -> Result<Prepared, NotTakenOver> {
     let operators = operators(&config.agent.operators)?;
     let drill = Drill::from_env().map_err(StartError::Drill)?;
     for service in &config.services {
-        let looked_at = Service::preflight(service, &places).await;
+        let looked_at = preflight(service, &places).await;
         looked_at.map_err(|source| StartError::Service {
             service: service.name.clone(),
             source,

@@ -88,7 +88,7 @@ impl Service {
             command: (!request.command.is_empty()).then_some((request.command, request.cwd)),
         };
         let id = self.take_in(target).await?;
-        let judged = self.judge_ending(id).await;
+        let judged = self.endings.judge(self, &self.books, id).await;
         let ends = judged.map_or_else(String::new, |judged| {
             format!("; to end it, hotlb sends {}", judged.words())
         });
@@ -141,7 +141,10 @@ impl Service {
         let mut taken = self.take_clients(&mut books, id, &adoptee, &claim).await;
         if first && taken.is_ok() {
             drop(books);
-            let parked = self.open_parks_as(&claim.twins()).await;
+            let parked = self
+                .parking
+                .open_as(self, &self.books, &claim.twins())
+                .await;
             taken = parked.map_err(VerbError::from);
             books = self.books.lock().await;
         }
@@ -299,7 +302,7 @@ impl Service {
     async fn give_back(&self, id: GenerationId, claim: &Claim, first: bool, error: &VerbError) {
         if first {
             // Before its program goes: the kernel's hash would lead clients into them.
-            if let Err(error) = self.close_parks().await {
+            if let Err(error) = self.parking.close(&self.books).await {
                 tracing::error!(service = self.name(), %error, "failed to close parking listeners");
             }
         }

@@ -10,13 +10,13 @@ use lb_common::GenerationId;
 use tokio::sync::watch;
 
 use super::{
-    again::Look, drain::Drain, guard::Usurped, hung::Still, parks::Parks, rollout::InFlight,
+    again::Look, drain::Drain, hung::Still, parks::Parks, processes::Processes, rollout::InFlight,
     steering::Steering, traced::Traced, workers::Untaken,
 };
 use crate::{
     clock::{self, Deadline},
     datapath::{ConnectionCounts, Latencies},
-    generation::{evenness::Evenness, progress::Progress, roots::Roots, unit},
+    generation::{progress::Progress, roots::Roots},
     rollout::{GenerationState, Member, Standing, habit::Habits},
     store::{Ledger, Outside, Remembered, Tally, journal::CutConnection},
     sys::{cgroup::Cgroup, process},
@@ -200,32 +200,24 @@ impl Generation {
 
     /// Whether its first process lives.
     pub(super) fn main_runs(&self) -> bool {
-        let runs = |(pid, start)| process::start_time(pid) == Some(start);
-        self.main.is_some_and(runs)
+        self.processes().main_runs()
     }
 
-    /// Whether it lives on in somebody else's cgroup without its first process.
-    pub(super) fn lost_its_first(&self) -> bool {
-        let serves = self.state.can_serve();
-        serves && self.cgroup.is_foreign() && !self.main_runs()
-    }
-
-    /// The process that stands for it: its first one, or whom that left behind when it went into the
-    /// background.
+    /// The process that stands for it.
     pub(super) fn pid(&self) -> Option<u32> {
-        let (main, _) = self.main?;
-        if self.main_runs() {
-            return Some(main);
-        }
-        let own = self.own_cgroup()?;
-        unit::first_processes(&own).first().copied()
+        self.processes().pid()
     }
 
-    /// Where its connections and listeners are found. In somebody else's cgroup that is over with
-    /// its first process: all there may be its supervisor's next server.
+    /// Where its connections and listeners are found.
     pub(super) fn own_cgroup(&self) -> Option<Cgroup> {
-        let is_own = !self.cgroup.is_foreign() || self.main_runs();
-        is_own.then(|| self.cgroup.clone())
+        self.processes().own_cgroup()
+    }
+
+    const fn processes(&self) -> Processes<'_> {
+        Processes {
+            cgroup: &self.cgroup,
+            main: self.main,
+        }
     }
 
     /// Stops draining it.
@@ -282,10 +274,6 @@ pub(super) struct Books {
     /// Somebody outside had the ports when the service was opened: there are no parking listeners
     /// and nothing is steered until a generation is adopted, or deployed on free ports.
     pub(super) awaits_adopt: bool,
-    /// Where somebody else's program decides.
-    pub(super) usurped: Usurped,
-    /// What `workers = "auto"` goes by.
-    pub(super) evenness: Evenness,
     /// Why there is no keeper.
     pub(super) keeper_error: Option<String>,
 }
@@ -309,8 +297,6 @@ impl Books {
             habits: Habits::default(),
             going: Going::Up,
             awaits_adopt,
-            usurped: Usurped::default(),
-            evenness: Evenness::default(),
             keeper_error: None,
         }
     }

@@ -109,7 +109,7 @@ impl Service {
         tracing::error!(service = self.name(), %error, "a bug aborted the end of a generation");
         // Unless that is what broke: the deadline ends it then.
         let _told = unbroken(async {
-            if let Some(judged) = self.judge_ending(id).await {
+            if let Some(judged) = self.endings.judge(self, &self.books, id).await {
                 self.tell_to_end(id, &judged).await;
             }
         })

@@ -5,7 +5,7 @@ use std::{io::ErrorKind, time::Duration};
 use lb_common::GenerationId;
 use tokio::sync::Semaphore;
 
-use super::{CheckError, Pace, Service, books::Books};
+use super::{CheckError, Pace, Service, books::Books, slots::register};
 use crate::{
     clock::Deadline,
     config::Health,
@@ -46,7 +46,7 @@ impl Service {
         let mut bound: Option<Deadline> = None;
         loop {
             let mut books = self.books.lock().await;
-            let misfit = match self.register(&mut books, id) {
+            let misfit = match register(self, &mut books, id) {
                 Ok(()) => {
                     drop(books);
                     // No probe follows for a UDP socket, and its server may go on with it after
@@ -100,7 +100,10 @@ impl Service {
             v6only: !expected,
             uid: self.config.identity.uid,
         };
-        Ok(self.reshape(twin, is_alone).await?)
+        Ok(self
+            .parking
+            .reshape(self, &self.books, twin, is_alone)
+            .await?)
     }
 
     /// Asks the generation on every address until it has answered on all, or the deadline.
@@ -157,7 +160,7 @@ impl Service {
     ) -> Result<CheckError, CheckError> {
         let mut books = self.books.lock().await;
         still_alive(&books, id)?;
-        match self.register(&mut books, id) {
+        match register(self, &mut books, id) {
             Ok(()) => Ok(CheckError::Probe(probed.to_string())),
             Err(error) if error.is_of_listeners() && !error.is_final() => Ok(error),
             Err(error) => Err(error),

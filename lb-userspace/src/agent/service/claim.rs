@@ -6,7 +6,10 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use super::{AdoptError, NotSharing, Service, VerbError, books::Books};
+use super::{
+    AdoptError, NotSharing, Service, VerbError, books::Books, datagrams::datagram_fit,
+    ending::signal_of, slots::stray,
+};
 use crate::{
     generation::{
         adoptee::Adoptee,
@@ -73,7 +76,7 @@ impl Service {
         };
         let members = fit::fit(&twins, &found);
         self.refuse_undeclared(adoptee, &found)?;
-        if let Some(stray) = self.stray(&adoptee.cgroup, &found)? {
+        if let Some(stray) = stray(self, &adoptee.cgroup, &found)? {
             return Err(misfit(stray).into());
         }
         let members = members.map_err(misfit)?;
@@ -91,7 +94,7 @@ impl Service {
 
     fn claim_datagrams(&self, adoptee: &Adoptee, name: &str) -> Result<Vec<Sockets>, VerbError> {
         let who = || adoptee.who.clone();
-        let fit = self.datagram_fit(&adoptee.cgroup)?;
+        let fit = datagram_fit(self, &adoptee.cgroup)?;
         let groups = fit.map_err(|misfit| match misfit {
             Misfit::Missing { address, found, .. } => AdoptError::NoDatagrams {
                 who: who(),
@@ -204,7 +207,7 @@ impl Service {
             Some(unit) => format!("systemctl stop {unit}"),
             None => format!(
                 "kill -s {signal} {pid} && tail --pid={pid} -f /dev/null",
-                signal = self.signal_of(process.pid),
+                signal = signal_of(self, process.pid),
                 pid = process.pid
             ),
         };

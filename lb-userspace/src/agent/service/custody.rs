@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Service, books::Books, polite::Politeness};
+use super::{Service, books::Books, polite};
 use crate::{rollout::Phase, takeover::UpgradeError};
 
 /// The books of a service, locked, and its handle of the journal, held. Whatever any task of this
@@ -14,7 +14,9 @@ use crate::{rollout::Phase, takeover::UpgradeError};
 pub(in crate::agent) struct Held {
     books: OwnedMutexGuard<Books>,
     /// Nobody asks connections to leave, or ends them.
-    politeness: OwnedMutexGuard<Politeness>,
+    polite: polite::Turn,
+    /// Nobody attaches programs.
+    guard: OwnedMutexGuard<()>,
     /// Nobody opens or closes parking listeners.
     parking: OwnedMutexGuard<()>,
 }
@@ -22,7 +24,12 @@ pub(in crate::agent) struct Held {
 impl Held {
     /// Locks the books until this process ends.
     pub(in crate::agent) fn for_ever(self) {
-        Box::leak(Box::new((self.books, self.politeness, self.parking)));
+        Box::leak(Box::new((
+            self.books,
+            self.polite,
+            self.guard,
+            self.parking,
+        )));
     }
 }
 
@@ -53,7 +60,8 @@ impl Service {
     /// something cannot be written: nobody else would know of it.
     pub(in crate::agent) async fn hold(&self) -> Result<Held, UpgradeError> {
         let parking = self.parking.hold().await;
-        let politeness = Arc::clone(&self.politeness).lock_owned().await;
+        let polite = self.polite.turn().await;
+        let guard = self.guard.hold().await;
         let books = Arc::clone(&self.books).lock_owned().await;
         self.refuse_busy_in(&books)?;
         self.settle(&books);
@@ -64,7 +72,8 @@ impl Service {
         written.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
         Ok(Held {
             books,
-            politeness,
+            polite,
+            guard,
             parking,
         })
     }

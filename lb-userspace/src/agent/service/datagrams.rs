@@ -16,8 +16,9 @@ use lb_common::GenerationId;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    CheckError, Pace, Service,
+    CheckError, Context, Pace, Service,
     books::{Books, Generation},
+    hung,
     slots::{kept, untaken_of},
 };
 use crate::{
@@ -56,80 +57,80 @@ fn advice(brief: u64, left: u64) -> String {
     )
 }
 
+/// Gives each of the generation's UDP sockets a slot, and has `steer_udp` choose in their groups.
+/// Cheap when nothing changed.
+pub(super) fn give_datagram_slots(
+    context: &Context,
+    generation: &mut Generation,
+) -> Result<(), CheckError> {
+    let fit = datagram_fit(context, &generation.cgroup)?;
+    let members = fit.map_err(|misfit| match misfit {
+        Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
+            address,
+            found: found.join(", "),
+        },
+        other => other.into(),
+    })?;
+    let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
+    if cookies.iter().eq(generation.datagrams.keys()) {
+        return Ok(());
+    }
+    let mut steered = BTreeMap::new();
+    let mut untaken = None;
+    for (group, members) in context.path.datagram_groups().iter().zip(&members) {
+        let sockets = listeners::take(&generation.cgroup, members);
+        if let Some(error) = untaken_of(group.address(), members, &sockets) {
+            untaken = Some(error);
+            let kept = kept(members, &generation.datagrams);
+            if !kept.is_empty() {
+                steered.extend(kept);
+                continue;
+            }
+        }
+        let registered = context
+            .path
+            .register_datagrams(group, generation.id, &sockets)?;
+        if !registered.left_out.is_empty() {
+            tracing::error!(
+                service = context.name(),
+                generation = generation.name,
+                address = %group.address(),
+                left_out = registered.left_out.len(),
+                "no slot left for UDP sockets; they get no datagrams"
+            );
+        }
+        steered.extend(registered.steered);
+    }
+    generation.datagrams = steered;
+    untaken.map_or(Ok(()), Err)
+}
+
+/// The UDP sockets in each group of the server in this cgroup, or why they do not fit.
+pub(super) fn datagram_fit(context: &Context, cgroup: &Cgroup) -> Result<Fit, DumpError> {
+    let Some(datagrams) = &context.config.datagrams else {
+        return Ok(Ok(Vec::new()));
+    };
+    let all = sock_diag::waiting(&context.netns, Protocol::Udp)?;
+    let found = listeners::find(&context.netns, cgroup, Protocol::Udp)?;
+    let own = |socket: &Waiting| found.iter().any(|w| w.cookie == socket.cookie);
+    let kind = |address: SocketAddr| {
+        let mut here = all.iter().filter(|w| w.address == address);
+        let mut others = here.clone().filter(|w| !own(w));
+        others.next().or_else(|| here.next()).map(|w| w.v6only)
+    };
+    let twins: Vec<Twin> = datagrams
+        .listen
+        .iter()
+        .map(|&address| Twin {
+            address,
+            v6only: kind(address).unwrap_or_default(),
+            uid: context.config.identity.uid,
+        })
+        .collect();
+    Ok(fit::fit(&twins, &found))
+}
+
 impl Service {
-    /// Gives each of the generation's UDP sockets a slot, and has `steer_udp` choose in their groups.
-    /// Cheap when nothing changed.
-    pub(super) fn give_datagram_slots(
-        &self,
-        generation: &mut Generation,
-    ) -> Result<(), CheckError> {
-        let fit = self.datagram_fit(&generation.cgroup)?;
-        let members = fit.map_err(|misfit| match misfit {
-            Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
-                address,
-                found: found.join(", "),
-            },
-            other => other.into(),
-        })?;
-        let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
-        if cookies.iter().eq(generation.datagrams.keys()) {
-            return Ok(());
-        }
-        let mut steered = BTreeMap::new();
-        let mut untaken = None;
-        for (group, members) in self.path.datagram_groups().iter().zip(&members) {
-            let sockets = listeners::take(&generation.cgroup, members);
-            if let Some(error) = untaken_of(group.address(), members, &sockets) {
-                untaken = Some(error);
-                let kept = kept(members, &generation.datagrams);
-                if !kept.is_empty() {
-                    steered.extend(kept);
-                    continue;
-                }
-            }
-            let registered = self
-                .path
-                .register_datagrams(group, generation.id, &sockets)?;
-            if !registered.left_out.is_empty() {
-                tracing::error!(
-                    service = self.name(),
-                    generation = generation.name,
-                    address = %group.address(),
-                    left_out = registered.left_out.len(),
-                    "no slot left for UDP sockets; they get no datagrams"
-                );
-            }
-            steered.extend(registered.steered);
-        }
-        generation.datagrams = steered;
-        untaken.map_or(Ok(()), Err)
-    }
-
-    /// The UDP sockets in each group of the server in this cgroup, or why they do not fit.
-    pub(super) fn datagram_fit(&self, cgroup: &Cgroup) -> Result<Fit, DumpError> {
-        let Some(datagrams) = &self.config.datagrams else {
-            return Ok(Ok(Vec::new()));
-        };
-        let all = sock_diag::waiting(&self.netns, Protocol::Udp)?;
-        let found = listeners::find(&self.netns, cgroup, Protocol::Udp)?;
-        let own = |socket: &Waiting| found.iter().any(|w| w.cookie == socket.cookie);
-        let kind = |address: SocketAddr| {
-            let mut here = all.iter().filter(|w| w.address == address);
-            let mut others = here.clone().filter(|w| !own(w));
-            others.next().or_else(|| here.next()).map(|w| w.v6only)
-        };
-        let twins: Vec<Twin> = datagrams
-            .listen
-            .iter()
-            .map(|&address| Twin {
-                address,
-                v6only: kind(address).unwrap_or_default(),
-                uid: self.config.identity.uid,
-            })
-            .collect();
-        Ok(fit::fit(&twins, &found))
-    }
-
     /// What tells a server of the generation which ids to give to QUIC connections.
     pub(super) fn quic_server_id(&self, id: GenerationId) -> Option<(String, String)> {
         self.config.datagrams.as_ref()?.server_id(id)
@@ -168,7 +169,7 @@ impl Service {
         let leaves = || self.path.word().active != Some(id);
         while flows.of(id) > 0 || !flows.close_if_none(id, leaves) {
             if looks.tick().now_or_never().is_some() {
-                let unread = self.unread(&cgroup).unwrap_or_default();
+                let unread = hung::unread(self, &cgroup).unwrap_or_default();
                 still.datagrams(clock::since_boot(), unread);
             }
             if let Some(stands) = still.lasts(clock::since_boot(), hung_after)
@@ -209,7 +210,7 @@ impl Service {
     /// When a server is told whose flows are still there, so that it can say goodbye to them: some
     /// time before the deadline, if it catches its signal and no connection is cut by that.
     async fn goodbye(&self, id: GenerationId, deadline: Deadline) -> Option<Deadline> {
-        let recipe = self.judge_ending(id).await?.recipe;
+        let recipe = self.endings.judge(self, &self.books, id).await?.recipe;
         let harmless = recipe.effect == Effect::Finishes || self.path.live(Some(id)) == 0;
         let before = GOODBYE.min(self.config.drain.deadline / 4);
         let left = deadline.left()?.saturating_sub(before);

@@ -10,7 +10,9 @@ use super::{
     books::{Books, Generation},
     broken::unbroken,
     candidate::still_alive,
+    outlet,
     report::Reporter,
+    view::accounting,
 };
 use crate::{
     agent::drill,
@@ -90,7 +92,7 @@ impl Service {
                     None => check.to_string(),
                 },
                 ended: ended_by_itself(&books, id),
-                output: self.last_output(&name),
+                output: outlet::last_lines(self, &name),
                 now: Now::Untouched,
                 generation: name.clone(),
             }),
@@ -243,7 +245,7 @@ impl Service {
         let mut was_taken = false;
         for generation in &mut books.generations {
             if generation.id.seat() == id.seat() && !generation.unseated {
-                generation.counted = self.counts(generation);
+                generation.counted = accounting::connections(&self.path, generation);
                 generation.unseated = true;
                 was_taken = true;
             }
@@ -265,7 +267,7 @@ impl Service {
         let Some(earlier) = books.by_name(name) else {
             return ConnectionCounts::default();
         };
-        let counted = self.counts(earlier);
+        let counted = accounting::connections(&self.path, earlier);
         let (former, is_seated) = (earlier.id, !earlier.unseated);
         if is_seated {
             self.keep_latencies(books, former);
@@ -300,7 +302,7 @@ impl Service {
             .count(id, &spec.cgroup)
             .map_err(CheckError::from)?;
         launch::begin_output(&spec.output).await?;
-        let mut outlet = self.open_outlet(&mut spec);
+        let mut outlet = outlet::open(self, &mut spec);
         // The next agent knows of it before it runs. If it would not, the verb says so at its end.
         let _unrecorded = self.ledger.written().await;
         let child = launch::launch(&spec, &self.netns).await?;

@@ -19,6 +19,8 @@ use super::{
     books::{Books, Generation},
     broken::unbroken,
     candidate::still_alive,
+    ending::{place, signal_of},
+    freeze,
 };
 use crate::{
     agent::drill,
@@ -135,7 +137,7 @@ impl Service {
         }
         if let Some(earlier) = books.get_mut(id) {
             earlier.undrain();
-            let place = self.place(earlier);
+            let place = place(self, earlier);
             tokio::spawn(Arc::clone(self).dismiss(place));
         }
         was_active
@@ -147,7 +149,7 @@ impl Service {
         let cgroup = place.cgroup.clone();
         let serving = tokio::task::spawn_blocking(move || place.servers(clock::now())).await;
         let first = serving.ok().and_then(|servers| Some(servers.first()?.pid));
-        cgroup.signal(first.map_or(Signal::SIGTERM, |pid| self.signal_of(pid)));
+        cgroup.signal(first.map_or(Signal::SIGTERM, |pid| signal_of(&self, pid)));
         let emptied = tokio::time::timeout_at(deadline.instant(), life::emptied(&cgroup)).await;
         let ended = match emptied {
             Ok(ended) => ended,
@@ -297,7 +299,7 @@ impl Service {
         let proving = books.get(id).filter(|g| is_to_prove(g));
         let proves = proving.is_some();
         if let Some(generation) = proving {
-            self.thaw(&generation.cgroup);
+            freeze::thaw(self, &generation.cgroup);
             tokio::spawn(Arc::clone(self).prove(id, None));
         }
         proves
@@ -352,7 +354,7 @@ impl Service {
                 let stands_by = was_found && generation.outside.origin == Origin::Launched;
                 if stands_by {
                     generation.enter(GenerationState::Standby, reason);
-                    self.freeze(&mut books, id);
+                    freeze::freeze(self, &mut books, id);
                 } else {
                     generation.enter(GenerationState::Ready, reason);
                 }

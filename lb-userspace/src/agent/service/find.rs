@@ -3,31 +3,39 @@
 use std::sync::Arc;
 
 use lb_common::GenerationId;
+use tokio::sync::Mutex;
 
-use super::{CheckError, Reporter, Service, VerbError, books::Books, candidate::still_alive};
+use super::{
+    CheckError, Context, Reporter, Service, VerbError, books::Books, candidate::still_alive,
+    freeze, slots::register,
+};
 use crate::{api::wire::DeployRequest, rollout::GenerationState, sys::cgroup::Cgroup};
+
+/// The id of the generation with this name, for who has the lock.
+pub(super) fn named(
+    context: &Context,
+    books: &Books,
+    name: &str,
+) -> Result<GenerationId, VerbError> {
+    books
+        .by_name(name)
+        .map(|g| g.id)
+        .ok_or_else(|| VerbError::UnknownGeneration {
+            service: context.name().to_owned(),
+            name: name.escape_debug().to_string(),
+            known: books.names(),
+        })
+}
+
+/// Where the generation's connections and listeners are found.
+pub(super) async fn own_cgroup(books: &Mutex<Books>, id: GenerationId) -> Option<Cgroup> {
+    books.lock().await.get(id)?.own_cgroup()
+}
 
 impl Service {
     /// The id of the generation with this name.
     pub(super) async fn find(&self, name: &str) -> Result<GenerationId, VerbError> {
-        self.find_in(&*self.books.lock().await, name)
-    }
-
-    /// [`Service::find`] for who has the lock.
-    pub(super) fn find_in(&self, books: &Books, name: &str) -> Result<GenerationId, VerbError> {
-        books
-            .by_name(name)
-            .map(|g| g.id)
-            .ok_or_else(|| VerbError::UnknownGeneration {
-                service: self.name().to_owned(),
-                name: name.escape_debug().to_string(),
-                known: books.names(),
-            })
-    }
-
-    /// Where the generation's connections and listeners are found.
-    pub(super) async fn own_cgroup(&self, id: GenerationId) -> Option<Cgroup> {
-        self.books.lock().await.get(id)?.own_cgroup()
+        named(self, &*self.books.lock().await, name)
     }
 
     /// What was true when it became ready must be true now.
@@ -37,9 +45,9 @@ impl Service {
                 let mut books = self.books.lock().await;
                 still_alive(&books, id)?;
                 if let Some(generation) = books.get(id) {
-                    self.thaw(&generation.cgroup);
+                    freeze::thaw(self, &generation.cgroup);
                 }
-                self.register(&mut books, id)?;
+                register(self, &mut books, id)?;
             }
             self.answers(id).await
         };
@@ -59,7 +67,7 @@ impl Service {
             .get(id)
             .is_some_and(|g| g.state == GenerationState::Standby);
         if stands_by {
-            self.freeze(&mut books, id);
+            freeze::freeze(self, &mut books, id);
         }
     }
 

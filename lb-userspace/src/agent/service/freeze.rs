@@ -2,58 +2,56 @@
 
 use lb_common::GenerationId;
 
-use super::{Service, books::Books};
+use super::{Context, books::Books};
 use crate::{store::Origin, sys::cgroup::Cgroup};
 
 /// Why a generation is not frozen that the agent did not start: while frozen it would answer
 /// neither its supervisor's signals nor its watchdog, and in somebody else's cgroup others may run.
 const SUPERVISED: &str = "is not frozen, because its own supervisor could not end it then";
 
-impl Service {
-    /// Freezes a generation on standby, if the operator wants that, and offers its memory to
-    /// others. One that cannot be frozen stands by as it is, and says why.
-    pub(super) fn freeze(&self, books: &mut Books, id: GenerationId) {
-        if !self.config.keep.freeze {
-            return;
-        }
-        let Some(generation) = books.get_mut(id) else {
-            return;
-        };
-        if generation.outside.origin != Origin::Launched {
-            generation.not_frozen = Some(SUPERVISED.to_owned());
-            return;
-        }
-        generation.not_frozen = match generation.cgroup.freeze() {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    generation = generation.name,
-                    "failed to freeze a generation"
-                );
-                Some(format!("cannot be frozen: {error}"))
-            }
-        };
-        if generation.not_frozen.is_none() {
-            let cgroup = generation.cgroup.clone();
-            // The kernel writes pages out meanwhile; nobody waits for that.
-            tokio::task::spawn_blocking(move || match cgroup.reclaim() {
-                Ok(()) => {}
-                Err(error) => tracing::debug!(
-                    %error,
-                    "failed to reclaim the memory of a frozen generation"
-                ),
-            });
-        }
+/// Freezes a generation on standby, if the operator wants that, and offers its memory to
+/// others. One that cannot be frozen stands by as it is, and says why.
+pub(super) fn freeze(context: &Context, books: &mut Books, id: GenerationId) {
+    if !context.config.keep.freeze {
+        return;
     }
+    let Some(generation) = books.get_mut(id) else {
+        return;
+    };
+    if generation.outside.origin != Origin::Launched {
+        generation.not_frozen = Some(SUPERVISED.to_owned());
+        return;
+    }
+    generation.not_frozen = match generation.cgroup.freeze() {
+        Ok(()) => None,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                generation = generation.name,
+                "failed to freeze a generation"
+            );
+            Some(format!("cannot be frozen: {error}"))
+        }
+    };
+    if generation.not_frozen.is_none() {
+        let cgroup = generation.cgroup.clone();
+        // The kernel writes pages out meanwhile; nobody waits for that.
+        tokio::task::spawn_blocking(move || match cgroup.reclaim() {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(
+                %error,
+                "failed to reclaim the memory of a frozen generation"
+            ),
+        });
+    }
+}
 
-    /// Has the processes of `cgroup` run on. What is somebody else's was not frozen here.
-    pub(super) fn thaw(&self, cgroup: &Cgroup) {
-        if cgroup.is_foreign() {
-            return;
-        }
-        if let Err(error) = cgroup.thaw() {
-            tracing::error!(service = self.name(), %error, "failed to thaw a generation");
-        }
+/// Has the processes of `cgroup` run on. What is somebody else's was not frozen here.
+pub(super) fn thaw(context: &Context, cgroup: &Cgroup) {
+    if cgroup.is_foreign() {
+        return;
+    }
+    if let Err(error) = cgroup.thaw() {
+        tracing::error!(service = context.name(), %error, "failed to thaw a generation");
     }
 }

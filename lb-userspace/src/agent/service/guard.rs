@@ -1,16 +1,26 @@
 //! Whether hotlb's programs still decide about the service's groups. Anybody with the rights may
 //! attach another one (nginx's `quic_bpf` does, and QUIC libraries do), and no call says so.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{self, Arc, PoisonError},
+    time::Duration,
+};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::{MissedTickBehavior, interval},
+};
 
-use super::{Service, books::Books};
+use super::{Context, books::Books, parking::Parking};
 use crate::{
     config::ForeignProgram,
     datapath::{Deciding, Group, deciding, deciding_now},
     generation::listeners,
-    sys::sock_diag::{self, Protocol},
+    sys::{
+        cgroup::Cgroup,
+        sock_diag::{self, Protocol},
+    },
 };
 
 /// How often it is looked who decides.
@@ -21,16 +31,22 @@ const EACH: Duration = Duration::from_secs(1);
 pub(super) struct Usurped {
     /// The program that decides about the group at an address, as the configuration writes it; 0
     /// for none.
-    pub(super) groups: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
     /// How often hotlb's program was put back.
-    pub(super) restored: u64,
+    restored: u64,
     /// Why nobody can look.
-    pub(super) blind: Option<String>,
+    blind: Option<String>,
 }
 
 impl Usurped {
+    /// About how many groups other programs decide.
+    pub(super) fn count(&self) -> u64 {
+        self.groups.len() as u64
+    }
+
     /// What is not as it should be with who decides.
-    pub(super) fn warnings(&self, warnings: &mut Vec<String>) {
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         for (address, program) in &self.groups {
             let whose = match *program {
                 0 => "no program decides".to_owned(),
@@ -53,130 +69,241 @@ impl Usurped {
                 self.restored
             ));
         }
+        warnings
     }
 }
 
-impl Service {
-    /// Looks once a second who decides, for ever.
-    pub(super) async fn keep_guard(self: Arc<Self>) {
+/// Looks who decides, and puts hotlb's program back if the service says so.
+#[derive(Debug, Default)]
+pub(super) struct ProgramGuard {
+    found: sync::Mutex<Usurped>,
+    turn: Arc<Mutex<()>>,
+}
+
+/// A group about which another program decides.
+#[derive(Clone, Copy, Debug)]
+struct Foreign {
+    protocol: Protocol,
+    /// Among the groups of that protocol.
+    index: usize,
+    program: u32,
+    /// Hotlb's was put back.
+    is_restored: bool,
+}
+
+impl ProgramGuard {
+    /// What was found last.
+    pub(super) fn found(&self) -> Usurped {
+        self.noted().clone()
+    }
+
+    /// Has nobody attach programs until this is dropped. Taken before the lock of the state, never after.
+    pub(super) async fn hold(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Looks once a second, for ever.
+    pub(super) async fn keep(
+        &self,
+        context: &Arc<Context>,
+        books: &Mutex<Books>,
+        parking: &Parking,
+    ) {
         let mut each = interval(EACH);
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             each.tick().await;
-            self.guard().await;
+            self.look(context, books, parking).await;
         }
     }
 
-    /// Looks who decides; puts hotlb's program back if the service says so.
-    async fn guard(&self) {
-        let netns = self.netns.clone();
-        let found = tokio::task::spawn_blocking(move || deciding(&netns)).await;
-        let found = found.unwrap_or_else(|error| Err(error.to_string()));
-        let mut books = self.books.lock().await;
-        if books.is_ending() || books.awaits_adopt {
-            return;
-        }
-        let before = books.usurped.clone();
-        match found {
-            Ok(deciding) => {
-                books.usurped.blind = None;
-                // A group may have been made since that look.
-                let now = if self.is_usurped(&deciding) {
-                    deciding_now(&self.netns).unwrap_or(deciding)
-                } else {
-                    deciding
-                };
-                self.judge(&mut books, &now);
+    async fn look(&self, context: &Arc<Context>, books: &Mutex<Books>, parking: &Parking) {
+        let of = Arc::clone(context);
+        let found = tokio::task::spawn_blocking(move || look(&of)).await;
+        let mut found = found.unwrap_or_else(|error| Err(error.to_string()));
+        let turn = self.hold().await;
+        let living = {
+            let books = books.lock().await;
+            if books.is_ending() || books.awaits_adopt {
+                return;
             }
-            Err(reason) => books.usurped.blind = Some(reason),
+            if let Ok(found) = &mut found {
+                restore_listeners(context, &books, parking, found);
+            }
+            let living = books.generations.iter().filter(|g| g.state.is_live());
+            living.map(|g| g.cgroup.clone()).collect()
+        };
+        let found = match found {
+            Ok(found) => restore_datagrams(context, living, found, turn).await,
+            Err(reason) => Err(reason),
+        };
+        match found {
+            Ok(found) => self.note(context, &found),
+            Err(reason) => self.noted().blind = Some(reason),
         }
-        for (address, program) in &books.usurped.groups {
-            if before.groups.get(address) != Some(program) {
+    }
+
+    fn note(&self, context: &Context, found: &[Foreign]) {
+        let (service, mut noted) = (context.name(), self.noted());
+        let mut groups = BTreeMap::new();
+        for foreign in found {
+            let Some(group) = foreign.group(context) else {
+                continue;
+            };
+            let (address, program) = (group.address(), foreign.program);
+            if foreign.is_restored {
+                noted.restored += 1;
+                tracing::warn!(
+                    service,
+                    %address,
+                    program,
+                    "restored hotlb's program in place of another one"
+                );
+                continue;
+            }
+            let scheme = match foreign.protocol {
+                Protocol::Tcp => "",
+                Protocol::Udp => "udp://",
+            };
+            groups.insert(format!("{scheme}{address}"), program);
+        }
+        for (address, program) in &groups {
+            if noted.groups.get(address) != Some(program) {
                 tracing::error!(
-                    service = self.name(),
+                    service,
                     address,
                     program,
                     "another program is attached to the group in place of hotlb's"
                 );
             }
         }
+        noted.blind = None;
+        noted.groups = groups;
     }
 
-    fn is_usurped(&self, deciding: &Deciding) -> bool {
-        let mut groups = self.path.all_groups();
-        groups.any(|group| usurper(group, deciding).is_some())
+    fn noted(&self) -> sync::MutexGuard<'_, Usurped> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn judge(&self, books: &mut Books, deciding: &Deciding) {
-        let mut groups = BTreeMap::new();
-        let tcp = self.path.groups().iter().map(|group| (false, group));
-        let udp = self
-            .path
-            .datagram_groups()
-            .iter()
-            .map(|group| (true, group));
-        for (udp, group) in tcp.chain(udp) {
-            let Some(program) = usurper(group, deciding) else {
-                continue;
-            };
-            if self.config.foreign_program == ForeignProgram::Restore
-                && self.restore_program(books, udp, group)
-            {
-                books.usurped.restored += 1;
-                tracing::warn!(
-                    service = self.name(),
-                    address = %group.address(),
-                    program,
-                    "restored hotlb's program in place of another one"
-                );
-                continue;
-            }
-            let scheme = if udp { "udp://" } else { "" };
-            groups.insert(format!("{scheme}{}", group.address()), program);
-        }
-        books.usurped.groups = groups;
-    }
-
-    fn restore_program(&self, books: &Books, udp: bool, group: &Group) -> bool {
-        let restored = if udp {
-            self.attach_datagrams(books, group)
-        } else {
-            let parked = books.parks.at(group.address());
-            parked.map(|parked| {
-                let socket = self
-                    .parking
-                    .keeper()
-                    .take(parked)
-                    .map_err(|error| error.to_string())?;
-                group.attach(socket).map_err(|error| error.to_string())
-            })
+impl Foreign {
+    fn group(self, context: &Context) -> Option<&Group> {
+        let groups = match self.protocol {
+            Protocol::Tcp => context.path.groups(),
+            Protocol::Udp => context.path.datagram_groups(),
         };
-        match restored {
-            Some(Ok(())) => true,
-            Some(Err(error)) => {
-                tracing::error!(
-                    service = self.name(),
-                    error,
-                    "failed to restore hotlb's program"
-                );
-                false
-            }
-            None => false,
-        }
+        groups.get(self.index)
     }
+}
 
-    /// Attaches through any socket of the group.
-    fn attach_datagrams(&self, books: &Books, group: &Group) -> Option<Result<(), String>> {
-        let all = sock_diag::waiting(&self.netns, Protocol::Udp).unwrap_or_default();
-        let cookies: Vec<u64> = group.cookies().ok()?;
-        let members: Vec<_> = all
-            .into_iter()
-            .filter(|socket| cookies.contains(&socket.cookie))
-            .collect();
-        let living = books.generations.iter().filter(|g| g.state.is_live());
-        let mut sockets = living.flat_map(|g| listeners::take(&g.cgroup, &members));
-        let (_, socket) = sockets.next()?;
-        Some(group.attach(socket).map_err(|error| error.to_string()))
+/// The groups about which other programs decide, or why nobody can look.
+fn look(context: &Context) -> Result<Vec<Foreign>, String> {
+    let found = foreign(context, &deciding(&context.netns)?);
+    if found.is_empty() {
+        return Ok(found);
+    }
+    // A group may have been made since that look.
+    let now = deciding_now(&context.netns);
+    Ok(now.map_or(found, |now| foreign(context, &now)))
+}
+
+fn foreign(context: &Context, deciding: &Deciding) -> Vec<Foreign> {
+    let of = |protocol, groups: &[Group]| -> Vec<Foreign> {
+        let groups = groups.iter().enumerate();
+        groups
+            .filter_map(|(index, group)| {
+                Some(Foreign {
+                    protocol,
+                    index,
+                    program: usurper(group, deciding)?,
+                    is_restored: false,
+                })
+            })
+            .collect()
+    };
+    let mut all = of(Protocol::Tcp, context.path.groups());
+    all.extend(of(Protocol::Udp, context.path.datagram_groups()));
+    all
+}
+
+fn restores(context: &Context, foreign: &Foreign, protocol: Protocol) -> bool {
+    context.config.foreign_program == ForeignProgram::Restore && foreign.protocol == protocol
+}
+
+/// Attaches to the parking listeners of the groups: only under the lock of the state is a listener's number in
+/// the keeper's table surely its own.
+fn restore_listeners(context: &Context, books: &Books, parking: &Parking, found: &mut [Foreign]) {
+    for foreign in found {
+        let group = foreign.group(context);
+        let Some(group) = group.filter(|_| restores(context, foreign, Protocol::Tcp)) else {
+            continue;
+        };
+        let restored = books.parks.at(group.address()).map(|parked| {
+            let taken = parking.keeper().take(parked);
+            let socket = taken.map_err(|error| error.to_string())?;
+            group.attach(socket).map_err(|error| error.to_string())
+        });
+        foreign.is_restored = is_restored(context, restored);
+    }
+}
+
+/// Attaches through any socket of each group that a living generation has. To find that takes a list of all
+/// sockets, and of all descriptors of its processes.
+async fn restore_datagrams(
+    context: &Arc<Context>,
+    living: Vec<Cgroup>,
+    mut found: Vec<Foreign>,
+    turn: OwnedMutexGuard<()>,
+) -> Result<Vec<Foreign>, String> {
+    let mut udp = found.iter();
+    if !udp.any(|foreign| restores(context, foreign, Protocol::Udp)) {
+        return Ok(found);
+    }
+    let context = Arc::clone(context);
+    let restoring = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        for foreign in &mut found {
+            let group = foreign.group(&context);
+            if let Some(group) = group.filter(|_| restores(&context, foreign, Protocol::Udp)) {
+                let restored = attach_datagrams(&context, &living, group);
+                foreign.is_restored = is_restored(&context, restored);
+            }
+        }
+        found
+    });
+    restoring.await.map_err(|error| error.to_string())
+}
+
+fn attach_datagrams(
+    context: &Context,
+    living: &[Cgroup],
+    group: &Group,
+) -> Option<Result<(), String>> {
+    let all = sock_diag::waiting(&context.netns, Protocol::Udp).unwrap_or_default();
+    let cookies: Vec<u64> = group.cookies().ok()?;
+    let members: Vec<_> = all
+        .into_iter()
+        .filter(|socket| cookies.contains(&socket.cookie))
+        .collect();
+    let mut sockets = living
+        .iter()
+        .flat_map(|cgroup| listeners::take(cgroup, &members));
+    let (_, socket) = sockets.next()?;
+    Some(group.attach(socket).map_err(|error| error.to_string()))
+}
+
+fn is_restored(context: &Context, restored: Option<Result<(), String>>) -> bool {
+    match restored {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            tracing::error!(
+                service = context.name(),
+                error,
+                "failed to restore hotlb's program"
+            );
+            false
+        }
+        None => false,
     }
 }
 

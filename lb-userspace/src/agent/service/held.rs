@@ -198,10 +198,13 @@ impl Service {
         if !self.books.lock().await.awaits_adopt {
             return Ok(());
         }
-        self.open_parks().await.map_err(|error| VerbError::System {
-            doing: "open the parking listeners",
-            source: std::io::Error::other(error.to_string()),
-        })?;
+        self.parking
+            .open(self, &self.books)
+            .await
+            .map_err(|error| VerbError::System {
+                doing: "open the parking listeners",
+                source: std::io::Error::other(error.to_string()),
+            })?;
         self.books.lock().await.awaits_adopt = false;
         Ok(())
     }

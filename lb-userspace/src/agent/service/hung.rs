@@ -8,23 +8,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::time::{MissedTickBehavior, interval};
-
-use super::{
-    Service,
-    books::{Books, Generation},
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{MissedTickBehavior, interval},
 };
+
+use super::{Context, beside::beside, books::Books, find::own_cgroup, recount};
 use crate::{
     clock,
-    generation::{
-        adoptee::describe,
-        standstill::{Stands, Standstill},
-    },
-    rollout::GenerationState,
+    generation::standstill::{Stands, Standstill},
     sys::{
         cgroup::Cgroup,
         listing::{LATELY, Listing},
-        process,
         sock_diag::{DumpError, Protocol},
     },
 };
@@ -44,7 +39,7 @@ pub(super) struct Still {
 
 impl Still {
     /// The connections' side, else the datagrams', and which.
-    fn lasts(&self, after: Duration) -> Option<(Stands, Protocol)> {
+    pub(super) fn lasts(&self, after: Duration) -> Option<(Stands, Protocol)> {
         let now = clock::since_boot();
         let tcp = self.connections.lasts(now, after);
         let udp = || self.datagrams.lasts(now, after);
@@ -59,35 +54,44 @@ const EACH: Duration = Duration::from_secs(1);
 /// does so for good.
 const COMPARED: u32 = 10;
 
-impl Service {
-    /// Looks at what has no event: whether the active generation stands still, and whether the
-    /// counts are true.
-    pub(super) async fn keep_looking(self: Arc<Self>) {
+/// Looks at what has no event: whether the active generation stands still, and whether the counts are
+/// true.
+#[derive(Debug)]
+pub(super) struct HangDetector {
+    context: Arc<Context>,
+    books: Arc<Mutex<Books>>,
+}
+
+impl HangDetector {
+    pub(super) const fn new(context: Arc<Context>, books: Arc<Mutex<Books>>) -> Self {
+        Self { context, books }
+    }
+
+    /// Looks for ever; rings `changed` when a count was corrected.
+    pub(super) async fn keep(&self, changed: &Notify) {
         let mut each = interval(EACH);
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for look in (1..=COMPARED).cycle() {
             each.tick().await;
-            self.look_for_hung().await;
-            if look == COMPARED {
-                self.compare_grown().await;
+            self.look().await;
+            if look == COMPARED && recount::compare_grown(&self.context, &self.books).await {
+                changed.notify_waiters();
             }
         }
     }
 
-    async fn look_for_hung(&self) {
-        let Some(id) = self.path.word().active else {
+    async fn look(&self) {
+        let (context, Some(id)) = (&self.context, self.context.path.word().active) else {
             return;
         };
-        let Some(cgroup) = self.own_cgroup(id).await else {
+        let Some(cgroup) = own_cgroup(&self.books, id).await else {
             return;
         };
-        if !self.config.listen.is_empty() {
-            let queue = self
-                .queued(&cgroup, Protocol::Tcp, &self.config.listen)
-                .unwrap_or_default();
-            let counts = self.path.connections(Some(id));
+        if !context.config.listen.is_empty() {
+            let queue = self.listed(&cgroup, unaccepted).await.unwrap_or_default();
+            let counts = context.path.connections(Some(id));
             let opened = (counts.opened + counts.moved_in).saturating_sub(counts.moved_out);
-            self.note_still(id, |still| {
+            self.note(id, |still| {
                 still
                     .connections
                     .connections(clock::since_boot(), opened, queue);
@@ -97,11 +101,11 @@ impl Service {
         let mut tick = interval(BETWEEN);
         for _look in 0..=CLOSE_LOOKS {
             tick.tick().await;
-            let Some(unread) = self.unread(&cgroup) else {
+            let Some(unread) = self.listed(&cgroup, unread).await else {
                 break;
             };
             let suspected = self
-                .note_still(id, |still| {
+                .note(id, |still| {
                     still.datagrams.datagrams(clock::since_boot(), unread);
                 })
                 .await;
@@ -109,38 +113,21 @@ impl Service {
                 break;
             }
         }
-        self.tell_hung(id).await;
+        self.tell(id).await;
     }
 
-    /// Bytes of datagrams that the server in this cgroup has not read; `None` for a service without
-    /// UDP.
-    pub(super) fn unread(&self, cgroup: &Cgroup) -> Option<u64> {
-        let listen = &self.config.datagrams.as_ref()?.listen;
-        self.queued(cgroup, Protocol::Udp, listen).ok()
-    }
-
-    /// What waits in the queues of the server's sockets at these addresses.
-    fn queued(
+    /// What a look says that asks the kernel for lists of sockets.
+    async fn listed(
         &self,
         cgroup: &Cgroup,
-        protocol: Protocol,
-        listen: &[SocketAddr],
-    ) -> Result<u64, DumpError> {
-        let waiting = |listing: &Listing| -> u64 {
-            let own = listing.below(cgroup).into_iter();
-            let own = own.filter(|socket| listen.contains(&socket.address));
-            own.map(|socket| u64::from(socket.queue)).sum()
-        };
-        // All services share that one. Where something waited the moment counts, and a list of it.
-        let lately = waiting(&*Listing::recent(&self.netns, protocol, LATELY)?);
-        if lately == 0 {
-            return Ok(0);
-        }
-        Ok(waiting(&Listing::now(&self.netns, protocol)?))
+        look: fn(&Context, &Cgroup) -> Option<u64>,
+    ) -> Option<u64> {
+        let (context, cgroup) = (Arc::clone(&self.context), cgroup.clone());
+        beside(move || look(&context, &cgroup)).await
     }
 
     /// Whether datagrams are suspected to lie.
-    async fn note_still(&self, id: GenerationId, note: impl FnOnce(&mut Still)) -> bool {
+    async fn note(&self, id: GenerationId, note: impl FnOnce(&mut Still)) -> bool {
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return false;
@@ -149,8 +136,8 @@ impl Service {
         generation.still.datagrams.is_suspected()
     }
 
-    async fn tell_hung(&self, id: GenerationId) {
-        let after = self.config.drain.hung_after;
+    async fn tell(&self, id: GenerationId) {
+        let after = self.context.config.drain.hung_after;
         let mut books = self.books.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
@@ -160,89 +147,43 @@ impl Service {
             return;
         }
         generation.still.said = hung;
-        let (service, generation) = (self.name(), generation.name.as_str());
+        let (service, generation) = (self.context.name(), generation.name.as_str());
         if hung {
             tracing::error!(service, generation, "the active generation hangs");
         } else {
             tracing::info!(service, generation, "the active generation no longer hangs");
         }
     }
-
-    /// For how long the generation has taken nothing up, if it is active and hangs.
-    pub(super) fn hangs_for(&self, generation: &Generation) -> Option<Duration> {
-        let (stands, _) = self.hangs(generation)?;
-        Some(stands.for_)
-    }
-
-    fn hangs(&self, generation: &Generation) -> Option<(Stands, Protocol)> {
-        let active = generation.state == GenerationState::Active;
-        let after = self.config.drain.hung_after;
-        active.then(|| generation.still.lasts(after)).flatten()
-    }
-
-    /// What `status` says.
-    pub(super) fn hung_warnings(&self, books: &Books, warnings: &mut Vec<String>) {
-        for generation in &books.generations {
-            let name = &generation.name;
-            if let Some((stands, protocol)) = self.hangs(generation) {
-                let (waiting, seconds) = (stands.waiting, stands.for_.as_secs());
-                let what = match protocol {
-                    Protocol::Tcp => {
-                        format!(
-                            "it accepted no connection for {seconds}s, and {waiting} clients wait"
-                        )
-                    }
-                    Protocol::Udp => {
-                        format!("it read nothing for {seconds}s, and {waiting} bytes wait")
-                    }
-                };
-                let advice = match books.steering.previous() {
-                    Some(_) => "run `hotlb rollback`, or end it: its clients are then handed over",
-                    None => {
-                        "upgrade to another generation, or end it: its clients then wait until \
-                         there is one"
-                    }
-                };
-                warnings.push(format!(
-                    "{name} hangs: {what}{}; hotlb waits because it may recover; if it does not, \
-                     {advice}",
-                    plight(generation)
-                ));
-            } else if generation.state == GenerationState::Active
-                && let Some((pid, _)) = generation.main.filter(|_| generation.main_runs())
-                && process::is_stopped(pid)
-            {
-                warnings.push(format!(
-                    "{name} is stopped: {} was sent SIGSTOP, or is being traced; continue it with \
-                     `kill -CONT {pid}`",
-                    describe(pid)
-                ));
-            }
-        }
-    }
 }
 
-/// What is known of its processes.
-fn plight(generation: &Generation) -> String {
-    let pids = generation.own_cgroup().map(|cgroup| cgroup.pids());
-    let stopped = pids.unwrap_or_default().into_iter();
-    let stopped: Vec<u32> = stopped.filter(|&pid| process::is_stopped(pid)).collect();
-    if let Some(&first) = stopped.first() {
-        let all = stopped.iter().map(|pid| format!(" {pid}"));
-        return format!(
-            " ({} is stopped: kill -CONT{})",
-            describe(first),
-            all.collect::<String>()
-        );
+/// Connections in the accept queues of the server in this cgroup.
+fn unaccepted(context: &Context, cgroup: &Cgroup) -> Option<u64> {
+    queued(context, cgroup, Protocol::Tcp, &context.config.listen).ok()
+}
+
+/// Bytes of datagrams that the server in this cgroup has not read; `None` for a service without
+/// UDP.
+pub(super) fn unread(context: &Context, cgroup: &Cgroup) -> Option<u64> {
+    let listen = &context.config.datagrams.as_ref()?.listen;
+    queued(context, cgroup, Protocol::Udp, listen).ok()
+}
+
+/// What waits in the queues of the server's sockets at these addresses.
+fn queued(
+    context: &Context,
+    cgroup: &Cgroup,
+    protocol: Protocol,
+    listen: &[SocketAddr],
+) -> Result<u64, DumpError> {
+    let waiting = |listing: &Listing| -> u64 {
+        let own = listing.below(cgroup).into_iter();
+        let own = own.filter(|socket| listen.contains(&socket.address));
+        own.map(|socket| u64::from(socket.queue)).sum()
+    };
+    // All services share that one. Where something waited the moment counts, and a list of it.
+    let lately = waiting(&*Listing::recent(&context.netns, protocol, LATELY)?);
+    if lately == 0 {
+        return Ok(0);
     }
-    match generation.main {
-        Some((pid, _)) if !generation.main_runs() => match generation.pid() {
-            Some(left) => format!(
-                " (its first process, {pid}, has ended; {} is left)",
-                describe(left)
-            ),
-            None => format!(" (its first process, {pid}, has ended)"),
-        },
-        _ => String::new(),
-    }
+    Ok(waiting(&Listing::now(&context.netns, protocol)?))
 }

@@ -4,20 +4,23 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{self, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout},
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use super::{
-    Service, VerbError,
+    Context, VerbError,
+    books::Books,
+    find::named,
     profile::{helper_command, refused},
+    view::accounting,
 };
 use crate::{
     api::wire::{KeptProfilesStatus, ProfileRequest},
@@ -30,6 +33,7 @@ use crate::{
         known_bugs,
         orders::{Command, Cost, Said, Standing, Task, Wanted},
     },
+    sys::cgroup::Cgroup,
 };
 
 /// How often it is looked whether a generation has begun.
@@ -45,8 +49,8 @@ const COUNTS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Desk {
     asks: mpsc::Sender<Ask>,
-    asked: tokio::sync::Mutex<mpsc::Receiver<Ask>>,
-    state: Mutex<State>,
+    asked: Mutex<mpsc::Receiver<Ask>>,
+    state: sync::Mutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -76,13 +80,13 @@ impl Default for Desk {
         Self {
             asks,
             asked: asked.into(),
-            state: Mutex::default(),
+            state: sync::Mutex::default(),
         }
     }
 }
 
 impl Desk {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,12 +101,10 @@ impl Desk {
         state.before.samples += cost.samples;
         state.stopped.get_or_insert_with(|| why.to_owned());
     }
-}
 
-impl Service {
     /// Samples as configured, until the task is ended.
-    pub(super) async fn keep_profiles(self: Arc<Self>) {
-        let Some(kept) = self.config.profiles else {
+    pub(super) async fn keep(&self, context: &Context, books: &Mutex<Books>) {
+        let Some(kept) = context.config.profiles else {
             return std::future::pending().await;
         };
         let mut again = interval(AGAIN);
@@ -110,38 +112,43 @@ impl Service {
         loop {
             again.tick().await;
             if let Some(bug) = known_bugs::on_this_host(Measure::Cpu, Unwind::Auto) {
-                self.kept.ended(&bug);
+                self.ended(&bug);
                 return std::future::pending().await;
             }
-            let why = match self.run_helper(kept).await {
+            let why = match self.run_helper(context, books, kept).await {
                 Ok(()) => "it ended".to_owned(),
                 Err(error) => error.to_string(),
             };
-            self.kept.ended(&format!(
+            self.ended(&format!(
                 "the sampling helper is gone ({why}); another one is started within a minute"
             ));
             tracing::warn!(
-                service = self.name(),
-                reason = self.kept.state().stopped,
+                service = context.name(),
+                reason = self.state().stopped,
                 "continuous profiling stopped"
             );
         }
     }
 
-    async fn run_helper(&self, kept: KeptProfiles) -> io::Result<()> {
+    async fn run_helper(
+        &self,
+        context: &Context,
+        books: &Mutex<Books>,
+        kept: KeptProfiles,
+    ) -> io::Result<()> {
         let mut helper = Helper::start(&Task::Always(Standing {
-            service: self.name().to_owned(),
+            service: context.name().to_owned(),
             frequency: kept.frequency,
             keep_ms: millis(kept.keep),
         }))
         .await?;
         {
-            let mut state = self.kept.state();
+            let mut state = self.state();
             state.is_there = true;
             state.runs = true;
             state.stopped = None;
         }
-        let mut asked = self.kept.asked.lock().await;
+        let mut asked = self.asked.lock().await;
         let mut waiting = HashMap::new();
         let mut id = 0;
         let mut begun = HashSet::new();
@@ -149,7 +156,7 @@ impl Service {
         loop {
             tokio::select! {
                 line = helper.says.next_line() => match line? {
-                    Some(line) => self.heard_helper(&line, &mut waiting),
+                    Some(line) => self.heard(context, &line, &mut waiting),
                     None => return Ok(()),
                 },
                 Some(ask) = asked.recv() => {
@@ -162,7 +169,7 @@ impl Service {
                     waiting.insert(id, ask.answer);
                 }
                 _ = look.tick() => {
-                    for target in self.begin_sampling(&mut begun, kept.keep).await {
+                    for target in self.begin(context, books, &mut begun, kept.keep).await {
                         helper.tell(&Command::Begin(target)).await?;
                     }
                 }
@@ -170,20 +177,25 @@ impl Service {
         }
     }
 
-    fn heard_helper(&self, line: &str, waiting: &mut HashMap<u64, oneshot::Sender<Answer>>) {
+    fn heard(
+        &self,
+        context: &Context,
+        line: &str,
+        waiting: &mut HashMap<u64, oneshot::Sender<Answer>>,
+    ) {
         match serde_json::from_str(line) {
-            Ok(Said::Cost(cost)) => self.kept.state().cost = cost,
+            Ok(Said::Cost(cost)) => self.state().cost = cost,
             Ok(Said::Kept(id, answer)) => {
                 // Whoever asked may have gone.
                 let _gone = waiting.remove(&id).map(|asker| asker.send(answer));
             }
             Ok(Said::Stopped(reason)) => {
                 tracing::warn!(
-                    service = self.name(),
+                    service = context.name(),
                     reason,
                     "continuous profiling stopped"
                 );
-                let mut state = self.kept.state();
+                let mut state = self.state();
                 state.runs = false;
                 state.stopped = Some(reason);
             }
@@ -192,43 +204,54 @@ impl Service {
     }
 
     /// Generations that have begun to run, and are not in `begun` yet.
-    async fn begin_sampling(&self, begun: &mut HashSet<String>, keep: Duration) -> Vec<Target> {
-        let books = self.books.lock().await;
+    async fn begin(
+        &self,
+        context: &Context,
+        books: &Mutex<Books>,
+        begun: &mut HashSet<String>,
+        keep: Duration,
+    ) -> Vec<Target> {
+        let seen: Vec<_> = {
+            let books = books.lock().await;
+            let seen = books.generations.iter().map(|generation| {
+                let counts = accounting::connections(&context.path, generation);
+                (generation.name.clone(), generation.own_cgroup(), counts)
+            });
+            seen.collect()
+        };
         let mut targets = Vec::new();
         let mut counts = HashMap::new();
-        for generation in &books.generations {
-            counts.insert(generation.name.clone(), self.counts(generation));
-            let cgroup = generation
-                .own_cgroup()
-                .filter(crate::sys::cgroup::Cgroup::is_populated);
-            let Some(cgroup) = cgroup else {
-                begun.remove(&generation.name);
+        for (name, cgroup, counted) in seen {
+            counts.insert(name.clone(), counted);
+            let Some(cgroup) = cgroup.filter(Cgroup::is_populated) else {
+                begun.remove(&name);
                 continue;
             };
-            if begun.insert(generation.name.clone()) {
+            if begun.insert(name.clone()) {
                 targets.push(Target {
-                    generation: generation.name.clone(),
+                    generation: name,
                     cgroup: cgroup.path().to_owned(),
                 });
             }
         }
-        drop(books);
-        self.kept.state().note(counts, keep);
+        self.state().note(counts, keep);
         targets
     }
 
     /// What is kept of the last minutes.
-    pub(super) async fn kept_profile(
+    pub(super) async fn profile(
         &self,
+        context: &Context,
+        books: &Mutex<Books>,
         request: &ProfileRequest,
         last: Duration,
     ) -> Result<Profile, VerbError> {
-        let kept = self.config.profiles.ok_or_else(|| {
+        let kept = context.config.profiles.ok_or_else(|| {
             let message = format!(
                 "service {} keeps no profiles; set continuous = \"19 Hz\" in [service.{}.profile], \
                  or sample now, without --last",
-                self.name(),
-                self.name()
+                context.name(),
+                context.name()
             );
             refused("nothing_kept", message, 6)
         })?;
@@ -239,11 +262,14 @@ impl Service {
             );
             return Err(refused("bad_request", message, 2));
         }
-        for name in &request.generations {
-            self.find(name).await?;
+        {
+            let books = books.lock().await;
+            for name in &request.generations {
+                named(context, &books, name)?;
+            }
         }
         let stopped = || {
-            let state = self.kept.state();
+            let state = self.state();
             let reason = state
                 .stopped
                 .clone()
@@ -256,13 +282,13 @@ impl Service {
             last_ms: millis(last),
             answer,
         };
-        if !self.kept.state().is_there {
+        if !self.state().is_there {
             return Err(stopped());
         }
-        self.kept.asks.try_send(ask).map_err(|_full| stopped())?;
+        self.asks.try_send(ask).map_err(|_full| stopped())?;
         match timeout(GRACE, answered).await {
             Ok(Ok(Answer::Profile(mut profile))) => {
-                self.add_exposure(&mut profile, last).await;
+                self.add_exposure(context, &*books.lock().await, &mut profile, last);
                 Ok(*profile)
             }
             Ok(Ok(Answer::Failed(failed))) => {
@@ -272,13 +298,20 @@ impl Service {
         }
     }
 
-    async fn add_exposure(&self, profile: &mut Profile, last: Duration) {
-        let books = self.books.lock().await;
-        let state = self.kept.state();
+    fn add_exposure(
+        &self,
+        context: &Context,
+        books: &Books,
+        profile: &mut Profile,
+        last: Duration,
+    ) {
+        let state = self.state();
         let since = state.counts.iter().find(|(at, _)| at.elapsed() <= last);
         for sampled in &mut profile.generations {
             let name = &sampled.generation;
-            let now = books.by_name(name).map(|found| self.counts(found));
+            let now = books
+                .by_name(name)
+                .map(|found| accounting::connections(&context.path, found));
             let before = since.and_then(|(_, counts)| counts.get(name)).copied();
             let before = before.unwrap_or_default();
             if let Some(now) = now {
@@ -290,11 +323,10 @@ impl Service {
         }
     }
 
-    /// How it goes, if it is configured.
-    pub(super) fn kept_profiles_status(&self) -> Option<KeptProfilesStatus> {
-        let kept = self.config.profiles?;
-        let state = self.kept.state();
-        Some(KeptProfilesStatus {
+    /// How it goes.
+    pub(super) fn status(&self, kept: KeptProfiles) -> KeptProfilesStatus {
+        let state = self.state();
+        KeptProfilesStatus {
             frequency: kept.frequency,
             keep_ms: millis(kept.keep),
             runs: state.runs,
@@ -302,7 +334,7 @@ impl Service {
             cpu_ms: state.before.cpu_ms + state.cost.cpu_ms,
             memory_bytes: state.cost.memory_bytes,
             samples: state.before.samples + state.cost.samples,
-        })
+        }
     }
 }
 

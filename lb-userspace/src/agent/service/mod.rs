@@ -7,11 +7,13 @@
 
 mod adopt;
 mod again;
+mod beside;
 mod books;
 mod broken;
 mod caller;
 mod candidate;
 mod claim;
+mod context;
 mod custody;
 mod datagrams;
 mod deploy;
@@ -29,14 +31,15 @@ mod in_flight;
 mod incidents;
 mod kept_profiles;
 mod network;
-mod observe;
 mod open;
 mod outlet;
 mod outside;
+mod pace;
 mod parking;
 mod parks;
 mod polite;
 mod preflight;
+mod processes;
 mod profile;
 mod programs;
 mod recount;
@@ -44,99 +47,140 @@ mod reload;
 mod report;
 mod rollout;
 mod slots;
-mod status;
 mod steering;
 mod stop;
 mod switch;
 mod totals;
 mod traced;
+mod view;
 mod wake;
 mod watch;
 mod witness;
 mod workers;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
-    time::Duration,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex, Notify, watch as channel};
 
 pub use caller::Caller;
+pub use context::Context;
 pub(super) use custody::Held;
+pub use preflight::preflight;
 pub use report::{Fulfilled, Reporter};
 
+use beside::beside;
 use books::{Books, Going};
 use ending::Endings;
+use guard::ProgramGuard;
 use incidents::Incidents;
+use pace::Pace;
 use parking::Parking;
-use polite::Politeness;
-use status::ledger_warning;
+use polite::PoliteDrain;
+use profile::Profiler;
+use programs::Programs;
+use view::snapshot::Snapshot;
+use workers::WorkerBalance;
 
-use super::error::{AdoptError, CheckError, NotSharing, Now, OpenError, VerbError};
+use super::{
+    error::{AdoptError, CheckError, NotSharing, Now, OpenError, VerbError},
+    observed::ObservedService,
+};
 use crate::{
-    clock::Deadline,
-    config::{Places, ServiceConfig},
-    datapath::ServicePath,
-    store::{Journal, LedgerFile},
-    sys::{cgroup::Cgroup, netns::Netns},
+    api::wire::{FlowList, ProfileRequest, ServiceStatus, Windows},
+    profile::Profile,
+    store::LedgerFile,
 };
 
 /// A service.
 #[derive(Debug)]
 pub struct Service {
-    config: ServiceConfig,
-    places: Places,
-    cgroup: Cgroup,
-    /// Where its sockets are.
-    netns: Netns,
+    context: Arc<Context>,
     parking: Parking,
-    path: ServicePath,
-    /// Why a former agent's programs could not be replaced, if that was tried.
-    not_renewed: OnceLock<String>,
-    /// Why it is not measured how long clients wait, although it should be.
-    unmeasured: Option<String>,
-    /// Why clients that are refused are not counted.
-    uncounted: Option<String>,
-    /// What rollouts are about to do.
-    journal: Journal,
+    programs: Programs,
+    workers: WorkerBalance,
     /// What the next agent is to know.
     ledger: LedgerFile,
     books: Arc<Mutex<Books>>,
-    /// Who was asked to leave. Held while connections are touched without the books. Taken before
-    /// the books, never after.
-    politeness: Arc<Mutex<Politeness>>,
+    /// Who was asked to leave.
+    polite: PoliteDrain,
+    /// Whether its programs decide.
+    guard: ProgramGuard,
     /// True while nobody may look after it; `look_after` waits for it and ends.
     halted: channel::Sender<bool>,
-    /// Held while a profile is made: there is one at a time.
-    profiling: Mutex<()>,
-    /// Profiles that are kept.
-    kept: kept_profiles::Desk,
+    profiler: Profiler,
     /// What is known of its windows.
-    incidents: Incidents,
+    incidents: Arc<Incidents>,
     /// Who of its generations serves.
     endings: Endings,
-    /// Whether any listener of it takes clients of other addresses.
-    transparent: AtomicBool,
     /// Rung at every change of the books and every event from the kernel; whoever waits for
     /// something looks again.
     changed: Notify,
 }
 
+/// What never changes of a service is read as if it were the service's own.
+impl Deref for Service {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
 impl Service {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.config.name
+    /// Everything there is to say to who asked at this moment.
+    pub async fn status(self: &Arc<Self>, asked: Instant) -> ServiceStatus {
+        let judged = self.endings.judge_all(self, &self.books, asked).await;
+        let waiting = self.waiting_warning().await;
+        let (snapshot, aim) = {
+            let books = self.books.lock().await;
+            (Snapshot::take(self, &books), Self::aim(&books))
+        };
+        let context = Arc::clone(&self.context);
+        let view = move || view::status::status(&context, &snapshot, asked, &judged, waiting);
+        let mut status = beside(view).await;
+        if let Some(aim) = aim {
+            status.previous_change = aim.change().await;
+        }
+        status
     }
 
-    /// Its configuration.
-    pub fn config(&self) -> &ServiceConfig {
-        &self.config
+    /// Everything there is to measure now. Generations that ended longer ago than `expire` are
+    /// in the totals only.
+    pub(super) async fn observe(&self, expire: Duration) -> ObservedService {
+        let snapshot = Snapshot::take(self, &*self.books.lock().await);
+        let context = Arc::clone(&self.context);
+        beside(move || view::metrics::observe(&context, snapshot, expire)).await
     }
 
-    /// Where its rollouts are written down.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
+    pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
+        self.profiler.profile(self, &self.books, request).await
+    }
+
+    /// The newest windows of all generations, and their scores.
+    pub(super) fn windows(&self) -> Windows {
+        self.incidents.windows(self.name())
+    }
+
+    /// The `limit` flows with the latest datagrams.
+    pub(super) async fn list_flows(&self, limit: usize) -> Result<FlowList, VerbError> {
+        let flows = flows::read(&self.context).await?;
+        let books = self.books.lock().await;
+        Ok(flows::list(self, &flows, limit, |id| books.name_of(id)))
+    }
+
+    /// Whether the present programs could take the place of a former agent's, and were not told to.
+    pub(super) fn awaits_renewal(&self) -> bool {
+        self.programs.await_renewal(self)
+    }
+
+    /// It could not be opened anew: that is not tried again.
+    pub(super) fn stays_as_it_is(&self, reason: String) {
+        self.programs.stay_as_they_are(reason);
     }
 
     /// Has the books written down, soon, and wakes everybody who waits for a change.
@@ -151,39 +195,12 @@ impl Service {
     /// Waits until the next agent would know of all that was done. What is to be said if it would not.
     pub async fn unrecorded(&self) -> Option<String> {
         let error = self.ledger.written().await?;
-        Some(ledger_warning(&error))
+        Some(view::warnings::of_ledger(&error))
     }
 
     /// Waits for a reason to look again: a change of the books, an event from the kernel, or the
     /// pace. False once the deadline is over.
     async fn look_again(&self, pace: &mut Pace) -> bool {
-        let Some(left) = pace.deadline.left() else {
-            return false;
-        };
-        let look = left.min(pace.next);
-        pace.next = (pace.next * 5 / 4).min(SLOWEST);
-        // Either way it is time to look again.
-        let _woken = tokio::time::timeout(look, self.changed.notified()).await;
-        true
-    }
-}
-
-/// When somebody who waits looks for what changes without an event: soon at first, then less
-/// often, until a deadline.
-#[derive(Debug)]
-struct Pace {
-    deadline: Deadline,
-    next: Duration,
-}
-
-const FASTEST: Duration = Duration::from_micros(250);
-const SLOWEST: Duration = Duration::from_millis(20);
-
-impl Pace {
-    fn until(deadline: Deadline) -> Self {
-        Self {
-            deadline,
-            next: FASTEST,
-        }
+        pace.wait(&self.changed).await
     }
 }

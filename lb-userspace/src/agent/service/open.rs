@@ -1,24 +1,29 @@
 //! Opening a service: afresh, or as an earlier agent left it.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::Arc;
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
-    OpenError, Service,
+    Context, OpenError, Service,
     books::{Books, Generation},
     drain::Drain,
     ending::Endings,
     exec_check::hooks_cgroup,
+    freeze,
+    guard::ProgramGuard,
     held,
-    incidents::Incidents,
-    kept_profiles::Desk,
     network::{generations_run, is_of_other_network, network},
     parking::Parking,
+    polite::PoliteDrain,
+    profile::Profiler,
+    programs::Programs,
+    slots::register,
     steering::{Moves, Steering},
     totals::retire,
-    witness,
+    wake, witness,
+    workers::WorkerBalance,
 };
 use crate::{
     config::{Places, PoliteMode, ServiceConfig, Undeclared},
@@ -82,50 +87,82 @@ impl Service {
             awaits_adopt,
             "service opened"
         );
-        let measured = path.measure_latency(config.latency, &netns);
-        let counted = path.count_refused(&netns);
-        path.choose_by(config.workers.resolve());
-        let service = Arc::new(Self {
-            uncounted: counted.err().map(|error| error.to_string()),
-            not_renewed: OnceLock::new(),
-            unmeasured: measured.err().map(|error| error.to_string()),
-            books: Arc::new(Mutex::new(Books::new(Steering::new(writer), awaits_adopt))),
-            politeness: Arc::default(),
-            halted: watch::Sender::new(false),
-            profiling: Mutex::default(),
-            kept: Desk::default(),
-            incidents: Incidents::default(),
-            endings: Endings::default(),
-            transparent: AtomicBool::new(false),
-            changed: Notify::new(),
-            ledger: LedgerFile::at(places.ledger(&config.name)),
-            config,
-            places,
-            journal: journal.fenced(),
-            cgroup,
-            netns,
-            parking: Parking::new(keeper),
-            path,
-        });
-        if !awaits_adopt {
-            service.steer_adopted(&ledger).await;
-            service.open_parks().await?;
-        }
-        let unfinished = service.unfinished().await;
-        service.recover(ledger, unfinished).await;
-        if let Some(unrecorded) = service.unrecorded().await {
-            tracing::error!(service = service.name(), "{unrecorded}");
-        }
-        service.wake_after_another(*service.path.renewal() != Renewal::None);
-        service.path.end_renewal();
+        let context = Context::new((config, places), journal.fenced(), cgroup, netns, path);
+        let service = Arc::new(Self::of(
+            context,
+            Books::new(Steering::new(writer), awaits_adopt),
+            Parking::new(keeper),
+        ));
+        service.begin(ledger, awaits_adopt).await?;
         Ok(service)
+    }
+
+    /// One of which nothing is remembered yet.
+    fn of(context: Context, books: Books, parking: Parking) -> Self {
+        Self {
+            ledger: LedgerFile::at(context.places.ledger(context.name())),
+            context: Arc::new(context),
+            programs: Programs::default(),
+            workers: WorkerBalance::default(),
+            books: Arc::new(Mutex::new(books)),
+            polite: PoliteDrain::default(),
+            guard: ProgramGuard::default(),
+            halted: watch::Sender::new(false),
+            profiler: Profiler::default(),
+            incidents: Arc::default(),
+            endings: Endings::default(),
+            changed: Notify::new(),
+            parking,
+        }
+    }
+
+    /// Has clients connect, and takes up what an earlier agent left.
+    async fn begin(self: &Arc<Self>, ledger: Ledger, awaits_adopt: bool) -> Result<(), OpenError> {
+        if !awaits_adopt {
+            self.steer_adopted(&ledger).await;
+            self.parking.open(self, &self.books).await?;
+        }
+        let unfinished = self.unfinished().await;
+        self.recover(ledger, unfinished).await;
+        if let Some(unrecorded) = self.unrecorded().await {
+            tracing::error!(service = self.name(), "{unrecorded}");
+        }
+        wake::after_another(
+            Arc::clone(&self.context),
+            Arc::clone(&self.books),
+            self.polite.clone(),
+            *self.path.renewal() != Renewal::None,
+        );
+        self.path.end_renewal();
+        Ok(())
     }
 
     /// Takes over the generations of an earlier agent.
     async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<Told>) {
         let held = Self::held_by(&unfinished);
-        let same_boot = ledger.boot == process::boot_id();
         let mut books = self.books.lock().await;
+        self.remember(&mut books, ledger);
+        self.restore_flows(&books);
+        let living: Vec<GenerationId> = books
+            .generations
+            .iter()
+            .filter(|g| g.state.is_live())
+            .map(|g| g.id)
+            .collect();
+        for &id in &living {
+            self.follow_again(&mut books, id);
+        }
+        self.word_follows(&mut books);
+        for id in living {
+            self.continue_with(&mut books, id, held.contains(&id));
+        }
+        self.resume_rollouts(&mut books, unfinished);
+        self.settle(&books);
+    }
+
+    /// Enters what an earlier agent wrote down.
+    fn remember(&self, books: &mut Books, ledger: Ledger) {
+        let same_boot = ledger.boot == process::boot_id();
         let word = self.path.word();
         let in_word = [word.active, word.candidate].into_iter().flatten();
         books.last_id = in_word
@@ -143,7 +180,6 @@ impl Service {
         books.past = ledger.past;
         books.tally = ledger.tally;
         books.habits = ledger.habits;
-        let active = self.path.word().active;
         for remembered in ledger.generations {
             if !same_boot && remembered.state == GenerationState::Active {
                 // Nobody is active after a reboot; a rollback leads to whoever was.
@@ -154,61 +190,54 @@ impl Service {
             let counted = remembered.counted;
             let seated = !remembered.unseated && same_boot;
             let id = GenerationId::new(remembered.id);
-            let Some(generation) = self.restore(remembered, same_boot, active) else {
-                retire(&mut books, counted);
+            let Some(generation) = self.restore(remembered, same_boot, word.active) else {
+                retire(books, counted);
                 if let Some(id) = id.filter(|_| seated) {
-                    self.keep_latencies(&mut books, id);
+                    self.keep_latencies(books, id);
                 }
                 continue;
             };
             books.generations.push(generation);
         }
-        self.restore_flows(&books);
-        let living: Vec<GenerationId> = books
-            .generations
-            .iter()
-            .filter(|g| g.state.is_live())
-            .map(|g| g.id)
-            .collect();
-        for &id in &living {
-            // A pid that started at another time is somebody else's by now.
-            let main = books.get(id).and_then(|g| g.main);
-            let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
-            let main = main.map_or(0, |(pid, _)| pid);
-            self.watch_life(&mut books, id, Main::Found(main));
-            self.resume_outside(&mut books, id);
-            if let Err(error) = self.register(&mut books, id) {
-                tracing::error!(
-                    %error,
-                    generation = books.name_of(id),
-                    "failed to register the listeners of a generation"
-                );
-            }
+    }
+
+    /// Watches one that lives, and gives its listeners slots.
+    fn follow_again(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+        // A pid that started at another time is somebody else's by now.
+        let main = books.get(id).and_then(|g| g.main);
+        let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
+        let main = main.map_or(0, |(pid, _)| pid);
+        self.watch_life(books, id, Main::Found(main));
+        self.resume_outside(books, id);
+        if let Err(error) = register(self, books, id) {
+            tracing::error!(
+                %error,
+                generation = books.name_of(id),
+                "failed to register the listeners of a generation"
+            );
         }
-        self.word_follows(&mut books);
-        for id in living {
-            match books.get(id).map(|g| g.state) {
-                // A rollout on probation may go back to it.
-                Some(GenerationState::Draining) if held.contains(&id) => {
-                    if let Some(generation) = books.get_mut(id) {
-                        generation.undrain();
-                    }
+    }
+
+    /// Goes on with what was being done to one that lives; `held`: a rollout on probation may go back to it.
+    fn continue_with(self: &Arc<Self>, books: &mut Books, id: GenerationId, held: bool) {
+        match books.get(id).map(|g| g.state) {
+            Some(GenerationState::Draining) if held => {
+                if let Some(generation) = books.get_mut(id) {
+                    generation.undrain();
                 }
-                Some(GenerationState::Draining) => self.drain(&mut books, id),
-                Some(GenerationState::Active) => {
-                    if let Some(generation) = books.get(id) {
-                        self.thaw(&generation.cgroup);
-                    }
-                }
-                Some(GenerationState::Starting) if self.prove_again(&books, id) => {}
-                Some(GenerationState::Stopping | GenerationState::Starting) => {
-                    self.stop_in_background(&mut books, id);
-                }
-                _ => {}
             }
+            Some(GenerationState::Draining) => self.drain(books, id),
+            Some(GenerationState::Active) => {
+                if let Some(generation) = books.get(id) {
+                    freeze::thaw(self, &generation.cgroup);
+                }
+            }
+            Some(GenerationState::Starting) if self.prove_again(books, id) => {}
+            Some(GenerationState::Stopping | GenerationState::Starting) => {
+                self.stop_in_background(books, id);
+            }
+            _ => {}
         }
-        self.resume_rollouts(&mut books, unfinished);
-        self.settle(&books);
     }
 
     /// A remembered generation as it is now. The kernel's word is the truth about who is active.

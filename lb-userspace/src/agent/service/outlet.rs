@@ -2,9 +2,9 @@
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::Mutex, time::MissedTickBehavior};
 
-use super::Service;
+use super::{Context, books::Books};
 use crate::{
     agent::footing::{self, Support},
     generation::{
@@ -23,79 +23,80 @@ const OUTPUT: u64 = 16 * 1024 * 1024;
 /// Processes of a generation that are looked at for the pipe of its output.
 const HOLDERS: usize = 16;
 
-impl Service {
-    /// The pipe that a server is to write to. Without one its output is the file itself.
-    pub(super) fn open_outlet(&self, spec: &mut LaunchSpec) -> Option<Outlet> {
-        let places = self.places.outputs();
-        let name = spec.output.file_stem()?.to_str()?;
-        let pipe = places.pipe(self.name(), name);
-        match Outlet::make(&places, &pipe, spec.uid, spec.gid) {
-            Ok(outlet) => {
-                spec.pipe = Some(pipe);
-                Some(outlet)
-            }
-            Err(error) => {
-                tracing::error!(
-                    service = self.name(),
-                    %error,
-                    "failed to create a pipe for the output of a server: the server writes the \
-                     file itself, and a process that reopens /dev/stderr may truncate the file, or \
-                     be refused"
-                );
-                None
-            }
+/// The pipe that a server is to write to. Without one its output is the file itself.
+pub(super) fn open(context: &Context, spec: &mut LaunchSpec) -> Option<Outlet> {
+    let places = context.places.outputs();
+    let name = spec.output.file_stem()?.to_str()?;
+    let pipe = places.pipe(context.name(), name);
+    match Outlet::make(&places, &pipe, spec.uid, spec.gid) {
+        Ok(outlet) => {
+            spec.pipe = Some(pipe);
+            Some(outlet)
+        }
+        Err(error) => {
+            tracing::error!(
+                service = context.name(),
+                %error,
+                "failed to create a pipe for the output of a server: the server writes the \
+                 file itself, and a process that reopens /dev/stderr may truncate the file, or \
+                 be refused"
+            );
+            None
         }
     }
+}
 
-    /// The last that it wrote.
-    pub(super) fn last_output(&self, generation: &str) -> Vec<String> {
-        reader::last_lines(&self.places.output(self.name(), generation), OUTPUT_LINES)
-            .unwrap_or_default()
-    }
+/// The last that it wrote.
+pub(super) fn last_lines(context: &Context, generation: &str) -> Vec<String> {
+    reader::last_lines(
+        &context.places.output(context.name(), generation),
+        OUTPUT_LINES,
+    )
+    .unwrap_or_default()
+}
 
-    /// Looks after what its generations write, once a second; less often where a disk takes longer.
-    pub(super) async fn keep_outputs(self: Arc<Self>) {
-        let mut turns = tokio::time::interval(TEND);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            turns.tick().await;
-            let outputs: Vec<_> = {
-                let books = self.books.lock().await;
-                let living = books.generations.iter().filter(|g| g.state.is_live());
-                living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
-            };
-            let service = Arc::clone(&self);
-            let tending = tokio::task::spawn_blocking(move || {
-                for (generation, cgroup) in outputs {
-                    service.tend_output(&generation, &cgroup);
-                }
-            });
-            if let Err(error) = tending.await {
-                tracing::error!(service = self.name(), %error, "failed to look after output files");
+/// Looks after what its generations write, once a second; less often where a disk takes longer.
+pub(super) async fn keep(context: &Arc<Context>, state: &Mutex<Books>) {
+    let mut turns = tokio::time::interval(TEND);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        let outputs: Vec<_> = {
+            let books = state.lock().await;
+            let living = books.generations.iter().filter(|g| g.state.is_live());
+            living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
+        };
+        let of = Arc::clone(context);
+        let tending = tokio::task::spawn_blocking(move || {
+            for (generation, cgroup) in outputs {
+                tend(&of, &generation, &cgroup);
             }
+        });
+        if let Err(error) = tending.await {
+            tracing::error!(service = context.name(), %error, "failed to look after output files");
         }
     }
+}
 
-    fn tend_output(&self, generation: &str, cgroup: &Cgroup) {
-        let places = self.places.outputs();
-        turn_over(&places.file(self.name(), generation));
-        let pipe = places.pipe(self.name(), generation);
-        if pipe.exists() {
-            return;
+fn tend(context: &Context, generation: &str, cgroup: &Cgroup) {
+    let places = context.places.outputs();
+    turn_over(&places.file(context.name(), generation));
+    let pipe = places.pipe(context.name(), generation);
+    if pipe.exists() {
+        return;
+    }
+    match output::name_again(&pipe, cgroup.pids().into_iter().take(HOLDERS)) {
+        Ok(false) => {}
+        Ok(true) => {
+            let what = format!("the name {} of an output pipe", pipe.display());
+            footing::restored(Support::Logger, what);
         }
-        match output::name_again(&pipe, cgroup.pids().into_iter().take(HOLDERS)) {
-            Ok(false) => {}
-            Ok(true) => {
-                let what = format!("the name {} of an output pipe", pipe.display());
-                footing::restored(Support::Logger, what);
-            }
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    pipe = %pipe.display(),
-                    "failed to restore the name of an output pipe"
-                );
-            }
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                pipe = %pipe.display(),
+                "failed to restore the name of an output pipe"
+            );
         }
     }
 }

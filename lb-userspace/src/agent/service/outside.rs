@@ -15,6 +15,7 @@ use super::{
     books::{Books, Generation},
     broken::kept_up,
     candidate::still_alive,
+    ending::place,
     report::Reporter,
     steering::Steering,
 };
@@ -209,7 +210,7 @@ impl Service {
             }
             let all = generation.steered.keys().chain(generation.datagrams.keys());
             let listeners: BTreeSet<u64> = all.copied().collect();
-            (self.place(generation), listeners)
+            (place(self, generation), listeners)
         };
         let looking = tokio::task::spawn_blocking(move || place.holding(&listeners));
         let left = looking.await.unwrap_or_default();

@@ -4,14 +4,14 @@
 //! a keeper that is stopped delays those who wait in it, and nobody else.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{self, Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use lb_common::GenerationId;
-use tokio::sync::{MutexGuard, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, watch};
 
-use super::{OpenError, Service, books::Books, parks::Parks};
+use super::{Context, OpenError, books::Books, parks::Parks};
 use crate::{
     clock,
     datapath::DatapathError,
@@ -63,9 +63,9 @@ impl From<ParkError> for super::CheckError {
 /// A service's keeper, and what it is asked to do.
 #[derive(Debug)]
 pub(super) struct Parking {
-    keeper: Mutex<Keeper>,
+    keeper: sync::Mutex<Keeper>,
     /// Held while listeners are opened or closed. Taken before the lock of the state, never after.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<Mutex<()>>,
     releases: watch::Sender<Releases>,
 }
 
@@ -90,7 +90,7 @@ impl Releases {
 impl Parking {
     pub(super) fn new(keeper: Keeper) -> Self {
         Self {
-            keeper: Mutex::new(keeper),
+            keeper: sync::Mutex::new(keeper),
             turn: Arc::default(),
             releases: watch::Sender::default(),
         }
@@ -136,6 +136,20 @@ impl Parking {
         Some(since.elapsed()).filter(|&waits| waits > RELEASED)
     }
 
+    /// What `status` says of so many parked clients beside a generation that is active.
+    pub(super) fn warning(&self, parked: u64) -> String {
+        let Some(waits) = self.waits_for() else {
+            return format!("{parked} connections are parked");
+        };
+        let waits = Duration::from_millis(clock::millis(waits));
+        format!(
+            "{parked} parked clients wait for the keeper, which has not answered for {}: they are served \
+             as soon as it does (pid {1}; if it is stopped, `kill -CONT {1}`)",
+            humantime::format_duration(waits),
+            self.keeper().pid()
+        )
+    }
+
     /// Keeps every listener as it is, until it is dropped.
     pub(super) async fn hold(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.turn).lock_owned().await
@@ -166,18 +180,20 @@ impl Parking {
             releases.since = releases.again.take();
         });
     }
-}
 
-impl Service {
     /// One parking listener a group: those the keeper still holds, else new ones, of the shape
     /// they had.
-    pub(super) async fn open_parks(&self) -> Result<(), OpenError> {
-        let _turn = self.parking.turn().await?;
-        let keeper = self.parking.keeper();
+    pub(super) async fn open(
+        &self,
+        context: &Context,
+        state: &Mutex<Books>,
+    ) -> Result<(), OpenError> {
+        let _turn = self.turn().await?;
+        let keeper = self.keeper();
         let held = keeper.list().await?;
-        let former = self.books.lock().await.parks.twins();
+        let former = state.lock().await.parks.twins();
         let mut parks = Vec::new();
-        for (index, group) in self.path.groups().iter().enumerate() {
+        for (index, group) in context.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
             // youngest is kept.
             let mut here = held
@@ -188,17 +204,17 @@ impl Service {
                 parked
             } else {
                 let twin = former.get(index).copied();
-                let twin = twin.unwrap_or_else(|| self.config.twin(group.address()));
+                let twin = twin.unwrap_or_else(|| context.config.twin(group.address()));
                 keeper.open(twin).await?
             };
-            let parked = match self.put_in_place(index, &parked) {
+            let parked = match self.put_in_place(context, index, &parked) {
                 Ok(()) => parked,
                 // It is in the slots of maps that are lost. Who waits in it moves to the new one.
                 Err(ParkError::Datapath(DatapathError::Slot { source, .. }))
                     if source.kind() == std::io::ErrorKind::ResourceBusy =>
                 {
                     let fresh = keeper.open(parked.twin).await?;
-                    self.put_in_place(index, &fresh)?;
+                    self.put_in_place(context, index, &fresh)?;
                     keeper.close(parked.cookie).await?;
                     fresh
                 }
@@ -209,39 +225,49 @@ impl Service {
             }
             parks.push(parked);
         }
-        self.books.lock().await.parks = Parks::new(parks);
+        state.lock().await.parks = Parks::new(parks);
         Ok(())
     }
 
     /// One parking listener a group, of these shapes, where there are none yet.
-    pub(super) async fn open_parks_as(&self, twins: &[Twin]) -> Result<(), ParkError> {
-        let _turn = self.parking.turn().await?;
-        let keeper = self.parking.keeper();
+    pub(super) async fn open_as(
+        &self,
+        context: &Context,
+        state: &Mutex<Books>,
+        twins: &[Twin],
+    ) -> Result<(), ParkError> {
+        let _turn = self.turn().await?;
+        let keeper = self.keeper();
         let mut parks = Vec::new();
         for (index, &twin) in twins.iter().enumerate() {
             let parked = keeper.open(twin).await?;
-            self.put_in_place(index, &parked)?;
+            self.put_in_place(context, index, &parked)?;
             parks.push(parked);
         }
-        self.books.lock().await.parks = Parks::new(parks);
+        state.lock().await.parks = Parks::new(parks);
         Ok(())
     }
 
     /// Closes all parking listeners.
-    pub(super) async fn close_parks(&self) -> Result<(), ParkError> {
-        let _turn = self.parking.turn().await?;
-        self.books.lock().await.parks = Parks::default();
-        self.close_others(&self.parking.keeper()).await
+    pub(super) async fn close(&self, state: &Mutex<Books>) -> Result<(), ParkError> {
+        let _turn = self.turn().await?;
+        state.lock().await.parks = Parks::default();
+        self.close_others(state, &self.keeper()).await
     }
 
     /// Makes `parked` the parking listener of its group.
-    fn put_in_place(&self, index: usize, parked: &Parked) -> Result<(), ParkError> {
-        let Some(group) = self.path.groups().get(index) else {
+    fn put_in_place(
+        &self,
+        context: &Context,
+        index: usize,
+        parked: &Parked,
+    ) -> Result<(), ParkError> {
+        let Some(group) = context.path.groups().get(index) else {
             return Ok(());
         };
-        let socket = self.parking.keeper().take(parked)?;
+        let socket = self.keeper().take(parked)?;
         group.attach(&socket)?;
-        self.path.note_listener(parked.cookie, None)?;
+        context.path.note_listener(parked.cookie, None)?;
         match group.park(&socket, parked.cookie) {
             // It has its slot already: an earlier agent put it there.
             Err(DatapathError::Slot { source, .. })
@@ -257,52 +283,56 @@ impl Service {
     /// Releases whoever waits in the parking listeners, each time that is asked for: opens fresh ones
     /// and closes those, upon which the kernel moves what they hold, request bytes included, to whom
     /// `steer` chooses.
-    pub(super) async fn keep_releasing(&self) {
+    pub(super) async fn keep_releasing(&self, context: &Context, state: &Mutex<Books>) {
         loop {
-            let begun = self.parking.asked().await;
-            if let Err(error) = self.release_parked().await {
+            let begun = self.asked().await;
+            if let Err(error) = self.release_all(context, state).await {
                 tracing::error!(
-                    service = self.name(),
+                    service = context.name(),
                     %error,
                     "failed to release parked connections"
                 );
             }
-            self.parking.done(begun);
+            self.done(begun);
         }
     }
 
-    async fn release_parked(&self) -> Result<(), ParkError> {
-        let _turn = self.parking.turn().await?;
+    async fn release_all(&self, context: &Context, state: &Mutex<Books>) -> Result<(), ParkError> {
+        let _turn = self.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
-        let keeper = self.parking.keeper().without_limit();
-        let twins = self.books.lock().await.parks.twins();
+        let keeper = self.keeper().without_limit();
+        let twins = state.lock().await.parks.twins();
         for (index, twin) in twins.into_iter().enumerate() {
-            if let Err(error) = self.replace_park(index, twin, &keeper, |_books| true).await {
+            if let Err(error) = self
+                .replace(context, state, (index, twin), &keeper, |_books| true)
+                .await
+            {
                 tracing::error!(
-                    service = self.name(),
+                    service = context.name(),
                     %error,
                     %twin.address,
                     "failed to release the clients of a parking listener"
                 );
             }
         }
-        self.close_others(&keeper).await
+        self.close_others(state, &keeper).await
     }
 
     /// Opens a listener and puts it into the place of a group's, if that `may` be. Says whether it is in
     /// place; the other one of the two is to be closed.
-    async fn replace_park(
+    async fn replace(
         &self,
-        index: usize,
-        twin: Twin,
+        context: &Context,
+        state: &Mutex<Books>,
+        (index, twin): (usize, Twin),
         keeper: &Keeper,
         may: impl FnOnce(&Books) -> bool + Send,
     ) -> Result<bool, ParkError> {
         let fresh = keeper.open(twin).await?;
-        let mut books = self.books.lock().await;
+        let mut books = state.lock().await;
         let may = may(&books);
         if may {
-            self.put_in_place(index, &fresh)?;
+            self.put_in_place(context, index, &fresh)?;
             books.parks.replace(index, fresh);
         }
         Ok(may)
@@ -310,10 +340,10 @@ impl Service {
 
     /// Closes what the keeper has beside the groups' listeners: those that were replaced, and what
     /// somebody opened who did not come to its end. Only for who has the turn.
-    async fn close_others(&self, keeper: &Keeper) -> Result<(), ParkError> {
+    async fn close_others(&self, state: &Mutex<Books>, keeper: &Keeper) -> Result<(), ParkError> {
         let held = keeper.list().await?;
         let others: Vec<u64> = {
-            let books = self.books.lock().await;
+            let books = state.lock().await;
             let cookies = held.iter().map(|parked| parked.cookie);
             cookies.filter(|&cookie| !books.parks.has(cookie)).collect()
         };
@@ -327,15 +357,17 @@ impl Service {
     /// while nobody serves or waits in the group, for it becomes another one, and while it `may` be.
     pub(super) async fn reshape(
         &self,
+        context: &Context,
+        state: &Mutex<Books>,
         twin: Twin,
         may: impl Fn(&Books) -> bool + Send + Sync,
     ) -> Result<bool, ParkError> {
-        let _turn = self.parking.turn().await?;
+        let _turn = self.turn().await?;
         let may = |books: &Books| {
-            may(books) && self.path.word().active.is_none() && self.path.live(None) == 0
+            may(books) && context.path.word().active.is_none() && context.path.live(None) == 0
         };
         let index = {
-            let books = self.books.lock().await;
+            let books = state.lock().await;
             let mut parks = books.parks.all().iter();
             let index = parks.position(|parked| parked.twin.address == twin.address);
             index.filter(|_| may(&books))
@@ -344,9 +376,11 @@ impl Service {
             return Ok(false);
         };
         // Both shapes listen for a moment: the candidate shows that they can.
-        let keeper = self.parking.keeper();
-        let reshaped = self.replace_park(index, twin, &keeper, may).await;
-        self.close_others(&keeper).await?;
+        let keeper = self.keeper();
+        let reshaped = self
+            .replace(context, state, (index, twin), &keeper, may)
+            .await;
+        self.close_others(state, &keeper).await?;
         let reshaped = reshaped?;
         if reshaped {
             tracing::info!(
@@ -359,30 +393,16 @@ impl Service {
     }
 
     /// What is to be said if parked clients wait for a keeper that does not answer.
-    pub(super) async fn parked_in_vain(&self) -> Option<String> {
-        if self.parking.is_released(RELEASED).await {
+    pub(super) async fn in_vain(&self, context: &Context) -> Option<String> {
+        if self.is_released(RELEASED).await {
             return None;
         }
-        let parked = self.path.live(None);
-        (parked > 0).then(|| self.parked_warning(parked))
+        let parked = context.path.live(None);
+        (parked > 0).then(|| self.warning(parked))
     }
+}
 
-    /// What `status` says of so many parked clients beside a generation that is active.
-    pub(super) fn parked_warning(&self, parked: u64) -> String {
-        let Some(waits) = self.parking.waits_for() else {
-            return format!("{parked} connections are parked");
-        };
-        let waits = Duration::from_millis(clock::millis(waits));
-        format!(
-            "{parked} parked clients wait for the keeper, which has not answered for {}: they are served \
-             as soon as it does (pid {1}; if it is stopped, `kill -CONT {1}`)",
-            humantime::format_duration(waits),
-            self.parking.keeper().pid()
-        )
-    }
-
-    /// Whether anybody waits although `active` could serve them.
-    pub(super) fn someone_waits(&self, active: Option<GenerationId>) -> bool {
-        active.is_some() && self.path.live(None) > 0
-    }
+/// Whether anybody waits although `active` could serve them.
+pub(super) fn someone_waits(context: &Context, active: Option<GenerationId>) -> bool {
+    active.is_some() && context.path.live(None) > 0
 }

@@ -2,7 +2,7 @@
 //! anything.
 
 use super::{
-    OpenError, Service,
+    OpenError,
     network::{is_of_other_network, network},
     open::{declared, is_of_other_user},
 };
@@ -12,28 +12,26 @@ use crate::{
     sys::{cgroup::Cgroup, mounts},
 };
 
-impl Service {
-    /// Whether what there is of the service fits this program and `config`.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::datapath::DatapathError::Layout`] with the versions; [`OpenError::GroupsDiffer`] when the groups
-    /// would have to be made anew.
-    pub async fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
-        let pins = Pins::new(&places.bpffs, &config.name);
-        if !pins.exist() {
-            return Ok(());
-        }
-        ServicePath::refuse_unknown_layout(&pins)?;
-        let netns = network(config, places, &cgroup(config, places)).await?;
-        if ServicePath::is_of_other_addresses(&pins, &declared(config))
-            || is_of_other_user(places, config).await
-            || is_of_other_network(places, &config.name, &netns).await
-        {
-            return Err(OpenError::GroupsDiffer);
-        }
-        Ok(())
+/// Whether what there is of the service fits this program and `config`.
+///
+/// # Errors
+///
+/// [`crate::datapath::DatapathError::Layout`] with the versions; [`OpenError::GroupsDiffer`] when the groups
+/// would have to be made anew.
+pub async fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), OpenError> {
+    let pins = Pins::new(&places.bpffs, &config.name);
+    if !pins.exist() {
+        return Ok(());
     }
+    ServicePath::refuse_unknown_layout(&pins)?;
+    let netns = network(config, places, &cgroup(config, places)).await?;
+    if ServicePath::is_of_other_addresses(&pins, &declared(config))
+        || is_of_other_user(places, config).await
+        || is_of_other_network(places, &config.name, &netns).await
+    {
+        return Err(OpenError::GroupsDiffer);
+    }
+    Ok(())
 }
 
 /// Where the service's processes are. Without cgroup2 nowhere, which the agent says when it begins.

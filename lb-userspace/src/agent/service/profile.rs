@@ -2,11 +2,17 @@
 
 use std::{process::Stdio, time::Duration};
 
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{io::AsyncWriteExt as _, process::Command, sync::Mutex};
 
-use super::{Service, VerbError};
+use super::{
+    Context, VerbError,
+    books::{Books, Generation},
+    find::named,
+    kept_profiles::Desk,
+    view::accounting,
+};
 use crate::{
-    api::wire::ProfileRequest,
+    api::wire::{KeptProfilesStatus, ProfileRequest},
     clock::Deadline,
     datapath::ConnectionCounts,
     profile::{
@@ -19,13 +25,36 @@ use crate::{
 /// How long the helper may take beside the sampling: it reads programs, and finds names.
 const GRACE: Duration = Duration::from_mins(2);
 
-impl Service {
+/// Samples generations, when somebody asks for it and all the time.
+#[derive(Debug, Default)]
+pub(super) struct Profiler {
+    /// Held while a profile is made: there is one at a time.
+    alone: Mutex<()>,
+    /// Profiles that are kept.
+    kept: Desk,
+}
+
+impl Profiler {
+    /// Samples as the service is configured, until the task is ended.
+    pub(super) async fn keep(&self, context: &Context, books: &Mutex<Books>) {
+        self.kept.keep(context, books).await;
+    }
+
+    /// How that goes, if it is configured.
+    pub(super) fn status(&self, context: &Context) -> Option<KeptProfilesStatus> {
+        Some(self.kept.status(context.config.profiles?))
+    }
+
     /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
-    pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
+    pub(super) async fn profile(
+        &self,
+        context: &Context,
+        books: &Mutex<Books>,
+        request: ProfileRequest,
+    ) -> Result<Profile, VerbError> {
         if let Some(last) = request.last_ms {
-            return self
-                .kept_profile(&request, Duration::from_millis(last))
-                .await;
+            let last = Duration::from_millis(last);
+            return self.kept.profile(context, books, &request, last).await;
         }
         check(&request)?;
         if !request.force
@@ -34,29 +63,25 @@ impl Service {
             let message = format!("{bug}; use --force to sample anyway");
             return Err(refused("kernel_bug", message, 7));
         }
-        let _alone = self.profiling.try_lock().map_err(|_held| {
+        let _alone = self.alone.try_lock().map_err(|_held| {
             let message = format!(
                 "a profile of service {} is being made; wait for it, because two at once would \
                  measure each other",
-                self.name()
+                context.name()
             );
             refused("profile_runs", message, 6)
         })?;
-        let plan = self.sampling_plan(&request).await?;
-        let before = self.counts_of(&request.generations).await;
-        let duration = Duration::from_millis(plan.duration_ms);
-        let asked = tokio::time::timeout_at(
-            Deadline::after(duration.saturating_add(GRACE)).instant(),
-            ask_helper(&plan),
-        );
-        let mut profile = asked.await.map_err(|_late| {
-            let message = format!(
-                "the sampling helper had not ended {} after its time; it was killed",
-                humantime::format_duration(GRACE)
-            );
-            refused("profile_failed", message, 1)
-        })??;
-        let after = self.counts_of(&request.generations).await;
+        let (found, before) = {
+            let books = books.lock().await;
+            let names = &request.generations;
+            (
+                found(context, &books, names),
+                counts_of(context, &books, names),
+            )
+        };
+        let plan = sampling_plan(context, &request, found)?;
+        let mut profile = sample(&plan).await?;
+        let after = counts_of(context, &*books.lock().await, &request.generations);
         for ((sampled, before), after) in profile.generations.iter_mut().zip(before).zip(after) {
             sampled.exposure = Exposure {
                 opened: after.opened.saturating_sub(before.opened),
@@ -65,44 +90,73 @@ impl Service {
         }
         Ok(profile)
     }
+}
 
-    async fn sampling_plan(&self, request: &ProfileRequest) -> Result<Plan, VerbError> {
-        let mut targets = Vec::new();
-        for name in &request.generations {
-            let id = self.find(name).await?;
-            let cgroup = self.own_cgroup(id).await.filter(Cgroup::is_populated);
-            let cgroup = cgroup.ok_or_else(|| {
-                let message = format!(
-                    "{name} has no process: nothing can be sampled; `hotlb status` shows which \
-                     generations run"
-                );
-                refused("no_process", message, 6)
-            })?;
-            targets.push(Target {
-                generation: name.clone(),
-                cgroup: cgroup.path().to_owned(),
-            });
-        }
-        Ok(Plan {
-            service: self.name().to_owned(),
-            targets,
-            measure: request.measure,
-            frequency: request.frequency,
-            duration_ms: request.duration_ms,
-            unwind: request.unwind,
-            scope: None,
-            room: None,
+/// Where the processes of each of these are.
+fn found(
+    context: &Context,
+    books: &Books,
+    names: &[String],
+) -> Vec<Result<Option<Cgroup>, VerbError>> {
+    let cgroup = |id| books.get(id).and_then(Generation::own_cgroup);
+    let found = |name: &String| named(context, books, name).map(cgroup);
+    names.iter().map(found).collect()
+}
+
+fn sampling_plan(
+    context: &Context,
+    request: &ProfileRequest,
+    found: Vec<Result<Option<Cgroup>, VerbError>>,
+) -> Result<Plan, VerbError> {
+    let mut targets = Vec::new();
+    for (name, cgroup) in request.generations.iter().zip(found) {
+        let cgroup = cgroup?.filter(Cgroup::is_populated).ok_or_else(|| {
+            let message = format!(
+                "{name} has no process: nothing can be sampled; `hotlb status` shows which \
+                 generations run"
+            );
+            refused("no_process", message, 6)
+        })?;
+        targets.push(Target {
+            generation: name.clone(),
+            cgroup: cgroup.path().to_owned(),
+        });
+    }
+    Ok(Plan {
+        service: context.name().to_owned(),
+        targets,
+        measure: request.measure,
+        frequency: request.frequency,
+        duration_ms: request.duration_ms,
+        unwind: request.unwind,
+        scope: None,
+        room: None,
+    })
+}
+
+fn counts_of(context: &Context, books: &Books, names: &[String]) -> Vec<ConnectionCounts> {
+    let counts = |name: &String| {
+        let generation = books.by_name(name);
+        generation.map_or_else(ConnectionCounts::default, |found| {
+            accounting::connections(&context.path, found)
         })
-    }
+    };
+    names.iter().map(counts).collect()
+}
 
-    async fn counts_of(&self, names: &[String]) -> Vec<ConnectionCounts> {
-        let books = self.books.lock().await;
-        let counts = |name: &String| {
-            let generation = books.by_name(name);
-            generation.map_or_else(ConnectionCounts::default, |found| self.counts(found))
-        };
-        names.iter().map(counts).collect()
-    }
+async fn sample(plan: &Plan) -> Result<Profile, VerbError> {
+    let duration = Duration::from_millis(plan.duration_ms);
+    let asked = tokio::time::timeout_at(
+        Deadline::after(duration.saturating_add(GRACE)).instant(),
+        ask_helper(plan),
+    );
+    asked.await.map_err(|_late| {
+        let message = format!(
+            "the sampling helper had not ended {} after its time; it was killed",
+            humantime::format_duration(GRACE)
+        );
+        refused("profile_failed", message, 1)
+    })?
 }
 
 fn check(request: &ProfileRequest) -> Result<(), VerbError> {

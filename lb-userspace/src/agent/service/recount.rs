@@ -7,78 +7,79 @@
 use std::sync::Arc;
 
 use lb_common::GenerationId;
+use tokio::sync::Mutex;
 
 use super::{
-    Service,
+    Context,
     books::{Books, Generation},
+    find::own_cgroup,
 };
 use crate::generation::established;
 
-impl Service {
-    /// Compares the generation's count with the kernel's list, and corrects it by what was missing
-    /// twice in a row. Connections that moved are counted elsewhere than listed: then it is left.
-    pub(super) async fn compare(self: &Arc<Self>, id: GenerationId) {
-        let cgroup = self
-            .books
-            .lock()
-            .await
-            .get(id)
-            .and_then(Generation::own_cgroup);
-        let before = self.path.connections(Some(id));
-        let Some(cgroup) = cgroup else {
-            return;
-        };
-        if before.live == 0 || self.path.has_moved().unwrap_or(true) {
-            return;
-        }
-        let ports = self.ports();
-        let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, false));
-        let Ok(Ok(found)) = found.await else {
-            return;
-        };
-        // The list is made while connections come and go. Those that came may be in it, and those
-        // that went may not: at least the others should be.
-        let after = self.path.connections(Some(id));
-        let ended = after.closed.saturating_sub(before.closed);
-        let missing = before.live.saturating_sub(found.len() as u64 + ended);
-        let mut books = self.books.lock().await;
-        self.correct(&mut books, id, missing);
+/// Compares the generation's count with the kernel's list, and corrects it by what was missing
+/// twice in a row. Connections that moved are counted elsewhere than listed: then it is left.
+/// Says whether it was corrected.
+pub(super) async fn compare(
+    context: &Arc<Context>,
+    books: &Mutex<Books>,
+    id: GenerationId,
+) -> bool {
+    let cgroup = own_cgroup(books, id).await;
+    let before = context.path.connections(Some(id));
+    let Some(cgroup) = cgroup else {
+        return false;
+    };
+    if before.live == 0 || context.path.has_moved().unwrap_or(true) {
+        return false;
     }
+    let ports = context.ports();
+    let found = tokio::task::spawn_blocking(move || established::find(&cgroup, &ports, false));
+    let Ok(Ok(found)) = found.await else {
+        return false;
+    };
+    // The list is made while connections come and go. Those that came may be in it, and those
+    // that went may not: at least the others should be.
+    let after = context.path.connections(Some(id));
+    let ended = after.closed.saturating_sub(before.closed);
+    let missing = before.live.saturating_sub(found.len() as u64 + ended);
+    let mut books = books.lock().await;
+    let generation = books.get_mut(id);
+    generation.is_some_and(|generation| correct(context, generation, missing))
+}
 
-    fn correct(&self, books: &mut Books, id: GenerationId, missing: u64) {
-        let Some(generation) = books.get_mut(id) else {
-            return;
-        };
-        let ended = generation.missing.min(missing);
-        generation.missing = missing - ended;
-        generation.compared_at = self.path.live(Some(id)).saturating_sub(ended);
-        if ended == 0 {
-            return;
-        }
-        self.path.forget_ended(id, ended);
-        generation.counted.closed += ended;
-        generation.unseen_ends += ended;
-        tracing::warn!(
-            service = self.name(),
-            generation = generation.name,
-            ended,
-            "corrected the count of connections whose end was not counted: another sock_ops \
-             program takes the callback away; their losses and bytes are unknown"
-        );
-        self.changed.notify_waiters();
+fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool {
+    let id = generation.id;
+    let ended = generation.missing.min(missing);
+    generation.missing = missing - ended;
+    generation.compared_at = context.path.live(Some(id)).saturating_sub(ended);
+    if ended == 0 {
+        return false;
     }
+    context.path.forget_ended(id, ended);
+    generation.counted.closed += ended;
+    generation.unseen_ends += ended;
+    tracing::warn!(
+        service = context.name(),
+        generation = generation.name,
+        ended,
+        "corrected the count of connections whose end was not counted: another sock_ops \
+         program takes the callback away; their losses and bytes are unknown"
+    );
+    true
+}
 
-    /// Those whose count grew since it was compared.
-    pub(super) async fn compare_grown(self: &Arc<Self>) {
-        let grown: Vec<GenerationId> = {
-            let books = self.books.lock().await;
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            let grown =
-                living.filter(|g| self.path.live(Some(g.id)) > g.compared_at || g.missing > 0);
-            grown.map(|g| g.id).collect()
-        };
-        for id in grown {
-            self.compare(id).await;
-        }
+/// Those whose count grew since it was compared. Says whether any was corrected.
+pub(super) async fn compare_grown(context: &Arc<Context>, books: &Mutex<Books>) -> bool {
+    let grown: Vec<GenerationId> = {
+        let books = books.lock().await;
+        let living = books.generations.iter().filter(|g| g.state.is_live());
+        let grown =
+            living.filter(|g| context.path.live(Some(g.id)) > g.compared_at || g.missing > 0);
+        grown.map(|g| g.id).collect()
+    };
+    let mut corrected = false;
+    for id in grown {
+        corrected |= compare(context, books, id).await;
     }
+    corrected
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use lb_common::{GenerationId, steering};
 use tokio::time::MissedTickBehavior;
 
-use super::{Service, books::Books};
+use super::{Service, books::Books, parking::someone_waits, slots::register};
 use crate::clock::Deadline;
 
 /// How often it is said that the agent runs.
@@ -83,7 +83,7 @@ impl Service {
         }
         let before = (generation.steered.clone(), generation.datagrams.clone());
         // What does not fit (yet) is found, and said, once a second.
-        let fits = self.register(&mut books, id).is_ok();
+        let fits = register(self, &mut books, id).is_ok();
         let changed = books
             .get(id)
             .is_some_and(|g| (&g.steered, &g.datagrams) != (&before.0, &before.1));
@@ -97,7 +97,7 @@ impl Service {
         }
         let active = self.path.word().active;
         let serves = fits && active == Some(id) && self.listens(id);
-        if (serves || is_over) && self.someone_waits(active) {
+        if (serves || is_over) && someone_waits(self, active) {
             self.parking.release();
         }
         !is_over

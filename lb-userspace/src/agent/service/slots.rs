@@ -4,17 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::atomic::Ordering,
 };
 
 use lb_common::GenerationId;
 
 use super::{
-    CheckError, Service,
+    CheckError, Context,
     books::{Books, Generation},
+    datagrams::give_datagram_slots,
 };
 use crate::{
     clock,
+    datapath::Group,
     generation::{
         fit::{self, Misfit},
         listeners,
@@ -27,104 +28,127 @@ use crate::{
     },
 };
 
-impl Service {
-    /// Gives each of the generation's listeners a slot, but for those that hang. Cheap when
-    /// nothing changed.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckError::Untaken`] when some have none yet, [`Misfit::Bound`] or [`Misfit::Narrower`]
-    /// when some can have none; the others have theirs then.
-    pub(super) fn register(&self, books: &mut Books, id: GenerationId) -> Result<(), CheckError> {
-        let listing = Listing::now(&self.netns, Protocol::Tcp)?;
-        let stray = match books.get(id) {
-            Some(generation) => self.stray(&generation.cgroup, &own(generation, &listing))?,
-            None => None,
-        };
-        let given =
-            members(books, id, &listing).and_then(|members| self.give_slots(books, id, &members));
-        stray.map_or(given, |misfit| Err(misfit.into()))
-    }
+/// Gives each of the generation's listeners a slot, but for those that hang. Cheap when
+/// nothing changed.
+///
+/// # Errors
+///
+/// [`CheckError::Untaken`] when some have none yet, [`Misfit::Bound`] or [`Misfit::Narrower`]
+/// when some can have none; the others have theirs then.
+pub(super) fn register(
+    context: &Context,
+    books: &mut Books,
+    id: GenerationId,
+) -> Result<(), CheckError> {
+    let listing = Listing::now(&context.netns, Protocol::Tcp)?;
+    let stray = match books.get(id) {
+        Some(generation) => stray(context, &generation.cgroup, &own(generation, &listing))?,
+        None => None,
+    };
+    let members = members(books, id, &listing);
+    let given = members.and_then(|members| give_slots(context, books, id, &members));
+    stray.map_or(given, |misfit| Err(misfit.into()))
+}
 
-    /// A socket of the server in this cgroup that gets the service's clients past its groups; its
-    /// listeners are `found` already.
-    pub(super) fn stray(
-        &self,
-        cgroup: &Cgroup,
-        found: &[Waiting],
-    ) -> Result<Option<Misfit>, DumpError> {
-        let listener = fit::stray(&self.config.listen, found);
-        match &self.config.datagrams {
-            Some(datagrams) if listener.is_none() => {
-                let found = listeners::find(&self.netns, cgroup, Protocol::Udp)?;
-                Ok(fit::stray(&datagrams.listen, &found))
-            }
-            _ => Ok(listener),
+/// A socket of the server in this cgroup that gets the service's clients past its groups; its
+/// listeners are `found` already.
+pub(super) fn stray(
+    context: &Context,
+    cgroup: &Cgroup,
+    found: &[Waiting],
+) -> Result<Option<Misfit>, DumpError> {
+    let listener = fit::stray(&context.config.listen, found);
+    match &context.config.datagrams {
+        Some(datagrams) if listener.is_none() => {
+            let found = listeners::find(&context.netns, cgroup, Protocol::Udp)?;
+            Ok(fit::stray(&datagrams.listen, &found))
         }
+        _ => Ok(listener),
     }
+}
 
-    /// [`Service::register`] for who has the listeners, by group.
-    pub(super) fn give_slots(
-        &self,
-        books: &mut Books,
-        id: GenerationId,
-        members: &[Vec<Waiting>],
+/// [`register`] for who has the listeners, by group.
+pub(super) fn give_slots(
+    context: &Context,
+    books: &mut Books,
+    id: GenerationId,
+    members: &[Vec<Waiting>],
+) -> Result<(), CheckError> {
+    let Some(generation) = books.get_mut(id) else {
+        return Ok(());
+    };
+    give_datagram_slots(context, generation)?;
+    let hangs = |waiting: &&Waiting| generation.progress.hangs(waiting.cookie);
+    let cookie = |waiting: &Waiting| waiting.cookie;
+    let all = || members.iter().flatten();
+    let wanted: BTreeSet<u64> = all().filter(|w| !hangs(w)).map(cookie).collect();
+    if wanted.iter().eq(generation.steered.keys()) {
+        return Ok(());
+    }
+    let resting: BTreeSet<u64> = all().filter(hangs).map(cookie).collect();
+    context.path.rest(id, &resting)?;
+    let mut given = Given::default();
+    for (group, members) in context.path.groups().iter().zip(members) {
+        given.add(context, group, generation, members, &wanted)?;
+    }
+    generation.slotted = clock::now();
+    generation.steered = given.steered;
+    generation.unsteered = given.left_out;
+    given.untaken.map_or(Ok(()), Err)
+}
+
+/// What came of giving slots, over all groups.
+#[derive(Debug, Default)]
+struct Given {
+    steered: BTreeMap<u64, u32>,
+    left_out: usize,
+    untaken: Option<CheckError>,
+}
+
+impl Given {
+    /// Gives those of a group's listeners slots that are `wanted`.
+    fn add(
+        &mut self,
+        context: &Context,
+        group: &Group,
+        generation: &Generation,
+        members: &[Waiting],
+        wanted: &BTreeSet<u64>,
     ) -> Result<(), CheckError> {
-        let Some(generation) = books.get_mut(id) else {
-            return Ok(());
-        };
-        self.give_datagram_slots(generation)?;
-        let hangs = |waiting: &&Waiting| generation.progress.hangs(waiting.cookie);
-        let cookie = |waiting: &Waiting| waiting.cookie;
-        let all = || members.iter().flatten();
-        let wanted: BTreeSet<u64> = all().filter(|w| !hangs(w)).map(cookie).collect();
-        if wanted.iter().eq(generation.steered.keys()) {
-            return Ok(());
+        let mut sockets = listeners::take(&generation.cgroup, members);
+        if let Some(error) = untaken_of(group.address(), members, &sockets) {
+            let kept = kept(members, &generation.steered);
+            if !kept.is_empty() {
+                self.untaken = Some(error);
+                self.left_out += members.len() - kept.len();
+                self.steered.extend(kept);
+                return Ok(());
+            }
+            self.untaken = Some(match members.first() {
+                Some(hidden) if sockets.is_empty() => CheckError::NoDescriptor {
+                    address: hidden.address,
+                },
+                _ => error,
+            });
+            self.left_out += members.len() - sockets.len();
         }
-        let resting: BTreeSet<u64> = all().filter(hangs).map(cookie).collect();
-        self.path.rest(id, &resting)?;
-        let mut steered = BTreeMap::new();
-        let mut left_out = 0;
-        let mut untaken = None;
-        for (group, members) in self.path.groups().iter().zip(members) {
-            let mut sockets = listeners::take(&generation.cgroup, members);
-            if let Some(error) = untaken_of(group.address(), members, &sockets) {
-                let kept = kept(members, &generation.steered);
-                if !kept.is_empty() {
-                    untaken = Some(error);
-                    left_out += members.len() - kept.len();
-                    steered.extend(kept);
-                    continue;
-                }
-                untaken = Some(match members.first() {
-                    Some(hidden) if sockets.is_empty() => CheckError::NoDescriptor {
-                        address: hidden.address,
-                    },
-                    _ => error,
-                });
-                left_out += members.len() - sockets.len();
+        for transparent in members.iter().filter(|member| member.transparent) {
+            if let Some(socket) = sockets.get(&transparent.cookie) {
+                context.path.count_transparent(socket)?;
+                context.note_transparent();
             }
-            for transparent in members.iter().filter(|member| member.transparent) {
-                if let Some(socket) = sockets.get(&transparent.cookie) {
-                    self.path.count_transparent(socket)?;
-                    self.transparent.store(true, Ordering::Relaxed);
-                }
-            }
-            sockets.retain(|cookie, _| wanted.contains(cookie));
-            for (&cookie, socket) in &sockets {
-                if let Err(error) = listener::deepen(socket) {
-                    tracing::warn!(%error, "failed to enlarge a listener's backlog");
-                }
-                self.path.note_listener(cookie, Some(id))?;
-            }
-            let registered = self.path.register(group, id, &sockets)?;
-            steered.extend(registered.steered);
-            left_out += registered.left_out.len();
         }
-        generation.slotted = clock::now();
-        generation.steered = steered;
-        generation.unsteered = left_out;
-        untaken.map_or(Ok(()), Err)
+        sockets.retain(|cookie, _| wanted.contains(cookie));
+        for (&cookie, socket) in &sockets {
+            if let Err(error) = listener::deepen(socket) {
+                tracing::warn!(%error, "failed to enlarge a listener's backlog");
+            }
+            context.path.note_listener(cookie, Some(generation.id))?;
+        }
+        let registered = context.path.register(group, generation.id, &sockets)?;
+        self.steered.extend(registered.steered);
+        self.left_out += registered.left_out.len();
+        Ok(())
     }
 }
 

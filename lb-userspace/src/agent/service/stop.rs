@@ -182,7 +182,7 @@ impl Service {
 
     async fn end_ours(self: &Arc<Self>, id: GenerationId) {
         drill::point("end");
-        let Some(judged) = self.judge_ending(id).await else {
+        let Some(judged) = self.endings.judge(self, &self.books, id).await else {
             return;
         };
         let (cgroup, deadline) = {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lb_common::GenerationId;
 
-use super::{Service, VerbError, books::Books};
+use super::{Service, VerbError, books::Books, freeze};
 use crate::rollout::{self, GenerationState, Standing};
 
 /// What a move of the word is for.
@@ -48,7 +48,7 @@ impl Service {
             )
         });
         if let Some(generation) = books.get(id) {
-            self.thaw(&generation.cgroup);
+            freeze::thaw(self, &generation.cgroup);
         }
         let former = match purpose {
             Purpose::Promote => books.steering.promote(id, fallback),
@@ -79,7 +79,7 @@ impl Service {
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
             generation.failed = None;
-            self.thaw(&generation.cgroup);
+            freeze::thaw(self, &generation.cgroup);
             generation.enter(GenerationState::Active, reason);
         }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use lb_common::GenerationId;
 
-use super::{Service, VerbError, books::Books};
+use super::{Service, VerbError, books::Books, view::accounting};
 use crate::{
     clock,
-    datapath::{ConnectionCounts, Latencies},
+    datapath::ConnectionCounts,
     rollout::Phase,
     store::{
         LastRollout,
@@ -33,20 +33,6 @@ pub(super) struct Ended {
 }
 
 impl Service {
-    /// All connections the service has had: those of its generations, forgotten ones included, and
-    /// those that its parking listeners took.
-    /// `counts` are those of the generations there are.
-    pub(super) fn totals(&self, books: &Books, counts: &[ConnectionCounts]) -> ConnectionCounts {
-        let others = [books.retired, self.path.connections(None)];
-        let all = counts.iter().copied().chain(others);
-        all.fold(ConnectionCounts::default(), |total, counts| {
-            ConnectionCounts {
-                live: total.live + counts.live,
-                ..total.plus(counts)
-            }
-        })
-    }
-
     /// Forgets the oldest of those that ended, beyond what is remembered; not their counts.
     pub(super) fn forget_old(&self, books: &mut Books) {
         let ended = books.generations.iter().filter(|g| !g.state.is_live());
@@ -62,7 +48,7 @@ impl Service {
         books.generations = kept;
         for generation in forgotten {
             books.counted_on.push(generation.id);
-            retire(books, self.counts(&generation));
+            retire(books, accounting::connections(&self.path, &generation));
             if !generation.unseated {
                 self.keep_latencies(books, generation.id);
             }
@@ -73,14 +59,6 @@ impl Service {
     /// is given on.
     pub(super) fn keep_latencies(&self, books: &mut Books, id: GenerationId) {
         books.past.add(&self.path.latencies(Some(id)));
-    }
-
-    /// How long the clients waited of those that are not at a seat any more, and of the parking
-    /// listeners.
-    pub(super) fn past_latencies(&self, books: &Books) -> Latencies {
-        let mut past = self.path.latencies(None);
-        past.add(&books.past);
-        past
     }
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for

@@ -5,79 +5,87 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use super::{Service, books::Generation};
+use tokio::sync::Mutex;
+
+use super::{
+    Context,
+    books::{Books, Generation},
+    polite::PoliteDrain,
+};
 use crate::{
     generation::established::{self, Holders},
     sys::{cgroup::Cgroup, established::Connection, wake},
 };
 
-impl Service {
-    /// Wakes the servers of the generation whose connections hold what was not read. Those that read slowly hear
-    /// of it once more, and do what they did.
-    pub(super) fn wake_readers(&self, cgroup: &Cgroup) {
-        let is_unread = |connection: &Connection| connection.receive_queue > 0;
-        self.with_each(cgroup, is_unread, |_, socket| wake::reader(socket));
-    }
+/// Wakes the servers of the generation whose connections hold what was not read. Those that read slowly hear
+/// of it once more, and do what they did.
+pub(super) fn readers(context: &Context, cgroup: &Cgroup) {
+    let is_unread = |connection: &Connection| connection.receive_queue > 0;
+    with_each(context, cgroup, is_unread, |_, socket| wake::reader(socket));
+}
 
-    /// Does `what` to the connections of the generation that are `wanted` and held by a process of it.
-    pub(super) fn with_each(
-        &self,
-        cgroup: &Cgroup,
-        wanted: impl Fn(&Connection) -> bool,
-        mut what: impl FnMut(u64, OwnedFd) -> io::Result<()>,
-    ) {
-        let found = match established::find(cgroup, &self.ports(), true) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(service = self.name(), %error, "failed to list connections");
-                return;
-            }
-        };
-        let mut wanted = found
-            .iter()
-            .filter(|connection| connection.inode != 0 && wanted(connection))
-            .peekable();
-        if wanted.peek().is_none() {
+/// Does `what` to the connections of the generation that are `wanted` and held by a process of it.
+pub(super) fn with_each(
+    context: &Context,
+    cgroup: &Cgroup,
+    wanted: impl Fn(&Connection) -> bool,
+    mut what: impl FnMut(u64, OwnedFd) -> io::Result<()>,
+) {
+    let found = match established::find(cgroup, &context.ports(), true) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(service = context.name(), %error, "failed to list connections");
             return;
         }
-        let mut holders = Holders::of(cgroup);
-        for connection in wanted {
-            let taken = holders.take(connection);
-            if let Err(error) = taken.and_then(|socket| what(connection.cookie, socket)) {
-                tracing::debug!(%error, peer = %connection.peer, "failed to act on a connection");
-            }
+    };
+    let mut wanted = found
+        .iter()
+        .filter(|connection| connection.inode != 0 && wanted(connection))
+        .peekable();
+    if wanted.peek().is_none() {
+        return;
+    }
+    let mut holders = Holders::of(cgroup);
+    for connection in wanted {
+        let taken = holders.take(connection);
+        if let Err(error) = taken.and_then(|socket| what(connection.cookie, socket)) {
+            tracing::debug!(%error, peer = %connection.peer, "failed to act on a connection");
         }
     }
+}
 
-    /// Wakes the servers that an agent before this one may have left waiting, by asking their clients on a kernel
-    /// that tells servers wrong. It may have asked them no longer, and left them so all the same.
-    pub(super) fn wake_after_another(self: &Arc<Self>, found: bool) {
-        let silences = match self.path.polite() {
-            Ok(polite) => polite.silences(),
-            Err(impolite) => impolite.silences(),
+/// Wakes the servers that an agent before this one may have left waiting, by asking their clients on a kernel
+/// that tells servers wrong. It may have asked them no longer, and left them so all the same.
+pub(super) fn after_another(
+    context: Arc<Context>,
+    books: Arc<Mutex<Books>>,
+    polite: PoliteDrain,
+    found: bool,
+) {
+    let silences = match context.path.polite() {
+        Ok(polite) => polite.silences(),
+        Err(impolite) => impolite.silences(),
+    };
+    if !found || !silences {
+        return;
+    }
+    tokio::spawn(async move {
+        let _touching = polite.turn().await;
+        let cgroups: Vec<Cgroup> = {
+            let books = books.lock().await;
+            let living = books.generations.iter().filter(|g| g.state.is_live());
+            living.filter_map(Generation::own_cgroup).collect()
         };
-        if !found || !silences {
-            return;
-        }
-        let service = Arc::clone(self);
-        tokio::spawn(async move {
-            let _touching = Arc::clone(&service.politeness).lock_owned().await;
-            let cgroups: Vec<Cgroup> = {
-                let books = service.books.lock().await;
-                let living = books.generations.iter().filter(|g| g.state.is_live());
-                living.filter_map(Generation::own_cgroup).collect()
-            };
-            let waking = tokio::task::spawn_blocking({
-                let service = Arc::clone(&service);
-                move || {
-                    for cgroup in &cgroups {
-                        service.wake_readers(cgroup);
-                    }
+        let waking = tokio::task::spawn_blocking({
+            let context = Arc::clone(&context);
+            move || {
+                for cgroup in &cgroups {
+                    readers(&context, cgroup);
                 }
-            });
-            if let Err(error) = waking.await {
-                tracing::error!(service = service.name(), %error, "failed to wake servers");
             }
         });
-    }
+        if let Err(error) = waking.await {
+            tracing::error!(service = context.name(), %error, "failed to wake servers");
+        }
+    });
 }

@@ -9,7 +9,10 @@ use super::{
     Service,
     books::{Books, Counting, Generation},
     broken::{kept_up, unbroken},
-    incidents,
+    flows, freeze,
+    hung::HangDetector,
+    incidents, outlet,
+    parking::someone_waits,
 };
 use crate::{
     agent::{
@@ -23,6 +26,7 @@ use crate::{
         keeper::Keeper,
         life::{self, Main},
     },
+    incident::Screened,
     rollout::GenerationState,
     sys::{
         listing::{LATELY, Listing},
@@ -47,30 +51,44 @@ impl Service {
             .ok();
         // In tasks of their own, for they wait for the books, and take long now and then: events
         // must be heard meanwhile.
-        let mut beside = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let guarded = Arc::clone(&self);
-        beside.spawn(async move {
-            kept_up("program guard", || Arc::clone(&guarded).keep_guard()).await;
+        tasks.spawn(async move {
+            kept_up("program guard", || {
+                guarded
+                    .guard
+                    .keep(&guarded.context, &guarded.books, &guarded.parking)
+            })
+            .await;
         });
         let profiled = Arc::clone(&self);
-        beside.spawn(async move {
-            kept_up("profiling", || Arc::clone(&profiled).keep_profiles()).await;
+        tasks.spawn(async move {
+            kept_up("profiling", || {
+                profiled.profiler.keep(&profiled.context, &profiled.books)
+            })
+            .await;
         });
         let looked_at = Arc::clone(&self);
-        beside.spawn(async move {
-            kept_up("hang detection", || Arc::clone(&looked_at).keep_looking()).await;
+        let detector = HangDetector::new(Arc::clone(&self.context), Arc::clone(&self.books));
+        tasks.spawn(async move {
+            kept_up("hang detection", || detector.keep(&looked_at.changed)).await;
         });
         let released = Arc::clone(&self);
-        beside.spawn(async move {
-            kept_up("release of parked clients", || released.keep_releasing()).await;
+        tasks.spawn(async move {
+            kept_up("release of parked clients", || {
+                released
+                    .parking
+                    .keep_releasing(&released.context, &released.books)
+            })
+            .await;
         });
         let written = Arc::clone(&self);
-        beside.spawn(async move {
-            kept_up("output", || Arc::clone(&written).keep_outputs()).await;
+        tasks.spawn(async move {
+            kept_up("output", || outlet::keep(&written.context, &written.books)).await;
         });
-        beside.spawn(Arc::clone(&self).keep_beating());
+        tasks.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
-        beside.shutdown().await;
+        tasks.shutdown().await;
     }
 
     async fn attend(self: &Arc<Self>, mut events: Option<Events>) {
@@ -92,6 +110,35 @@ impl Service {
                 () = self.is_halted() => return,
             }
         }
+    }
+
+    /// The first stage of finding incidents; the second is begun for each that it finds.
+    async fn screen(self: &Arc<Self>) {
+        let (unusual, counts) = self.incidents.judge(&self.context, &self.books).await;
+        for window in unusual {
+            tokio::spawn(Arc::clone(self).capture(window));
+        }
+        if let Some(counts) = counts {
+            self.books.lock().await.tally.windows.add(counts);
+        }
+    }
+
+    /// Looks closely at what the first stage found, unless the service is halted.
+    async fn capture(self: Arc<Self>, found: Screened) {
+        let captured = async {
+            let incidents = &self.incidents;
+            let stored = incidents.capture(&self.context, &self.books, &self.profiler, found);
+            if stored.await {
+                let mut books = self.books.lock().await;
+                books.tally.incidents += 1;
+                self.settle(&books);
+            }
+        };
+        tokio::select! {
+            () = self.is_halted() => {}
+            () = captured => {}
+        }
+        self.incidents.captured();
     }
 
     /// Does something that is done again soon: if it breaks, the next turn may go well.
@@ -180,7 +227,11 @@ impl Service {
         let error = match started {
             Ok((keeper, _)) => {
                 self.parking.replace_keeper(keeper);
-                self.open_parks().await.err().map(|error| error.to_string())
+                self.parking
+                    .open(self, &self.books)
+                    .await
+                    .err()
+                    .map(|error| error.to_string())
             }
             Err(error) => Some(error.to_string()),
         };
@@ -238,13 +289,13 @@ impl Service {
         self.keep_again().await;
         self.write_again().await;
         self.adopt_again().await;
-        self.settle_politeness().await;
-        self.tend_flows().await;
+        self.polite.settle(&self.context, &self.books).await;
+        flows::tend(&self.context).await;
+        self.workers.tend(&self.context, &self.books).await;
         let mut books = self.books.lock().await;
         let active = self.path.word().active;
-        self.tend_workers(&mut books);
         self.thaw_stand_in(&books);
-        if self.someone_waits(active) {
+        if someone_waits(self, active) {
             self.parking.release();
         }
         self.expire(&mut books);
@@ -265,7 +316,7 @@ impl Service {
         let gone = word.active.is_some_and(|active| !self.listens(active));
         let stand_in = word.candidate.filter(|_| gone);
         if let Some(generation) = stand_in.and_then(|id| books.get(id)) {
-            self.thaw(&generation.cgroup);
+            freeze::thaw(self, &generation.cgroup);
         }
     }
 

@@ -1,19 +1,22 @@
 //! How the active generation's listeners get on: which of them hang, and whether the choice
 //! between them is worth its cost.
 
-use std::time::Duration;
+use std::{
+    sync::{self, Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
-use lb_common::{GenerationId, Workers};
+use lb_common::GenerationId;
+use tokio::sync::Mutex;
 
-use super::{CheckError, Service, books::Books, slots};
+use super::{CheckError, Context, beside::beside, books::Books, slots};
 use crate::{
-    api::wire::WorkerStatus,
     clock::{self, Deadline},
     config::WorkerChoice,
-    generation::progress::Seen,
+    generation::{evenness::Evenness, progress::Seen},
     sys::{
         listing::{LATELY, Listing},
-        sock_diag::{Protocol, Waiting},
+        sock_diag::{DumpError, Protocol, Waiting},
     },
 };
 
@@ -51,120 +54,150 @@ impl Untaken {
     }
 }
 
-impl Service {
+/// Chooses how listeners are chosen, where that is its choice, and follows those that get connections.
+#[derive(Debug, Default)]
+pub(super) struct WorkerBalance {
+    /// What `workers = "auto"` goes by.
+    evenness: sync::Mutex<Evenness>,
+}
+
+impl WorkerBalance {
     /// Once a second, for those that get connections.
-    pub(super) fn tend_workers(&self, books: &mut Books) {
-        let word = self.path.word();
+    pub(super) async fn tend(&self, context: &Context, books: &Mutex<Books>) {
+        let word = context.path.word();
         let in_share = word.candidate.filter(|_| word.share.as_permille() > 0);
         for id in word.active.into_iter().chain(in_share) {
-            if books.get(id).is_some_and(|g| g.untaken.rests()) {
+            let Some((slotted, listing)) = list(context, books, id).await else {
+                continue;
+            };
+            let mut books = books.lock().await;
+            let books = &mut *books;
+            if books.get(id).is_none_or(|g| g.slotted != slotted) {
+                // It got slots meanwhile: a list that is older would take them away.
                 continue;
             }
             let is_active = word.active == Some(id);
-            let looked = match self.look_at_workers(books, id, is_active) {
+            let looked = listing.map_err(CheckError::from);
+            let looked = looked.and_then(|all| self.look(context, books, id, &all, is_active));
+            let looked = match looked {
                 // The list was made a moment ago: perhaps before the generation was there, or
                 // while it opened its listeners anew.
                 Err(error) if error.is_of_listeners() && !error.is_hidden() => {
-                    self.register(books, id)
+                    slots::register(context, books, id)
                 }
                 looked => looked,
             };
-            let is_new = books
-                .get_mut(id)
-                .is_some_and(|g| g.untaken.note(looked.as_ref().err()));
-            if let Err(error) = looked.as_ref()
-                && is_new
-            {
-                let generation = books.name_of(id);
-                tracing::warn!(
-                    service = self.name(),
-                    generation,
-                    %error,
-                    "failed to register the listeners of a generation"
-                );
-            }
+            note_untaken(context, books, id, looked.as_ref().err());
         }
     }
 
-    fn look_at_workers(
+    fn look(
         &self,
+        context: &Context,
         books: &mut Books,
         id: GenerationId,
+        listing: &Listing,
         is_active: bool,
     ) -> Result<(), CheckError> {
-        // Older than its slots, a list would take those away that were given since.
-        let slotted = books.get(id).map_or_else(clock::now, |g| g.slotted);
-        let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
-        let listing = Listing::since(&self.netns, Protocol::Tcp, slotted.max(lately))?;
-        let members = slots::members(books, id, &listing)?;
-        if is_active && self.config.workers == WorkerChoice::Auto {
-            self.choose_anew(books, &members);
+        let members = slots::members(books, id, listing)?;
+        if is_active && context.config.workers == WorkerChoice::Auto {
+            self.choose_anew(context, books, &members);
         }
-        self.note_progress(books, id, &members);
-        self.give_slots(books, id, &members)
-    }
-
-    fn note_progress(&self, books: &mut Books, id: GenerationId, members: &[Vec<Waiting>]) {
-        let (Some(after), Some(generation)) = (self.config.hung_worker_after, books.get_mut(id))
-        else {
-            return;
-        };
-        let seen = |waiting: &Waiting| Seen {
-            cookie: waiting.cookie,
-            queue: waiting.queue,
-        };
-        let groups: Vec<Vec<Seen>> = members
-            .iter()
-            .map(|group| group.iter().map(seen).collect())
-            .collect();
-        let (before, _) = generation.progress.hung();
-        generation
-            .progress
-            .look(clock::since_boot(), &groups, after);
-        let (hung, queue) = generation.progress.hung();
-        let (service, generation) = (self.name(), generation.name.as_str());
-        if hung > before {
-            tracing::warn!(
-                service,
-                generation,
-                hung,
-                queue,
-                "listeners hang; other listeners get their connections until they accept again"
-            );
-        } else if hung < before {
-            tracing::info!(service, generation, hung, "listeners accept again");
-        }
+        note_progress(context, books, id, &members);
+        slots::give_slots(context, books, id, &members)
     }
 
     /// What `workers = "auto"` does: takes the dearer choice while it is worth its cost.
-    fn choose_anew(&self, books: &mut Books, members: &[Vec<Waiting>]) {
+    fn choose_anew(&self, context: &Context, books: &mut Books, members: &[Vec<Waiting>]) {
         let queues = members.iter().flatten().map(|waiting| waiting.queue);
-        let wanted = books.evenness.look(clock::since_boot(), queues);
-        if wanted == self.path.chosen_by() {
+        let wanted = {
+            let evenness = self.evenness.lock();
+            let mut evenness = evenness.unwrap_or_else(PoisonError::into_inner);
+            evenness.look(clock::since_boot(), queues)
+        };
+        if wanted == context.path.chosen_by() {
             return;
         }
         tracing::info!(
-            service = self.name(),
+            service = context.name(),
             workers = wanted.name(),
             "changed how listeners are chosen"
         );
-        self.path.choose_by(wanted);
+        context.path.choose_by(wanted);
         // They are registered again, so that their connections are counted, or not any more.
         for generation in &mut books.generations {
             generation.steered.clear();
         }
     }
+}
 
-    /// For `status`.
-    pub(super) fn worker_status(&self) -> WorkerStatus {
-        WorkerStatus {
-            configured: self.config.workers,
-            now: self.path.chosen_by().name().to_owned(),
-        }
+/// All listeners, listed since the generation got its slots, and when that was; `None` for one that is gone,
+/// or for which it is too early to look again.
+async fn list(
+    context: &Context,
+    books: &Mutex<Books>,
+    id: GenerationId,
+) -> Option<(Instant, Result<Arc<Listing>, DumpError>)> {
+    let slotted = {
+        let books = books.lock().await;
+        let generation = books.get(id).filter(|g| !g.untaken.rests())?;
+        generation.slotted
+    };
+    let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
+    let netns = context.netns.clone();
+    let listing = beside(move || Listing::since(&netns, Protocol::Tcp, slotted.max(lately)));
+    Some((slotted, listing.await))
+}
+
+fn note_progress(context: &Context, books: &mut Books, id: GenerationId, members: &[Vec<Waiting>]) {
+    let (Some(after), Some(generation)) = (context.config.hung_worker_after, books.get_mut(id))
+    else {
+        return;
+    };
+    let seen = |waiting: &Waiting| Seen {
+        cookie: waiting.cookie,
+        queue: waiting.queue,
+    };
+    let groups: Vec<Vec<Seen>> = members
+        .iter()
+        .map(|group| group.iter().map(seen).collect())
+        .collect();
+    let (before, _) = generation.progress.hung();
+    generation
+        .progress
+        .look(clock::since_boot(), &groups, after);
+    let (hung, queue) = generation.progress.hung();
+    let (service, generation) = (context.name(), generation.name.as_str());
+    if hung > before {
+        tracing::warn!(
+            service,
+            generation,
+            hung,
+            queue,
+            "listeners hang; other listeners get their connections until they accept again"
+        );
+    } else if hung < before {
+        tracing::info!(service, generation, hung, "listeners accept again");
     }
+}
 
-    /// Open connections of a listener with this slot, where they are counted.
-    pub(super) fn open_at(&self, slot: u32) -> Option<u64> {
-        (self.path.chosen_by() == Workers::Least).then(|| self.path.load(slot))
+fn note_untaken(
+    context: &Context,
+    books: &mut Books,
+    id: GenerationId,
+    error: Option<&CheckError>,
+) {
+    let generation = books.get_mut(id);
+    let is_new = generation.is_some_and(|g| g.untaken.note(error));
+    if let Some(error) = error
+        && is_new
+    {
+        let generation = books.name_of(id);
+        tracing::warn!(
+            service = context.name(),
+            generation,
+            %error,
+            "failed to register the listeners of a generation"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::Shutdown, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::super::Service;
+use super::super::{Service, find::own_cgroup};
 use crate::{
     clock,
     config::Leftovers,
@@ -31,7 +31,7 @@ impl Service {
         id: GenerationId,
         wanted: impl Fn(Option<Duration>) -> bool,
     ) -> Vec<Left> {
-        let Some(cgroup) = self.own_cgroup(id).await else {
+        let Some(cgroup) = own_cgroup(&self.books, id).await else {
             return Vec::new();
         };
         let ports = self.ports();
@@ -79,12 +79,12 @@ impl Service {
     /// those that may stay longer. Says how many.
     pub(super) async fn cut(self: &Arc<Self>, id: GenerationId, spare_long: bool) -> u64 {
         // Nobody takes the service into custody meanwhile.
-        let _touching = self.politeness.lock().await;
+        let _touching = self.polite.turn().await;
         let long = self.config.drain.long_lived.filter(|_| spare_long);
         let is_due =
             |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
         let left = self.left(id, is_due).await;
-        let Some(cgroup) = self.own_cgroup(id).await else {
+        let Some(cgroup) = own_cgroup(&self.books, id).await else {
             return 0;
         };
         let policy = self.config.drain.leftovers;

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{Service, ending::Judged},
+    super::{
+        Service,
+        ending::{Judged, signal_wait},
+    },
     DrainStep,
 };
 use crate::{
@@ -38,14 +41,14 @@ pub(in crate::agent::service) enum Told {
 impl Service {
     /// How the generation is told to end.
     pub(super) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
-        Some(self.judge_ending(id).await?.recipe)
+        Some(self.endings.judge(self, &self.books, id).await?.recipe)
     }
 
     /// Until when connections may end by themselves: for `signal_after`; until the deadline where
     /// the signal would cut them or may do so, and without end where nothing is to be cut.
     pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
-        let wait = self.signal_wait(&recipe).unwrap_or(WITHOUT_END);
+        let wait = signal_wait(&self.config.drain, &recipe).unwrap_or(WITHOUT_END);
         let books = self.books.lock().await;
         let began = books.get(id)?.drain.as_ref()?.began;
         Some(Deadline::since(began, wait))

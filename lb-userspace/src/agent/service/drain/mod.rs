@@ -16,7 +16,7 @@ use lb_common::GenerationId;
 pub(super) use leftovers::{FINISH, Told};
 pub(super) use progress::{Drain, DrainStep};
 
-use super::{Pace, Service, books::Books, broken::unbroken};
+use super::{Pace, Service, books::Books, broken::unbroken, ending::signal_wait, freeze, recount};
 use crate::{
     agent::drill,
     clock::{self, Deadline},
@@ -80,7 +80,7 @@ impl Service {
         if self.path.live(Some(id)) == 0 && self.flows(id) == 0 && kept {
             generation.undrain();
             generation.enter(GenerationState::Standby, None);
-            self.freeze(&mut books, id);
+            freeze::freeze(self, &mut books, id);
         } else {
             self.stop_in_background(&mut books, id);
         }
@@ -98,10 +98,12 @@ impl Service {
         let mut compared = Deadline::after(COMPARED);
         while self.path.live(Some(id)) > 0 {
             if compared.left().is_none() {
-                self.compare(id).await;
+                if recount::compare(&self.context, &self.books, id).await {
+                    self.changed.notify_waiters();
+                }
                 compared = Deadline::after(COMPARED);
             }
-            self.ask_to_leave(id).await;
+            self.polite.ask(&self.context, &self.books, id).await;
             if !self.look_again(&mut pace).await {
                 return self.long_lived_leave(id).await;
             }
@@ -118,11 +120,9 @@ impl Service {
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
             return;
         }
-        if self
-            .recipe(id)
-            .await
-            .is_none_or(|recipe| self.signal_wait(&recipe) < Some(self.config.drain.deadline))
-        {
+        if self.recipe(id).await.is_none_or(|recipe| {
+            signal_wait(&self.config.drain, &recipe) < Some(self.config.drain.deadline)
+        }) {
             return;
         }
         let Some((later, _ended)) = self.spare_long_lived(id).await else {

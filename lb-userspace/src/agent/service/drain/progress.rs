@@ -38,7 +38,7 @@ impl DrainStep {
 }
 
 /// A drain that goes on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::agent::service) struct Drain {
     /// When it began.
     pub(in crate::agent::service) began: Instant,

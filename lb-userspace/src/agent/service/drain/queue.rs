@@ -4,7 +4,7 @@ use std::{net::Shutdown, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::super::{Pace, Service, books::Generation};
+use super::super::{Pace, Service, books::Generation, find::own_cgroup};
 use crate::{
     clock::Deadline,
     generation::listeners,
@@ -23,7 +23,7 @@ impl Service {
     /// `hung_after` is hung: its listeners are shut down, upon which the kernel moves who waits
     /// to the active generation. Says so then.
     pub(super) async fn empty_queues(&self, id: GenerationId) -> Option<String> {
-        let cgroup = self.books.lock().await.get(id)?.own_cgroup()?;
+        let cgroup = own_cgroup(&self.books, id).await?;
         let mut pace = Pace::until(Deadline::after(PATIENCE.max(self.config.drain.hung_after)));
         let mut hung = Deadline::after(self.config.drain.hung_after);
         let mut fewest = u32::MAX;

@@ -2,18 +2,21 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{self, Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use lb_common::GenerationId;
 use nix::sys::signal::Signal;
+use tokio::sync::Mutex;
 
-use super::super::{Service, books::Generation};
+use super::super::{
+    Context,
+    books::{Books, Generation},
+};
 use crate::{
-    api::wire::EndingStatus,
-    clock::{self, millis},
-    config::Leftovers,
+    clock,
+    config::{DrainPolicy, Leftovers},
     generation::serving::{Place, Server},
     rollout::{
         GenerationState,
@@ -37,9 +40,14 @@ pub(in crate::agent::service) struct Judged {
 
 impl Judged {
     /// What runs, as messages name it.
-    pub(super) fn program(&self) -> String {
+    pub(in crate::agent::service) fn program(&self) -> String {
         self.judged()
             .map_or_else(|| "it".to_owned(), |server| server.program.name.clone())
+    }
+
+    /// The processes that are told.
+    pub(in crate::agent::service) fn pids(&self) -> Vec<u32> {
+        self.told.iter().map(|(server, _)| server.pid).collect()
     }
 
     /// The processes that are told, and when they started.
@@ -87,22 +95,95 @@ impl Judged {
     }
 }
 
-/// Who served when somebody last looked.
-#[derive(Debug, Default)]
-pub(in crate::agent::service) struct Endings(Mutex<HashMap<GenerationId, (Instant, Vec<Server>)>>);
+/// Who served when somebody last looked. Clones share that.
+#[derive(Clone, Debug, Default)]
+pub(in crate::agent::service) struct Endings(Arc<sync::Mutex<HashMap<GenerationId, Looked>>>);
+
+/// When it was looked, and who served.
+type Looked = (Instant, Vec<Server>);
 
 impl Endings {
-    fn recent(&self, id: GenerationId) -> Option<Vec<Server>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, servers) = known.get(&id)?;
-        let fresh = at.elapsed() < LATELY && servers.iter().all(Server::runs);
-        fresh.then(|| servers.clone())
+    /// How the generation is told to end, by who serves now.
+    pub(in crate::agent::service) async fn judge(
+        &self,
+        context: &Context,
+        state: &Mutex<Books>,
+        id: GenerationId,
+    ) -> Option<Judged> {
+        let known = {
+            let books = state.lock().await;
+            vec![(id, Known::of(context, &books, books.get(id)?))]
+        };
+        self.judge_these(context, known, clock::now(), Duration::ZERO)
+            .await
+            .remove(&id)
+    }
+
+    /// The same of all that live, by who served a while ago at most, or else by a list of sockets made at
+    /// `moment` or later: several services may share it.
+    pub(in crate::agent::service) async fn judge_all(
+        &self,
+        context: &Context,
+        state: &Mutex<Books>,
+        moment: Instant,
+    ) -> HashMap<GenerationId, Judged> {
+        let known = {
+            let books = state.lock().await;
+            let living = books.generations.iter().filter(|g| g.state.is_live());
+            let living = living.filter(|g| g.state != GenerationState::Starting);
+            let known = living.map(|g| (g.id, Known::of(context, &books, g)));
+            known.collect()
+        };
+        self.judge_these(context, known, moment, LATELY).await
+    }
+
+    /// Who served `lately`, at most so long ago, is taken to serve.
+    async fn judge_these(
+        &self,
+        context: &Context,
+        known: Vec<(GenerationId, Known)>,
+        moment: Instant,
+        lately: Duration,
+    ) -> HashMap<GenerationId, Judged> {
+        let (endings, known) = (self.clone(), Arc::new(known));
+        let of = Arc::clone(&known);
+        let judging = tokio::task::spawn_blocking(move || {
+            let judge = |(id, known): &(GenerationId, Known)| {
+                let servers = endings.recent(*id, lately).unwrap_or_else(|| {
+                    let servers = known.place.servers(moment);
+                    endings.note(*id, &servers);
+                    servers
+                });
+                (*id, Judged::new(servers, known))
+            };
+            of.iter().map(judge).collect()
+        });
+        judging.await.unwrap_or_else(|error| {
+            tracing::error!(
+                service = context.name(),
+                %error,
+                "failed to find the processes that serve"
+            );
+            let nobody =
+                |(id, known): &(GenerationId, Known)| (*id, Judged::new(Vec::new(), known));
+            known.iter().map(nobody).collect()
+        })
+    }
+
+    fn recent(&self, id: GenerationId, lately: Duration) -> Option<Vec<Server>> {
+        let (at, servers) = self.known().get(&id)?.clone();
+        let fresh = at.elapsed() < lately && servers.iter().all(Server::runs);
+        fresh.then_some(servers)
     }
 
     fn note(&self, id: GenerationId, servers: &[Server]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         known.retain(|_, (at, _)| at.elapsed() < LATELY);
         known.insert(id, (clock::now(), servers.to_vec()));
+    }
+
+    fn known(&self) -> sync::MutexGuard<'_, HashMap<GenerationId, Looked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,6 +197,20 @@ struct Known {
 }
 
 impl Known {
+    fn of(context: &Context, books: &Books, generation: &Generation) -> Self {
+        let unit = generation.outside.unit_signal.as_deref();
+        Self {
+            place: place(context, generation),
+            configured: context.config.drain.signal,
+            unit: unit.and_then(|name| name.parse().ok()),
+            // Clients wait until it has ended.
+            alone: context.path.word().active.is_none()
+                && generation.state != GenerationState::Ready
+                && !books.is_ending(),
+            habits: books.habits.clone(),
+        }
+    }
+
     fn facts<'a>(&self, server: Option<&'a Server>) -> Facts<'a> {
         Facts {
             program: server.map(|server| &server.program),
@@ -137,149 +232,54 @@ impl Known {
     }
 }
 
-impl Service {
-    /// Where the generation serves.
-    pub(in crate::agent::service) fn place(&self, generation: &Generation) -> Place {
-        let udp = self.config.datagrams.iter().flat_map(|udp| &udp.listen);
-        Place {
-            cgroup: generation.cgroup.clone(),
-            main: generation.main,
-            tcp: self.ports(),
-            udp: udp.map(std::net::SocketAddr::port).collect(),
-        }
+/// Where the generation serves.
+pub(in crate::agent::service) fn place(context: &Context, generation: &Generation) -> Place {
+    let udp = context.config.datagrams.iter().flat_map(|udp| &udp.listen);
+    Place {
+        cgroup: generation.cgroup.clone(),
+        main: generation.main,
+        tcp: context.ports(),
+        udp: udp.map(std::net::SocketAddr::port).collect(),
     }
+}
 
-    /// How the generation is told to end, by who serves now.
-    pub(in crate::agent::service) async fn judge_ending(&self, id: GenerationId) -> Option<Judged> {
-        self.judge_since(id, clock::now()).await
-    }
+/// What each of these processes of the generation is told by.
+pub(super) async fn recipes(
+    context: &Context,
+    state: &Mutex<Books>,
+    id: GenerationId,
+    servers: Vec<Server>,
+) -> Vec<(Server, Recipe)> {
+    let known = {
+        let books = state.lock().await;
+        let generation = books.get(id);
+        generation.map(|generation| Known::of(context, &books, generation))
+    };
+    known.map_or_else(Vec::new, |known| Judged::new(servers, &known).told)
+}
 
-    /// By a list of sockets made at `moment` or later: several services may share it.
-    async fn judge_since(&self, id: GenerationId, moment: Instant) -> Option<Judged> {
-        let known = self.known(id).await?;
-        let judging = tokio::task::spawn_blocking(move || {
-            let servers = known.place.servers(moment);
-            (servers.clone(), Judged::new(servers, &known))
-        });
-        match judging.await {
-            Ok((servers, judged)) => {
-                self.endings.note(id, &servers);
-                Some(judged)
-            }
-            Err(error) => {
-                tracing::error!(
-                    service = self.name(),
-                    %error,
-                    "failed to find the processes that serve"
-                );
-                let known = self.known(id).await?;
-                Some(Judged::new(Vec::new(), &known))
-            }
-        }
-    }
+/// The signal that a process understands, whether or not it is a generation's.
+pub(in crate::agent::service) fn signal_of(context: &Context, pid: u32) -> Signal {
+    let server = Server::of(pid);
+    let facts = Facts {
+        program: server.as_ref().map(|server| &server.program),
+        configured: context.config.drain.signal,
+        ..Facts::default()
+    };
+    recipe::recipe(facts, |_| true, |_| None).signal
+}
 
-    /// The same of all that live, by who served a while ago at most.
-    pub(in crate::agent::service) async fn judge_all(
-        &self,
-        asked: Instant,
-    ) -> HashMap<GenerationId, Judged> {
-        let ids: Vec<GenerationId> = {
-            let books = self.books.lock().await;
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            let living = living.filter(|g| g.state != GenerationState::Starting);
-            living.map(|g| g.id).collect()
-        };
-        let mut all = HashMap::new();
-        for id in ids {
-            let judged = match self.endings.recent(id) {
-                Some(servers) => {
-                    let known = self.known(id).await;
-                    known.map(|known| Judged::new(servers, &known))
-                }
-                None => self.judge_since(id, asked).await,
-            };
-            all.extend(judged.map(|judged| (id, judged)));
-        }
-        all
-    }
-
-    /// What each of these processes of the generation is told by.
-    pub(super) async fn recipes(
-        &self,
-        id: GenerationId,
-        servers: Vec<Server>,
-    ) -> Vec<(Server, Recipe)> {
-        match self.known(id).await {
-            Some(known) => Judged::new(servers, &known).told,
-            None => Vec::new(),
-        }
-    }
-
-    async fn known(&self, id: GenerationId) -> Option<Known> {
-        let books = self.books.lock().await;
-        let generation = books.get(id)?;
-        let unit = generation.outside.unit_signal.as_deref();
-        Some(Known {
-            place: self.place(generation),
-            configured: self.config.drain.signal,
-            unit: unit.and_then(|name| name.parse().ok()),
-            // Clients wait until it has ended.
-            alone: self.path.word().active.is_none()
-                && generation.state != GenerationState::Ready
-                && !books.is_ending(),
-            habits: books.habits.clone(),
-        })
-    }
-
-    /// The signal that a process understands, whether or not it is a generation's.
-    pub(in crate::agent::service) fn signal_of(&self, pid: u32) -> Signal {
-        let server = Server::of(pid);
-        let facts = Facts {
-            program: server.as_ref().map(|server| &server.program),
-            configured: self.config.drain.signal,
-            ..Facts::default()
-        };
-        recipe::recipe(facts, |_| true, |_| None).signal
-    }
-
-    /// How long after the beginning of the drain the signal is sent although connections are left;
-    /// `None`: as long as there are any, never.
-    pub(in crate::agent::service) fn signal_wait(&self, recipe: &Recipe) -> Option<Duration> {
-        let policy = &self.config.drain;
-        let wait = recipe.wait(policy.signal_after, policy.signal_after());
-        match (wait, policy.leftovers) {
-            (Some(wait), Leftovers::Keep) => Some(wait),
-            (Some(wait), _) => Some(wait.min(policy.deadline)),
-            (None, Leftovers::Keep) => None,
-            (None, _) => Some(policy.deadline),
-        }
-    }
-
-    /// As `status` shows it.
-    pub(in crate::agent::service) fn ending_status(
-        &self,
-        generation: &Generation,
-        judged: &Judged,
-    ) -> EndingStatus {
-        let after = self.signal_wait(&judged.recipe);
-        let told = generation.told.map(|at| {
-            let ago = clock::since_boot().saturating_sub(Duration::from_secs(at));
-            millis(ago)
-        });
-        let waits = generation.state == GenerationState::Draining;
-        let passed = generation.drain.as_ref().filter(|_| waits);
-        let passed = passed.map(|drain| drain.began.elapsed());
-        EndingStatus {
-            signal: judged.recipe.signal.to_string(),
-            pids: judged.told.iter().map(|(server, _)| server.pid).collect(),
-            program: judged.program(),
-            effect: judged.recipe.effect.name().to_owned(),
-            why: judged.recipe.why(&judged.program()),
-            after_ms: after.map(millis),
-            in_ms: after
-                .zip(passed)
-                .map(|(after, passed)| millis(after.saturating_sub(passed))),
-            told_ms_ago: told,
-        }
+/// How long after the beginning of the drain the signal is sent although connections are left;
+/// `None`: as long as there are any, never.
+pub(in crate::agent::service) fn signal_wait(
+    policy: &DrainPolicy,
+    recipe: &Recipe,
+) -> Option<Duration> {
+    let wait = recipe.wait(policy.signal_after, policy.signal_after());
+    match (wait, policy.leftovers) {
+        (Some(wait), Leftovers::Keep) => Some(wait),
+        (Some(wait), _) => Some(wait.min(policy.deadline)),
+        (None, Leftovers::Keep) => None,
+        (None, _) => Some(policy.deadline),
     }
 }

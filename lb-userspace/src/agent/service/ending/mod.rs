@@ -4,4 +4,5 @@ mod judge;
 mod seen;
 mod tell;
 
-pub(super) use judge::{Endings, Judged};
+pub(super) use judge::{Endings, Judged, place, signal_of, signal_wait};
+pub(super) use seen::cut_warnings;

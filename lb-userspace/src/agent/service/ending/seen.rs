@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use lb_common::GenerationId;
 
-use super::{super::Service, Judged};
+use super::{
+    super::{Service, find::own_cgroup},
+    Judged,
+};
 use crate::{
     clock::{self, Deadline},
+    config::DrainPolicy,
     datapath::{self, Losses},
     generation::established,
     rollout::{
-        habit::{self, Before, Outcome, Seen, Since},
+        habit::{self, Before, Habits, Outcome, Seen, Since},
         recipe::{Ground, Recipe},
     },
     sys::{established::State, tcp_info::TcpInfo},
@@ -38,7 +42,7 @@ impl Service {
         if !recipe.is_to_be_seen() || self.path.live(Some(id)) == 0 {
             return None;
         }
-        let cgroup = self.own_cgroup(id).await?;
+        let cgroup = own_cgroup(&self.books, id).await?;
         let ports = self.ports();
         let counts = self.path.connections(Some(id));
         let moved = counts.moved_in > 0;
@@ -100,7 +104,8 @@ impl Service {
             Outcome::Cut(connections) => {
                 let drain = generation.drain.as_ref();
                 let after = drain.map_or(Duration::ZERO, |drain| watched.at - drain.began);
-                generation.signal_cut = Some(self.advice(judged, connections, after));
+                generation.signal_cut =
+                    Some(advice(&self.config.drain, judged, connections, after));
                 Some(Seen::Cuts {
                     connections,
                     generation: generation.name.clone(),
@@ -123,51 +128,56 @@ impl Service {
         }
         self.settle(&books);
     }
+}
 
-    fn advice(&self, judged: &Judged, connections: u64, after: Duration) -> String {
-        let after = Duration::from_millis(clock::millis(after));
-        let trusted = judged.recipe.ground == Ground::Trusted;
-        cut_by(judged.recipe.signal.as_str(), connections, after)
-            + &self.what_to_do(&judged.program(), judged.recipe.signal.as_str(), trusted)
-    }
-
-    fn what_to_do(&self, program: &str, signal: &str, trusted: bool) -> String {
-        let key = match (self.config.drain.signal_after, trusted) {
-            (Some(set), _) => format!(
-                "raise drain.signal_after ({})",
-                humantime::format_duration(set)
-            ),
-            (None, true) => "choose another signal with drain.signal".to_owned(),
-            (None, false) => "set drain.signal_after, or drain.signal".to_owned(),
-        };
-        format!(
-            "; hotlb now delays this signal until drain.deadline: make {program} finish its \
-             connections on {signal}, or {key}"
+fn advice(policy: &DrainPolicy, judged: &Judged, connections: u64, after: Duration) -> String {
+    let after = Duration::from_millis(clock::millis(after));
+    let trusted = judged.recipe.ground == Ground::Trusted;
+    cut_by(judged.recipe.signal.as_str(), connections, after)
+        + &what_to_do(
+            policy,
+            &judged.program(),
+            judged.recipe.signal.as_str(),
+            trusted,
         )
-    }
+}
 
-    /// What signals cut of generations that are still known, for `status`.
-    pub(in crate::agent::service) fn cut_warnings(
-        &self,
-        books: &super::super::books::Books,
-        warnings: &mut Vec<String>,
-    ) {
-        let policy = &self.config.drain;
-        for (program, signal, connections, generation, after) in books.habits.cuts() {
-            let is_known = books.by_name(generation).is_some();
-            let other = policy.signal.is_some_and(|set| set.as_str() != signal);
-            let later = policy.signal_after.is_some_and(|set| set > after);
-            if is_known && !other && !later {
-                let name = program.rsplit('/').next().unwrap_or(program);
-                let trusted = policy.signal.is_some();
-                warnings.push(format!(
-                    "{generation}: {}{}",
-                    cut_by(signal, connections, after),
-                    self.what_to_do(name, signal, trusted)
-                ));
-            }
+fn what_to_do(policy: &DrainPolicy, program: &str, signal: &str, trusted: bool) -> String {
+    let key = match (policy.signal_after, trusted) {
+        (Some(set), _) => format!(
+            "raise drain.signal_after ({})",
+            humantime::format_duration(set)
+        ),
+        (None, true) => "choose another signal with drain.signal".to_owned(),
+        (None, false) => "set drain.signal_after, or drain.signal".to_owned(),
+    };
+    format!(
+        "; hotlb now delays this signal until drain.deadline: make {program} finish its \
+         connections on {signal}, or {key}"
+    )
+}
+
+/// What signals cut of generations that are still known, for `status`.
+pub(in crate::agent::service) fn cut_warnings(
+    policy: &DrainPolicy,
+    habits: &Habits,
+    is_known: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (program, signal, connections, generation, after) in habits.cuts() {
+        let other = policy.signal.is_some_and(|set| set.as_str() != signal);
+        let later = policy.signal_after.is_some_and(|set| set > after);
+        if is_known(generation) && !other && !later {
+            let name = program.rsplit('/').next().unwrap_or(program);
+            let trusted = policy.signal.is_some();
+            warnings.push(format!(
+                "{generation}: {}{}",
+                cut_by(signal, connections, after),
+                what_to_do(policy, name, signal, trusted)
+            ));
         }
     }
+    warnings
 }
 
 /// A request came, and none of its answer was sent.

@@ -8,7 +8,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{super::Service, Judged};
+use super::{
+    super::{Service, freeze},
+    Judged,
+    judge::{place, recipes},
+};
 use crate::{clock, generation::serving::Server, sys::process};
 
 /// How often it is looked whether those that were told have ended.
@@ -32,7 +36,7 @@ impl Service {
             let Some(generation) = books.get_mut(id) else {
                 return false;
             };
-            self.thaw(&generation.cgroup);
+            freeze::thaw(self, &generation.cgroup);
             if generation.told.is_some() {
                 return false; // by an earlier agent
             }
@@ -96,7 +100,7 @@ impl Service {
             let Some(generation) = books.get(id).filter(|g| g.told_again.is_none()) else {
                 return;
             };
-            self.place(generation)
+            place(self, generation)
         };
         let told = told.to_vec();
         let looking = tokio::task::spawn_blocking(move || place.left_by(&told));
@@ -104,7 +108,7 @@ impl Service {
         if left.is_empty() {
             return;
         }
-        let judged = self.recipes(id, left).await;
+        let judged = recipes(self, &self.books, id, left).await;
         let name = {
             let mut books = self.books.lock().await;
             let Some(generation) = books.get_mut(id).filter(|g| g.told_again.is_none()) else {

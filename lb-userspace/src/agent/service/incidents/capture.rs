@@ -1,13 +1,17 @@
 //! The second stage: a close look at a generation, for a few seconds.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use lb_common::GenerationId;
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, interval, timeout_at},
+};
 
 use super::{
-    super::Service,
-    slowest::{MOST_LISTED, Slowest},
+    super::{Context, books::Books, find::own_cgroup, profile::Profiler},
+    Incidents,
+    slowest::{MOST_LISTED, Slowest, detailed},
 };
 use crate::{
     api::wire::ProfileRequest,
@@ -28,25 +32,25 @@ const BEFORE: usize = 10;
 /// Slow connections that are kept.
 const CONNECTIONS: usize = 20;
 
-impl Service {
-    /// Looks closely at what the first stage found, unless the service is halted.
-    pub(super) async fn capture(self: Arc<Self>, found: Screened) {
-        tokio::select! {
-            () = self.is_halted() => {}
-            () = self.look_closely(found) => {}
-        }
-        self.incidents.screen().captured(clock::since_boot());
-    }
-
-    async fn look_closely(&self, found: Screened) {
+impl Incidents {
+    /// Looks closely at what the first stage found. Says whether it was stored.
+    pub(in crate::agent::service) async fn capture(
+        &self,
+        context: &Context,
+        books: &Mutex<Books>,
+        profiler: &Profiler,
+        found: Screened,
+    ) -> bool {
         let Some(id) = GenerationId::new(found.id) else {
-            return;
+            return false;
         };
-        let rollout = self.rollout_now().await;
+        let rollout = rollout_now(context).await;
         let began = clock::now();
         let mut notes = Vec::new();
-        let ((connections, not_listed), stacks) =
-            tokio::join!(self.slowest(id, found.window.live), self.stacks(&found));
+        let ((connections, not_listed), stacks) = tokio::join!(
+            slowest(context, books, id, found.window.live),
+            stacks(context, books, profiler, &found)
+        );
         notes.extend(not_listed);
         let profile = match stacks {
             Ok(profile) => Some(profile),
@@ -64,7 +68,7 @@ impl Service {
         let incident = Incident {
             summary: Summary {
                 id: IncidentId(0),
-                service: self.name().to_owned(),
+                service: context.name().to_owned(),
                 generation: found.generation,
                 at_ms: found.window.at_ms,
                 score: score.value,
@@ -81,81 +85,35 @@ impl Service {
             profile,
             notes,
         };
-        self.keep(incident, rollout).await;
-    }
-
-    /// The rollout that goes on, its drain included.
-    async fn rollout_now(&self) -> Option<RolloutId> {
-        // In its drain only the journal knows it. Without one, no rollout is known either.
-        let unfinished = self.journal.unfinished(self.name()).await;
-        let newest = unfinished.ok().and_then(|mut all| all.pop());
-        newest.map(|told| told.summary.id)
+        self.store(context, incident, rollout).await
     }
 
     /// The windows around an unusual one.
     fn around(&self, id: u32, unusual: &Window) -> Vec<Window> {
-        let newest = self.incidents.screen().newest(id, usize::MAX);
+        let newest = self.screen().newest(id, usize::MAX);
         let windows: Vec<Window> = newest.into_iter().map(|(window, _)| window).collect();
         let place = windows.partition_point(|window| window.at_ms < unusual.at_ms);
         let from = place.saturating_sub(BEFORE);
         windows.into_iter().skip(from).take(2 * BEFORE).collect()
     }
 
-    /// The slowest connections within [`LOOK`], or why they are not known.
-    async fn slowest(&self, id: GenerationId, live: u64) -> (Vec<SlowConnection>, Option<String>) {
-        if live > MOST_LISTED {
-            let note = format!(
-                "no list of the slowest connections: {live} were open, and the limit is \
-                 {MOST_LISTED}"
-            );
-            return (Vec::new(), Some(note));
-        }
-        let Some(cgroup) = self.own_cgroup(id).await else {
-            return (Vec::new(), Some("the generation had ended".to_owned()));
-        };
-        let mut slowest = Slowest::default();
-        let until = Deadline::after(LOOK).instant();
-        let mut ticks = interval(LIST);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while timeout_at(until, ticks.tick()).await.is_ok() {
-            slowest.add(&self.path, self.detailed(id, cgroup.clone()).await);
-        }
-        (slowest.into_slowest(CONNECTIONS), None)
-    }
-
-    /// Where CPU time goes meanwhile, or why that is not known.
-    async fn stacks(&self, found: &Screened) -> Result<Profile, String> {
-        if !self.config.incidents.stacks {
-            return Err(
-                "no stacks: the service does not set `incidents = { stacks = true }`".to_owned(),
-            );
-        }
-        let beside = found.beside.iter().map(|(_, name, _)| name.clone());
-        let request = ProfileRequest {
-            generations: beside.chain([found.generation.clone()]).collect(),
-            duration_ms: clock::millis(LOOK),
-            measure: Measure::default(),
-            frequency: FREQUENCY,
-            unwind: Unwind::default(),
-            last_ms: None,
-            force: false,
-        };
-        let profile = self.profile(request).await;
-        profile.map_err(|error| format!("no stacks: {error}"))
-    }
-
-    async fn keep(&self, incident: Incident, rollout: Option<RolloutId>) {
+    async fn store(
+        &self,
+        context: &Context,
+        incident: Incident,
+        rollout: Option<RolloutId>,
+    ) -> bool {
         let mut summary = incident.summary.clone();
-        match self.journal.keep_incident(incident).await {
+        match context.journal.keep_incident(incident).await {
             Ok(id) => summary.id = id,
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "failed to store an incident");
-                return;
+                tracing::error!(service = context.name(), %error, "failed to store an incident");
+                return false;
             }
         }
         let (id, generation) = (summary.id, summary.generation.as_str());
         tracing::warn!(
-            service = self.name(),
+            service = context.name(),
             generation,
             incident = %id,
             score = summary.score,
@@ -167,7 +125,7 @@ impl Service {
                 "incident {id} of {generation}: {} (score {:.2}); `hotlb incidents show {id}`",
                 summary.reason, summary.score
             );
-            if let Err(error) = self.journal.record(rollout, Record::Note { text }).await {
+            if let Err(error) = context.journal.record(rollout, Record::Note { text }).await {
                 tracing::warn!(
                     %error,
                     %rollout,
@@ -175,9 +133,68 @@ impl Service {
                 );
             }
         }
-        *self.incidents.latest() = Some(summary);
-        let mut books = self.books.lock().await;
-        books.tally.incidents += 1;
-        self.settle(&books);
+        *self.latest() = Some(summary);
+        true
     }
+}
+
+/// The rollout that goes on, its drain included.
+async fn rollout_now(context: &Context) -> Option<RolloutId> {
+    // In its drain only the journal knows it. Without one, no rollout is known either.
+    let unfinished = context.journal.unfinished(context.name()).await;
+    let newest = unfinished.ok().and_then(|mut all| all.pop());
+    newest.map(|told| told.summary.id)
+}
+
+/// The slowest connections within [`LOOK`], or why they are not known.
+async fn slowest(
+    context: &Context,
+    books: &Mutex<Books>,
+    id: GenerationId,
+    live: u64,
+) -> (Vec<SlowConnection>, Option<String>) {
+    if live > MOST_LISTED {
+        let note = format!(
+            "no list of the slowest connections: {live} were open, and the limit is \
+             {MOST_LISTED}"
+        );
+        return (Vec::new(), Some(note));
+    }
+    let Some(cgroup) = own_cgroup(books, id).await else {
+        return (Vec::new(), Some("the generation had ended".to_owned()));
+    };
+    let mut slowest = Slowest::default();
+    let until = Deadline::after(LOOK).instant();
+    let mut ticks = interval(LIST);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while timeout_at(until, ticks.tick()).await.is_ok() {
+        slowest.add(&context.path, detailed(context, id, cgroup.clone()).await);
+    }
+    (slowest.into_slowest(CONNECTIONS), None)
+}
+
+/// Where CPU time goes meanwhile, or why that is not known.
+async fn stacks(
+    context: &Context,
+    books: &Mutex<Books>,
+    profiler: &Profiler,
+    found: &Screened,
+) -> Result<Profile, String> {
+    if !context.config.incidents.stacks {
+        return Err(
+            "no stacks: the service does not set `incidents = { stacks = true }`".to_owned(),
+        );
+    }
+    let beside = found.beside.iter().map(|(_, name, _)| name.clone());
+    let request = ProfileRequest {
+        generations: beside.chain([found.generation.clone()]).collect(),
+        duration_ms: clock::millis(LOOK),
+        measure: Measure::default(),
+        frequency: FREQUENCY,
+        unwind: Unwind::default(),
+        last_ms: None,
+        force: false,
+    };
+    let profile = profiler.profile(context, books, request).await;
+    profile.map_err(|error| format!("no stacks: {error}"))
 }

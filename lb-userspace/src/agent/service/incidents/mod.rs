@@ -6,13 +6,18 @@ mod listeners;
 mod slowest;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{self, Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use lb_common::GenerationId;
+use tokio::sync::Mutex;
 
-use super::{Service, books::Generation};
+use super::{
+    Context,
+    beside::beside,
+    books::{Books, Generation},
+};
 use crate::{
     api::wire::{ScoredWindow, Windows},
     clock,
@@ -22,7 +27,7 @@ use crate::{
     sys::cgroup::Cgroup,
 };
 
-use self::listeners::Listeners;
+use self::{listeners::Listeners, slowest::count_unread};
 
 /// How often there is a window.
 pub(super) const EACH: Duration = Duration::from_secs(1);
@@ -32,9 +37,9 @@ const FRESH: Duration = Duration::from_mins(15);
 /// What is known of a service's windows.
 #[derive(Debug, Default)]
 pub(super) struct Incidents {
-    screen: Mutex<Screen>,
+    screen: sync::Mutex<Screen>,
     /// The newest incident of this agent.
-    latest: Mutex<Option<Summary>>,
+    latest: sync::Mutex<Option<Summary>>,
 }
 
 /// A generation that is looked at.
@@ -59,98 +64,83 @@ impl Incidents {
         let fresh = i64::try_from(clock::millis(FRESH)).unwrap_or(i64::MAX);
         self.latest().clone().filter(|latest| age(latest) < fresh)
     }
-}
 
-impl Service {
-    /// The first stage, once a second: reads what the kernel counted, and nothing else.
-    pub(super) async fn screen(self: &Arc<Self>) {
-        if !self.config.incidents.enabled {
-            return;
+    /// The first stage, once a second: reads what the kernel counted, and nothing else. Says what is
+    /// to be captured, each of which is to be reported by [`Incidents::captured`], and how many windows
+    /// were judged how.
+    pub(super) async fn judge(
+        self: &Arc<Self>,
+        context: &Arc<Context>,
+        books: &Mutex<Books>,
+    ) -> (Vec<Screened>, Option<WindowCounts>) {
+        if !context.config.incidents.enabled {
+            return (Vec::new(), None);
         }
-        let subjects = self.subjects().await;
-        let began = clock::now();
-        let screened = self.score(&subjects);
-        let took = clock::now().saturating_duration_since(began);
-        if screened.is_empty() {
-            return;
-        }
+        let subjects = subjects(&*books.lock().await);
+        let (screen, of) = (Arc::clone(self), Arc::clone(context));
+        let scoring = beside(move || {
+            let began = clock::now();
+            let screened = screen.score(&of, &subjects);
+            (screened, clock::now().saturating_duration_since(began))
+        });
+        let (screened, took) = scoring.await;
         let mut counts = WindowCounts {
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ..WindowCounts::default()
         };
-        for window in screened {
+        for window in &screened {
             match window.verdict {
                 Verdict::Unscored => counts.unscored += 1,
                 Verdict::Dropped => counts.dropped += 1,
                 Verdict::Held(_) => counts.held += 1,
-                Verdict::Capture => {
-                    counts.captured += 1;
-                    tokio::spawn(Arc::clone(self).capture(window));
-                }
+                Verdict::Capture => counts.captured += 1,
             }
         }
-        self.books.lock().await.tally.windows.add(counts);
+        let counts = (!screened.is_empty()).then_some(counts);
+        let unusual = screened.into_iter();
+        let unusual = unusual.filter(|window| matches!(window.verdict, Verdict::Capture));
+        (unusual.collect(), counts)
     }
 
-    /// Those that may have clients.
-    async fn subjects(&self) -> Vec<Subject> {
-        let has_clients = |generation: &&Generation| {
-            let works = matches!(
-                generation.state,
-                GenerationState::Ready | GenerationState::Active | GenerationState::Draining
-            );
-            works && !generation.unseated
-        };
-        let books = self.books.lock().await;
-        let generations = books.generations.iter().filter(has_clients);
-        let subject = |generation: &Generation| Subject {
-            id: generation.id,
-            name: generation.name.clone(),
-            cgroup: generation.cgroup.clone(),
-        };
-        generations.map(subject).collect()
+    /// A capture is over, whatever came of it.
+    pub(super) fn captured(&self) {
+        self.screen().captured(clock::since_boot());
     }
 
-    fn score(&self, subjects: &[Subject]) -> Vec<Screened> {
-        let mut screen = self.incidents.screen();
-        screen.retain(|id| subjects.iter().any(|subject| subject.id.raw() == id));
+    fn score(&self, context: &Context, subjects: &[Subject]) -> Vec<Screened> {
+        let is_subject = |id| subjects.iter().any(|subject| subject.id.raw() == id);
+        self.screen().retain(is_subject);
         if subjects.is_empty() {
             return Vec::new();
         }
         let (now, at_ms) = (clock::since_boot(), clock::unix_millis());
-        let listeners = Listeners::lately(&self.netns);
+        let listeners = Listeners::lately(&context.netns);
         let mut windows = Vec::with_capacity(subjects.len());
         for subject in subjects {
             let id = subject.id.raw();
-            let reading = self.reading(subject, &listeners, now);
-            let Some(mut window) = screen.window(id, &subject.name, reading, at_ms) else {
-                continue;
+            let reading = reading(context, subject, &listeners, now);
+            let (window, is_silent) = {
+                let mut screen = self.screen();
+                let Some(window) = screen.window(id, &subject.name, reading, at_ms) else {
+                    continue;
+                };
+                let is_silent = screen.is_silent(id, &window);
+                (window, is_silent)
             };
-            if screen.is_silent(id, &window) {
-                window.unread = self.count_unread(subject, &window);
-            }
+            let unread = is_silent.then(|| count_unread(context, subject, &window));
+            let window = Window {
+                unread: unread.unwrap_or(window.unread),
+                ..window
+            };
             windows.push((id, subject.name.as_str(), window));
         }
-        screen.judge(&windows, &self.config.incidents.limits, now)
-    }
-
-    fn reading(&self, subject: &Subject, listeners: &Listeners, now: Duration) -> Reading {
-        let latencies = self.path.latencies(Some(subject.id));
-        let (queue, dropped) = listeners.of(&subject.cgroup);
-        Reading {
-            at: now,
-            connections: self.path.connections(Some(subject.id)),
-            queue_wait: latencies.queue_wait,
-            service_time: latencies.service_time,
-            cpu: subject.cgroup.cpu_time(),
-            dropped,
-            queue,
-        }
+        let limits = &context.config.incidents.limits;
+        self.screen().judge(&windows, limits, now)
     }
 
     /// The newest windows of all generations, and their scores.
-    pub fn windows(&self) -> Windows {
-        let screen = self.incidents.screen();
+    pub(super) fn windows(&self, service: &str) -> Windows {
+        let screen = self.screen();
         let mut windows = Vec::new();
         for (id, name) in screen.generations() {
             let newest = screen.newest(id, usize::MAX);
@@ -163,8 +153,40 @@ impl Service {
         }
         windows.sort_by_key(|scored| scored.window.at_ms);
         Windows {
-            service: self.name().to_owned(),
+            service: service.to_owned(),
             windows,
         }
+    }
+}
+
+/// Those that may have clients.
+fn subjects(books: &Books) -> Vec<Subject> {
+    let has_clients = |generation: &&Generation| {
+        let works = matches!(
+            generation.state,
+            GenerationState::Ready | GenerationState::Active | GenerationState::Draining
+        );
+        works && !generation.unseated
+    };
+    let generations = books.generations.iter().filter(has_clients);
+    let subject = |generation: &Generation| Subject {
+        id: generation.id,
+        name: generation.name.clone(),
+        cgroup: generation.cgroup.clone(),
+    };
+    generations.map(subject).collect()
+}
+
+fn reading(context: &Context, subject: &Subject, listeners: &Listeners, now: Duration) -> Reading {
+    let latencies = context.path.latencies(Some(subject.id));
+    let (queue, dropped) = listeners.of(&subject.cgroup);
+    Reading {
+        at: now,
+        connections: context.path.connections(Some(subject.id)),
+        queue_wait: latencies.queue_wait,
+        service_time: latencies.service_time,
+        cpu: subject.cgroup.cpu_time(),
+        dropped,
+        queue,
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{super::Service, Subject};
+use super::{super::Context, Subject};
 use crate::{
     datapath::ServicePath,
     generation::established,
@@ -58,47 +58,45 @@ impl Slowest {
     }
 }
 
-impl Service {
-    /// How many of the generation's connections have bytes that it has not read, are not accepted,
-    /// or wait for an answer; `None` if that would take too long to find out.
-    pub(super) fn count_unread(&self, subject: &Subject, window: &Window) -> Option<u32> {
-        if window.live > MOST_LISTED {
-            return None;
-        }
-        let moved = self.path.connections(Some(subject.id)).moved_in > 0;
-        let found = established::find(&subject.cgroup, &self.ports(), moved).ok()?;
-        let stuck = |connection: &Connection| {
-            let unanswered = self.path.unanswered(connection.cookie);
-            unanswered.is_some_and(|waited| waited >= STUCK)
-        };
-        let unread = found
-            .iter()
-            .filter(|c| is_queued(c) || c.receive_queue > 0 || stuck(c));
-        u32::try_from(unread.count()).ok()
+/// How many of the generation's connections have bytes that it has not read, are not accepted,
+/// or wait for an answer; `None` if that would take too long to find out.
+pub(super) fn count_unread(context: &Context, subject: &Subject, window: &Window) -> Option<u32> {
+    if window.live > MOST_LISTED {
+        return None;
     }
+    let moved = context.path.connections(Some(subject.id)).moved_in > 0;
+    let found = established::find(&subject.cgroup, &context.ports(), moved).ok()?;
+    let stuck = |connection: &Connection| {
+        let unanswered = context.path.unanswered(connection.cookie);
+        unanswered.is_some_and(|waited| waited >= STUCK)
+    };
+    let unread = found
+        .iter()
+        .filter(|c| is_queued(c) || c.receive_queue > 0 || stuck(c));
+    u32::try_from(unread.count()).ok()
+}
 
-    /// The generation's connections now, and what the kernel knows of each.
-    pub(super) async fn detailed(
-        &self,
-        id: GenerationId,
-        cgroup: Cgroup,
-    ) -> Vec<(Connection, Option<TcpInfo>)> {
-        let ports = self.ports();
-        let moved = self.path.connections(Some(id)).moved_in > 0;
-        let found =
-            tokio::task::spawn_blocking(move || established::find_detailed(&cgroup, &ports, moved));
-        match found.await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    service = self.name(),
-                    %error,
-                    "failed to list the slowest connections"
-                );
-                Vec::new()
-            }
-            Err(_broken) => Vec::new(),
+/// The generation's connections now, and what the kernel knows of each.
+pub(super) async fn detailed(
+    context: &Context,
+    id: GenerationId,
+    cgroup: Cgroup,
+) -> Vec<(Connection, Option<TcpInfo>)> {
+    let ports = context.ports();
+    let moved = context.path.connections(Some(id)).moved_in > 0;
+    let found =
+        tokio::task::spawn_blocking(move || established::find_detailed(&cgroup, &ports, moved));
+    match found.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(
+                service = context.name(),
+                %error,
+                "failed to list the slowest connections"
+            );
+            Vec::new()
         }
+        Err(_broken) => Vec::new(),
     }
 }
 

@@ -145,7 +145,7 @@ impl Executor {
 
     /// Says so if clients who waited for the word go on waiting for the keeper.
     pub(super) async fn tell_parked(&mut self) {
-        if let Some(text) = self.service.parked_in_vain().await {
+        if let Some(text) = self.service.parking.in_vain(&self.service).await {
             self.reporter.step(text.clone());
             self.done.warnings.push(text.clone());
             self.note(Record::Note { text }).await;

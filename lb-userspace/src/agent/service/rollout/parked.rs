@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_common::GenerationId;
 
 use super::{
-    super::{Service, VerbError, switch::Purpose},
+    super::{Service, VerbError, find::own_cgroup, switch::Purpose},
     execute::Executor,
 };
 use crate::{
@@ -96,7 +96,7 @@ impl Executor {
             self.note(Record::Note { text }).await;
         }
         // One that was killed may hold what the next one needs for a moment.
-        if let Some(cgroup) = self.service.own_cgroup(id).await {
+        if let Some(cgroup) = own_cgroup(&self.service.books, id).await {
             self.service.await_gone(id, &cgroup).await;
         }
     }

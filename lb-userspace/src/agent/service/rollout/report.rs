@@ -3,7 +3,7 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{Pace, Service, books::Books},
+    super::{Pace, Service, books::Books, view::accounting},
     execute::Executor,
     plan::Plan,
 };
@@ -139,7 +139,7 @@ impl Service {
     pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
         let generations = plan.both().filter_map(|id| books.get(id));
         generations
-            .map(|generation| self.counts(generation).lost)
+            .map(|generation| accounting::connections(&self.path, generation).lost)
             .fold(self.path.connections(None).lost, Losses::plus)
     }
 

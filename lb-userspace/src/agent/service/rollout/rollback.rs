@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{Caller, Reporter, Service, VerbError, books::Books, switch::Purpose},
+    super::{Caller, Reporter, Service, VerbError, books::Books, find::named, switch::Purpose},
     plan::Plan,
     start::Asked,
 };
@@ -183,7 +183,7 @@ impl Service {
         wanted: Option<&str>,
     ) -> Result<GenerationId, VerbError> {
         if let Some(name) = wanted {
-            let id = self.find_in(books, name)?;
+            let id = named(self, books, name)?;
             return match books.get(id).map(|g| g.state) {
                 Some(GenerationState::Active) => Err(VerbError::NoWayBack {
                     generation: name.to_owned(),

@@ -10,7 +10,8 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     super::{
-        Caller, Pace, Reporter, Service, VerbError, books::Books, switch::refuse_unpromotable,
+        Caller, Pace, Reporter, Service, VerbError, books::Books, find::named,
+        switch::refuse_unpromotable,
     },
     execute::Executor,
     plan::{InFlight, Interrupt, Plan},
@@ -65,7 +66,7 @@ impl Service {
         self.await_room().await;
         let executor = {
             let mut books = self.books.lock().await;
-            let id = self.find_in(&books, &request.generation)?;
+            let id = named(self, &books, &request.generation)?;
             refuse_unpromotable(&books, id)?;
             Self::make_room(&books)?;
             let plan = self.plan(RolloutKind::Promote, id, &request.options, &caller);
