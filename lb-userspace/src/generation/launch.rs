@@ -6,6 +6,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -122,13 +126,22 @@ pub(super) fn is_executable(path: &Path) -> bool {
 /// [`LaunchError::Host`] when the disk says so, or does not respond.
 pub async fn begin_output(output: &Path) -> Result<(), LaunchError> {
     let made = output.to_owned();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let given_up = Arc::clone(&is_over);
     let making = spawn_blocking(move || {
         fs::create_dir_all(made.parent().unwrap_or(&made))?;
+        // By now it may be the output of another one.
+        if given_up.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         reader::set_aside(&made)
     });
     let made = match timeout(DISK, making).await {
         Ok(made) => made.map_err(io::Error::other).flatten(),
-        Err(_elapsed) => Err(io::Error::other("its disk does not respond")),
+        Err(_elapsed) => {
+            is_over.store(true, Ordering::Relaxed);
+            Err(io::Error::other("its disk does not respond"))
+        }
     };
     made.map_err(LaunchError::at("make room for the output", output))
 }

@@ -33,7 +33,10 @@ pub struct LedgerFile {
 struct Next {
     /// A newer one replaces one that is not written yet.
     ledger: Option<Ledger>,
-    /// When the oldest change that is not written was handed over.
+    /// How many were handed over, and the last of them that was written, or could not be.
+    handed: u64,
+    done: u64,
+    /// Since when one of them waits.
     since: Option<Instant>,
     /// Why the last write failed.
     error: Option<String>,
@@ -57,6 +60,7 @@ impl LedgerFile {
             if next.is_removed {
                 return;
             }
+            next.handed += 1;
             next.since.get_or_insert_with(clock::now);
             next.ledger.replace(ledger).is_none()
         };
@@ -66,14 +70,16 @@ impl LedgerFile {
         }
     }
 
-    /// Waits until everything is written that was handed over. Why it is not, if so.
+    /// Waits until everything is written that was handed over by now. Why it is not, if so.
     pub async fn written(&self) -> Option<String> {
+        let handed = self.next().handed;
         // What waits goes on without it.
         let _waited = timeout(PATIENCE, self.catch_up()).await;
         let next = self.next();
-        match next.since {
-            Some(_unwritten) => Some(SILENT.to_owned()),
-            None => next.error.clone(),
+        if next.done < handed {
+            Some(SILENT.to_owned())
+        } else {
+            next.error.clone()
         }
     }
 
@@ -109,9 +115,12 @@ impl LedgerFile {
             is_removed: true,
             ..Next::default()
         };
-        let removed = self.with_turn(|path, _next| Ledger::remove(path));
-        match timeout(PATIENCE, removed).await {
-            Ok(removed) => removed.unwrap_or(Ok(())),
+        // Also when nobody waits any more: what a disk still writes is removed after it.
+        let file = self.clone();
+        let removing =
+            tokio::spawn(async move { file.with_turn(|path, _next| Ledger::remove(path)).await });
+        match timeout(PATIENCE, removing).await {
+            Ok(removed) => removed.ok().flatten().unwrap_or(Ok(())),
             Err(_elapsed) => Err(LedgerError::of(&self.path, io::Error::other(SILENT))),
         }
     }
@@ -120,7 +129,11 @@ impl LedgerFile {
         // Nothing is left of a thread that panics but what is not written.
         let _written = self
             .with_turn(|path, next| {
-                let Some(ledger) = lock(next).ledger.take() else {
+                let (ledger, number) = {
+                    let mut next = lock(next);
+                    (next.ledger.take(), next.handed)
+                };
+                let Some(ledger) = ledger else {
                     return;
                 };
                 let error = ledger.write(path).err();
@@ -130,6 +143,7 @@ impl LedgerFile {
                 }
                 let mut next = lock(next);
                 next.error = error.map(|error| error.to_string());
+                next.done = number;
                 next.since = next.ledger.as_ref().map(|_newer| clock::now());
             })
             .await;
@@ -211,6 +225,24 @@ mod tests {
         file.write(with_id(2));
         assert_eq!(file.written().await, None);
         assert_eq!(file.trouble(), None);
+    }
+
+    #[tokio::test]
+    async fn what_comes_later_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::at(dir.path().join("web.json"));
+        let others = file.clone();
+        let busy = tokio::spawn(async move {
+            for id in 0.. {
+                others.write(with_id(id));
+                tokio::task::yield_now().await;
+            }
+        });
+        for _ in 0..50 {
+            file.write(with_id(0));
+            assert_eq!(file.written().await, None);
+        }
+        busy.abort();
     }
 
     /// A thread that has its turn stands for a disk that does not respond.

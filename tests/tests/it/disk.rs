@@ -62,20 +62,32 @@ fn who_needs_no_disk_does_not_wait_for_one() -> Result<()> {
         report::figure("disk that hangs: slowest status", format!("{status:.1?}"));
         report::figure("disk that hangs: slowest scrape", format!("{scrape:.1?}"));
         ensure!(status < QUICK && scrape < QUICK, "{status:?}, {scrape:?}");
-        let warns = || {
-            host.ok(&["status"])
-                .is_ok_and(|run| run.stdout.contains("the ledger cannot be written"))
+        let says = |warning: bool| {
+            let said = "the ledger cannot be written";
+            let run = host.ok(&["status"]);
+            run.is_ok_and(|run| run.stdout.contains(said) == warning)
         };
-        wait::until_true("status says it", LIMIT, warns)?;
+        wait::until_true("status says it", LIMIT, || says(true))?;
 
         let server = Plain::new("c").listen("0.0.0.0:8080").command()?;
+        let began = Instant::now();
         let refused = host.deploy("c", &server).unwrap_err().to_string();
         ensure!(refused.contains("does not respond"), "{refused}");
+        // For the output, then for the ledger.
+        report::figure(
+            "disk that hangs: a deploy is refused after",
+            format!("{:.1?}", began.elapsed()),
+        );
+        ensure!(
+            began.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            began.elapsed()
+        );
         let status = slowest(|| host.ok(&["status"]).map(drop))?;
         ensure!(status < QUICK, "{status:?}");
 
         drop(frozen);
-        wait::until_true("the warning goes", LIMIT, || !warns())?;
+        wait::until_true("the warning goes", LIMIT, || says(false))?;
         let ledger = fs::read_to_string(state.join("web.json"))?;
         ensure!(ledger.contains("\"failovers\": 1"), "{ledger}");
         deploy(&host, "d")?;

@@ -23,6 +23,7 @@ impl Outcome {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
+            self.under_way = None;
         } else if let Some(name) = test(line, " ... FAILED") {
             self.failures.push(name.to_owned());
         } else if let Some(name) = test(line, " ...") {

@@ -116,7 +116,7 @@ impl Service {
         let adoptee = adoptee::examine(target.pid, target.unit.is_some(), &self.netns)
             .map_err(AdoptError::from)?;
         let claim = self.claim(&books, &adoptee, &name)?;
-        let id = self.seat_for(&mut books)?;
+        let id = self.seat_for(&mut books).await?;
         let counted = self.succeed(&mut books, &name, id);
         let process = &adoptee.process;
         let (command, cwd) = target
@@ -222,14 +222,6 @@ impl Service {
             generation.datagrams = datagrams;
         }
         Ok(())
-    }
-
-    /// Has the next agent know of a step before it is done. Whoever waits for the lock waits for the disk
-    /// here, within its limit: a step of an adoption that another verb came between could not be taken back.
-    async fn record(&self, books: &Books) {
-        self.settle(books);
-        // `on_service` says it.
-        let _unrecorded = self.ledger.written().await;
     }
 
     /// Makes it the active one of a service that has steered nobody yet.

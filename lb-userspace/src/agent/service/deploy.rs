@@ -133,7 +133,7 @@ impl Service {
             self.check_program(request).await?
         };
         let mut books = self.books.lock().await;
-        let id = self.enrol_in(&mut books, request, again)?;
+        let id = self.enrol_in(&mut books, request, again).await?;
         self.note_doubt(&mut books, id, doubt);
         Ok(id)
     }
@@ -153,7 +153,7 @@ impl Service {
     }
 
     /// [`Service::enrol`] for who has the lock.
-    pub(super) fn enrol_in(
+    pub(super) async fn enrol_in(
         &self,
         books: &mut Books,
         request: &DeployRequest,
@@ -188,7 +188,7 @@ impl Service {
         if let Err(error) = &roots {
             tracing::warn!(%error, generation = name, "failed to stat the program or directory");
         }
-        let id = self.seat_for(books)?;
+        let id = self.seat_for(books).await?;
         let counted = self.succeed(books, &name, id);
         let cgroup = self.generation_cgroup(id, &name);
         books.generations.push(Generation {
@@ -229,14 +229,14 @@ impl Service {
     }
 
     /// A seat in the kernel's tables, empty.
-    pub(super) fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
+    pub(super) async fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
         let id = books
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
                 doing: "find a free seat",
                 source: std::io::Error::other("127 generations exist at once; stop some"),
             })?;
-        self.empty_seat(books, id)?;
+        self.empty_seat(books, id).await?;
         Ok(id)
     }
 

@@ -69,7 +69,7 @@ impl Service {
             return Err(VerbError::GoingDown);
         }
         refuse_running(&books, &name)?;
-        let id = self.seat_for(&mut books)?;
+        let id = self.seat_for(&mut books).await?;
         let awaited = self.free_name(&mut books, &name);
         let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
         let notify = self.own_notify(id, &request)?;
@@ -89,11 +89,11 @@ impl Service {
         self.forget_old(&mut books);
         self.settle(&books);
         self.watch_life(&mut books, id, Main::Found(pid));
+        tokio::spawn(Arc::clone(self).prove(id, notify));
         drop(books);
         if let Some(unrecorded) = self.unrecorded().await {
             tracing::warn!(service = self.name(), pid, "{unrecorded}");
         }
-        tokio::spawn(Arc::clone(self).prove(id, notify));
         Ok(spec)
     }
 

@@ -1,6 +1,6 @@
 //! Where what a generation writes goes.
 
-use std::{fs::File, path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 
@@ -104,13 +104,27 @@ fn tend(context: &Context, generation: &str, cgroup: &Cgroup) {
 /// Moves the large output of a server that writes its file itself aside: a copy, then to length zero,
 /// for the server appends and is not asked to open it again. The logger's files do not get so large.
 fn turn_over(output: &Path) {
-    let large = output.metadata().is_ok_and(|file| file.len() > OUTPUT);
-    if !large {
+    let is_large = || output.metadata().is_ok_and(|file| file.len() > OUTPUT);
+    if !is_large() {
         return;
     }
-    let turned = std::fs::copy(output, reader::aside(output))
-        .and_then(|_bytes| File::options().write(true).open(output)?.set_len(0));
-    if let Err(error) = turned {
+    let turned = || {
+        let mut whole = File::options().read(true).write(true).open(output)?;
+        let mut aside = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(reader::aside(output))?;
+        // A thread of the agent before may be at it still.
+        if aside.try_lock().is_err() || !is_large() {
+            return Ok(());
+        }
+        aside.set_permissions(whole.metadata()?.permissions())?;
+        aside.set_len(0)?;
+        io::copy(&mut whole, &mut aside)?;
+        whole.set_len(0)
+    };
+    if let Err(error) = turned() {
         tracing::warn!(
             %error,
             output = %output.display(),

@@ -63,9 +63,13 @@ impl Service {
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
     /// another one is written down before that: an agent that is killed in between would lose it.
-    pub(super) fn empty_seat(&self, books: &mut Books, id: GenerationId) -> Result<(), VerbError> {
+    pub(super) async fn empty_seat(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+    ) -> Result<(), VerbError> {
         if self.vacate(books, id) {
-            self.settle(books);
+            self.record(books).await;
         }
         self.path.clear_seat(id)?;
         Ok(())

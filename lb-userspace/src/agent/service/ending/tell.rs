@@ -24,42 +24,40 @@ const AFTER: Duration = Duration::from_millis(100);
 const SCRIPT: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Sends a generation its signal, and writes down that it was sent, so that no other agent sends a second
-    /// one. Says whether it was sent now.
+    /// Sends a generation its signal, and writes down that it was sent: under the lock of the
+    /// books, so that no other agent sends a second one, and none believes that it was sent before it was. Says
+    /// whether it was sent now.
     pub(in crate::agent::service) async fn tell_to_end(
         &self,
         id: GenerationId,
         judged: &Judged,
     ) -> bool {
-        let cgroup = {
-            let mut books = self.books.lock().await;
-            let Some(generation) = books.get_mut(id) else {
-                return false;
-            };
-            freeze::thaw(self, &generation.cgroup);
-            if generation.told.is_some() {
-                return false; // by an earlier agent
-            }
-            generation.told = Some(clock::since_boot().as_secs());
-            generation.told_whom = judged.whom();
-            tracing::info!(
-                service = self.name(),
-                generation = generation.name,
-                signal = %judged.recipe.signal,
-                why = judged.recipe.why(&judged.program()),
-                "signalled a generation to end"
-            );
-            generation.cgroup.clone()
+        let mut books = self.books.lock().await;
+        let Some(generation) = books.get_mut(id) else {
+            return false;
         };
+        freeze::thaw(self, &generation.cgroup);
+        if generation.told.is_some() {
+            return false; // by an earlier agent
+        }
+        generation.told = Some(clock::since_boot().as_secs());
+        generation.told_whom = judged.whom();
+        tracing::info!(
+            service = self.name(),
+            generation = generation.name,
+            signal = %judged.recipe.signal,
+            why = judged.recipe.why(&judged.program()),
+            "signalled a generation to end"
+        );
         let mut nobody = true;
         for (server, recipe) in &judged.told {
             nobody &= !send(server, recipe.signal);
         }
         // In somebody else's cgroup who is left may be its supervisor's next server.
-        if nobody && !cgroup.is_foreign() {
-            cgroup.signal(judged.recipe.signal);
+        if nobody && !generation.cgroup.is_foreign() {
+            generation.cgroup.signal(judged.recipe.signal);
         }
-        self.settle(&*self.books.lock().await);
+        self.settle(&books);
         true
     }
 
@@ -109,19 +107,16 @@ impl Service {
             return;
         }
         let judged = recipes(self, &self.books, id, left).await;
-        let name = {
-            let mut books = self.books.lock().await;
-            let Some(generation) = books.get_mut(id).filter(|g| g.told_again.is_none()) else {
-                return; // another agent did it
-            };
-            generation.told_again = Some(clock::since_boot().as_secs());
-            generation.name.clone()
+        let mut books = self.books.lock().await;
+        let Some(generation) = books.get_mut(id).filter(|g| g.told_again.is_none()) else {
+            return; // another agent did it
         };
+        generation.told_again = Some(clock::since_boot().as_secs());
         for (server, recipe) in &judged {
             let signal = recipe.signal;
             tracing::info!(
                 service = self.name(),
-                generation = name,
+                generation = generation.name,
                 pid = server.pid,
                 program = server.program.name,
                 %signal,
@@ -130,7 +125,7 @@ impl Service {
             );
             send(server, signal);
         }
-        self.settle(&*self.books.lock().await);
+        self.settle(&books);
     }
 
     /// The first process of the generation, if it was not among those that were told.

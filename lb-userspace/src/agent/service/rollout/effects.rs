@@ -405,6 +405,8 @@ impl Executor {
         }
         // The journal goes on from here: an agent after this one does not discard it again.
         self.service.settle(&books);
+        drop(books);
+        let _unrecorded = self.service.ledger.written().await;
         Ok(())
     }
 }

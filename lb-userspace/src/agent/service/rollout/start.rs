@@ -106,7 +106,7 @@ impl Service {
         let executor = {
             let mut books = self.books.lock().await;
             Self::make_room(&books)?;
-            let id = self.enrol_in(&mut books, &request.deploy, false)?;
+            let id = self.enrol_in(&mut books, &request.deploy, false).await?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
             plan.parked = self.is_parked(&books);
             plan.anyway = request.anyway;
