@@ -202,9 +202,17 @@ fn look(context: &Context) -> Result<Vec<Foreign>, String> {
     if found.is_empty() {
         return Ok(found);
     }
-    // A group may have been made since that look.
-    let now = deciding_now(&context.netns);
-    Ok(now.map_or(found, |now| foreign(context, &now)))
+    // A group may have been made since that look, and one that is made during the next one is none of these.
+    let Ok(now) = deciding_now(&context.netns) else {
+        return Ok(found);
+    };
+    let was_found = |now: &Foreign| {
+        let same = |was: &Foreign| (was.protocol, was.index) == (now.protocol, now.index);
+        found.iter().any(same)
+    };
+    let mut now = foreign(context, &now);
+    now.retain(was_found);
+    Ok(now)
 }
 
 fn foreign(context: &Context, deciding: &Deciding) -> Vec<Foreign> {

@@ -72,11 +72,16 @@ impl WorkerBalance {
             };
             let mut books = books.lock().await;
             let books = &mut *books;
+            let word = context.path.word();
+            let is_active = word.active == Some(id);
+            let in_share = word.share.as_permille() > 0 && word.candidate == Some(id);
+            if !is_active && !in_share {
+                continue; // it ended meanwhile, or others get the connections
+            }
             if books.get(id).is_none_or(|g| g.slotted != slotted) {
                 // It got slots meanwhile: a list that is older would take them away.
                 continue;
             }
-            let is_active = word.active == Some(id);
             let looked = listing.map_err(CheckError::from);
             let looked = looked.and_then(|all| self.look(context, books, id, &all, is_active));
             let looked = match looked {

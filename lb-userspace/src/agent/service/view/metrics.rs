@@ -100,11 +100,13 @@ fn read_usage(cgroups: &[Option<Cgroup>]) -> Vec<Option<Usage>> {
         return read(cgroups);
     }
     let (here, there) = cgroups.split_at(cgroups.len() / 2);
+    let there_are = there.len();
     thread::scope(|scope| {
         let there = scope.spawn(|| read(there));
         let mut all = read(here);
-        // It fails only if the thread panicked.
-        all.extend(there.join().unwrap_or_default());
+        // It fails only if the thread panicked: a generation without its usage is still one.
+        let there = there.join().unwrap_or_else(|_panic| vec![None; there_are]);
+        all.extend(there);
         all
     })
 }
