@@ -295,7 +295,7 @@ impl Agent {
         warnings.extend(self.journal.check().await.map(|trouble| {
             format!(
                 "the journal cannot be written: {trouble}; new rollouts are refused, traffic is \
-                 not affected, rollback works"
+                 not affected, a rollback to a running generation works"
             )
         }));
         warnings

@@ -92,6 +92,12 @@ impl LedgerFile {
         }
     }
 
+    /// Whether the last write failed, and nothing newer is to be written.
+    pub fn has_failed(&self) -> bool {
+        let next = self.next();
+        next.since.is_none() && next.error.is_some()
+    }
+
     /// Whether somebody removed it. Not while it is being written, or the disk does not respond.
     pub async fn is_missing(&self) -> bool {
         let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else {
@@ -136,13 +142,17 @@ impl LedgerFile {
                 let Some(ledger) = ledger else {
                     return;
                 };
-                let error = ledger.write(path).err();
-                if let Some(error) = &error {
-                    // The traffic does not depend on it; the operator must know.
-                    tracing::error!(%error, "failed to write the ledger");
-                }
+                let error = ledger.write(path).err().map(|error| error.to_string());
                 let mut next = lock(next);
-                next.error = error.map(|error| error.to_string());
+                // The traffic does not depend on it; the operator must know. It is tried again each second.
+                match (&next.error, &error) {
+                    (was, Some(error)) if was.as_ref() != Some(error) => {
+                        tracing::error!(error, "failed to write the ledger");
+                    }
+                    (Some(_), None) => tracing::info!("the ledger can be written again"),
+                    _ => {}
+                }
+                next.error = error;
                 next.done = number;
                 next.since = next.ledger.as_ref().map(|_newer| clock::now());
             })

@@ -1,7 +1,7 @@
 //! Promise: a server that runs already, and shares its port, is taken over without a restart and without a client that
 //! notices.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use hotlb_tests::{
@@ -41,6 +41,32 @@ fn nginx_is_adopted_and_upgraded_under_load() -> Result<()> {
         counts.live == 0 && counts.opened == counts.closed,
         "{counts:?}"
     );
+    scene.finish()
+}
+
+/// Nothing of hotlb's outlives the agent in an adopted server: without the ledger the next agent would not know that its
+/// listeners are the service's, and refuse to start. The ledger is tried again, and then it goes.
+#[test]
+fn what_cannot_be_written_down_is_not_adopted() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let ledger = scene.host.directory().join("state/web.json");
+    fs::remove_file(&ledger)?;
+    // In its way, also for root.
+    fs::create_dir_all(ledger.join("in the way"))?;
+    let adopt = ["adopt", "--generation", "gen1", "--unit", UNIT];
+    let refused = scene.host.hotlb(&adopt)?.expect_code(7)?;
+    refused.expect_stderr(&["write the ledger", "web.json"])?;
+    let warns = |host: &Host| {
+        let status = host.ok(&["status"]);
+        status.is_ok_and(|run| run.stdout.contains("the ledger cannot be written"))
+    };
+    ensure!(warns(&scene.host), "status says nothing");
+    fs::remove_dir_all(&ledger)?;
+    wait::until_true("the ledger is written again", LIMIT, || {
+        ledger.is_file() && !warns(&scene.host)
+    })?;
+    scene.adopt()?;
+    scene.upgrade()?;
     scene.finish()
 }
 

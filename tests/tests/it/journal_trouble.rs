@@ -134,7 +134,10 @@ fn a_full_disk_for_good_leaves_the_rollback() -> Result<()> {
         .expect_one_line_error()?
         .expect_stderr(&["journal", "full", "rollback"])?;
     let warning = scene.warning()?.context("no warning")?;
-    ensure!(warning.contains("rollback works"), "{warning}");
+    ensure!(
+        warning.contains("a rollback to a running generation works"),
+        "{warning}"
+    );
     scene.expect_active("gen2")?;
     scene.host.ok(&["rollback"])?;
     scene.expect_active("gen1")?;

@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::Arc,
 };
 
@@ -193,7 +194,7 @@ impl Service {
         self.path.join_outside(id, adoptee.cgroup.path())?;
         self.note_earlier(books, id, &adoptee.cgroup)?;
         // From here on the ledger knows it, so that a next agent takes back what is half done.
-        self.record(books).await;
+        self.recorded(books).await?;
         let register = |group: &Group, sockets: &Sockets| self.register_sockets(group, id, sockets);
         let steered = by_group(self.path.groups(), claim.listeners(), register)?;
         if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
@@ -224,6 +225,17 @@ impl Service {
         Ok(())
     }
 
+    /// Nothing of hotlb's outlives the agent in a server that was adopted: without the ledger the next agent would not know
+    /// that its listeners are the service's, and refuse to start.
+    async fn recorded(&self, books: &Books) -> Result<(), VerbError> {
+        self.record(books).await.map_or(Ok(()), |error| {
+            Err(VerbError::System {
+                doing: "write the ledger, without which the next agent would not know of an adopted server",
+                source: io::Error::other(error),
+            })
+        })
+    }
+
     /// Makes it the active one of a service that has steered nobody yet.
     async fn lead_first(
         &self,
@@ -234,7 +246,7 @@ impl Service {
         if let Some(generation) = books.get_mut(id) {
             generation.enter(GenerationState::Active, None);
         }
-        self.record(books).await;
+        self.recorded(books).await?;
         books.steering.adopt(id);
         self.attach_through(claim)
     }
@@ -388,7 +400,7 @@ fn all_registered(registered: Registered) -> Result<BTreeMap<u64, u32>, VerbErro
     }
     Err(VerbError::System {
         doing: "give each of its sockets a slot",
-        source: std::io::Error::other("there is no room for all"),
+        source: io::Error::other("there is no room for all"),
     })
 }
 
@@ -408,7 +420,7 @@ impl From<CheckError> for VerbError {
     fn from(error: CheckError) -> Self {
         Self::System {
             doing: "take its listeners over",
-            source: std::io::Error::other(error.to_string()),
+            source: io::Error::other(error.to_string()),
         }
     }
 }

@@ -192,12 +192,11 @@ impl Service {
         self.changed.notify_waiters();
     }
 
-    /// Has the next agent know of a step before it is done. Whoever waits for the lock waits for the disk
+    /// Has the next agent know of a step before it is done. Says why it would not. Whoever waits for the lock waits for the disk
     /// here, within its limit: an adoption that another verb came between could not be taken back.
-    async fn record(&self, books: &Books) {
+    async fn record(&self, books: &Books) -> Option<String> {
         self.settle(books);
-        // The verb says it at its end.
-        let _unrecorded = self.ledger.written().await;
+        self.ledger.written().await
     }
 
     /// Waits until the next agent would know of all that was done. What is to be said if it would not.

@@ -173,7 +173,9 @@ impl Service {
             rollbacks: ledger.rollbacks,
             failovers: ledger.failovers,
         };
+        // A word that moved after the last write of the ledger.
         let previous = ledger.previous.and_then(GenerationId::new);
+        let previous = previous.filter(|&previous| word.active != Some(previous));
         books.steering.remember(previous, moves);
         books.runs_alone = ledger.runs_alone;
         books.retired = ledger.retired;

@@ -299,6 +299,10 @@ impl Service {
         }
         self.books.lock().await.going = Going::Gone;
         if let Err(error) = self.ledger.remove().await {
+            left.push(format!(
+                "{error}; remove it before the service is started again, or its generations are \
+                 listed as ended"
+            ));
             tracing::warn!(%error, "failed to remove the ledger");
         }
         Ok(left)

@@ -69,7 +69,8 @@ impl Service {
         id: GenerationId,
     ) -> Result<(), VerbError> {
         if self.vacate(books, id) {
-            self.record(books).await;
+            // The verb says it at its end.
+            let _unrecorded = self.record(books).await;
         }
         self.path.clear_seat(id)?;
         Ok(())

@@ -241,9 +241,10 @@ impl Service {
         self.books.lock().await.keeper_error = error;
     }
 
-    /// Writes the ledger again if somebody removed it.
+    /// Writes the ledger again if somebody removed it, or the last write failed.
     async fn write_again(&self) {
-        if self.ledger.trouble().is_some() || !self.ledger.is_missing().await {
+        let is_missing = self.ledger.is_missing().await;
+        if !is_missing && !self.ledger.has_failed() {
             return;
         }
         {
@@ -253,7 +254,7 @@ impl Service {
             }
             self.settle(&books);
         }
-        if self.ledger.written().await.is_none() {
+        if self.ledger.written().await.is_none() && is_missing {
             let path = self.places.ledger(self.name());
             footing::restored(Support::Ledger, format!("the ledger {}", path.display()));
         }

@@ -205,7 +205,7 @@ async fn down(State(control): Shared) -> Response {
         control.ended.send_replace(true);
         let message = match left.as_slice() {
             [] => "all generations ended; nothing is left",
-            _ => "hotlb has ended its part, but processes of an adopted server still serve",
+            _ => "hotlb has ended its part, but not everything is gone",
         };
         Ok(Done {
             message: message.to_owned(),

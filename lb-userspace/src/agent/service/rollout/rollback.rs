@@ -201,6 +201,13 @@ impl Service {
         {
             return Ok(id);
         }
+        let before = books.steering.previous().and_then(|id| books.get(id));
+        if let Some(before) = before.filter(|before| before.state == GenerationState::Failed) {
+            return Err(VerbError::NothingBefore(format!(
+                "{0} failed when it was started again, or before; `hotlb rollback --to {0}` tries it once more",
+                before.name
+            )));
+        }
         Err(VerbError::NothingBefore(match self.path.word().active {
             Some(active) => format!(
                 "there was no promote before that of {}, or it was already rolled back; `hotlb \
