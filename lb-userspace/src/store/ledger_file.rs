@@ -13,10 +13,13 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{Ledger, LedgerError};
-use crate::clock;
+use crate::clock::{self, Deadline};
 
 /// Longest wait for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Before a write that nobody waits for: what comes meanwhile is written together, and clients who were just led to
+/// another generation have the CPUs.
+const SOON: Duration = Duration::from_millis(5);
 const SILENT: &str = "its disk does not respond";
 
 /// The file of one service's ledger.
@@ -66,7 +69,10 @@ impl LedgerFile {
         };
         if is_new {
             let file = self.clone();
-            tokio::spawn(async move { file.catch_up().await });
+            tokio::spawn(async move {
+                tokio::time::sleep_until(Deadline::after(SOON).instant()).await;
+                file.catch_up().await;
+            });
         }
     }
 

@@ -49,8 +49,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const SLOW: Duration = Duration::from_millis(500);
 /// Time between two tries to write a file that cannot be written.
 const RETRY: Duration = Duration::from_millis(200);
-/// Before each round: what comes meanwhile is taken together. A server that dies closes its output first, then
-/// its connections; its clients do not wait for what is to be done here about that.
+/// Between two rounds: what comes meanwhile is taken together.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Logs until it is killed. Says "ready" on stdout, then lets go of it. Ends at once where another
@@ -143,17 +142,15 @@ impl Taker {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        let mut has_more = false;
         loop {
-            let ready = self.ready()?;
-            if !has_more {
-                let _passed = poll(&mut [], Some(&span(PAUSE)));
-            }
-            has_more = false;
-            for pipe in ready {
+            let mut has_more = false;
+            for pipe in self.ready()? {
                 has_more |= self.take(pipe)? == Flow::Goes;
             }
             self.relieve_failing();
+            if !has_more {
+                let _passed = poll(&mut [], Some(&span(PAUSE)));
+            }
         }
     }
 
