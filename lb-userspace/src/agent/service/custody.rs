@@ -64,8 +64,7 @@ impl Service {
         let guard = self.guard.hold().await;
         let books = Arc::clone(&self.books).lock_owned().await;
         self.refuse_busy_in(&books)?;
-        self.settle(&books);
-        if let Some(error) = self.ledger.written().await {
+        if let Some(error) = self.record(&books).await {
             return Err(UpgradeError::NotHeld(error));
         }
         let written = self.journal.hold().await;

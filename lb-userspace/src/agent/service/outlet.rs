@@ -4,7 +4,7 @@ use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 
-use super::{Context, books::Books};
+use super::{Context, beside::beside, books::Books};
 use crate::{
     agent::footing::{self, Support},
     generation::{
@@ -67,14 +67,13 @@ pub(super) async fn keep(context: &Arc<Context>, state: &Mutex<Books>) {
             living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
         };
         let of = Arc::clone(context);
-        let tending = tokio::task::spawn_blocking(move || {
+        // If it breaks, so does this, which is kept up.
+        beside(move || {
             for (generation, cgroup) in outputs {
                 tend(&of, &generation, &cgroup);
             }
-        });
-        if let Err(error) = tending.await {
-            tracing::error!(service = context.name(), %error, "failed to look after output files");
-        }
+        })
+        .await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::GenerationId;
+use lb_common::{GenerationId, SteeringWord};
 use tokio::sync::Mutex;
 
 use super::{CheckError, Context, beside::beside, books::Books, slots};
@@ -54,6 +54,12 @@ impl Untaken {
     }
 }
 
+/// Who gets connections by this word.
+fn served(word: SteeringWord) -> impl Iterator<Item = GenerationId> {
+    let in_share = word.candidate.filter(|_| word.share.as_permille() > 0);
+    word.active.into_iter().chain(in_share)
+}
+
 /// Chooses how listeners are chosen, where that is its choice, and follows those that get connections.
 #[derive(Debug, Default)]
 pub(super) struct WorkerBalance {
@@ -64,20 +70,17 @@ pub(super) struct WorkerBalance {
 impl WorkerBalance {
     /// Once a second, for those that get connections.
     pub(super) async fn tend(&self, context: &Context, books: &Mutex<Books>) {
-        let word = context.path.word();
-        let in_share = word.candidate.filter(|_| word.share.as_permille() > 0);
-        for id in word.active.into_iter().chain(in_share) {
+        for id in served(context.path.word()) {
             let Some((slotted, listing)) = list(context, books, id).await else {
                 continue;
             };
             let mut books = books.lock().await;
             let books = &mut *books;
             let word = context.path.word();
-            let is_active = word.active == Some(id);
-            let in_share = word.share.as_permille() > 0 && word.candidate == Some(id);
-            if !is_active && !in_share {
+            if !served(word).any(|now| now == id) {
                 continue; // it ended meanwhile, or others get the connections
             }
+            let is_active = word.active == Some(id);
             if books.get(id).is_none_or(|g| g.slotted != slotted) {
                 // It got slots meanwhile: a list that is older would take them away.
                 continue;
