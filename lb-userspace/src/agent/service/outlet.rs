@@ -55,6 +55,12 @@ pub(super) fn last_lines(context: &Context, generation: &str) -> Vec<String> {
     .unwrap_or_default()
 }
 
+/// Waits until the file says what an ended generation wrote; not for long.
+pub(super) async fn settled(context: &Context, generation: &str) {
+    let pipe = context.places.outputs().pipe(context.name(), generation);
+    output::settled(&pipe).await;
+}
+
 /// Looks after what its generations write, once a second; less often where a disk takes longer.
 pub(super) async fn keep(context: &Arc<Context>, state: &Mutex<Books>) {
     let mut turns = tokio::time::interval(TEND);

@@ -10,6 +10,7 @@ use super::{
     broken::unbroken,
     drain::{Drain, DrainStep, FINISH, Told},
     exec_check::hooks_cgroup,
+    outlet,
     report::Reporter,
 };
 use crate::{
@@ -185,13 +186,13 @@ impl Service {
         let Some(judged) = self.endings.judge(self, &self.books, id).await else {
             return;
         };
-        let (cgroup, deadline) = {
+        let (name, cgroup, deadline) = {
             let books = self.books.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
             let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
-            (generation.cgroup.clone(), deadline)
+            (generation.name.clone(), generation.cgroup.clone(), deadline)
         };
         let mut deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
@@ -209,6 +210,8 @@ impl Service {
                 .told_and_gone(id, &cgroup, &judged, deadline, told)
                 .await;
         }
+        // Who is told that it ended finds its last words in its file.
+        outlet::settled(self, &name).await;
         let left = self.left_outside(id).await;
         let mut books = self.books.lock().await;
         self.retire_from_kernel(&mut books, id);

@@ -49,7 +49,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const SLOW: Duration = Duration::from_millis(500);
 /// Time between two tries to write a file that cannot be written.
 const RETRY: Duration = Duration::from_millis(200);
-/// Between two rounds: what comes meanwhile is taken together.
+/// Before a round: what comes meanwhile is taken together, and clients whose server just died have the CPUs.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Logs until it is killed. Says "ready" on stdout, then lets go of it. Ends at once where another
@@ -142,15 +142,17 @@ impl Taker {
     }
 
     fn run(&mut self) -> io::Result<()> {
+        let mut has_more = false;
         loop {
-            let mut has_more = false;
-            for pipe in self.ready()? {
-                has_more |= self.take(pipe)? == Flow::Goes;
-            }
-            self.relieve_failing();
+            let ready = self.ready()?;
             if !has_more {
                 let _passed = poll(&mut [], Some(&span(PAUSE)));
             }
+            has_more = false;
+            for pipe in ready {
+                has_more |= self.take(pipe)? == Flow::Goes;
+            }
+            self.relieve_failing();
         }
     }
 

@@ -84,17 +84,29 @@ impl Outlet {
 
     /// Waits until the file says all that was written so far; not for long.
     pub async fn settled(&self) {
-        let deadline = Deadline::after(SOON);
-        let mut look = tokio::time::interval(LOOK);
-        while fifo::waiting(&self.reader) > 0 && deadline.left().is_some() {
-            look.tick().await;
-        }
+        settle(&self.reader, Deadline::after(SOON)).await;
+    }
+}
+
+/// Waits until the file says what a server wrote that has ended; not for long, and not at all if it has no pipe.
+pub async fn settled(pipe: &Path) {
+    if let Ok(reader) = fifo::reader(pipe) {
+        settle(&reader, Deadline::after(LAST_WORDS)).await;
+    }
+}
+
+async fn settle(reader: &File, deadline: Deadline) {
+    let mut look = tokio::time::interval(LOOK);
+    while fifo::waiting(reader) > 0 && deadline.left().is_some() {
+        look.tick().await;
     }
 }
 
 /// Longest wait for the last words of a server that failed: a logger that was killed is there again
 /// by then.
 const SOON: Duration = Duration::from_secs(3);
+/// Longest wait for those of a server that was stopped: nothing is lost where the disk takes longer.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]

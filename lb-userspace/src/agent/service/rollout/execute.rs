@@ -327,6 +327,10 @@ impl Executor {
             (Some(_), _) if records.is_empty() => return Ok(()),
             (Some(id), _) => self.in_time(journal.record_all(id, records)).await?,
             (None, Some(new)) => {
+                if self.plan.start.is_some() {
+                    // No agent finds a rollout whose candidate it does not know.
+                    let _unrecorded = self.service.ledger.written().await;
+                }
                 let id = self
                     .in_time(journal.begin_with(new.clone(), records))
                     .await?;
