@@ -19,7 +19,7 @@ use crate::{
         drill,
         footing::{self, Support},
     },
-    clock,
+    clock::{self, Deadline},
     config::{HandOver, ServiceConfig, Undeclared},
     datapath::{Events, PARKING},
     generation::{
@@ -38,6 +38,8 @@ use crate::{
 
 /// How often a service is looked after.
 const TEND: Duration = Duration::from_secs(1);
+/// Before a fail-over is made official: longer than the clients of the dead generation take to be served.
+const AFTERMATH: Duration = Duration::from_millis(3);
 /// Bind reports kept for a generation.
 const BINDS: usize = 8;
 
@@ -166,9 +168,21 @@ impl Service {
                     .await
                 }
             };
+            service.clients_first(id).await;
             let noted = service.ended(id, how);
             service.outlive("handling of an end", noted).await;
         });
+    }
+
+    /// Where the kernel has led the clients of a dead generation to the one that stands in, they need the CPUs more
+    /// than the books do.
+    async fn clients_first(&self, id: GenerationId) {
+        let word = self.path.word();
+        let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
+        // Nobody is served by one that is frozen, and who is parked waits for the books.
+        if led && !self.config.keep.freeze && !someone_waits(self, Some(id)) {
+            tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
+        }
     }
 
     /// A generation has no process left.
