@@ -89,11 +89,11 @@ impl Service {
             command: (!request.command.is_empty()).then_some((request.command, request.cwd)),
         };
         let id = self.take_in(target).await?;
-        let judged = self.endings.judge(self, &self.books, id).await;
+        let judged = self.endings.judge(self, &self.state, id).await;
         let ends = judged.map_or_else(String::new, |judged| {
             format!("; to end it, hotlb sends {}", judged.words())
         });
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let name = books.name_of(id);
         let generation = books.get(id);
         let state = generation.map_or(GenerationState::Failed, |g| g.state);
@@ -111,7 +111,7 @@ impl Service {
     }
 
     async fn take_in(self: &Arc<Self>, target: Target) -> Result<GenerationId, VerbError> {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = name_for(&books, target.name.clone())?;
         self.refuse_own(&books, target.pid)?;
         let adoptee = adoptee::examine(target.pid, target.unit.is_some(), &self.netns)
@@ -144,10 +144,10 @@ impl Service {
             drop(books);
             let parked = self
                 .parking
-                .open_as(self, &self.books, &claim.twins())
+                .open_as(self, &self.state, &claim.twins())
                 .await;
             taken = parked.map_err(VerbError::from);
-            books = self.books.lock().await;
+            books = self.state.lock().await;
         }
         if let Err(error) = taken {
             drop(books);
@@ -155,7 +155,7 @@ impl Service {
             return Err(error);
         }
         books.awaits_adopt = false;
-        self.settle(&books);
+        self.state.settle(&books);
         self.watch_life(&mut books, id, Main::Found(target.pid));
         self.follow_in_background(id);
         Ok(id)
@@ -228,7 +228,7 @@ impl Service {
     /// Nothing of hotlb's outlives the agent in a server that was adopted: without the ledger the next agent would not know
     /// that its listeners are the service's, and refuse to start.
     async fn recorded(&self, books: &Books) -> Result<(), VerbError> {
-        self.record(books).await.map_or(Ok(()), |error| {
+        self.state.record(books).await.map_or(Ok(()), |error| {
             Err(VerbError::System {
                 doing: "write the ledger, without which the next agent would not know of an adopted server",
                 source: io::Error::other(error),
@@ -306,11 +306,11 @@ impl Service {
     async fn give_back(&self, id: GenerationId, claim: &Claim, first: bool, error: &VerbError) {
         if first {
             // Before its program goes: the kernel's hash would lead clients into them.
-            if let Err(error) = self.parking.close(&self.books).await {
+            if let Err(error) = self.parking.close(&self.state).await {
                 tracing::error!(service = self.name(), %error, "failed to close parking listeners");
             }
         }
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if first && self.path.word().active == Some(id) {
             books.steering.lead_nowhere();
             let sockets = claim.listeners().chain(claim.datagrams());
@@ -332,7 +332,7 @@ impl Service {
             generation.steered.clear();
             generation.datagrams.clear();
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Once a second: an adopted server that its supervisor started again in its cgroup, when
@@ -344,12 +344,15 @@ impl Service {
         let pid = target.pid;
         match self.take_in(target).await {
             Ok(id) => {
-                let books = self.books.lock().await;
-                tracing::warn!(
-                    generation = books.name_of(id),
-                    pid,
-                    "adopted a server that its supervisor restarted"
-                );
+                self.state
+                    .look(|books| {
+                        tracing::warn!(
+                            generation = books.name_of(id),
+                            pid,
+                            "adopted a server that its supervisor restarted"
+                        );
+                    })
+                    .await
             }
             // It may not listen yet; or it never will as it should, and then it is shown as Failed.
             Err(error) => tracing::debug!(
@@ -361,7 +364,7 @@ impl Service {
     }
 
     async fn to_adopt_again(&self) -> Option<Target> {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         if self.path.word().active.is_some() || books.is_ending() {
             return None;
         }

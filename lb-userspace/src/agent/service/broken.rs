@@ -67,7 +67,7 @@ where
 impl Service {
     /// A deploy broke: its candidate is ended, and another one can be deployed.
     pub(super) async fn deploy_broke(&self, id: GenerationId, broken: Broken) -> VerbError {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the deploy of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a deploy");
@@ -80,7 +80,7 @@ impl Service {
 
     /// A drain broke: whoever is still there is told to end, and has until the deadline.
     pub(super) async fn drain_broke(self: &Arc<Self>, id: GenerationId, broken: Broken) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the drain of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a drain");
@@ -90,14 +90,14 @@ impl Service {
             generation.reason = Some(error.summary());
             self.stop_in_background(&mut books, id);
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// What was to end a generation in order broke: it gets its signal all the same, and what is
     /// left at the deadline is killed.
     pub(super) async fn end_broke(&self, id: GenerationId, broken: Broken) {
         let (cgroup, deadline, error) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
@@ -109,7 +109,7 @@ impl Service {
         tracing::error!(service = self.name(), %error, "a bug aborted the end of a generation");
         // Unless that is what broke: the deadline ends it then.
         let _told = unbroken(async {
-            if let Some(judged) = self.endings.judge(self, &self.books, id).await {
+            if let Some(judged) = self.endings.judge(self, &self.state, id).await {
                 self.tell_to_end(id, &judged).await;
             }
         })
@@ -126,7 +126,7 @@ impl Service {
             );
         }
         self.await_gone(id, &cgroup).await;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         self.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
@@ -139,12 +139,12 @@ impl Service {
             };
             generation.enter(state, Some(error.summary()));
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// It was not found out whether a process that somebody else supervises serves.
     pub(super) async fn proof_broke(&self, id: GenerationId, broken: Broken) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the check of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted the check of a generation");
@@ -154,7 +154,7 @@ impl Service {
             generation.enter(GenerationState::Failed, Some(error.summary()));
             self.retire_from_kernel(&mut books, id);
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io::ErrorKind, time::Duration};
 use lb_common::GenerationId;
 use tokio::sync::Semaphore;
 
-use super::{CheckError, Pace, Service, books::Books, slots::register};
+use super::{CheckError, Service, books::Books, pace::Pace, slots::register};
 use crate::{
     clock::Deadline,
     config::Health,
@@ -45,7 +45,7 @@ impl Service {
         let mut verdict: Option<Deadline> = None;
         let mut bound: Option<Deadline> = None;
         loop {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             let misfit = match register(self, &mut books, id) {
                 Ok(()) => {
                     drop(books);
@@ -53,7 +53,7 @@ impl Service {
                     // the bind: it is looked at until it has been there for a moment.
                     let bound = bound.get_or_insert_with(|| Deadline::after(BOUND));
                     let waits = self.config.datagrams.is_some() && bound.left().is_some();
-                    if waits && self.look_again(&mut pace).await {
+                    if waits && self.state.look_again(&mut pace).await {
                         continue;
                     }
                     return Ok(());
@@ -76,7 +76,7 @@ impl Service {
                 verdict.get_or_insert(Deadline::after(settling));
             }
             let over = verdict.is_some_and(|verdict| verdict.left().is_none());
-            if over || misfit.is_final() || !self.look_again(&mut pace).await {
+            if over || misfit.is_final() || !self.state.look_again(&mut pace).await {
                 // Some that nobody holds, beside others that get clients: `status` says so.
                 if matches!(misfit, CheckError::Untaken { .. }) && self.listens(id) {
                     return Ok(());
@@ -102,7 +102,7 @@ impl Service {
         };
         Ok(self
             .parking
-            .reshape(self, &self.books, twin, is_alone)
+            .reshape(self, &self.state, twin, is_alone)
             .await?)
     }
 
@@ -113,7 +113,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<(), CheckError> {
         let mut pace = Pace::until(deadline);
-        let cgroup = match self.books.lock().await.get(id) {
+        let cgroup = match self.state.lock().await.get(id) {
             Some(generation) => generation.cgroup.clone(),
             None => return Err(CheckError::Ended("is gone".to_owned())),
         };
@@ -132,11 +132,11 @@ impl Service {
                     Ok(()) => break,
                     Err(error) if error.is_of_listeners() => self.listed_anew(id, error).await?,
                     Err(error) => {
-                        still_alive(&*self.books.lock().await, id)?;
+                        still_alive(&*self.state.lock().await, id)?;
                         CheckError::Probe(probe::telling(before, &error, patience < PROBE))
                     }
                 };
-                if !self.look_again(&mut pace).await {
+                if !self.state.look_again(&mut pace).await {
                     return Err(self.explained(id, error).await);
                 }
                 before = match error {
@@ -158,7 +158,7 @@ impl Service {
         id: GenerationId,
         probed: ProbeError,
     ) -> Result<CheckError, CheckError> {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         still_alive(&books, id)?;
         match register(self, &mut books, id) {
             Ok(()) => Ok(CheckError::Probe(probed.to_string())),
@@ -178,7 +178,7 @@ impl Service {
 
     /// The error, together with what `join` had to say.
     async fn explained(&self, id: GenerationId, error: CheckError) -> CheckError {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         match books.get(id).and_then(|g| g.binds.last()) {
             Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
             None => error,

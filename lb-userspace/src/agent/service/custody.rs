@@ -1,7 +1,5 @@
 //! A service that nobody acts on for a while.
 
-use std::sync::Arc;
-
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Service, books::Books, polite};
@@ -62,9 +60,9 @@ impl Service {
         let parking = self.parking.hold().await;
         let polite = self.polite.turn().await;
         let guard = self.guard.hold().await;
-        let books = Arc::clone(&self.books).lock_owned().await;
+        let books = self.state.hold().await;
         self.refuse_busy_in(&books)?;
-        if let Some(error) = self.record(&books).await {
+        if let Some(error) = self.state.record(&books).await {
             return Err(UpgradeError::NotHeld(error));
         }
         let written = self.journal.hold().await;
@@ -84,7 +82,7 @@ impl Service {
     ///
     /// [`UpgradeError::Busy`] for a rollout in such a phase.
     pub(in crate::agent) async fn refuse_busy(&self) -> Result<(), UpgradeError> {
-        self.refuse_busy_in(&*self.books.lock().await)
+        self.refuse_busy_in(&*self.state.lock().await)
     }
 
     fn refuse_busy_in(&self, books: &Books) -> Result<(), UpgradeError> {

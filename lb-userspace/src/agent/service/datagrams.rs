@@ -16,9 +16,10 @@ use lb_common::GenerationId;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    CheckError, Context, Pace, Service,
+    CheckError, Context, Service,
     books::{Books, Generation},
     hung,
+    pace::Pace,
     slots::{kept, untaken_of},
 };
 use crate::{
@@ -152,7 +153,7 @@ impl Service {
     pub(super) async fn flows_leave(self: &Arc<Self>, id: GenerationId) -> Option<String> {
         let flows = self.path.flows()?;
         let (deadline, cgroup) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let generation = books.get(id)?;
             (
                 generation.drain.as_ref()?.deadline,
@@ -184,7 +185,7 @@ impl Service {
                     stands.waiting
                 ));
             }
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 if goodbye.is_some() {
                     return None; // it is told now, and has until the deadline
                 }
@@ -210,7 +211,7 @@ impl Service {
     /// When a server is told whose flows are still there, so that it can say goodbye to them: some
     /// time before the deadline, if it catches its signal and no connection is cut by that.
     async fn goodbye(&self, id: GenerationId, deadline: Deadline) -> Option<Deadline> {
-        let recipe = self.endings.judge(self, &self.books, id).await?.recipe;
+        let recipe = self.endings.judge(self, &self.state, id).await?.recipe;
         let harmless = recipe.effect == Effect::Finishes || self.path.live(Some(id)) == 0;
         let before = GOODBYE.min(self.config.drain.deadline / 4);
         let left = deadline.left()?.saturating_sub(before);
@@ -243,7 +244,10 @@ impl Service {
     }
 
     async fn read_up(&self, id: GenerationId) {
-        let cgroup = self.books.lock().await.get(id).map(|g| g.cgroup.clone());
+        let cgroup = self
+            .state
+            .look(|books| books.get(id).map(|g| g.cgroup.clone()))
+            .await;
         if let Some(cgroup) = cgroup {
             self.await_read(&cgroup).await;
         }
@@ -251,7 +255,7 @@ impl Service {
 
     async fn await_read(&self, cgroup: &Cgroup) {
         let mut pace = Pace::until(Deadline::after(UNREAD));
-        while self.has_unread(cgroup) && self.look_again(&mut pace).await {}
+        while self.has_unread(cgroup) && self.state.look_again(&mut pace).await {}
     }
 
     /// Whether datagrams wait that the generation has not read. One that is frozen or hangs does

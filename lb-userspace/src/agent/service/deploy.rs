@@ -75,7 +75,7 @@ impl Service {
             .timeout_ms
             .map_or(self.config.ready_timeout, Duration::from_millis);
         let result = self.bring_up(id, Deadline::after(limit), reporter).await;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = books.name_of(id);
         books.deploying = None;
         // Whoever stopped it meanwhile is the reason for whatever else failed.
@@ -106,7 +106,7 @@ impl Service {
             generation.enter(GenerationState::Ready, None);
         }
         self.word_follows(&mut books);
-        self.settle(&books);
+        self.state.settle(&books);
         let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
         let doubt = books.get(id).and_then(|g| g.doubt.clone());
         let took =
@@ -132,7 +132,7 @@ impl Service {
         } else {
             self.check_program(request).await?
         };
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let id = self.enrol_in(&mut books, request, again).await?;
         self.note_doubt(&mut books, id, doubt);
         Ok(id)
@@ -203,7 +203,7 @@ impl Service {
         self.forget_old(books);
         // Last: whoever sets it is who takes it back.
         books.deploying = Some(name);
-        self.settle(books);
+        self.state.settle(books);
         Ok(id)
     }
 
@@ -290,7 +290,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<(), BringUpError> {
         // A hook before it may have taken its time.
-        still_starting(&*self.books.lock().await, id)?;
+        still_starting(&*self.state.lock().await, id)?;
         let notify = self.notify_socket(id)?;
         let mut spec = self.spec(id, notify.as_ref()).await?;
         let program = [spec.program.to_string_lossy().into_owned()];
@@ -304,7 +304,7 @@ impl Service {
         launch::begin_output(&spec.output).await?;
         let mut outlet = outlet::open(self, &mut spec);
         // The next agent knows of it before it runs. If it would not, the verb says so at its end.
-        let _unrecorded = self.ledger.written().await;
+        let _unrecorded = self.state.ledger().written().await;
         let child = launch::launch(&spec, &self.netns).await?;
         if let Some(outlet) = &mut outlet {
             outlet.is_taken();
@@ -337,12 +337,12 @@ impl Service {
 
     /// Writes down the generation's first process and watches it.
     async fn born(self: &Arc<Self>, id: GenerationId, child: Child) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let (Some(generation), Some(pid)) = (books.get_mut(id), child.id()) {
             generation.main = Some((pid, process::start_time(pid).unwrap_or_default()));
         }
         self.watch_life(&mut books, id, Main::Child(Box::new(child)));
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {
@@ -362,7 +362,7 @@ impl Service {
         deadline: Deadline,
     ) -> Result<(), CheckError> {
         let limit = deadline.left().unwrap_or_default();
-        let mut ended = match self.books.lock().await.get(id) {
+        let mut ended = match self.state.lock().await.get(id) {
             Some(generation) => generation.ended.subscribe(),
             None => return Ok(()),
         };
@@ -385,7 +385,7 @@ impl Service {
         id: GenerationId,
         notify: Option<&NotifySocket>,
     ) -> Result<LaunchSpec, BringUpError> {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let generation = books
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
@@ -445,7 +445,7 @@ impl Service {
                 tracing::error!(%error, generation = generation.name, "failed to kill a candidate");
             }
         }
-        self.settle(books);
+        self.state.settle(books);
     }
 }
 

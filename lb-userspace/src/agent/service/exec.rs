@@ -59,7 +59,7 @@ impl Service {
     ) -> Result<ExecSpec, VerbError> {
         self.take_port().await?;
         let caller = self.caller(pid)?;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let name = match &request.generation {
             Some(name) => name.clone(),
             None => books.next_name(),
@@ -87,7 +87,7 @@ impl Service {
         });
         self.word_follows(&mut books);
         self.forget_old(&mut books);
-        self.settle(&books);
+        self.state.settle(&books);
         self.watch_life(&mut books, id, Main::Found(pid));
         tokio::spawn(Arc::clone(self).prove(id, notify));
         drop(books);
@@ -307,15 +307,15 @@ impl Service {
 
     /// Asks what the systemd service of a generation is stopped by, if it is in one.
     async fn note_unit_signal(&self, id: GenerationId) {
-        let unit = {
-            let books = self.books.lock().await;
-            books.get(id).and_then(|g| g.outside.unit.clone())
-        };
+        let unit = self
+            .state
+            .look(|books| books.get(id).and_then(|g| g.outside.unit.clone()))
+            .await;
         let Some(unit) = unit else {
             return;
         };
         if let Some(signal) = unit::stop_signal(&unit).await
-            && let Some(generation) = self.books.lock().await.get_mut(id)
+            && let Some(generation) = self.state.lock().await.get_mut(id)
         {
             generation.outside.unit_signal = Some(signal.as_str().to_owned());
         }
@@ -334,7 +334,7 @@ impl Service {
         drill::point("prove");
         let deadline = Deadline::after(self.config.ready_timeout);
         let proved = self.proved(id, notify, deadline).await;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let proved = proved.and_then(|()| still_alive(&books, id));
         let going = !books.is_ending();
         let Some(generation) = books.get_mut(id) else {
@@ -380,7 +380,7 @@ impl Service {
                 self.retire_from_kernel(&mut books, id);
             }
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     async fn proved(

@@ -73,7 +73,7 @@ impl Service {
             let Err(error) = asked.await else {
                 return Ok(());
             };
-            still_alive(&*self.books.lock().await, id)?;
+            still_alive(&*self.state.lock().await, id)?;
             let final_word = error.is_final() || deadline.left().is_none_or(|left| left < PACE);
             let error = probe::telling(before, &error, patience < PATIENCE);
             if final_word {
@@ -85,7 +85,7 @@ impl Service {
 
     /// Directory and environment of a check of the generation.
     async fn exec_place(&self, id: GenerationId) -> Result<(PathBuf, Environment), CheckError> {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let generation = books
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use lb_common::GenerationId;
-use tokio::sync::Mutex;
-
 use super::{
     CheckError, Context, Reporter, Service, VerbError, books::Books, candidate::still_alive,
-    freeze, slots::register,
+    freeze, shared::SharedState, slots::register,
 };
 use crate::{api::wire::DeployRequest, rollout::GenerationState, sys::cgroup::Cgroup};
+use lb_common::GenerationId;
 
 /// The id of the generation with this name, for who has the lock.
 pub(super) fn named(
@@ -28,21 +26,21 @@ pub(super) fn named(
 }
 
 /// Where the generation's connections and listeners are found.
-pub(super) async fn own_cgroup(books: &Mutex<Books>, id: GenerationId) -> Option<Cgroup> {
-    books.lock().await.get(id)?.own_cgroup()
+pub(super) async fn own_cgroup(state: &SharedState, id: GenerationId) -> Option<Cgroup> {
+    state.lock().await.get(id)?.own_cgroup()
 }
 
 impl Service {
     /// The id of the generation with this name.
     pub(super) async fn find(&self, name: &str) -> Result<GenerationId, VerbError> {
-        named(self, &*self.books.lock().await, name)
+        named(self, &*self.state.lock().await, name)
     }
 
     /// What was true when it became ready must be true now.
     pub(super) async fn check_again(&self, id: GenerationId) -> Result<(), VerbError> {
         let checked = async {
             {
-                let mut books = self.books.lock().await;
+                let mut books = self.state.lock().await;
                 still_alive(&books, id)?;
                 if let Some(generation) = books.get(id) {
                     freeze::thaw(self, &generation.cgroup);
@@ -62,7 +60,7 @@ impl Service {
 
     /// One that stands by, was thawed to be looked at, and goes on standing by.
     async fn freeze_again(&self, id: GenerationId) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let stands_by = books
             .get(id)
             .is_some_and(|g| g.state == GenerationState::Standby);
@@ -74,7 +72,7 @@ impl Service {
     /// A check that failed, as the answer to a verb.
     pub(super) async fn not_ready(&self, id: GenerationId, error: &CheckError) -> VerbError {
         VerbError::NotReady {
-            generation: self.books.lock().await.name_of(id),
+            generation: self.state.look(|books| books.name_of(id)).await,
             check: error.to_string(),
         }
     }
@@ -89,7 +87,7 @@ impl Service {
             return Ok(id);
         }
         let request = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let generation = books.get(id).ok_or_else(|| {
                 VerbError::NothingBefore("the generation before is forgotten".to_owned())
             })?;
@@ -104,10 +102,15 @@ impl Service {
         self.end(id).await;
         let name = request.generation.clone().unwrap_or_default();
         // Its name is free for whom a rollback leads to.
-        let previous = self.books.lock().await.steering.set_previous(Some(id));
+        let previous = self
+            .state
+            .change(|books| books.steering.set_previous(Some(id)))
+            .await;
         let started = self.deploy_again(request, reporter, true).await;
         if started.is_err() {
-            self.books.lock().await.steering.set_previous(previous);
+            self.state
+                .change(|books| books.steering.set_previous(previous))
+                .await;
         }
         started?;
         self.find(&name).await

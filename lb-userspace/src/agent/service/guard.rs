@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Context, books::Books, parking::Parking};
+use super::{Context, books::Books, parking::Parking, shared::SharedState};
 use crate::{
     config::ForeignProgram,
     datapath::{Deciding, Group, deciding, deciding_now},
@@ -106,24 +106,24 @@ impl ProgramGuard {
     pub(super) async fn keep(
         &self,
         context: &Arc<Context>,
-        books: &Mutex<Books>,
+        state: &SharedState,
         parking: &Parking,
     ) {
         let mut each = interval(EACH);
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             each.tick().await;
-            self.look(context, books, parking).await;
+            self.look(context, state, parking).await;
         }
     }
 
-    async fn look(&self, context: &Arc<Context>, books: &Mutex<Books>, parking: &Parking) {
+    async fn look(&self, context: &Arc<Context>, state: &SharedState, parking: &Parking) {
         let of = Arc::clone(context);
         let found = tokio::task::spawn_blocking(move || look(&of)).await;
         let mut found = found.unwrap_or_else(|error| Err(error.to_string()));
         let turn = self.hold().await;
         let living = {
-            let books = books.lock().await;
+            let books = state.lock().await;
             if books.is_ending() || books.awaits_adopt {
                 return;
             }

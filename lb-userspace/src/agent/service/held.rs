@@ -195,23 +195,23 @@ impl Service {
     /// Takes the ports if they are free by now; refuses while somebody else has them.
     pub(super) async fn take_port(self: &Arc<Self>) -> Result<(), VerbError> {
         self.refuse_while_held().await?;
-        if !self.books.lock().await.awaits_adopt {
+        if !self.state.look(|books| books.awaits_adopt).await {
             return Ok(());
         }
         self.parking
-            .open(self, &self.books)
+            .open(self, &self.state)
             .await
             .map_err(|error| VerbError::System {
                 doing: "open the parking listeners",
                 source: std::io::Error::other(error.to_string()),
             })?;
-        self.books.lock().await.awaits_adopt = false;
+        self.state.change(|books| books.awaits_adopt = false).await;
         Ok(())
     }
 
     async fn why_waiting(self: &Arc<Self>) -> Result<Option<String>, DumpError> {
         let cgroups = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             if !books.awaits_adopt {
                 return Ok(None);
             }

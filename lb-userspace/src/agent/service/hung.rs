@@ -8,12 +8,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::{
-    sync::{Mutex, Notify},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Context, beside::beside, books::Books, find::own_cgroup, recount};
+use super::{Context, beside::beside, find::own_cgroup, recount, shared::SharedState};
 use crate::{
     clock,
     generation::standstill::{Stands, Standstill},
@@ -59,23 +56,23 @@ const COMPARED: u32 = 10;
 #[derive(Debug)]
 pub(super) struct HangDetector {
     context: Arc<Context>,
-    books: Arc<Mutex<Books>>,
+    state: SharedState,
 }
 
 impl HangDetector {
-    pub(super) const fn new(context: Arc<Context>, books: Arc<Mutex<Books>>) -> Self {
-        Self { context, books }
+    pub(super) const fn new(context: Arc<Context>, state: SharedState) -> Self {
+        Self { context, state }
     }
 
-    /// Looks for ever; rings `changed` when a count was corrected.
-    pub(super) async fn keep(&self, changed: &Notify) {
+    /// Looks for ever; wakes those who wait when a count was corrected.
+    pub(super) async fn keep(&self) {
         let mut each = interval(EACH);
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for look in (1..=COMPARED).cycle() {
             each.tick().await;
             self.look().await;
-            if look == COMPARED && recount::compare_grown(&self.context, &self.books).await {
-                changed.notify_waiters();
+            if look == COMPARED && recount::compare_grown(&self.context, &self.state).await {
+                self.state.ring();
             }
         }
     }
@@ -84,7 +81,7 @@ impl HangDetector {
         let (context, Some(id)) = (&self.context, self.context.path.word().active) else {
             return;
         };
-        let Some(cgroup) = own_cgroup(&self.books, id).await else {
+        let Some(cgroup) = own_cgroup(&self.state, id).await else {
             return;
         };
         if !context.config.listen.is_empty() {
@@ -128,7 +125,7 @@ impl HangDetector {
 
     /// Whether datagrams are suspected to lie.
     async fn note(&self, id: GenerationId, note: impl FnOnce(&mut Still)) -> bool {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return false;
         };
@@ -138,7 +135,7 @@ impl HangDetector {
 
     async fn tell(&self, id: GenerationId) {
         let after = self.context.config.drain.hung_after;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{Pace, Service, find::own_cgroup};
+use super::{Service, find::own_cgroup, pace::Pace};
 use crate::{
     clock::Deadline,
     generation::established::{self, Holders},
@@ -28,14 +28,14 @@ impl Service {
         let mut pace = Pace::until(Deadline::after(self.config.drain.signal_after()));
         let mut look = Deadline::after(Duration::ZERO);
         while self.path.live(Some(id)) > 0 {
-            self.polite.ask(&self.context, &self.books, id).await;
+            self.polite.ask(&self.context, &self.state, id).await;
             if look.left().is_none() {
                 if self.rests(id).await {
                     return;
                 }
                 look = Deadline::after(LOOK);
             }
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -43,7 +43,7 @@ impl Service {
 
     /// Whether every connection of the generation is at rest. False when that cannot be told.
     async fn rests(&self, id: GenerationId) -> bool {
-        let Some(cgroup) = own_cgroup(&self.books, id).await else {
+        let Some(cgroup) = own_cgroup(&self.state, id).await else {
             return true;
         };
         let ports = self.ports();

@@ -20,6 +20,7 @@ use super::{
     books::Books,
     find::named,
     profile::{helper_command, refused},
+    shared::SharedState,
     view::accounting,
 };
 use crate::{
@@ -103,7 +104,7 @@ impl Desk {
     }
 
     /// Samples as configured, until the task is ended.
-    pub(super) async fn keep(&self, context: &Context, books: &Mutex<Books>) {
+    pub(super) async fn keep(&self, context: &Context, state: &SharedState) {
         let Some(kept) = context.config.profiles else {
             return std::future::pending().await;
         };
@@ -115,7 +116,7 @@ impl Desk {
                 self.ended(&bug);
                 return std::future::pending().await;
             }
-            let why = match self.run_helper(context, books, kept).await {
+            let why = match self.run_helper(context, state, kept).await {
                 Ok(()) => "it ended".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -133,7 +134,7 @@ impl Desk {
     async fn run_helper(
         &self,
         context: &Context,
-        books: &Mutex<Books>,
+        state: &SharedState,
         kept: KeptProfiles,
     ) -> io::Result<()> {
         let mut helper = Helper::start(&Task::Always(Standing {
@@ -169,7 +170,7 @@ impl Desk {
                     waiting.insert(id, ask.answer);
                 }
                 _ = look.tick() => {
-                    for target in self.begin(context, books, &mut begun, kept.keep).await {
+                    for target in self.begin(context, state, &mut begun, kept.keep).await {
                         helper.tell(&Command::Begin(target)).await?;
                     }
                 }
@@ -207,18 +208,19 @@ impl Desk {
     async fn begin(
         &self,
         context: &Context,
-        books: &Mutex<Books>,
+        state: &SharedState,
         begun: &mut HashSet<String>,
         keep: Duration,
     ) -> Vec<Target> {
-        let seen: Vec<_> = {
-            let books = books.lock().await;
-            let seen = books.generations.iter().map(|generation| {
-                let counts = accounting::connections(&context.path, generation);
-                (generation.name.clone(), generation.own_cgroup(), counts)
-            });
-            seen.collect()
-        };
+        let seen: Vec<_> = state
+            .look(|books| {
+                let seen = books.generations.iter().map(|generation| {
+                    let counts = accounting::connections(&context.path, generation);
+                    (generation.name.clone(), generation.own_cgroup(), counts)
+                });
+                seen.collect()
+            })
+            .await;
         let mut targets = Vec::new();
         let mut counts = HashMap::new();
         for (name, cgroup, counted) in seen {
@@ -242,7 +244,7 @@ impl Desk {
     pub(super) async fn profile(
         &self,
         context: &Context,
-        books: &Mutex<Books>,
+        state: &SharedState,
         request: &ProfileRequest,
         last: Duration,
     ) -> Result<Profile, VerbError> {
@@ -263,7 +265,7 @@ impl Desk {
             return Err(refused("bad_request", message, 2));
         }
         {
-            let books = books.lock().await;
+            let books = state.lock().await;
             for name in &request.generations {
                 named(context, &books, name)?;
             }
@@ -288,7 +290,7 @@ impl Desk {
         self.asks.try_send(ask).map_err(|_full| stopped())?;
         match timeout(GRACE, answered).await {
             Ok(Ok(Answer::Profile(mut profile))) => {
-                self.add_exposure(context, &*books.lock().await, &mut profile, last);
+                self.add_exposure(context, &*state.lock().await, &mut profile, last);
                 Ok(*profile)
             }
             Ok(Ok(Answer::Failed(failed))) => {

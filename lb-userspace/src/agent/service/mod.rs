@@ -1,9 +1,8 @@
 //! One service: its generations, its parking listeners, its part of the kernel.
 //!
-//! [`Service`] is shared by the API's requests and by the watch task; everything that changes
-//! stands in [`Books`], behind one lock that is held for moments only, never while waiting for a
-//! server or a connection. The one exception to "books first" is the steering word: it lives in
-//! the kernel, and whoever holds the lock may store it.
+//! [`Service`] is shared by the API's requests and by the watch task. Everything that changes stands in
+//! [`SharedState`], or belongs to one of the components. The one exception is the steering word: it lives in the kernel,
+//! and [`steering`] is its only writer.
 
 mod adopt;
 mod again;
@@ -46,6 +45,7 @@ mod recount;
 mod reload;
 mod report;
 mod rollout;
+mod shared;
 mod slots;
 mod steering;
 mod stop;
@@ -64,7 +64,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex, Notify, watch as channel};
+use tokio::sync::watch as channel;
 
 pub use caller::Caller;
 pub use context::Context;
@@ -73,15 +73,14 @@ pub use preflight::preflight;
 pub use report::{Fulfilled, Reporter};
 
 use beside::beside;
-use books::{Books, Going};
 use ending::Endings;
 use guard::ProgramGuard;
 use incidents::Incidents;
-use pace::Pace;
 use parking::Parking;
 use polite::PoliteDrain;
 use profile::Profiler;
 use programs::Programs;
+use shared::SharedState;
 use view::snapshot::Snapshot;
 use workers::WorkerBalance;
 
@@ -92,7 +91,6 @@ use super::{
 use crate::{
     api::wire::{FlowList, ProfileRequest, ServiceStatus, Windows},
     profile::Profile,
-    store::LedgerFile,
 };
 
 /// A service.
@@ -102,9 +100,8 @@ pub struct Service {
     parking: Parking,
     programs: Programs,
     workers: WorkerBalance,
-    /// What the next agent is to know.
-    ledger: LedgerFile,
-    books: Arc<Mutex<Books>>,
+    /// Everything that changes.
+    state: SharedState,
     /// Who was asked to leave.
     polite: PoliteDrain,
     /// Whether its programs decide.
@@ -116,9 +113,6 @@ pub struct Service {
     incidents: Arc<Incidents>,
     /// Who of its generations serves.
     endings: Endings,
-    /// Rung at every change of the books and every event from the kernel; whoever waits for
-    /// something looks again.
-    changed: Notify,
 }
 
 /// What never changes of a service is read as if it were the service's own.
@@ -133,12 +127,12 @@ impl Deref for Service {
 impl Service {
     /// Everything there is to say to who asked at this moment.
     pub async fn status(self: &Arc<Self>, asked: Instant) -> ServiceStatus {
-        let judged = self.endings.judge_all(self, &self.books, asked).await;
+        let judged = self.endings.judge_all(self, &self.state, asked).await;
         let waiting = self.waiting_warning().await;
-        let (snapshot, aim) = {
-            let books = self.books.lock().await;
-            (Snapshot::take(self, &books), Self::aim(&books))
-        };
+        let (snapshot, aim) = self
+            .state
+            .look(|books| (Snapshot::take(self, books), Self::aim(books)))
+            .await;
         let context = Arc::clone(&self.context);
         let view = move || view::status::status(&context, &snapshot, asked, &judged, waiting);
         let mut status = beside(view).await;
@@ -151,14 +145,14 @@ impl Service {
     /// Everything there is to measure now. Generations that ended longer ago than `expire` are
     /// in the totals only.
     pub(super) async fn observe(&self, expire: Duration) -> ObservedService {
-        let snapshot = Snapshot::take(self, &*self.books.lock().await);
+        let snapshot = Snapshot::take(self, &*self.state.lock().await);
         let context = Arc::clone(&self.context);
         beside(move || view::metrics::observe(&context, snapshot, expire)).await
     }
 
     /// Samples one generation, or two at the same moment. Sampling ends when this is dropped.
     pub async fn profile(&self, request: ProfileRequest) -> Result<Profile, VerbError> {
-        self.profiler.profile(self, &self.books, request).await
+        self.profiler.profile(self, &self.state, request).await
     }
 
     /// The newest windows of all generations, and their scores.
@@ -169,7 +163,7 @@ impl Service {
     /// The `limit` flows with the latest datagrams.
     pub(super) async fn list_flows(&self, limit: usize) -> Result<FlowList, VerbError> {
         let flows = flows::read(&self.context).await?;
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         Ok(flows::list(self, &flows, limit, |id| books.name_of(id)))
     }
 
@@ -183,31 +177,8 @@ impl Service {
         self.programs.stay_as_they_are(reason);
     }
 
-    /// Has the books written down, soon, and wakes everybody who waits for a change.
-    fn settle(&self, books: &Books) {
-        if books.going == Going::Gone {
-            return;
-        }
-        self.ledger.write(books.to_ledger());
-        self.changed.notify_waiters();
-    }
-
-    /// Has the next agent know of a step before it is done. Says why it would not. Whoever waits for the lock waits for the disk
-    /// here, within its limit: an adoption that another verb came between could not be taken back.
-    async fn record(&self, books: &Books) -> Option<String> {
-        self.settle(books);
-        self.ledger.written().await
-    }
-
     /// Waits until the next agent would know of all that was done. What is to be said if it would not.
     pub async fn unrecorded(&self) -> Option<String> {
-        let error = self.ledger.written().await?;
-        Some(view::warnings::of_ledger(&error))
-    }
-
-    /// Waits for a reason to look again: a change of the books, an event from the kernel, or the
-    /// pace. False once the deadline is over.
-    async fn look_again(&self, pace: &mut Pace) -> bool {
-        pace.wait(&self.changed).await
+        self.state.unrecorded().await
     }
 }

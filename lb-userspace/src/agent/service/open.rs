@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lb_common::{GenerationId, UNDECLARED_REFUSE, UNDECLARED_REWRITE};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::watch;
 
 use super::{
     Context, OpenError, Service,
@@ -19,6 +19,7 @@ use super::{
     polite::PoliteDrain,
     profile::Profiler,
     programs::Programs,
+    shared::SharedState,
     slots::register,
     steering::{Moves, Steering},
     totals::retire,
@@ -100,18 +101,16 @@ impl Service {
     /// One of which nothing is remembered yet.
     fn of(context: Context, books: Books, parking: Parking) -> Self {
         Self {
-            ledger: LedgerFile::at(context.places.ledger(context.name())),
+            state: SharedState::new(books, LedgerFile::at(context.places.ledger(context.name()))),
             context: Arc::new(context),
             programs: Programs::default(),
             workers: WorkerBalance::default(),
-            books: Arc::new(Mutex::new(books)),
             polite: PoliteDrain::default(),
             guard: ProgramGuard::default(),
             halted: watch::Sender::new(false),
             profiler: Profiler::default(),
             incidents: Arc::default(),
             endings: Endings::default(),
-            changed: Notify::new(),
             parking,
         }
     }
@@ -120,7 +119,7 @@ impl Service {
     async fn begin(self: &Arc<Self>, ledger: Ledger, awaits_adopt: bool) -> Result<(), OpenError> {
         if !awaits_adopt {
             self.steer_adopted(&ledger).await;
-            self.parking.open(self, &self.books).await?;
+            self.parking.open(self, &self.state).await?;
         }
         let unfinished = self.unfinished().await;
         self.recover(ledger, unfinished).await;
@@ -129,7 +128,7 @@ impl Service {
         }
         wake::after_another(
             Arc::clone(&self.context),
-            Arc::clone(&self.books),
+            self.state.clone(),
             self.polite.clone(),
             *self.path.renewal() != Renewal::None,
         );
@@ -140,7 +139,7 @@ impl Service {
     /// Takes over the generations of an earlier agent.
     async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<Told>) {
         let held = Self::held_by(&unfinished);
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         self.remember(&mut books, ledger);
         self.restore_flows(&books);
         let living: Vec<GenerationId> = books
@@ -157,7 +156,7 @@ impl Service {
             self.continue_with(&mut books, id, held.contains(&id));
         }
         self.resume_rollouts(&mut books, unfinished);
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Enters what an earlier agent wrote down.

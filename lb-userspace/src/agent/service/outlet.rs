@@ -2,9 +2,9 @@
 
 use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
 
-use tokio::{sync::Mutex, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
-use super::{Context, beside::beside, books::Books};
+use super::{Context, beside::beside, shared::SharedState};
 use crate::{
     agent::footing::{self, Support},
     generation::{
@@ -62,16 +62,17 @@ pub(super) async fn settled(context: &Context, generation: &str) {
 }
 
 /// Looks after what its generations write, once a second; less often where a disk takes longer.
-pub(super) async fn keep(context: &Arc<Context>, state: &Mutex<Books>) {
+pub(super) async fn keep(context: &Arc<Context>, state: &SharedState) {
     let mut turns = tokio::time::interval(TEND);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let outputs: Vec<_> = {
-            let books = state.lock().await;
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
-        };
+        let outputs: Vec<_> = state
+            .look(|books| {
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
+            })
+            .await;
         let of = Arc::clone(context);
         // If it breaks, so does this, which is kept up.
         beside(move || {

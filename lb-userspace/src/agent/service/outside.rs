@@ -11,11 +11,12 @@ use std::{
 use lb_common::GenerationId;
 
 use super::{
-    AdoptError, Pace, Service, VerbError,
+    AdoptError, Service, VerbError,
     books::{Books, Generation},
     broken::kept_up,
     candidate::still_alive,
     ending::place,
+    pace::Pace,
     report::Reporter,
     steering::Steering,
 };
@@ -44,7 +45,7 @@ impl Service {
         if ledger.boot != process::boot_id() {
             return;
         }
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         for remembered in &ledger.generations {
             if let Some(cgroup) = adopted_cgroup(remembered) {
                 self.steer_through(&mut books.steering, remembered, &cgroup);
@@ -112,7 +113,7 @@ impl Service {
                 return;
             };
             let hurried = {
-                let mut books = self.books.lock().await;
+                let mut books = self.state.lock().await;
                 let Some(generation) = books.get_mut(id) else {
                     return;
                 };
@@ -126,16 +127,16 @@ impl Service {
                 generation.counted.closed += (before - left) as u64;
                 let hurried = is_hurried(generation.state);
                 if left == 0 {
-                    self.settle(&books);
+                    self.state.settle(&books);
                     return;
                 }
                 if left < before {
-                    self.changed.notify_waiters();
+                    self.state.ring();
                 }
                 hurried
             };
             if hurried {
-                let _woken = tokio::time::timeout(OFTEN, self.changed.notified()).await;
+                let _woken = tokio::time::timeout(OFTEN, self.state.changed()).await;
             } else {
                 let _woken = tokio::time::timeout(SELDOM, self.hurried(id)).await;
             }
@@ -162,8 +163,11 @@ impl Service {
 
     async fn hurried(&self, id: GenerationId) {
         loop {
-            let changed = self.changed.notified();
-            let state = self.books.lock().await.get(id).map(|g| g.state);
+            let changed = self.state.changed();
+            let state = self
+                .state
+                .look(|books| books.get(id).map(|g| g.state))
+                .await;
             if state.is_none_or(is_hurried) {
                 return;
             }
@@ -191,7 +195,10 @@ impl Service {
         if !cgroup.is_foreign() {
             return life::emptied(cgroup).await;
         }
-        let ended = self.books.lock().await.get(id).map(|g| g.ended.subscribe());
+        let ended = self
+            .state
+            .look(|books| books.get(id).map(|g| g.ended.subscribe()))
+            .await;
         if let Some(mut ended) = ended {
             // It fails when the entry is gone, and with it the generation.
             let _ended = ended.wait_for(Option::is_some).await;
@@ -203,7 +210,7 @@ impl Service {
     /// Nobody ends it: its supervisor may have started it in the meantime, with the same sockets.
     pub(super) async fn left_outside(&self, id: GenerationId) -> Option<String> {
         let (place, listeners) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let generation = books.get(id)?;
             if !generation.cgroup.is_foreign() || generation.main_runs() {
                 return None;
@@ -229,7 +236,7 @@ impl Service {
     /// first process lives: later all there may be its supervisor's next server.
     pub(super) async fn kill_rest(&self, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
         // Under the lock, for it is for the agent in charge to do.
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let runs = books.get(id).is_some_and(Generation::main_runs);
         if cgroup.is_foreign() && !runs {
             return Ok(());
@@ -245,7 +252,7 @@ impl Service {
         reporter: &Reporter,
     ) -> Result<Option<GenerationId>, VerbError> {
         let (origin, unit, name, command, cwd, has_roots) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let Some(g) = books.get(id) else {
                 return Ok(None);
             };
@@ -303,7 +310,7 @@ impl Service {
         let mut pace = Pace::until(Deadline::after(self.config.ready_timeout));
         loop {
             {
-                let books = self.books.lock().await;
+                let books = self.state.lock().await;
                 if let Some(found) = books.by_name(&name)
                     && found.state.can_serve()
                     && still_alive(&books, found.id).is_ok()
@@ -311,7 +318,7 @@ impl Service {
                     return Ok(found.id);
                 }
             }
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 return Err(elsewhere(format!(
                     " ({unit} was started, but is not ready)"
                 )));

@@ -11,7 +11,7 @@ use std::{
 use lb_common::GenerationId;
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, watch};
 
-use super::{Context, OpenError, books::Books, parks::Parks};
+use super::{Context, OpenError, books::Books, parks::Parks, shared::SharedState};
 use crate::{
     clock,
     datapath::DatapathError,
@@ -186,12 +186,12 @@ impl Parking {
     pub(super) async fn open(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
     ) -> Result<(), OpenError> {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
         let held = keeper.list().await?;
-        let former = state.lock().await.parks.twins();
+        let former = state.look(|books| books.parks.twins()).await;
         let mut parks = Vec::new();
         for (index, group) in context.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -225,7 +225,7 @@ impl Parking {
             }
             parks.push(parked);
         }
-        state.lock().await.parks = Parks::new(parks);
+        state.change(|books| books.parks = Parks::new(parks)).await;
         Ok(())
     }
 
@@ -233,7 +233,7 @@ impl Parking {
     pub(super) async fn open_as(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
         twins: &[Twin],
     ) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
@@ -244,14 +244,14 @@ impl Parking {
             self.put_in_place(context, index, &parked)?;
             parks.push(parked);
         }
-        state.lock().await.parks = Parks::new(parks);
+        state.change(|books| books.parks = Parks::new(parks)).await;
         Ok(())
     }
 
     /// Closes all parking listeners.
-    pub(super) async fn close(&self, state: &Mutex<Books>) -> Result<(), ParkError> {
+    pub(super) async fn close(&self, state: &SharedState) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
-        state.lock().await.parks = Parks::default();
+        state.change(|books| books.parks = Parks::default()).await;
         self.close_others(state, &self.keeper()).await
     }
 
@@ -283,7 +283,7 @@ impl Parking {
     /// Releases whoever waits in the parking listeners, each time that is asked for: opens fresh ones
     /// and closes those, upon which the kernel moves what they hold, request bytes included, to whom
     /// `steer` chooses.
-    pub(super) async fn keep_releasing(&self, context: &Context, state: &Mutex<Books>) {
+    pub(super) async fn keep_releasing(&self, context: &Context, state: &SharedState) {
         loop {
             let begun = self.asked().await;
             if let Err(error) = self.release_all(context, state).await {
@@ -297,11 +297,11 @@ impl Parking {
         }
     }
 
-    async fn release_all(&self, context: &Context, state: &Mutex<Books>) -> Result<(), ParkError> {
+    async fn release_all(&self, context: &Context, state: &SharedState) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.keeper().without_limit();
-        let twins = state.lock().await.parks.twins();
+        let twins = state.look(|books| books.parks.twins()).await;
         for (index, twin) in twins.into_iter().enumerate() {
             if let Err(error) = self
                 .replace(context, state, (index, twin), &keeper, |_books| true)
@@ -323,7 +323,7 @@ impl Parking {
     async fn replace(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
         (index, twin): (usize, Twin),
         keeper: &Keeper,
         may: impl FnOnce(&Books) -> bool + Send,
@@ -340,13 +340,14 @@ impl Parking {
 
     /// Closes what the keeper has beside the groups' listeners: those that were replaced, and what
     /// somebody opened who did not come to its end. Only for who has the turn.
-    async fn close_others(&self, state: &Mutex<Books>, keeper: &Keeper) -> Result<(), ParkError> {
+    async fn close_others(&self, state: &SharedState, keeper: &Keeper) -> Result<(), ParkError> {
         let held = keeper.list().await?;
-        let others: Vec<u64> = {
-            let books = state.lock().await;
-            let cookies = held.iter().map(|parked| parked.cookie);
-            cookies.filter(|&cookie| !books.parks.has(cookie)).collect()
-        };
+        let others: Vec<u64> = state
+            .look(|books| {
+                let cookies = held.iter().map(|parked| parked.cookie);
+                cookies.filter(|&cookie| !books.parks.has(cookie)).collect()
+            })
+            .await;
         for cookie in others {
             keeper.close(cookie).await?;
         }
@@ -358,7 +359,7 @@ impl Parking {
     pub(super) async fn reshape(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
         twin: Twin,
         may: impl Fn(&Books) -> bool + Send + Sync,
     ) -> Result<bool, ParkError> {
@@ -366,12 +367,13 @@ impl Parking {
         let may = |books: &Books| {
             may(books) && context.path.word().active.is_none() && context.path.live(None) == 0
         };
-        let index = {
-            let books = state.lock().await;
-            let mut parks = books.parks.all().iter();
-            let index = parks.position(|parked| parked.twin.address == twin.address);
-            index.filter(|_| may(&books))
-        };
+        let index = state
+            .look(|books| {
+                let mut parks = books.parks.all().iter();
+                let index = parks.position(|parked| parked.twin.address == twin.address);
+                index.filter(|_| may(books))
+            })
+            .await;
         let Some(index) = index else {
             return Ok(false);
         };

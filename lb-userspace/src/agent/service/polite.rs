@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{
     Context,
     books::{Books, Generation},
+    shared::SharedState,
     wake,
 };
 use crate::{
@@ -84,20 +85,19 @@ impl PoliteDrain {
     pub(super) async fn ask(
         &self,
         context: &Arc<Context>,
-        books: &Mutex<Books>,
+        state: &SharedState,
         id: GenerationId,
     ) -> PoliteReport {
         if context.config.drain.polite == PoliteMode::Off {
             return PoliteReport::default();
         }
         let mut turn = self.turn().await;
-        let cgroup = {
-            let books = books.lock().await;
-            match books.get(id) {
+        let cgroup = state
+            .look(|books| match books.get(id) {
                 Some(generation) if drains(generation.state) => generation.own_cgroup(),
                 _ => None,
-            }
-        };
+            })
+            .await;
         let Some(cgroup) = cgroup else {
             return PoliteReport::default();
         };
@@ -110,17 +110,18 @@ impl PoliteDrain {
 
     /// Asks nobody any more of a generation that does not drain (it was rolled back to), and
     /// forgets those that ended.
-    pub(super) async fn settle(&self, context: &Arc<Context>, books: &Mutex<Books>) {
+    pub(super) async fn settle(&self, context: &Arc<Context>, state: &SharedState) {
         let Turn(mut asked) = self.turn().await;
         if asked.is_empty() {
             return;
         }
-        let over: Vec<(Seen, Option<Cgroup>)> = {
-            let books = books.lock().await;
-            let over = asked.extract_if(|&id, _| !drains_now(&books, id));
-            over.map(|(id, seen)| (seen, books.get(id).and_then(Generation::own_cgroup)))
-                .collect()
-        };
+        let over: Vec<(Seen, Option<Cgroup>)> = state
+            .look(|books| {
+                let over = asked.extract_if(|&id, _| !drains_now(books, id));
+                over.map(|(id, seen)| (seen, books.get(id).and_then(Generation::own_cgroup)))
+                    .collect()
+            })
+            .await;
         let of = Arc::clone(context);
         let releasing = tokio::task::spawn_blocking(move || {
             let nobody_drains = asked.is_empty();

@@ -9,6 +9,7 @@ use super::{
     books::{Books, Generation},
     find::named,
     kept_profiles::Desk,
+    shared::SharedState,
     view::accounting,
 };
 use crate::{
@@ -36,8 +37,8 @@ pub(super) struct Profiler {
 
 impl Profiler {
     /// Samples as the service is configured, until the task is ended.
-    pub(super) async fn keep(&self, context: &Context, books: &Mutex<Books>) {
-        self.kept.keep(context, books).await;
+    pub(super) async fn keep(&self, context: &Context, state: &SharedState) {
+        self.kept.keep(context, state).await;
     }
 
     /// How that goes, if it is configured.
@@ -49,12 +50,12 @@ impl Profiler {
     pub(super) async fn profile(
         &self,
         context: &Context,
-        books: &Mutex<Books>,
+        state: &SharedState,
         request: ProfileRequest,
     ) -> Result<Profile, VerbError> {
         if let Some(last) = request.last_ms {
             let last = Duration::from_millis(last);
-            return self.kept.profile(context, books, &request, last).await;
+            return self.kept.profile(context, state, &request, last).await;
         }
         check(&request)?;
         if !request.force
@@ -71,17 +72,18 @@ impl Profiler {
             );
             refused("profile_runs", message, 6)
         })?;
-        let (found, before) = {
-            let books = books.lock().await;
-            let names = &request.generations;
-            (
-                found(context, &books, names),
-                counts_of(context, &books, names),
-            )
-        };
+        let (found, before) = state
+            .look(|books| {
+                let names = &request.generations;
+                (
+                    found(context, books, names),
+                    counts_of(context, books, names),
+                )
+            })
+            .await;
         let plan = sampling_plan(context, &request, found)?;
         let mut profile = sample(&plan).await?;
-        let after = counts_of(context, &*books.lock().await, &request.generations);
+        let after = counts_of(context, &*state.lock().await, &request.generations);
         for ((sampled, before), after) in profile.generations.iter_mut().zip(before).zip(after) {
             sampled.exposure = Exposure {
                 opened: after.opened.saturating_sub(before.opened),

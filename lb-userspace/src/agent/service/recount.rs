@@ -6,25 +6,15 @@
 
 use std::sync::Arc;
 
-use lb_common::GenerationId;
-use tokio::sync::Mutex;
-
-use super::{
-    Context,
-    books::{Books, Generation},
-    find::own_cgroup,
-};
+use super::{Context, books::Generation, find::own_cgroup, shared::SharedState};
 use crate::generation::established;
+use lb_common::GenerationId;
 
 /// Compares the generation's count with the kernel's list, and corrects it by what was missing
 /// twice in a row. Connections that moved are counted elsewhere than listed: then it is left.
 /// Says whether it was corrected.
-pub(super) async fn compare(
-    context: &Arc<Context>,
-    books: &Mutex<Books>,
-    id: GenerationId,
-) -> bool {
-    let cgroup = own_cgroup(books, id).await;
+pub(super) async fn compare(context: &Arc<Context>, state: &SharedState, id: GenerationId) -> bool {
+    let cgroup = own_cgroup(state, id).await;
     let before = context.path.connections(Some(id));
     let Some(cgroup) = cgroup else {
         return false;
@@ -42,7 +32,7 @@ pub(super) async fn compare(
     let after = context.path.connections(Some(id));
     let ended = after.closed.saturating_sub(before.closed);
     let missing = before.live.saturating_sub(found.len() as u64 + ended);
-    let mut books = books.lock().await;
+    let mut books = state.lock().await;
     let generation = books.get_mut(id);
     generation.is_some_and(|generation| correct(context, generation, missing))
 }
@@ -69,17 +59,18 @@ fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool
 }
 
 /// Those whose count grew since it was compared. Says whether any was corrected.
-pub(super) async fn compare_grown(context: &Arc<Context>, books: &Mutex<Books>) -> bool {
-    let grown: Vec<GenerationId> = {
-        let books = books.lock().await;
-        let living = books.generations.iter().filter(|g| g.state.is_live());
-        let grown =
-            living.filter(|g| context.path.live(Some(g.id)) > g.compared_at || g.missing > 0);
-        grown.map(|g| g.id).collect()
-    };
+pub(super) async fn compare_grown(context: &Arc<Context>, state: &SharedState) -> bool {
+    let grown: Vec<GenerationId> = state
+        .look(|books| {
+            let living = books.generations.iter().filter(|g| g.state.is_live());
+            let grown =
+                living.filter(|g| context.path.live(Some(g.id)) > g.compared_at || g.missing > 0);
+            grown.map(|g| g.id).collect()
+        })
+        .await;
     let mut corrected = false;
     for id in grown {
-        corrected |= compare(context, books, id).await;
+        corrected |= compare(context, state, id).await;
     }
     corrected
 }

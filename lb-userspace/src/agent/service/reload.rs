@@ -69,7 +69,7 @@ impl Service {
 
     /// One look; whether to look again.
     async fn give_new_slots(self: &Arc<Self>, id: GenerationId, pause: &mut Duration) -> bool {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return false;
         };

@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    Pace, Service, VerbError,
+    Service, VerbError,
     books::{Books, Going},
     broken::unbroken,
     drain::{Drain, DrainStep, FINISH, Told},
     exec_check::hooks_cgroup,
     outlet,
+    pace::Pace,
     report::Reporter,
 };
 use crate::{
@@ -52,7 +53,7 @@ impl Service {
     ) -> Result<Done, VerbError> {
         let id = self.find(name).await?;
         let is_active = {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             let is_active = books.get(id).is_some_and(|g| rollout::cannot_stop(g.state));
             if is_active && !park {
                 return Err(VerbError::ActiveStop(name.to_owned()));
@@ -68,7 +69,7 @@ impl Service {
         }
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
             return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile
         }
@@ -93,8 +94,11 @@ impl Service {
         let longest = longest.saturating_add(policy.stop_deadline);
         let mut pace = Pace::until(Deadline::after(longest.saturating_add(2 * GONE)));
         loop {
-            let state = self.books.lock().await.get(id).map(|g| g.state);
-            if state != Some(GenerationState::Stopping) || !self.look_again(&mut pace).await {
+            let state = self
+                .state
+                .look(|books| books.get(id).map(|g| g.state))
+                .await;
+            if state != Some(GenerationState::Stopping) || !self.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -106,7 +110,7 @@ impl Service {
         if let Some(generation) = books.get_mut(active) {
             generation.enter(GenerationState::Draining, None);
         }
-        self.settle(books);
+        self.state.settle(books);
     }
 
     /// Ends a generation without anybody waiting for it.
@@ -164,12 +168,14 @@ impl Service {
     /// Ends a generation and waits until it is gone: its signal to its first process, then, at
     /// the deadline, what the operator wants done with what is left.
     pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
-        let ending = {
-            let mut books = self.books.lock().await;
-            let ending = self.begin_stop(&mut books, id);
-            self.settle(&books);
-            ending
-        };
+        let ending = self
+            .state
+            .change(|books| {
+                let ending = self.begin_stop(books, id);
+                self.state.settle(books);
+                ending
+            })
+            .await;
         match ending {
             Ending::Ours => {
                 if let Err(broken) = unbroken(self.end_ours(id)).await {
@@ -183,11 +189,11 @@ impl Service {
 
     async fn end_ours(self: &Arc<Self>, id: GenerationId) {
         drill::point("end");
-        let Some(judged) = self.endings.judge(self, &self.books, id).await else {
+        let Some(judged) = self.endings.judge(self, &self.state, id).await else {
             return;
         };
         let (name, cgroup, deadline) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
@@ -213,7 +219,7 @@ impl Service {
         // Who is told that it ended finds its last words in its file.
         outlet::settled(self, &name).await;
         let left = self.left_outside(id).await;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         self.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
@@ -246,7 +252,7 @@ impl Service {
             };
             generation.enter(state, reason);
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Ends everything the service has, and removes what it left on the host.
@@ -256,26 +262,29 @@ impl Service {
     /// When the pins cannot be removed. Says what serves on all the same.
     pub async fn down(self: &Arc<Self>) -> Result<Vec<String>, VerbError> {
         let mut left = Vec::new();
-        {
-            let mut books = self.books.lock().await;
-            // Nobody takes over: the active one is ended too, and the keeper is not started again.
-            books.going = Going::Down;
-            books.steering.set_previous(None);
-            books.steering.lead_nowhere();
-        }
+        self.state
+            .change(|books| {
+                // Nobody takes over: the active one is ended too, and the keeper is not started again.
+                books.going = Going::Down;
+                books.steering.set_previous(None);
+                books.steering.lead_nowhere();
+            })
+            .await;
         self.call_everything_off().await;
         loop {
-            let living: Vec<GenerationId> = {
-                let books = self.books.lock().await;
-                let living = books.generations.iter().filter(|g| g.state.is_live());
-                living.map(|g| g.id).collect()
-            };
+            let living: Vec<GenerationId> = self
+                .state
+                .look(|books| {
+                    let living = books.generations.iter().filter(|g| g.state.is_live());
+                    living.map(|g| g.id).collect()
+                })
+                .await;
             if living.is_empty() {
                 break;
             }
             let all = living.iter().map(|&id| self.end(id));
             futures_util::future::join_all(all).await;
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let ended = living.iter().filter_map(|&id| books.get(id));
             left.extend(ended.filter_map(|ended| {
                 let left = ended.left.as_ref()?;
@@ -300,8 +309,8 @@ impl Service {
                 "failed to remove the cgroup"
             );
         }
-        self.books.lock().await.going = Going::Gone;
-        if let Err(error) = self.ledger.remove().await {
+        self.state.change(|books| books.going = Going::Gone).await;
+        if let Err(error) = self.state.ledger().remove().await {
             left.push(format!(
                 "{error}; remove it before the service is started again, or its generations are \
                  listed as ended"
@@ -313,20 +322,22 @@ impl Service {
 
     /// Has a deploy or a rollout that goes on end, so that nothing is started any more.
     async fn call_everything_off(self: &Arc<Self>) {
-        let starting = {
-            let books = self.books.lock().await;
-            if let Some(rollout) = &books.rollout {
-                rollout.undo("the service is shutting down");
-            }
-            let starting = books
-                .generations
-                .iter()
-                .filter(|g| g.state == GenerationState::Starting);
-            starting.map(|g| g.id).collect::<Vec<_>>()
-        };
+        let starting = self
+            .state
+            .look(|books| {
+                if let Some(rollout) = &books.rollout {
+                    rollout.undo("the service is shutting down");
+                }
+                let starting = books
+                    .generations
+                    .iter()
+                    .filter(|g| g.state == GenerationState::Starting);
+                starting.map(|g| g.id).collect::<Vec<_>>()
+            })
+            .await;
         futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
         let mut pace = Pace::until(Deadline::after(CALLED_OFF));
-        while self.look_again(&mut pace).await {
+        while self.state.look_again(&mut pace).await {
             if self.is_at_rest().await {
                 return;
             }
@@ -338,7 +349,7 @@ impl Service {
         let mut pace = Pace::until(Deadline::after(GONE));
         while !self.is_at_rest().await {
             hook::sweep(&hooks_cgroup(&self.cgroup)).await;
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -346,7 +357,7 @@ impl Service {
 
     /// Whether nothing is being deployed, and no rollout is before its drain.
     async fn is_at_rest(&self) -> bool {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         books.deploying.is_none() && books.rollout.is_none()
     }
 

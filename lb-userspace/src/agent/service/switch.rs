@@ -24,7 +24,7 @@ impl Service {
         id: GenerationId,
         purpose: Purpose,
     ) -> Result<Option<GenerationId>, VerbError> {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         self.switch_in(&mut books, id, purpose)
     }
 
@@ -65,7 +65,7 @@ impl Service {
             }
         }
         self.retire_others(books, id, former);
-        self.settle(books);
+        self.state.settle(books);
         Ok(former)
     }
 
@@ -110,7 +110,7 @@ impl Service {
 
     /// Whether every group still has a listener of the generation, and it lives.
     pub(super) async fn can_take_over(&self, id: GenerationId) -> bool {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         self.can_take_over_in(&books, id)
     }
 

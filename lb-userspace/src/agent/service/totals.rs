@@ -70,7 +70,7 @@ impl Service {
     ) -> Result<(), VerbError> {
         if self.vacate(books, id) {
             // The verb says it at its end.
-            let _unrecorded = self.record(books).await;
+            let _unrecorded = self.state.record(books).await;
         }
         self.path.clear_seat(id)?;
         Ok(())
@@ -84,19 +84,21 @@ impl Service {
             took: ended.took,
             ended_ms: clock::unix_millis(),
         };
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         books.tally.rollout(
             ended.kind,
             ended.outcome,
             last,
             ended.steered.map(|took| (took, ended.trace)),
         );
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Counts a hook that ended; written down with whatever is next.
     pub(super) async fn tally_hook(&self, phase: Phase, succeeded: bool) {
-        self.books.lock().await.tally.hook(phase, succeeded);
+        self.state
+            .change(|books| books.tally.hook(phase, succeeded))
+            .await;
     }
 }
 

@@ -5,13 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use tokio::sync::Mutex;
-
-use super::{
-    Context,
-    books::{Books, Generation},
-    polite::PoliteDrain,
-};
+use super::{Context, books::Generation, polite::PoliteDrain, shared::SharedState};
 use crate::{
     generation::established::{self, Holders},
     sys::{cgroup::Cgroup, established::Connection, wake},
@@ -58,7 +52,7 @@ pub(super) fn with_each(
 /// that tells servers wrong. It may have asked them no longer, and left them so all the same.
 pub(super) fn after_another(
     context: Arc<Context>,
-    books: Arc<Mutex<Books>>,
+    state: SharedState,
     polite: PoliteDrain,
     found: bool,
 ) {
@@ -71,11 +65,12 @@ pub(super) fn after_another(
     }
     tokio::spawn(async move {
         let _touching = polite.turn().await;
-        let cgroups: Vec<Cgroup> = {
-            let books = books.lock().await;
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            living.filter_map(Generation::own_cgroup).collect()
-        };
+        let cgroups: Vec<Cgroup> = state
+            .look(|books| {
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                living.filter_map(Generation::own_cgroup).collect()
+            })
+            .await;
         let waking = tokio::task::spawn_blocking({
             let context = Arc::clone(&context);
             move || {

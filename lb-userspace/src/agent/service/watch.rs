@@ -59,34 +59,33 @@ impl Service {
             kept_up("program guard", || {
                 guarded
                     .guard
-                    .keep(&guarded.context, &guarded.books, &guarded.parking)
+                    .keep(&guarded.context, &guarded.state, &guarded.parking)
             })
             .await;
         });
         let profiled = Arc::clone(&self);
         tasks.spawn(async move {
             kept_up("profiling", || {
-                profiled.profiler.keep(&profiled.context, &profiled.books)
+                profiled.profiler.keep(&profiled.context, &profiled.state)
             })
             .await;
         });
-        let looked_at = Arc::clone(&self);
-        let detector = HangDetector::new(Arc::clone(&self.context), Arc::clone(&self.books));
+        let detector = HangDetector::new(Arc::clone(&self.context), self.state.clone());
         tasks.spawn(async move {
-            kept_up("hang detection", || detector.keep(&looked_at.changed)).await;
+            kept_up("hang detection", || detector.keep()).await;
         });
         let released = Arc::clone(&self);
         tasks.spawn(async move {
             kept_up("release of parked clients", || {
                 released
                     .parking
-                    .keep_releasing(&released.context, &released.books)
+                    .keep_releasing(&released.context, &released.state)
             })
             .await;
         });
         let written = Arc::clone(&self);
         tasks.spawn(async move {
-            kept_up("output", || outlet::keep(&written.context, &written.books)).await;
+            kept_up("output", || outlet::keep(&written.context, &written.state)).await;
         });
         tasks.spawn(Arc::clone(&self).keep_beating());
         self.attend(events).await;
@@ -116,12 +115,14 @@ impl Service {
 
     /// The first stage of finding incidents; the second is begun for each that it finds.
     async fn screen(self: &Arc<Self>) {
-        let (unusual, counts) = self.incidents.judge(&self.context, &self.books).await;
+        let (unusual, counts) = self.incidents.judge(&self.context, &self.state).await;
         for window in unusual {
             tokio::spawn(Arc::clone(self).capture(window));
         }
         if let Some(counts) = counts {
-            self.books.lock().await.tally.windows.add(counts);
+            self.state
+                .change(|books| books.tally.windows.add(counts))
+                .await;
         }
     }
 
@@ -129,11 +130,11 @@ impl Service {
     async fn capture(self: Arc<Self>, found: Screened) {
         let captured = async {
             let incidents = &self.incidents;
-            let stored = incidents.capture(&self.context, &self.books, &self.profiler, found);
+            let stored = incidents.capture(&self.context, &self.state, &self.profiler, found);
             if stored.await {
-                let mut books = self.books.lock().await;
+                let mut books = self.state.lock().await;
                 books.tally.incidents += 1;
-                self.settle(&books);
+                self.state.settle(&books);
             }
         };
         tokio::select! {
@@ -187,7 +188,7 @@ impl Service {
 
     /// A generation has no process left.
     async fn ended(self: &Arc<Self>, id: GenerationId, how: String) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -215,14 +216,14 @@ impl Service {
                 self.retire_from_kernel(&mut books, id);
             }
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Starts the keeper again if somebody killed it. What waited in its listeners has moved to whom
     /// `steer` chose, or is lost.
     async fn keep_again(&self) {
         {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let keeper = self.parking.keeper();
             let is_well = keeper.is_alive() && keeper.has_socket();
             if books.is_ending() || books.awaits_adopt || is_well && books.keeper_error.is_none() {
@@ -242,7 +243,7 @@ impl Service {
             Ok((keeper, _)) => {
                 self.parking.replace_keeper(keeper);
                 self.parking
-                    .open(self, &self.books)
+                    .open(self, &self.state)
                     .await
                     .err()
                     .map(|error| error.to_string())
@@ -252,23 +253,23 @@ impl Service {
         if let Some(error) = &error {
             tracing::error!(service = self.name(), error, "failed to start a keeper");
         }
-        self.books.lock().await.keeper_error = error;
+        self.state.change(|books| books.keeper_error = error).await;
     }
 
     /// Writes the ledger again if somebody removed it, or the last write failed.
     async fn write_again(&self) {
-        let is_missing = self.ledger.is_missing().await;
-        if !is_missing && !self.ledger.has_failed() {
+        let is_missing = self.state.ledger().is_missing().await;
+        if !is_missing && !self.state.ledger().has_failed() {
             return;
         }
         {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             if books.is_ending() {
                 return;
             }
-            self.settle(&books);
+            self.state.settle(&books);
         }
-        if self.ledger.written().await.is_none() && is_missing {
+        if self.state.ledger().written().await.is_none() && is_missing {
             let path = self.places.ledger(self.name());
             footing::restored(Support::Ledger, format!("the ledger {}", path.display()));
         }
@@ -277,7 +278,7 @@ impl Service {
     async fn heard(self: &Arc<Self>, events: &[Event]) {
         let parking = self.cgroup.child(PARKING).id().ok();
         let inherits = self.config.hand_over == HandOver::Inherit;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         for event in events {
             match event.kind {
                 EventKind::Idle => {}
@@ -295,7 +296,7 @@ impl Service {
             }
         }
         drop(books);
-        self.changed.notify_waiters();
+        self.state.ring();
     }
 
     /// Once a second: what has no event of its own.
@@ -304,10 +305,10 @@ impl Service {
         self.keep_again().await;
         self.write_again().await;
         self.adopt_again().await;
-        self.polite.settle(&self.context, &self.books).await;
+        self.polite.settle(&self.context, &self.state).await;
         flows::tend(&self.context).await;
-        self.workers.tend(&self.context, &self.books).await;
-        let mut books = self.books.lock().await;
+        self.workers.tend(&self.context, &self.state).await;
+        let mut books = self.state.lock().await;
         let active = self.path.word().active;
         self.thaw_stand_in(&books);
         if someone_waits(self, active) {

@@ -7,9 +7,8 @@ use std::{
 };
 
 use lb_common::{GenerationId, SteeringWord};
-use tokio::sync::Mutex;
 
-use super::{CheckError, Context, beside::beside, books::Books, slots};
+use super::{CheckError, Context, beside::beside, books::Books, shared::SharedState, slots};
 use crate::{
     clock::{self, Deadline},
     config::WorkerChoice,
@@ -69,12 +68,12 @@ pub(super) struct WorkerBalance {
 
 impl WorkerBalance {
     /// Once a second, for those that get connections.
-    pub(super) async fn tend(&self, context: &Context, books: &Mutex<Books>) {
+    pub(super) async fn tend(&self, context: &Context, state: &SharedState) {
         for id in served(context.path.word()) {
-            let Some((slotted, listing)) = list(context, books, id).await else {
+            let Some((slotted, listing)) = list(context, state, id).await else {
                 continue;
             };
-            let mut books = books.lock().await;
+            let mut books = state.lock().await;
             let books = &mut *books;
             let word = context.path.word();
             if !served(word).any(|now| now == id) {
@@ -143,11 +142,11 @@ impl WorkerBalance {
 /// or for which it is too early to look again.
 async fn list(
     context: &Context,
-    books: &Mutex<Books>,
+    state: &SharedState,
     id: GenerationId,
 ) -> Option<(Instant, Result<Arc<Listing>, DumpError>)> {
     let slotted = {
-        let books = books.lock().await;
+        let books = state.lock().await;
         let generation = books.get(id).filter(|g| !g.untaken.rests())?;
         generation.slotted
     };

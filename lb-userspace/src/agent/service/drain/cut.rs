@@ -31,7 +31,7 @@ impl Service {
         id: GenerationId,
         wanted: impl Fn(Option<Duration>) -> bool,
     ) -> Vec<Left> {
-        let Some(cgroup) = own_cgroup(&self.books, id).await else {
+        let Some(cgroup) = own_cgroup(&self.state, id).await else {
             return Vec::new();
         };
         let ports = self.ports();
@@ -69,7 +69,7 @@ impl Service {
 
     /// Passes over those that were cut before: some need a moment to be gone.
     async fn forget_listed(&self, id: GenerationId, cut: &mut Vec<CutConnection>) {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let listed = books.get(id).map_or(&[][..], |g| &g.cut_list);
         let listed: HashSet<_> = listed.iter().map(|c| (c.peer, c.local)).collect();
         cut.retain(|c| !listed.contains(&(c.peer, c.local)));
@@ -84,7 +84,7 @@ impl Service {
         let is_due =
             |age: Option<Duration>| long.is_none_or(|long| age.is_some_and(|age| age < long.after));
         let left = self.left(id, is_due).await;
-        let Some(cgroup) = own_cgroup(&self.books, id).await else {
+        let Some(cgroup) = own_cgroup(&self.state, id).await else {
             return 0;
         };
         let policy = self.config.drain.leftovers;
@@ -102,10 +102,10 @@ impl Service {
                 "a connection was cut at the deadline"
             );
         }
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(generation) = books.get_mut(id) {
             generation.cut_list.extend(cut);
-            self.settle(&books);
+            self.state.settle(&books);
         }
         count
     }

@@ -41,7 +41,7 @@ pub(in crate::agent::service) enum Told {
 impl Service {
     /// How the generation is told to end.
     pub(super) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
-        Some(self.endings.judge(self, &self.books, id).await?.recipe)
+        Some(self.endings.judge(self, &self.state, id).await?.recipe)
     }
 
     /// Until when connections may end by themselves: for `signal_after`; until the deadline where
@@ -49,7 +49,7 @@ impl Service {
     pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
         let wait = signal_wait(&self.config.drain, &recipe).unwrap_or(WITHOUT_END);
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let began = books.get(id)?.drain.as_ref()?.began;
         Some(Deadline::since(began, wait))
     }
@@ -76,7 +76,9 @@ impl Service {
             return None;
         }
         let mut cut = 0;
-        if self.config.drain.leftovers == Leftovers::Keep && !self.books.lock().await.is_ending() {
+        if self.config.drain.leftovers == Leftovers::Keep
+            && !self.state.look(|books| books.is_ending()).await
+        {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
             let _unwatched = self.gone(id, cgroup).await;
@@ -136,7 +138,7 @@ impl Service {
         if !judged.recipe.saves {
             return None;
         }
-        let told = Duration::from_secs(self.books.lock().await.get(id)?.told?);
+        let told = Duration::from_secs(self.state.lock().await.get(id)?.told?);
         let passed = clock::since_boot().saturating_sub(told);
         let left = self.config.drain.stop_deadline.saturating_sub(passed);
         let until = Deadline::after(left);
@@ -149,14 +151,14 @@ impl Service {
 
     /// How much longer a data store may save what it has, while it does.
     pub(in crate::agent::service) async fn saves_for(&self, id: GenerationId) -> Option<Duration> {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let drain = books.get(id)?.drain.as_ref()?;
         let saves = drain.step == DrainStep::Saving;
         saves.then(|| drain.deadline.left().unwrap_or_default())
     }
 
     async fn enter_saving(&self, id: GenerationId, until: Deadline) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
             drain.step = DrainStep::Saving;
             drain.deadline = until;
@@ -171,7 +173,7 @@ impl Service {
     ) -> Option<(Deadline, u64)> {
         let later = self.long_lived_deadline(id).await?;
         let ended = self.cut(id, true).await;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
             drain.step = DrainStep::LongLived;
             drain.deadline = later;
@@ -185,10 +187,10 @@ impl Service {
         id: GenerationId,
     ) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.books.lock().await.is_ending() {
+        if self.state.look(|books| books.is_ending()).await {
             return None;
         }
-        let began = self.books.lock().await.get(id)?.drain.as_ref()?.began;
+        let began = self.state.lock().await.get(id)?.drain.as_ref()?.began;
         let later = Deadline::since(began, long.deadline);
         later.left()?;
         let stay = self

@@ -16,7 +16,9 @@ use lb_common::GenerationId;
 pub(super) use leftovers::{FINISH, Told};
 pub(super) use progress::{Drain, DrainStep};
 
-use super::{Pace, Service, books::Books, broken::unbroken, ending::signal_wait, freeze, recount};
+use super::{
+    Service, books::Books, broken::unbroken, ending::signal_wait, freeze, pace::Pace, recount,
+};
 use crate::{
     agent::drill,
     clock::{self, Deadline},
@@ -65,7 +67,7 @@ impl Service {
         let hung = self.empty_queues(id).await;
         self.leave_by_themselves(id).await;
         let hung = hung.or(self.flows_leave(id).await);
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -84,7 +86,7 @@ impl Service {
         } else {
             self.stop_in_background(&mut books, id);
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// Waits until the generation has no connection left, or for as long as the server is not to
@@ -98,13 +100,13 @@ impl Service {
         let mut compared = Deadline::after(COMPARED);
         while self.path.live(Some(id)) > 0 {
             if compared.left().is_none() {
-                if recount::compare(&self.context, &self.books, id).await {
-                    self.changed.notify_waiters();
+                if recount::compare(&self.context, &self.state, id).await {
+                    self.state.ring();
                 }
                 compared = Deadline::after(COMPARED);
             }
-            self.polite.ask(&self.context, &self.books, id).await;
-            if !self.look_again(&mut pace).await {
+            self.polite.ask(&self.context, &self.state, id).await;
+            if !self.state.look_again(&mut pace).await {
                 return self.long_lived_leave(id).await;
             }
         }
@@ -114,7 +116,7 @@ impl Service {
     /// stay longer, and ends the others. Does nothing before the deadline.
     async fn long_lived_leave(self: &Arc<Self>, id: GenerationId) {
         let deadline = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             books.get(id).and_then(|g| Some(g.drain.as_ref()?.deadline))
         };
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
@@ -129,11 +131,11 @@ impl Service {
             return;
         };
         let mut pace = Pace::until(later);
-        while self.path.live(Some(id)) > 0 && self.look_again(&mut pace).await {}
+        while self.path.live(Some(id)) > 0 && self.state.look_again(&mut pace).await {}
     }
 
     async fn enter_step(&self, id: GenerationId, step: DrainStep) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
             drain.step = step;
         }

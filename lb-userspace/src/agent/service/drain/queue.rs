@@ -4,7 +4,7 @@ use std::{net::Shutdown, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::super::{Pace, Service, books::Generation, find::own_cgroup};
+use super::super::{Service, books::Generation, find::own_cgroup, pace::Pace};
 use crate::{
     clock::Deadline,
     generation::listeners,
@@ -23,7 +23,7 @@ impl Service {
     /// `hung_after` is hung: its listeners are shut down, upon which the kernel moves who waits
     /// to the active generation. Says so then.
     pub(super) async fn empty_queues(&self, id: GenerationId) -> Option<String> {
-        let cgroup = own_cgroup(&self.books, id).await?;
+        let cgroup = own_cgroup(&self.state, id).await?;
         let mut pace = Pace::until(Deadline::after(PATIENCE.max(self.config.drain.hung_after)));
         let mut hung = Deadline::after(self.config.drain.hung_after);
         let mut fewest = u32::MAX;
@@ -39,9 +39,9 @@ impl Service {
                 hung = Deadline::after(self.config.drain.hung_after);
             }
             let over = hung.left().is_none();
-            if (over || !self.look_again(&mut pace).await) && self.active_is_not(id) {
+            if (over || !self.state.look_again(&mut pace).await) && self.active_is_not(id) {
                 // Under the lock, for it is for the agent in charge to do.
-                let books = self.books.lock().await;
+                let books = self.state.lock().await;
                 let is_own = books.get(id).and_then(Generation::own_cgroup).is_some();
                 if !is_own || !self.active_is_not(id) {
                     return None;

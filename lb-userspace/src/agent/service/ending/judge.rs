@@ -8,11 +8,11 @@ use std::{
 
 use lb_common::GenerationId;
 use nix::sys::signal::Signal;
-use tokio::sync::Mutex;
 
 use super::super::{
     Context,
     books::{Books, Generation},
+    shared::SharedState,
 };
 use crate::{
     clock,
@@ -107,7 +107,7 @@ impl Endings {
     pub(in crate::agent::service) async fn judge(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
         id: GenerationId,
     ) -> Option<Judged> {
         let known = {
@@ -124,16 +124,17 @@ impl Endings {
     pub(in crate::agent::service) async fn judge_all(
         &self,
         context: &Context,
-        state: &Mutex<Books>,
+        state: &SharedState,
         moment: Instant,
     ) -> HashMap<GenerationId, Judged> {
-        let known = {
-            let books = state.lock().await;
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            let living = living.filter(|g| g.state != GenerationState::Starting);
-            let known = living.map(|g| (g.id, Known::of(context, &books, g)));
-            known.collect()
-        };
+        let known = state
+            .look(|books| {
+                let living = books.generations.iter().filter(|g| g.state.is_live());
+                let living = living.filter(|g| g.state != GenerationState::Starting);
+                let known = living.map(|g| (g.id, Known::of(context, books, g)));
+                known.collect()
+            })
+            .await;
         self.judge_these(context, known, moment, LATELY).await
     }
 
@@ -246,15 +247,16 @@ pub(in crate::agent::service) fn place(context: &Context, generation: &Generatio
 /// What each of these processes of the generation is told by.
 pub(super) async fn recipes(
     context: &Context,
-    state: &Mutex<Books>,
+    state: &SharedState,
     id: GenerationId,
     servers: Vec<Server>,
 ) -> Vec<(Server, Recipe)> {
-    let known = {
-        let books = state.lock().await;
-        let generation = books.get(id);
-        generation.map(|generation| Known::of(context, &books, generation))
-    };
+    let known = state
+        .look(|books| {
+            let generation = books.get(id);
+            generation.map(|generation| Known::of(context, books, generation))
+        })
+        .await;
     known.map_or_else(Vec::new, |known| Judged::new(servers, &known).told)
 }
 

@@ -42,7 +42,7 @@ impl Service {
         if !recipe.is_to_be_seen() || self.path.live(Some(id)) == 0 {
             return None;
         }
-        let cgroup = own_cgroup(&self.books, id).await?;
+        let cgroup = own_cgroup(&self.state, id).await?;
         let ports = self.ports();
         let counts = self.path.connections(Some(id));
         let moved = counts.moved_in > 0;
@@ -94,7 +94,7 @@ impl Service {
             return;
         };
         let signal = judged.recipe.signal;
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -126,7 +126,7 @@ impl Service {
             Some(seen) => books.habits.note(program, signal.to_owned(), seen),
             None => books.habits.doubt(&program, signal),
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 }
 

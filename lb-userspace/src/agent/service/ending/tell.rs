@@ -32,7 +32,7 @@ impl Service {
         id: GenerationId,
         judged: &Judged,
     ) -> bool {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id) else {
             return false;
         };
@@ -57,7 +57,7 @@ impl Service {
         if nobody && !generation.cgroup.is_foreign() {
             generation.cgroup.signal(judged.recipe.signal);
         }
-        self.settle(&books);
+        self.state.settle(&books);
         true
     }
 
@@ -68,10 +68,10 @@ impl Service {
         id: GenerationId,
         judged: &Judged,
     ) -> Infallible {
-        let whom = {
-            let books = self.books.lock().await;
-            books.get(id).map(|generation| generation.told_whom.clone())
-        };
+        let whom = self
+            .state
+            .look(|books| books.get(id).map(|generation| generation.told_whom.clone()))
+            .await;
         let whom = whom.unwrap_or_default();
         let runs = |&(pid, started): &(u32, u64)| process::start_time(pid) == Some(started);
         while whom.iter().any(runs) {
@@ -94,7 +94,7 @@ impl Service {
 
     async fn tell_left(&self, id: GenerationId, told: &[Server]) {
         let place = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             let Some(generation) = books.get(id).filter(|g| g.told_again.is_none()) else {
                 return;
             };
@@ -106,8 +106,8 @@ impl Service {
         if left.is_empty() {
             return;
         }
-        let judged = recipes(self, &self.books, id, left).await;
-        let mut books = self.books.lock().await;
+        let judged = recipes(self, &self.state, id, left).await;
+        let mut books = self.state.lock().await;
         let Some(generation) = books.get_mut(id).filter(|g| g.told_again.is_none()) else {
             return; // another agent did it
         };
@@ -125,12 +125,12 @@ impl Service {
             );
             send(server, signal);
         }
-        self.settle(&books);
+        self.state.settle(&books);
     }
 
     /// The first process of the generation, if it was not among those that were told.
     async fn tell_first(&self, id: GenerationId, told: &[(u32, u64)]) {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let Some((pid, started)) = books.get(id).and_then(|generation| generation.main) else {
             return;
         };

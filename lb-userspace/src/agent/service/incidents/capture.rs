@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use lb_common::GenerationId;
-use tokio::{
-    sync::Mutex,
-    time::{MissedTickBehavior, interval, timeout_at},
-};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::{
-    super::{Context, books::Books, find::own_cgroup, profile::Profiler},
+    super::{Context, find::own_cgroup, profile::Profiler, shared::SharedState},
     Incidents,
     slowest::{MOST_LISTED, Slowest, detailed},
 };
@@ -37,7 +34,7 @@ impl Incidents {
     pub(in crate::agent::service) async fn capture(
         &self,
         context: &Context,
-        books: &Mutex<Books>,
+        state: &SharedState,
         profiler: &Profiler,
         found: Screened,
     ) -> bool {
@@ -48,8 +45,8 @@ impl Incidents {
         let began = clock::now();
         let mut notes = Vec::new();
         let ((connections, not_listed), stacks) = tokio::join!(
-            slowest(context, books, id, found.window.live),
-            stacks(context, books, profiler, &found)
+            slowest(context, state, id, found.window.live),
+            stacks(context, state, profiler, &found)
         );
         notes.extend(not_listed);
         let profile = match stacks {
@@ -149,7 +146,7 @@ async fn rollout_now(context: &Context) -> Option<RolloutId> {
 /// The slowest connections within [`LOOK`], or why they are not known.
 async fn slowest(
     context: &Context,
-    books: &Mutex<Books>,
+    state: &SharedState,
     id: GenerationId,
     live: u64,
 ) -> (Vec<SlowConnection>, Option<String>) {
@@ -160,7 +157,7 @@ async fn slowest(
         );
         return (Vec::new(), Some(note));
     }
-    let Some(cgroup) = own_cgroup(books, id).await else {
+    let Some(cgroup) = own_cgroup(state, id).await else {
         return (Vec::new(), Some("the generation had ended".to_owned()));
     };
     let mut slowest = Slowest::default();
@@ -176,7 +173,7 @@ async fn slowest(
 /// Where CPU time goes meanwhile, or why that is not known.
 async fn stacks(
     context: &Context,
-    books: &Mutex<Books>,
+    state: &SharedState,
     profiler: &Profiler,
     found: &Screened,
 ) -> Result<Profile, String> {
@@ -195,6 +192,6 @@ async fn stacks(
         last_ms: None,
         force: false,
     };
-    let profile = profiler.profile(context, books, request).await;
+    let profile = profiler.profile(context, state, request).await;
     profile.map_err(|error| format!("no stacks: {error}"))
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use lb_common::GenerationId;
-use tokio::sync::Mutex;
 
 use super::{
     Context,
     beside::beside,
     books::{Books, Generation},
+    shared::SharedState,
 };
 use crate::{
     api::wire::{ScoredWindow, Windows},
@@ -71,12 +71,12 @@ impl Incidents {
     pub(super) async fn judge(
         self: &Arc<Self>,
         context: &Arc<Context>,
-        books: &Mutex<Books>,
+        state: &SharedState,
     ) -> (Vec<Screened>, Option<WindowCounts>) {
         if !context.config.incidents.enabled {
             return (Vec::new(), None);
         }
-        let subjects = subjects(&*books.lock().await);
+        let subjects = subjects(&*state.lock().await);
         let (screen, of) = (Arc::clone(self), Arc::clone(context));
         let scoring = beside(move || {
             let began = clock::now();

@@ -23,7 +23,7 @@ impl Service {
         let Some(to) = plan.to().filter(|_| plan.start.is_some()) else {
             return;
         };
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if books.get(to).map(|g| g.state) != Some(GenerationState::Starting) {
             return;
         }
@@ -35,15 +35,17 @@ impl Service {
     /// What carries a rollout out broke beyond what is undone in order: who is active is what the
     /// word says, and the rollout is over.
     pub(super) async fn rollout_broke(&self, token: u64, broken: Broken) -> VerbError {
-        let (id, plan) = {
-            let mut books = self.books.lock().await;
-            let rollout = books.rollout_of(token);
-            let known = rollout.map(|rollout| (rollout.id, rollout.plan.clone()));
-            if known.is_some() {
-                books.rollout = None;
-            }
-            known.map_or((None, None), |(id, plan)| (id, Some(plan)))
-        };
+        let (id, plan) = self
+            .state
+            .change(|books| {
+                let rollout = books.rollout_of(token);
+                let known = rollout.map(|rollout| (rollout.id, rollout.plan.clone()));
+                if known.is_some() {
+                    books.rollout = None;
+                }
+                known.map_or((None, None), |(id, plan)| (id, Some(plan)))
+            })
+            .await;
         let what = id.map_or_else(|| "a rollout".to_owned(), |id| id.to_string());
         let error = broken.of_verb(what);
         tracing::error!(service = self.name(), %error, "a bug aborted a rollout");
@@ -69,7 +71,7 @@ impl Service {
                 );
             }
         }
-        self.changed.notify_waiters();
+        self.state.ring();
         error
     }
 }

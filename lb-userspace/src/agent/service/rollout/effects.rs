@@ -6,7 +6,8 @@ use lb_common::GenerationId;
 
 use super::{
     super::{
-        Now, Pace, VerbError,
+        Now, VerbError,
+        pace::Pace,
         switch::{Purpose, hold},
     },
     execute::Executor,
@@ -34,7 +35,7 @@ impl Executor {
         if let Some(doubt) = self.service.check_program(&request).await? {
             let text = doubt.clone();
             self.note(Record::Note { text }).await;
-            let mut books = self.service.books.lock().await;
+            let mut books = self.service.state.lock().await;
             self.service.note_doubt(&mut books, to, Some(doubt));
         }
         if self.plan.parked {
@@ -119,12 +120,12 @@ impl Executor {
         let to = self.to()?;
         if self.service.path.word().active == Some(to) {
             // An agent that was killed did it.
-            let mut books = self.service.books.lock().await;
+            let mut books = self.service.state.lock().await;
             books.steering.set_previous(self.plan.from());
             if let Some(from) = self.plan.from() {
                 hold(&mut books, from);
             }
-            self.service.settle(&books);
+            self.service.state.settle(&books);
             return Ok(());
         }
         let former = self.service.switch(to, Purpose::Promote).await?;
@@ -221,7 +222,7 @@ impl Executor {
             }
             let step = format!(
                 "{} is active, on probation for {}",
-                self.service.books.lock().await.name_of(to),
+                self.service.state.look(|books| books.name_of(to)).await,
                 humantime::format_duration(Duration::from_secs(left.as_secs()))
             );
             self.reporter.step(step);
@@ -244,7 +245,7 @@ impl Executor {
         loop {
             tokio::select! {
                 () = self.interruption() => return Err(self.called_off()),
-                again = self.service.look_again(&mut pace) => if !again {
+                again = self.service.state.look_again(&mut pace) => if !again {
                     return Ok(());
                 },
             }
@@ -261,7 +262,7 @@ impl Executor {
 
     async fn still_active(&self, to: GenerationId) -> Result<(), VerbError> {
         let why = {
-            let books = self.service.books.lock().await;
+            let books = self.service.state.lock().await;
             let generation = books.get(to);
             if generation.is_some_and(|g| g.state == GenerationState::Active) {
                 if self.service.listens(to) {
@@ -278,7 +279,7 @@ impl Executor {
     }
 
     async fn bake_failed(&self, to: GenerationId, why: String) -> VerbError {
-        let books = self.service.books.lock().await;
+        let books = self.service.state.lock().await;
         VerbError::BakeFailed {
             generation: books.name_of(to),
             why,
@@ -291,15 +292,17 @@ impl Executor {
         let Some(from) = self.plan.from() else {
             return Ok(());
         };
-        {
-            let mut books = self.service.books.lock().await;
-            if let Some(generation) = books.get_mut(from) {
-                generation.keep = self.plan.keep;
-                if generation.state == GenerationState::Draining && generation.drain.is_none() {
-                    self.service.drain(&mut books, from);
+        self.service
+            .state
+            .change(|books| {
+                if let Some(generation) = books.get_mut(from) {
+                    generation.keep = self.plan.keep;
+                    if generation.state == GenerationState::Draining && generation.drain.is_none() {
+                        self.service.drain(books, from);
+                    }
                 }
-            }
-        }
+            })
+            .await;
         self.await_drain(from).await;
         Ok(())
     }
@@ -328,11 +331,14 @@ impl Executor {
         let back = if self.service.can_take_over(back).await {
             back
         } else {
-            let (name, again) = {
-                let books = self.service.books.lock().await;
-                let again = self.service.started_to_serve(&books, back);
-                (books.name_of(back), again)
-            };
+            let (name, again) = self
+                .service
+                .state
+                .look(|books| {
+                    let again = self.service.started_to_serve(books, back);
+                    (books.name_of(back), again)
+                })
+                .await;
             let change = match again {
                 Some(again) => again.allowed_change().await?,
                 None => None,
@@ -358,7 +364,7 @@ impl Executor {
 
     /// Before the rollout nobody was active.
     async fn nobody_active(&self, away: Option<GenerationId>) {
-        let mut books = self.service.books.lock().await;
+        let mut books = self.service.state.lock().await;
         let word = self.service.path.word();
         if word.active.is_none() || word.active != away {
             return;
@@ -379,7 +385,7 @@ impl Executor {
         let Some(to) = self.plan.to().filter(|_| self.plan.start.is_some()) else {
             return Ok(());
         };
-        let mut books = self.service.books.lock().await;
+        let mut books = self.service.state.lock().await;
         let state = books.get(to).map(|g| g.state);
         let drains = books.get(to).is_some_and(|g| g.drain.is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
@@ -404,9 +410,9 @@ impl Executor {
             _ => {}
         }
         // The journal goes on from here: an agent after this one does not discard it again.
-        self.service.settle(&books);
+        self.service.state.settle(&books);
         drop(books);
-        let _unrecorded = self.service.ledger.written().await;
+        let _unrecorded = self.service.state.ledger().written().await;
         Ok(())
     }
 }

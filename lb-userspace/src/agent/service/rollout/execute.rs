@@ -126,7 +126,7 @@ impl Executor {
             Some(VerbError::NeverReady { now, .. }) if parked => now,
             _ => return,
         };
-        let books = self.service.books.lock().await;
+        let books = self.service.state.lock().await;
         *now = match self.service.path.word().active {
             Some(active) => {
                 let who = books.name_of(active);
@@ -329,7 +329,7 @@ impl Executor {
             (None, Some(new)) => {
                 if self.plan.start.is_some() {
                     // No agent finds a rollout whose candidate it does not know.
-                    let _unrecorded = self.service.ledger.written().await;
+                    let _unrecorded = self.service.state.ledger().written().await;
                 }
                 let id = self
                     .in_time(journal.begin_with(new.clone(), records))
@@ -419,10 +419,12 @@ impl Executor {
             steered: self.done.steered_us.map(Duration::from_micros),
             trace: self.plan.recorded_trace().map(str::to_owned),
         };
-        {
-            let mut books = self.service.books.lock().await;
-            self.service.end_traced(&mut books, &self.plan);
-        }
+        self.service
+            .state
+            .change(|books| {
+                self.service.end_traced(books, &self.plan);
+            })
+            .await;
         self.service.tally_rollout(ended).await;
         self.service.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);

@@ -157,7 +157,7 @@ impl Executor {
             index,
             attempt,
         };
-        let books = self.service.books.lock().await;
+        let books = self.service.state.lock().await;
         let name = |id| books.name_of(id);
         let mut env = self.service.hook_env();
         let from = self.plan.from().map(name).unwrap_or_default();

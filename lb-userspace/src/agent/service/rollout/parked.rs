@@ -22,7 +22,7 @@ const TOLD: Duration = Duration::from_secs(1);
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
     pub(super) async fn may_park(&self) -> bool {
-        let books = self.service.books.lock().await;
+        let books = self.service.state.lock().await;
         let runs = self
             .plan
             .from()
@@ -49,10 +49,11 @@ impl Executor {
             return Ok(());
         }
         if let Some(from) = self.plan.from() {
-            let again = {
-                let books = self.service.books.lock().await;
-                Service::started_after_all(&books, from)
-            };
+            let again = self
+                .service
+                .state
+                .look(|books| Service::started_after_all(books, from))
+                .await;
             if let Some(again) = again {
                 again.refuse_last(self.plan.anyway).await?;
             }
@@ -61,13 +62,13 @@ impl Executor {
         let to = self.start_alone().await?;
         self.service.switch(to, Purpose::Promote).await?;
         self.stored();
-        let mut books = self.service.books.lock().await;
+        let mut books = self.service.state.lock().await;
         books.steering.set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
         books.runs_alone = self.service.config.hand_over == HandOver::Auto;
         self.done.generation = Some(books.name_of(to));
         self.done.message = format!("{} is active", books.name_of(to));
-        self.service.settle(&books);
+        self.service.state.settle(&books);
         drop(books);
         self.tell_parked().await;
         Ok(())
@@ -75,28 +76,32 @@ impl Executor {
 
     /// New clients wait; the generation ends once nothing is in flight.
     async fn park_and_end(&mut self, id: GenerationId) {
-        let name = {
-            let mut books = self.service.books.lock().await;
-            if self.service.path.word().active == Some(id) {
-                self.service.park_everybody(&mut books, id);
-            }
-            books.name_of(id)
-        };
+        let name = self
+            .service
+            .state
+            .change(|books| {
+                if self.service.path.word().active == Some(id) {
+                    self.service.park_everybody(books, id);
+                }
+                books.name_of(id)
+            })
+            .await;
         self.reporter
             .step(format!("clients wait; {name} finishes its requests"));
         self.service.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
         self.end_aloud(id, &name).await;
-        let cut = {
-            let books = self.service.books.lock().await;
-            books.get(id).and_then(|g| g.signal_cut.clone())
-        };
+        let cut = self
+            .service
+            .state
+            .look(|books| books.get(id).and_then(|g| g.signal_cut.clone()))
+            .await;
         if let Some(text) = cut {
             let text = format!("{name}: {text}");
             self.note(Record::Note { text }).await;
         }
         // One that was killed may hold what the next one needs for a moment.
-        if let Some(cgroup) = own_cgroup(&self.service.books, id).await {
+        if let Some(cgroup) = own_cgroup(&self.service.state, id).await {
             self.service.await_gone(id, &cgroup).await;
         }
     }
@@ -132,16 +137,19 @@ impl Executor {
                 VerbError::NothingBefore("the journal names no command".to_owned())
             })?;
         let mut to = self.to()?;
-        let waits = {
-            let books = self.service.books.lock().await;
-            let state = books.get(to).map(|g| g.state);
-            state == Some(GenerationState::Starting)
-        };
+        let waits = self
+            .service
+            .state
+            .look(|books| {
+                let state = books.get(to).map(|g| g.state);
+                state == Some(GenerationState::Starting)
+            })
+            .await;
         if !waits {
             // It has been tried beside the former one, and ended.
             to = self.service.enrol(&request, false).await?;
             self.plan.to = to.raw();
-            let mut books = self.service.books.lock().await;
+            let mut books = self.service.state.lock().await;
             self.service.begin_traced(&mut books, &self.plan);
         }
         self.start_candidate(to, &request).await?;
@@ -158,7 +166,7 @@ impl Executor {
             self.park_and_end(away).await;
         }
         let Some(back) = back else {
-            let mut books = self.service.books.lock().await;
+            let mut books = self.service.state.lock().await;
             books.steering.lead_nowhere();
             return Ok(());
         };

@@ -3,7 +3,7 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{Pace, Service, books::Books, view::accounting},
+    super::{Service, books::Books, pace::Pace, view::accounting},
     execute::Executor,
     plan::Plan,
 };
@@ -28,7 +28,7 @@ impl Executor {
             return;
         }
         let former = match self.plan.from().filter(|_| !bakes) {
-            Some(former) => Some(self.service.books.lock().await.name_of(former)),
+            Some(former) => Some(self.service.state.look(|books| books.name_of(former)).await),
             None => None,
         };
         let message = &self.done.message;
@@ -46,7 +46,7 @@ impl Executor {
     /// What was lost by it.
     pub(super) async fn losses(&self) -> Record {
         self.await_last_ends().await;
-        let books = self.service.books.lock().await;
+        let books = self.service.state.lock().await;
         let lost = self.service.lost_in(&books, &self.plan);
         Record::Lost {
             lost: lost.since(self.plan.lost_before),
@@ -58,13 +58,16 @@ impl Executor {
     async fn await_last_ends(&self) {
         let mut pace = Pace::until(Deadline::after(LAST_ENDS));
         loop {
-            let is_left = {
-                let books = self.service.books.lock().await;
-                let ended = self.plan.both().filter_map(|id| books.get(id));
-                let mut ended = ended.filter(|g| !g.state.is_live());
-                ended.any(|g| self.service.path.live(Some(g.id)) > 0)
-            };
-            if !is_left || !self.service.look_again(&mut pace).await {
+            let is_left = self
+                .service
+                .state
+                .look(|books| {
+                    let ended = self.plan.both().filter_map(|id| books.get(id));
+                    let mut ended = ended.filter(|g| !g.state.is_live());
+                    ended.any(|g| self.service.path.live(Some(g.id)) > 0)
+                })
+                .await;
+            if !is_left || !self.service.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -74,10 +77,10 @@ impl Executor {
     /// was cut.
     pub(super) async fn await_drain(&mut self, former: GenerationId) {
         let name = match self.plan.to() {
-            Some(to) => self.service.books.lock().await.name_of(to),
+            Some(to) => self.service.state.look(|books| books.name_of(to)).await,
             None => String::new(),
         };
-        let former_name = self.service.books.lock().await.name_of(former);
+        let former_name = self.service.state.look(|books| books.name_of(former)).await;
         let began = crate::clock::now();
         let mut pace = Pace::until(Deadline::after(LOOK));
         let drained = loop {
@@ -87,7 +90,7 @@ impl Executor {
             let step = format!("{name} is active; {former_name} is draining");
             let left = self.service.path.live(Some(former));
             self.reporter.remaining(step, left);
-            self.service.look_again(&mut pace).await;
+            self.service.state.look_again(&mut pace).await;
         };
         self.note(Record::Figure {
             name: format!("drain of {former_name}"),
@@ -145,7 +148,7 @@ impl Service {
 
     /// How a generation was drained, once it is.
     pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let Some(generation) = books.get(id) else {
             // Another of its name took its place.
             return Some(Drained {

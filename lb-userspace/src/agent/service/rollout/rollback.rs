@@ -43,7 +43,7 @@ impl Service {
         self.await_room().await;
         self.refuse_to_start_others(&request).await?;
         let executor = {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
             let parked = self.back_is_parked(&books, to);
@@ -91,7 +91,7 @@ impl Service {
     /// Refuses where what would be started is not what it was.
     async fn refuse_to_start_others(&self, request: &RollbackRequest) -> Result<(), VerbError> {
         let (back, ends_first) = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
             let parked = self.back_is_parked(&books, to);
@@ -118,7 +118,7 @@ impl Service {
         who: &Who,
     ) -> Result<Option<Done>, VerbError> {
         let (id, name, mut seen) = {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             let Some(rollout) = &books.rollout else {
                 return Ok(None);
             };
@@ -163,7 +163,7 @@ impl Service {
         let over = async { seen.wait_for(|phase| phase.is_over()).await.is_ok() };
         // Ended, or its executor is gone, or it takes its time: `status` tells.
         let _ended = tokio::time::timeout(UNDONE, over).await;
-        let books = self.books.lock().await;
+        let books = self.state.lock().await;
         let active = self.path.word().active.map(|active| books.name_of(active));
         Ok(Some(Done {
             message: match &active {
@@ -233,13 +233,13 @@ impl Service {
         reporter: &Reporter,
     ) {
         let name = done.generation.clone().unwrap_or_default();
-        let former = self.books.lock().await.name_of(away);
+        let former = self.state.look(|books| books.name_of(away)).await;
         reporter.only_waits(&Done {
             message: format!("{name} is active, {former} is still draining"),
             former: Some(former.clone()),
             ..done.clone()
         });
-        let mut pace = super::super::Pace::until(clock::Deadline::after(limit));
+        let mut pace = super::super::pace::Pace::until(clock::Deadline::after(limit));
         loop {
             if let Some(drained) = self.drain_outcome(away).await {
                 done.message = drained.message(&name, &former);
@@ -248,7 +248,7 @@ impl Service {
             }
             let step = format!("{name} is active; {former} is draining");
             reporter.remaining(step, self.path.live(Some(away)));
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 done.message = format!("{name} is active, {former} is still draining");
                 break;
             }

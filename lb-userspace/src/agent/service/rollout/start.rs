@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     super::{
-        Caller, Pace, Reporter, Service, VerbError, books::Books, find::named,
+        Caller, Reporter, Service, VerbError, books::Books, find::named, pace::Pace,
         switch::refuse_unpromotable,
     },
     execute::Executor,
@@ -65,7 +65,7 @@ impl Service {
         self.refuse_while_held().await?;
         self.await_room().await;
         let executor = {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             let id = named(self, &books, &request.generation)?;
             refuse_unpromotable(&books, id)?;
             Self::make_room(&books)?;
@@ -95,7 +95,7 @@ impl Service {
         self.take_port().await?;
         self.await_room().await;
         let ends_first = {
-            let books = self.books.lock().await;
+            let books = self.state.lock().await;
             Self::make_room(&books)?;
             let active = self.path.word().active.filter(|_| self.is_parked(&books));
             active.and_then(|active| Self::started_after_all(&books, active))
@@ -104,7 +104,7 @@ impl Service {
             again.refuse_last(request.anyway).await?;
         }
         let executor = {
-            let mut books = self.books.lock().await;
+            let mut books = self.state.lock().await;
             Self::make_room(&books)?;
             let id = self.enrol_in(&mut books, &request.deploy, false).await?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
@@ -170,14 +170,14 @@ impl Service {
         let mut pace = Pace::until(Deadline::after(MOMENT));
         loop {
             {
-                let books = self.books.lock().await;
+                let books = self.state.lock().await;
                 let moves = [Phase::Swap, Phase::RollingBack, Phase::PostRollback];
                 let busy = books.rollout.as_ref();
                 if !busy.is_some_and(|rollout| moves.contains(&rollout.phase)) {
                     return;
                 }
             }
-            if !self.look_again(&mut pace).await {
+            if !self.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -326,7 +326,7 @@ impl Service {
 
     /// The journal has given a rollout its name.
     pub(super) async fn rollout_is_called(&self, token: u64, id: RolloutId) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(rollout) = books.rollout_of(token) {
             rollout.id = Some(id);
         }
@@ -334,7 +334,7 @@ impl Service {
 
     /// A rollout enters a phase. From the drain on it is nobody's hindrance.
     pub(super) async fn rollout_enters(&self, token: u64, phase: Phase, plan: &Plan) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if let Some(rollout) = books.rollout_of(token) {
             rollout.phase = phase;
             rollout.plan = plan.clone();
@@ -342,15 +342,15 @@ impl Service {
                 books.rollout = None;
             }
         }
-        self.changed.notify_waiters();
+        self.state.ring();
     }
 
     /// A rollout is over.
     pub(super) async fn rollout_is_over(&self, token: u64) {
-        let mut books = self.books.lock().await;
+        let mut books = self.state.lock().await;
         if books.rollout_of(token).is_some() {
             books.rollout = None;
         }
-        self.changed.notify_waiters();
+        self.state.ring();
     }
 }

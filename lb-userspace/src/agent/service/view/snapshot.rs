@@ -115,7 +115,7 @@ impl Snapshot {
             past: books.past.clone(),
             awaits_adopt: books.awaits_adopt,
             keeper_error: books.keeper_error.clone(),
-            ledger_error: service.ledger.trouble(),
+            ledger_error: service.state.ledger().trouble(),
             rollout: books.rollout.as_ref().map(|rollout| rollout.status(&name)),
             tally: books.tally.clone(),
             habits: books.habits.clone(),
