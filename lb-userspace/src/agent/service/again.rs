@@ -6,7 +6,7 @@ use lb_common::GenerationId;
 use tokio::sync::Mutex;
 
 use super::{
-    Service, VerbError,
+    VerbError,
     books::{Books, Generation},
 };
 use crate::{
@@ -35,28 +35,8 @@ pub(super) struct Again {
     look: Look,
 }
 
-impl Service {
-    /// The generation that a rollback leads to, if that starts it again.
-    pub(super) fn aim(books: &Books) -> Option<Again> {
-        let generation = books.get(books.steering.previous()?)?;
-        (!generation.state.can_serve()).then(|| Again::of(generation))
-    }
-
-    /// The generation, if it would be started again to become active.
-    pub(super) fn started_to_serve(&self, books: &Books, id: GenerationId) -> Option<Again> {
-        let generation = books.get(id)?;
-        (!self.can_take_over_in(books, id)).then(|| Again::of(generation))
-    }
-
-    /// The generation, if it is active: where it ends for a hand-over that fails, it would be started again.
-    pub(super) fn started_after_all(books: &Books, id: GenerationId) -> Option<Again> {
-        let generation = books.get(id)?;
-        (generation.state == GenerationState::Active).then(|| Again::of(generation))
-    }
-}
-
 impl Again {
-    fn of(generation: &Generation) -> Self {
+    pub(super) fn of(generation: &Generation) -> Self {
         Self {
             name: generation.name.clone(),
             origin: generation.outside.origin,
@@ -161,6 +141,18 @@ impl Again {
             ),
             Origin::Launched | Origin::Exec => error.to_string(),
         }
+    }
+
+    /// The generation that a rollback leads to, if that starts it again.
+    pub(super) fn aim(books: &Books) -> Option<Self> {
+        let generation = books.get(books.steering.previous()?)?;
+        (!generation.state.can_serve()).then(|| Self::of(generation))
+    }
+
+    /// The generation, if it is active: where it ends for a hand-over that fails, it would be started again.
+    pub(super) fn after_all(books: &Books, id: GenerationId) -> Option<Self> {
+        let generation = books.get(id)?;
+        (generation.state == GenerationState::Active).then(|| Self::of(generation))
     }
 }
 

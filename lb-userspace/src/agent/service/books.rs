@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     again::Look, drain::Drain, hung::Still, parks::Parks, processes::Processes, rollout::InFlight,
-    steering::Steering, traced::Traced, workers::Untaken,
+    seats::traced::Traced, steering::Steering, workers::Untaken,
 };
 use crate::{
     clock::{self, Deadline},

@@ -6,13 +6,29 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use lb_common::GenerationId;
+
+use super::VerbError;
 use crate::{
     config::{Places, ServiceConfig},
     datapath::ServicePath,
     generation::established::{self, Ports},
     store::Journal,
-    sys::{cgroup::Cgroup, netns::Netns},
+    sys::{cgroup::Cgroup, environment::Environment, netns::Netns},
 };
+
+/// A part of a service reads the context as if it were its own.
+macro_rules! context_of {
+    ($part:ty) => {
+        impl std::ops::Deref for $part {
+            type Target = $crate::agent::service::Context;
+
+            fn deref(&self) -> &Self::Target {
+                &self.context
+            }
+        }
+    };
+}
 
 /// What a service has around it. Its fields are read, and never changed.
 #[derive(Debug)]
@@ -94,4 +110,62 @@ impl Context {
     pub(super) fn all_connections(&self) -> HashSet<u64> {
         established::cookies(&self.ports()).unwrap_or_default()
     }
+
+    /// Where a generation's processes live.
+    pub(super) fn generation_cgroup(&self, id: GenerationId, name: &str) -> Cgroup {
+        self.cgroup.child(&format!("{}-{name}", id.raw()))
+    }
+
+    /// The agent's own environment, without what is meant for the agent.
+    pub(super) fn base_env(&self) -> Environment {
+        let mut env = Environment::own();
+        env.retain(|name| !is_for_the_agent(name.as_encoded_bytes()));
+        env.set("HOTLB_SERVICE", self.name());
+        if let Some(user) = &self.config.identity.name {
+            env.set("USER", user);
+            env.set("LOGNAME", user);
+        }
+        env
+    }
+
+    /// The environment of what the agent runs for itself: its own, without what is meant for the
+    /// agent, and the service's name.
+    pub(super) fn hook_env(&self) -> Environment {
+        let mut env = self.base_env();
+        // Those of the service's user; but this is run as the agent's.
+        for name in ["USER", "LOGNAME"] {
+            env.unset(name);
+            env.extend(std::env::var_os(name).map(|value| (name, value)));
+        }
+        env
+    }
+
+    /// What tells a server of the generation which ids to give to QUIC connections.
+    pub(super) fn quic_server_id(&self, id: GenerationId) -> Option<(String, String)> {
+        self.config.datagrams.as_ref()?.server_id(id)
+    }
+
+    /// Whether every group has a listener of the generation.
+    pub(super) fn listens(&self, id: GenerationId) -> bool {
+        self.path
+            .all_groups()
+            .all(|group| group.live_listeners(id) > 0)
+    }
+
+    /// Cookies of the open connections that came through the cgroup's listeners on the service's
+    /// ports.
+    pub(super) fn open_connections(&self, cgroup: &Cgroup) -> Result<BTreeSet<u64>, VerbError> {
+        let found = established::find(cgroup, &self.ports(), false)?;
+        Ok(found
+            .into_iter()
+            .map(|connection| connection.cookie)
+            .collect())
+    }
+}
+
+/// Whether a variable is meant for the agent, not for what it starts.
+fn is_for_the_agent(name: &[u8]) -> bool {
+    name.starts_with(b"HOTLB_")
+        || name.starts_with(b"LISTEN_")
+        || matches!(name, b"NOTIFY_SOCKET" | b"WATCHDOG_USEC" | b"WATCHDOG_PID")
 }

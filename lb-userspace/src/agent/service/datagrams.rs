@@ -16,10 +16,13 @@ use lb_common::GenerationId;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    CheckError, Context, Service,
+    CheckError, Context,
     books::{Books, Generation},
+    ending::Endings,
     hung,
     pace::Pace,
+    processes::gone,
+    shared::SharedState,
     slots::{kept, untaken_of},
 };
 use crate::{
@@ -131,10 +134,24 @@ pub(super) fn datagram_fit(context: &Context, cgroup: &Cgroup) -> Result<Fit, Du
     Ok(fit::fit(&twins, &found))
 }
 
-impl Service {
-    /// What tells a server of the generation which ids to give to QUIC connections.
-    pub(super) fn quic_server_id(&self, id: GenerationId) -> Option<(String, String)> {
-        self.config.datagrams.as_ref()?.server_id(id)
+/// The flows of a service's generations.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    context: Arc<Context>,
+    state: SharedState,
+    endings: Endings,
+}
+
+context_of!(Datagrams);
+
+impl Datagrams {
+    /// Those of a service.
+    pub(super) fn new(context: &Arc<Context>, state: &SharedState, endings: &Endings) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            endings: endings.clone(),
+        }
     }
 
     /// What a drain waits for: open connections, and flows.
@@ -150,7 +167,7 @@ impl Service {
     /// Waits until all flows of the generation are idle, or for the drain's deadline. No flow stays
     /// with it from then on. One that reads nothing for `hung_after` is hung: its flows are led to
     /// the active generation at once. Says so then.
-    pub(super) async fn flows_leave(self: &Arc<Self>, id: GenerationId) -> Option<String> {
+    pub(super) async fn flows_leave(&self, id: GenerationId) -> Option<String> {
         let flows = self.path.flows()?;
         let (deadline, cgroup) = {
             let books = self.state.lock().await;
@@ -221,7 +238,7 @@ impl Service {
     /// Flows stay with a generation that was told to end until it has said goodbye.
     pub(super) async fn say_goodbye(&self, id: GenerationId, cgroup: &Cgroup, deadline: Deadline) {
         let until = deadline.min(Deadline::after(GOODBYE));
-        let ended = tokio::time::timeout_at(until.instant(), self.gone(id, cgroup)).await;
+        let ended = tokio::time::timeout_at(until.instant(), gone(&self.state, id, cgroup)).await;
         if ended.is_err() {
             tracing::debug!(
                 service = self.name(),

@@ -4,39 +4,38 @@
 //! [`SharedState`], or belongs to one of the components. The one exception is the steering word: it lives in the kernel,
 //! and [`steering`] is its only writer.
 
+#[macro_use]
+mod context;
+
 mod adopt;
 mod again;
 mod beside;
 mod books;
 mod broken;
 mod caller;
-mod candidate;
-mod claim;
-mod context;
+mod checks;
 mod custody;
 mod datagrams;
 mod deploy;
+mod down;
 mod drain;
 mod ending;
-mod exec;
-mod exec_check;
 mod find;
 mod flows;
 mod freeze;
 mod guard;
-mod held;
 mod hung;
-mod in_flight;
 mod incidents;
 mod kept_profiles;
+mod lives;
 mod network;
 mod open;
 mod outlet;
-mod outside;
 mod pace;
 mod parking;
 mod parks;
 mod polite;
+mod ports;
 mod preflight;
 mod processes;
 mod profile;
@@ -45,18 +44,21 @@ mod recount;
 mod reload;
 mod report;
 mod rollout;
+mod seats;
 mod shared;
 mod slots;
 mod steering;
-mod stop;
-mod switch;
-mod totals;
-mod traced;
 mod view;
 mod wake;
 mod watch;
 mod witness;
 mod workers;
+
+pub use caller::Caller;
+pub use context::Context;
+pub(super) use custody::Held;
+pub use preflight::preflight;
+pub use report::{Fulfilled, Reporter};
 
 use std::{
     ops::Deref,
@@ -66,20 +68,25 @@ use std::{
 
 use tokio::sync::watch as channel;
 
-pub use caller::Caller;
-pub use context::Context;
-pub(super) use custody::Held;
-pub use preflight::preflight;
-pub use report::{Fulfilled, Reporter};
-
+use adopt::Adoptions;
+use again::Again;
 use beside::beside;
+use books::Books;
+use datagrams::Datagrams;
+use deploy::Deploys;
+use down::Down;
 use ending::Endings;
 use guard::ProgramGuard;
 use incidents::Incidents;
+use lives::Lives;
 use parking::Parking;
 use polite::PoliteDrain;
+use ports::ForeignPorts;
 use profile::Profiler;
 use programs::Programs;
+use reload::Reloads;
+use rollout::Rollouts;
+use seats::Seats;
 use shared::SharedState;
 use view::snapshot::Snapshot;
 use workers::WorkerBalance;
@@ -89,15 +96,21 @@ use super::{
     observed::ObservedService,
 };
 use crate::{
-    api::wire::{FlowList, ProfileRequest, ServiceStatus, Windows},
+    api::wire::{
+        AdoptRequest, DeployRequest, Done, ExecRequest, FlowList, ProfileRequest, PromoteRequest,
+        RollbackRequest, ServiceStatus, UpgradeRequest, Windows,
+    },
+    generation::exec::ExecSpec,
     profile::Profile,
+    rollout::Phase,
+    takeover::UpgradeError,
 };
 
 /// A service.
 #[derive(Debug)]
 pub struct Service {
     context: Arc<Context>,
-    parking: Parking,
+    parking: Arc<Parking>,
     programs: Programs,
     workers: WorkerBalance,
     /// Everything that changes.
@@ -113,6 +126,14 @@ pub struct Service {
     incidents: Arc<Incidents>,
     /// Who of its generations serves.
     endings: Endings,
+    seats: Seats,
+    datagrams: Datagrams,
+    ports: Arc<ForeignPorts>,
+    lives: Arc<Lives>,
+    deploys: Arc<Deploys>,
+    adoptions: Arc<Adoptions>,
+    rollouts: Arc<Rollouts>,
+    reloads: Arc<Reloads>,
 }
 
 /// What never changes of a service is read as if it were the service's own.
@@ -125,13 +146,83 @@ impl Deref for Service {
 }
 
 impl Service {
+    /// See [`Deploys::deploy`].
+    pub async fn deploy(
+        &self,
+        request: DeployRequest,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.deploys.deploy(request, reporter).await
+    }
+
+    /// See [`Adoptions::exec`].
+    pub async fn exec(&self, request: ExecRequest, pid: u32) -> Result<ExecSpec, VerbError> {
+        self.adoptions.exec(request, pid).await
+    }
+
+    /// See [`Adoptions::adopt`].
+    pub async fn adopt(
+        &self,
+        request: AdoptRequest,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.adoptions.adopt(request, reporter).await
+    }
+
+    /// See [`Rollouts::promote`].
+    pub async fn promote(
+        &self,
+        request: PromoteRequest,
+        caller: Caller,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.rollouts.promote(request, caller, reporter).await
+    }
+
+    /// See [`Rollouts::upgrade`].
+    pub async fn upgrade(
+        &self,
+        request: UpgradeRequest,
+        caller: Caller,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.rollouts.upgrade(request, caller, reporter).await
+    }
+
+    /// See [`Rollouts::rollback`].
+    pub async fn rollback(
+        &self,
+        request: RollbackRequest,
+        caller: Caller,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.rollouts.rollback(request, caller, reporter).await
+    }
+
+    /// See [`Lives::stop`].
+    pub async fn stop(
+        &self,
+        name: &str,
+        park: bool,
+        reporter: &Reporter,
+    ) -> Result<Done, VerbError> {
+        self.lives.stop(name, park, reporter).await
+    }
+
+    /// See [`Down::down`].
+    pub async fn down(&self) -> Result<Vec<String>, VerbError> {
+        Down::of(&self.context, &self.state, &self.parking, &self.lives)
+            .down()
+            .await
+    }
+
     /// Everything there is to say to who asked at this moment.
     pub async fn status(self: &Arc<Self>, asked: Instant) -> ServiceStatus {
         let judged = self.endings.judge_all(self, &self.state, asked).await;
-        let waiting = self.waiting_warning().await;
+        let waiting = self.ports.waiting_warning().await;
         let (snapshot, aim) = self
             .state
-            .look(|books| (Snapshot::take(self, books), Self::aim(books)))
+            .look(|books| (Snapshot::take(self, books), Again::aim(books)))
             .await;
         let context = Arc::clone(&self.context);
         let view = move || view::status::status(&context, &snapshot, asked, &judged, waiting);
@@ -180,5 +271,65 @@ impl Service {
     /// Waits until the next agent would know of all that was done. What is to be said if it would not.
     pub async fn unrecorded(&self) -> Option<String> {
         self.state.unrecorded().await
+    }
+
+    /// Has whoever looks after the service come to an end.
+    pub(in crate::agent) fn halt(&self) {
+        self.halted.send_replace(true);
+    }
+
+    /// Lets somebody look after the service again, and its rollouts go on.
+    pub(in crate::agent) fn resume(&self) {
+        self.journal.go_on();
+        self.halted.send_replace(false);
+    }
+
+    /// Returns once the service is halted.
+    pub(super) async fn is_halted(&self) {
+        let mut halted = self.halted.subscribe();
+        // It fails only when the sender is gone, and that one is here.
+        let _halted = halted.wait_for(|halted| *halted).await;
+    }
+
+    /// Locks the books and writes them down; what is under way in the journal is written too.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Busy`] as [`Service::refuse_busy`]; [`UpgradeError::NotHeld`] when
+    /// something cannot be written: nobody else would know of it.
+    pub(in crate::agent) async fn hold(&self) -> Result<Held, UpgradeError> {
+        let parking = self.parking.hold().await;
+        let polite = self.polite.turn().await;
+        let guard = self.guard.hold().await;
+        let books = self.state.hold().await;
+        self.refuse_busy_in(&books)?;
+        if let Some(error) = self.state.record(&books).await {
+            return Err(UpgradeError::NotHeld(error));
+        }
+        let written = self.journal.hold().await;
+        written.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
+        Ok(Held::new(books, polite, guard, parking))
+    }
+
+    /// A successor goes on with a rollout in its bake or drain. In any other phase hooks run, or
+    /// the traffic is about to move.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Busy`] for a rollout in such a phase.
+    pub(in crate::agent) async fn refuse_busy(&self) -> Result<(), UpgradeError> {
+        self.refuse_busy_in(&*self.state.lock().await)
+    }
+
+    fn refuse_busy_in(&self, books: &Books) -> Result<(), UpgradeError> {
+        match &books.rollout {
+            Some(rollout) if rollout.phase != Phase::Bake => Err(UpgradeError::Busy(format!(
+                "{} on service {} ({})",
+                rollout.name(),
+                self.name(),
+                rollout.phase.name()
+            ))),
+            _ => Ok(()),
+        }
     }
 }

@@ -7,22 +7,28 @@ use tokio::sync::watch;
 
 use super::{
     Context, OpenError, Service,
+    adopt::Adoptions,
     books::{Books, Generation},
+    checks::exec::hooks_cgroup,
+    datagrams::Datagrams,
+    deploy::Deploys,
     drain::Drain,
     ending::Endings,
-    exec_check::hooks_cgroup,
     freeze,
     guard::ProgramGuard,
-    held,
+    lives::Lives,
     network::{generations_run, is_of_other_network, network},
     parking::Parking,
     polite::PoliteDrain,
+    ports::{self, ForeignPorts},
     profile::Profiler,
     programs::Programs,
+    reload::Reloads,
+    rollout::Rollouts,
+    seats::{Seats, retire},
     shared::SharedState,
     slots::register,
     steering::{Moves, Steering},
-    totals::retire,
     wake, witness,
     workers::WorkerBalance,
 };
@@ -31,7 +37,11 @@ use crate::{
     datapath::{
         Declared, DeclaredDatagrams, Former, Impolite, PARKING, Pins, Polite, Renewal, ServicePath,
     },
-    generation::{hook, keeper::Keeper, life::Main},
+    generation::{
+        hook,
+        keeper::Keeper,
+        life::Main,
+    },
     rollout::GenerationState,
     store::{Journal, Ledger, LedgerFile, Origin, Remembered, journal::Told},
     sys::{cgroup::Cgroup, process},
@@ -66,13 +76,13 @@ impl Service {
             Err(_none) => false,
         };
         let netns = network(&config, &places, &cgroup).await?;
-        let awaits_adopt = held::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
+        let awaits_adopt = ports::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
         if ServicePath::is_of_other_addresses(&pins, &declared)
             || is_of_other_user(&places, &config).await
             || is_of_other_network(&places, &config.name, &netns).await
         {
-            held::refuse_living_outside(&ledger)?;
+            ports::refuse_living_outside(&ledger)?;
             give_up_groups(&places, &config.name, &cgroup, &pins).await?;
         }
         let (path, writer) = ServicePath::open_or_create(pins, cgroup.path(), &declared, former)?;
@@ -100,28 +110,44 @@ impl Service {
 
     /// One of which nothing is remembered yet.
     fn of(context: Context, books: Books, parking: Parking) -> Self {
+        let ledger = LedgerFile::at(context.places.ledger(context.name()));
+        let state = SharedState::new(books, ledger);
+        let (context, parking) = (Arc::new(context), Arc::new(parking));
+        let (polite, endings) = (PoliteDrain::default(), Endings::default());
+        let halted = watch::Sender::new(false);
+        let lives = Lives::new(&context, &state, &parking, &polite, &endings);
+        let lives = Arc::new(lives);
+        let deploys = Arc::new(Deploys::new(&context, &state, &parking, &lives));
         Self {
-            state: SharedState::new(books, LedgerFile::at(context.places.ledger(context.name()))),
-            context: Arc::new(context),
             programs: Programs::default(),
             workers: WorkerBalance::default(),
-            polite: PoliteDrain::default(),
             guard: ProgramGuard::default(),
-            halted: watch::Sender::new(false),
             profiler: Profiler::default(),
             incidents: Arc::default(),
-            endings: Endings::default(),
+            seats: Seats::new(&context, &state),
+            datagrams: Datagrams::new(&context, &state, &endings),
+            ports: Arc::new(ForeignPorts::new(&context, &state, &parking)),
+            adoptions: Arc::new(Adoptions::new(&context, &state, &parking, &endings, &lives)),
+            rollouts: Arc::new(Rollouts::new(&context, &state, &parking, &lives, &deploys)),
+            reloads: Arc::new(Reloads::new(&context, &state, &parking, &halted)),
+            context,
             parking,
+            state,
+            polite,
+            endings,
+            halted,
+            lives,
+            deploys,
         }
     }
 
     /// Has clients connect, and takes up what an earlier agent left.
     async fn begin(self: &Arc<Self>, ledger: Ledger, awaits_adopt: bool) -> Result<(), OpenError> {
         if !awaits_adopt {
-            self.steer_adopted(&ledger).await;
+            self.adoptions.steer_adopted(&ledger).await;
             self.parking.open(self, &self.state).await?;
         }
-        let unfinished = self.unfinished().await;
+        let unfinished = self.rollouts.unfinished().await;
         self.recover(ledger, unfinished).await;
         if let Some(unrecorded) = self.unrecorded().await {
             tracing::error!(service = self.name(), "{unrecorded}");
@@ -138,10 +164,10 @@ impl Service {
 
     /// Takes over the generations of an earlier agent.
     async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<Told>) {
-        let held = Self::held_by(&unfinished);
+        let held = Rollouts::held_by(&unfinished);
         let mut books = self.state.lock().await;
         self.remember(&mut books, ledger);
-        self.restore_flows(&books);
+        self.datagrams.restore_flows(&books);
         let living: Vec<GenerationId> = books
             .generations
             .iter()
@@ -151,11 +177,11 @@ impl Service {
         for &id in &living {
             self.follow_again(&mut books, id);
         }
-        self.word_follows(&mut books);
+        self.lives.word_follows(&mut books);
         for id in living {
             self.continue_with(&mut books, id, held.contains(&id));
         }
-        self.resume_rollouts(&mut books, unfinished);
+        self.rollouts.resume_rollouts(&mut books, unfinished);
         self.state.settle(&books);
     }
 
@@ -194,7 +220,7 @@ impl Service {
             let Some(generation) = self.restore(remembered, same_boot, word.active) else {
                 retire(books, counted);
                 if let Some(id) = id.filter(|_| seated) {
-                    self.keep_latencies(books, id);
+                    self.seats.keep_latencies(books, id);
                 }
                 continue;
             };
@@ -208,8 +234,8 @@ impl Service {
         let main = books.get(id).and_then(|g| g.main);
         let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
         let main = main.map_or(0, |(pid, _)| pid);
-        self.watch_life(books, id, Main::Found(main));
-        self.resume_outside(books, id);
+        self.lives.watch_life(books, id, Main::Found(main));
+        self.adoptions.resume_outside(books, id);
         if let Err(error) = register(self, books, id) {
             tracing::error!(
                 %error,
@@ -227,15 +253,15 @@ impl Service {
                     generation.undrain();
                 }
             }
-            Some(GenerationState::Draining) => self.drain(books, id),
+            Some(GenerationState::Draining) => self.lives.drain(books, id),
             Some(GenerationState::Active) => {
                 if let Some(generation) = books.get(id) {
                     freeze::thaw(self, &generation.cgroup);
                 }
             }
-            Some(GenerationState::Starting) if self.prove_again(books, id) => {}
+            Some(GenerationState::Starting) if self.adoptions.prove_again(books, id) => {}
             Some(GenerationState::Stopping | GenerationState::Starting) => {
-                self.stop_in_background(books, id);
+                self.lives.stop_in_background(books, id);
             }
             _ => {}
         }
@@ -249,8 +275,8 @@ impl Service {
         active: Option<GenerationId>,
     ) -> Option<Generation> {
         let id = GenerationId::new(remembered.id)?;
-        if !held::is_complete(&remembered) && active != Some(id) {
-            self.forget_adoption(id);
+        if !ports::is_complete(&remembered) && active != Some(id) {
+            self.adoptions.forget_adoption(id);
             return None;
         }
         let cgroup = self.remembered_cgroup(id, &remembered);

@@ -7,7 +7,6 @@ use std::{
 };
 
 use lb_common::GenerationId;
-
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{

@@ -1,7 +1,12 @@
 //! The processes of a generation: which of them stands for it, and where its connections and listeners are found.
 
+use std::io;
+
+use lb_common::GenerationId;
+
+use super::{books::Generation, shared::SharedState};
 use crate::{
-    generation::unit,
+    generation::{life, unit},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -35,4 +40,36 @@ impl Processes<'_> {
         let is_own = !self.cgroup.is_foreign() || self.main_runs();
         is_own.then(|| self.cgroup.clone())
     }
+}
+
+/// Waits until no process of the generation is left. In somebody else's cgroup the next server
+/// may run by then; there, what the watch task says is what counts.
+pub(super) async fn gone(state: &SharedState, id: GenerationId, cgroup: &Cgroup) -> io::Result<()> {
+    if !cgroup.is_foreign() {
+        return life::emptied(cgroup).await;
+    }
+    let ended = state
+        .look(|books| books.get(id).map(|g| g.ended.subscribe()))
+        .await;
+    if let Some(mut ended) = ended {
+        // It fails when the entry is gone, and with it the generation.
+        let _ended = ended.wait_for(Option::is_some).await;
+    }
+    Ok(())
+}
+
+/// Kills what is left of a generation at its deadline. In somebody else's cgroup only while its
+/// first process lives: later all there may be its supervisor's next server.
+pub(super) async fn kill_rest(
+    state: &SharedState,
+    id: GenerationId,
+    cgroup: &Cgroup,
+) -> io::Result<()> {
+    // Under the lock, for it is for the agent in charge to do.
+    let books = state.lock().await;
+    let runs = books.get(id).is_some_and(Generation::main_runs);
+    if cgroup.is_foreign() && !runs {
+        return Ok(());
+    }
+    cgroup.kill()
 }

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use lb_common::GenerationId;
+
 use super::{Context, books::Generation, find::own_cgroup, shared::SharedState};
 use crate::generation::established;
-use lb_common::GenerationId;
 
 /// Compares the generation's count with the kernel's list, and corrects it by what was missing
 /// twice in a row. Connections that moved are counted elsewhere than listed: then it is left.

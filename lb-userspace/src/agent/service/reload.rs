@@ -4,9 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use lb_common::{GenerationId, steering};
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::watch as channel, time::MissedTickBehavior};
 
-use super::{Service, books::Books, parking::someone_waits, slots::register};
+use super::{
+    Context,
+    books::Books,
+    parking::{Parking, someone_waits},
+    shared::SharedState,
+    slots::register,
+};
 use crate::clock::Deadline;
 
 /// How often it is said that the agent runs.
@@ -21,7 +27,33 @@ const SLOWEST: Duration = Duration::from_millis(20);
 const BUSY: Duration = Duration::from_secs(1);
 const RARE: Duration = Duration::from_millis(100);
 
-impl Service {
+/// Follows servers that open their listeners anew.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+    halted: channel::Sender<bool>,
+}
+
+context_of!(Reloads);
+
+impl Reloads {
+    /// Those of a service.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        halted: &channel::Sender<bool>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+            halted: halted.clone(),
+        }
+    }
+
     /// Says that the agent runs, for as long as it does.
     pub(super) async fn keep_beating(self: Arc<Self>) {
         let mut beats = tokio::time::interval(BEATS);

@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use super::{
     Service,
     books::{Books, Counting, Generation},
-    broken::{kept_up, unbroken},
+    broken::{kept_up, outlive},
     flows, freeze,
     hung::HangDetector,
     incidents, outlet,
@@ -19,13 +19,10 @@ use crate::{
         drill,
         footing::{self, Support},
     },
-    clock::{self, Deadline},
+    clock,
     config::{HandOver, ServiceConfig, Undeclared},
     datapath::{Events, PARKING},
-    generation::{
-        keeper::Keeper,
-        life::{self, Main},
-    },
+    generation::keeper::Keeper,
     incident::Screened,
     rollout::GenerationState,
     sys::{
@@ -38,8 +35,6 @@ use crate::{
 
 /// How often a service is looked after.
 const TEND: Duration = Duration::from_secs(1);
-/// Before a fail-over is made official: longer than the clients of the dead generation take to be served.
-const AFTERMATH: Duration = Duration::from_millis(3);
 /// Bind reports kept for a generation.
 const BINDS: usize = 8;
 
@@ -87,7 +82,7 @@ impl Service {
         tasks.spawn(async move {
             kept_up("output", || outlet::keep(&written.context, &written.state)).await;
         });
-        tasks.spawn(Arc::clone(&self).keep_beating());
+        tasks.spawn(Arc::clone(&self.reloads).keep_beating());
         self.attend(events).await;
         tasks.shutdown().await;
     }
@@ -99,15 +94,15 @@ impl Service {
         loop {
             tokio::select! {
                 arrived = next(&mut events) => match arrived {
-                    Ok(arrived) => self.outlive("event handling", self.heard(&arrived)).await,
+                    Ok(arrived) => outlive(self.name(), "event handling", self.heard(&arrived)).await,
                     Err(error) => {
                         // What is looked for once a second is found all the same.
                         tracing::error!(service = self.name(), %error, "failed to read the kernel's events");
                         events = None;
                     }
                 },
-                _ = tend.tick() => self.outlive("maintenance", self.tend()).await,
-                _ = windows.tick() => self.outlive("window screening", self.screen()).await,
+                _ = tend.tick() => outlive(self.name(), "maintenance", self.tend()).await,
+                _ = windows.tick() => outlive(self.name(), "window screening", self.screen()).await,
                 () = self.is_halted() => return,
             }
         }
@@ -142,81 +137,6 @@ impl Service {
             () = captured => {}
         }
         self.incidents.captured();
-    }
-
-    /// Does something that is done again soon: if it breaks, the next turn may go well.
-    async fn outlive(&self, what: &str, work: impl Future<Output = ()> + Send) {
-        if let Err(broken) = unbroken(work).await {
-            let error = broken.of_verb(what);
-            tracing::error!(service = self.name(), %error, "a bug aborted a task of the agent");
-        }
-    }
-
-    /// Waits in the background for the generation's end.
-    pub(super) fn watch_life(self: &Arc<Self>, books: &mut Books, id: GenerationId, main: Main) {
-        let Some(generation) = books.get(id) else {
-            return;
-        };
-        let cgroup = generation.cgroup.clone();
-        let service = Arc::clone(self);
-        tokio::spawn(async move {
-            let how = match unbroken(life::ended(main, &cgroup)).await {
-                Ok(how) => how,
-                Err(_broken) => {
-                    kept_up("wait for the end of a generation", || {
-                        life::ended(Main::Found(0), &cgroup)
-                    })
-                    .await
-                }
-            };
-            service.clients_first(id).await;
-            let noted = service.ended(id, how);
-            service.outlive("handling of an end", noted).await;
-        });
-    }
-
-    /// Where the kernel has led the clients of a dead generation to the one that stands in, they need the CPUs more
-    /// than the books do.
-    async fn clients_first(&self, id: GenerationId) {
-        let word = self.path.word();
-        let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
-        // Nobody is served by one that is frozen, and who is parked waits for the books.
-        if led && !self.config.keep.freeze && !someone_waits(self, Some(id)) {
-            tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
-        }
-    }
-
-    /// A generation has no process left.
-    async fn ended(self: &Arc<Self>, id: GenerationId, how: String) {
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
-            return;
-        };
-        generation.ended.send_replace(Some(how.clone()));
-        match generation.state {
-            GenerationState::Ready
-            | GenerationState::Active
-            | GenerationState::Draining
-            | GenerationState::Standby => {
-                tracing::error!(
-                    generation = generation.name,
-                    how,
-                    "a generation ended by itself"
-                );
-                generation.undrain();
-                self.retire_from_kernel(&mut books, id);
-                if let Some(generation) = books.get_mut(id) {
-                    generation.enter(GenerationState::Failed, Some(how));
-                }
-                self.word_follows(&mut books);
-            }
-            // `deploy` or `end` waits for exactly this.
-            GenerationState::Starting | GenerationState::Stopping => {}
-            GenerationState::Stopped | GenerationState::Failed => {
-                self.retire_from_kernel(&mut books, id);
-            }
-        }
-        self.state.settle(&books);
     }
 
     /// Starts the keeper again if somebody killed it. What waited in its listeners has moved to whom
@@ -282,10 +202,10 @@ impl Service {
         for event in events {
             match event.kind {
                 EventKind::Idle => {}
-                EventKind::Bound => self.follow_bind(&mut books, event.cgroup),
+                EventKind::Bound => self.reloads.follow_bind(&mut books, event.cgroup),
                 EventKind::Closed => {
                     if let Some(id) = GenerationId::new(event.generation) {
-                        self.follow(&mut books, id);
+                        self.reloads.follow(&mut books, id);
                     }
                 }
                 // Keeper and shim bind as root what they have made over to the service's user.
@@ -304,7 +224,7 @@ impl Service {
         drill::point("tend");
         self.keep_again().await;
         self.write_again().await;
-        self.adopt_again().await;
+        self.adoptions.adopt_again().await;
         self.polite.settle(&self.context, &self.state).await;
         flows::tend(&self.context).await;
         self.workers.tend(&self.context, &self.state).await;
@@ -348,7 +268,7 @@ impl Service {
             .map(|g| g.id)
             .collect();
         for id in over {
-            self.stop_in_background(books, id);
+            self.lives.stop_in_background(books, id);
         }
     }
 

@@ -4,17 +4,14 @@ use std::{collections::HashSet, net::Shutdown, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::super::{Service, find::own_cgroup};
+use super::{super::find::own_cgroup, Leaving};
 use crate::{
     clock,
     config::Leftovers,
     generation::established::{self, Holders},
     store::journal::CutConnection,
     sys::{
-        cgroup::Cgroup,
-        established::{self as connections, Connection},
-        listener,
-        netns::Netns,
+        cgroup::Cgroup, established as connections, established::Connection, listener, netns::Netns,
     },
 };
 
@@ -24,7 +21,7 @@ pub(super) struct Left {
     age: Option<Duration>,
 }
 
-impl Service {
+impl Leaving {
     /// The generation's connections of an age that `wanted` names.
     pub(super) async fn left(
         self: &Arc<Self>,

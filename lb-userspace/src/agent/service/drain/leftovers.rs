@@ -1,15 +1,19 @@
 //! When a server is told to end, and what becomes of what is left at the deadline.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
 use super::{
     super::{
-        Service,
-        ending::{Judged, signal_wait},
+        Context,
+        datagrams::Datagrams,
+        ending::{Endings, Judged, Teller, place, signal_wait},
+        polite::PoliteDrain,
+        processes,
+        shared::SharedState,
     },
-    DrainStep,
+    DrainStep, Leaving,
 };
 use crate::{
     clock::{self, Deadline},
@@ -38,15 +42,35 @@ pub(in crate::agent::service) enum Told {
     Late,
 }
 
-impl Service {
+impl Leaving {
+    /// Those of a service.
+    pub(in crate::agent::service) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        polite: &PoliteDrain,
+        endings: &Endings,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            polite: polite.clone(),
+            endings: endings.clone(),
+            datagrams: Datagrams::new(context, state, endings),
+            teller: Teller::new(context, state),
+        }
+    }
+
     /// How the generation is told to end.
-    pub(super) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
+    pub(in crate::agent::service) async fn recipe(&self, id: GenerationId) -> Option<Recipe> {
         Some(self.endings.judge(self, &self.state, id).await?.recipe)
     }
 
     /// Until when connections may end by themselves: for `signal_after`; until the deadline where
     /// the signal would cut them or may do so, and without end where nothing is to be cut.
-    pub(super) async fn signal_time(&self, id: GenerationId) -> Option<Deadline> {
+    pub(in crate::agent::service) async fn signal_time(
+        &self,
+        id: GenerationId,
+    ) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
         let wait = signal_wait(&self.config.drain, &recipe).unwrap_or(WITHOUT_END);
         let books = self.state.lock().await;
@@ -68,7 +92,7 @@ impl Service {
             Told::Early => LAST,
             Told::Late => LATE,
         };
-        let gone = self.gone(id, cgroup);
+        let gone = processes::gone(&self.state, id, cgroup);
         if tokio::time::timeout_at(deadline.instant(), gone)
             .await
             .is_ok()
@@ -77,16 +101,16 @@ impl Service {
         }
         let mut cut = 0;
         if self.config.drain.leftovers == Leftovers::Keep
-            && !self.state.look(|books| books.is_ending()).await
+            && !self.state.look(super::super::books::Books::is_ending).await
         {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
-            let _unwatched = self.gone(id, cgroup).await;
+            let _unwatched = processes::gone(&self.state, id, cgroup).await;
             return None;
         }
         if let Some((later, ended)) = self.spare_long_lived(id).await {
             cut += ended;
-            let gone = self.gone(id, cgroup);
+            let gone = processes::gone(&self.state, id, cgroup);
             if tokio::time::timeout_at(later.instant(), gone).await.is_ok() {
                 return Some(cut);
             }
@@ -109,27 +133,30 @@ impl Service {
         deadline: Deadline,
         told: Told,
     ) -> Option<u64> {
-        let says_goodbye = judged.recipe.caught && self.flows(id) > 0 && deadline.left().is_some();
+        let says_goodbye =
+            judged.recipe.caught && self.datagrams.flows(id) > 0 && deadline.left().is_some();
         if !says_goodbye {
-            self.last_datagrams(id, cgroup).await;
+            self.datagrams.last_datagrams(id, cgroup).await;
         }
-        let watched = self.watch_connections(id, &judged.recipe).await;
-        self.tell_to_end(id, judged).await;
+        let watched = self.teller.watch_connections(id, &judged.recipe).await;
+        self.teller.tell_to_end(id, judged).await;
         let saves_until = self.saves_until(id, judged).await;
         let ending = async {
             if says_goodbye {
-                self.say_goodbye(id, cgroup, deadline).await;
+                self.datagrams.say_goodbye(id, cgroup, deadline).await;
             }
-            let gone = self.gone(id, cgroup);
+            let gone = processes::gone(&self.state, id, cgroup);
             let ended = tokio::time::timeout_at(deadline.instant(), gone).await;
             if let Some(watched) = watched {
-                self.note_outcome(id, judged, watched, ended.is_ok()).await;
+                self.teller
+                    .note_outcome(id, judged, watched, ended.is_ok())
+                    .await;
             }
             self.gone_by(id, cgroup, deadline, saves_until, told).await
         };
         tokio::select! {
             cut = ending => cut,
-            never = self.tell_the_rest(id, judged) => match never {},
+            never = self.teller.tell_the_rest(id, judged) => match never {},
         }
     }
 
@@ -167,7 +194,7 @@ impl Service {
 
     /// Ends what may not stay longer than the deadline. Until when the rest may, if there is any,
     /// and how many were ended.
-    pub(super) async fn spare_long_lived(
+    pub(in crate::agent::service) async fn spare_long_lived(
         self: &Arc<Self>,
         id: GenerationId,
     ) -> Option<(Deadline, u64)> {
@@ -187,7 +214,7 @@ impl Service {
         id: GenerationId,
     ) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.state.look(|books| books.is_ending()).await {
+        if self.state.look(super::super::books::Books::is_ending).await {
             return None;
         }
         let began = self.state.lock().await.get(id)?.drain.as_ref()?.began;
@@ -202,11 +229,11 @@ impl Service {
     /// Kills what is left, and waits until it is gone. A server whose last connections have been
     /// ended may end in order before that, for `grace`.
     async fn kill(&self, id: GenerationId, cgroup: &Cgroup, grace: Duration) {
-        let ended = tokio::time::timeout(grace, self.gone(id, cgroup)).await;
+        let ended = tokio::time::timeout(grace, processes::gone(&self.state, id, cgroup)).await;
         if ended.is_ok() {
             return;
         }
-        if let Err(error) = self.kill_rest(id, cgroup).await {
+        if let Err(error) = processes::kill_rest(&self.state, id, cgroup).await {
             tracing::error!(
                 %error,
                 cgroup = %cgroup.path().display(),
@@ -218,12 +245,45 @@ impl Service {
 
     /// Waits until killed processes are gone.
     pub(in crate::agent::service) async fn await_gone(&self, id: GenerationId, cgroup: &Cgroup) {
-        let gone = tokio::time::timeout(GONE, self.gone(id, cgroup)).await;
+        let gone = tokio::time::timeout(GONE, processes::gone(&self.state, id, cgroup)).await;
         if gone.is_err() {
             tracing::error!(
                 cgroup = %cgroup.path().display(),
                 "processes of a generation were killed but have not ended"
             );
+        }
+    }
+
+    /// What of a generation serves on in somebody else's cgroup, although its first process has ended.
+    /// Nobody ends it: its supervisor may have started it in the meantime, with the same sockets.
+    pub(in crate::agent::service) async fn left_outside(&self, id: GenerationId) -> Option<String> {
+        let (place, listeners) = {
+            let books = self.state.lock().await;
+            let generation = books.get(id)?;
+            if !generation.cgroup.is_foreign() || generation.main_runs() {
+                return None;
+            }
+            let all = generation.steered.keys().chain(generation.datagrams.keys());
+            let listeners: BTreeSet<u64> = all.copied().collect();
+            (place(self, generation), listeners)
+        };
+        let looking = tokio::task::spawn_blocking(move || place.holding(&listeners));
+        let left = looking.await.unwrap_or_default();
+        let (first, others) = left.split_first()?;
+        let pids = others.iter().map(|other| format!(", {}", other.pid));
+        Some(format!(
+            "{} (pid {}{}) still serves, although the first process has ended: hotlb does not end \
+             processes that may be its supervisor's by now; end it by hand",
+            first.program.name,
+            first.pid,
+            pids.collect::<String>()
+        ))
+    }
+
+    pub(in crate::agent::service) async fn enter_step(&self, id: GenerationId, step: DrainStep) {
+        let mut books = self.state.lock().await;
+        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
+            drain.step = step;
         }
     }
 }

@@ -56,7 +56,7 @@ pub(in crate::agent::service) struct Drain {
 
 impl Drain {
     /// A drain that began at `since` (time since boot), with `initially` connections.
-    pub(super) fn begin(
+    pub(in crate::agent::service) fn begin(
         since: Duration,
         initially: u64,
         deadline: Duration,

@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::GenerationId;
 
-use super::{
-    super::{Service, find::own_cgroup},
-    Judged,
-};
+use super::{super::find::own_cgroup, Judged, Teller};
 use crate::{
     clock::{self, Deadline},
     config::DrainPolicy,
@@ -31,7 +28,7 @@ pub(in crate::agent::service) struct Watched {
     at: Instant,
 }
 
-impl Service {
+impl Teller {
     /// Looks at a generation's connections, right before its signal. `None` where there are none,
     /// or what comes of them is known beforehand, or cannot be known.
     pub(in crate::agent::service) async fn watch_connections(

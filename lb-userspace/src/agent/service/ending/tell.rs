@@ -9,8 +9,8 @@ use nix::{
 };
 
 use super::{
-    super::{Service, freeze},
-    Judged,
+    super::freeze,
+    Judged, Teller,
     judge::{place, recipes},
 };
 use crate::{clock, generation::serving::Server, sys::process};
@@ -23,7 +23,7 @@ const AFTER: Duration = Duration::from_millis(100);
 /// still.
 const SCRIPT: Duration = Duration::from_secs(1);
 
-impl Service {
+impl Teller {
     /// Sends a generation its signal, and writes down that it was sent: under the lock of the
     /// books, so that no other agent sends a second one, and none believes that it was sent before it was. Says
     /// whether it was sent now.

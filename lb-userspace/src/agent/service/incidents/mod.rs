@@ -12,6 +12,9 @@ use std::{
 
 use lb_common::GenerationId;
 
+use listeners::Listeners;
+use slowest::count_unread;
+
 use super::{
     Context,
     beside::beside,
@@ -26,8 +29,6 @@ use crate::{
     store::WindowCounts,
     sys::cgroup::Cgroup,
 };
-
-use self::{listeners::Listeners, slowest::count_unread};
 
 /// How often there is a window.
 pub(super) const EACH: Duration = Duration::from_secs(1);

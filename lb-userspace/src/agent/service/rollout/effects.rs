@@ -7,8 +7,8 @@ use lb_common::GenerationId;
 use super::{
     super::{
         Now, VerbError,
+        lives::{Purpose, hold},
         pace::Pace,
-        switch::{Purpose, hold},
     },
     execute::Executor,
 };
@@ -32,11 +32,13 @@ impl Executor {
             return Ok(());
         };
         let to = self.to()?;
-        if let Some(doubt) = self.service.check_program(&request).await? {
+        if let Some(doubt) = self.rollouts.deploys.check_program(&request).await? {
             let text = doubt.clone();
             self.note(Record::Note { text }).await;
-            let mut books = self.service.state.lock().await;
-            self.service.note_doubt(&mut books, to, Some(doubt));
+            let mut books = self.rollouts.state.lock().await;
+            self.rollouts
+                .deploys
+                .note_doubt(&mut books, to, Some(doubt));
         }
         if self.plan.parked {
             return Ok(());
@@ -59,9 +61,9 @@ impl Executor {
         to: GenerationId,
         request: &crate::api::wire::DeployRequest,
     ) -> Result<(), VerbError> {
-        let service = std::sync::Arc::clone(&self.service);
+        let service = std::sync::Arc::clone(&self.rollouts);
         let reporter = self.reporter.clone();
-        let starting = service.start(to, request, &reporter);
+        let starting = service.deploys.start(to, request, &reporter);
         tokio::pin!(starting);
         tokio::select! {
             started = &mut starting => {
@@ -72,7 +74,7 @@ impl Executor {
         }
         // It finds out that it was stopped, and returns. It may have come to its turn for the books,
         // so it goes on meanwhile.
-        let ((), started) = tokio::join!(self.service.end(to), starting);
+        let ((), started) = tokio::join!(self.rollouts.lives.end(to), starting);
         started.map(drop)
     }
 
@@ -89,7 +91,7 @@ impl Executor {
         }
         let to = self.to()?;
         let began = clock::now();
-        let checked = self.service.check_again(to).await;
+        let checked = self.rollouts.checks.check_again(to).await;
         let error = checked.as_ref().err().map(ToString::to_string);
         self.tell_check("candidate", error, began).await;
         checked
@@ -118,17 +120,17 @@ impl Executor {
             return self.store_parked().await;
         }
         let to = self.to()?;
-        if self.service.path.word().active == Some(to) {
+        if self.rollouts.path.word().active == Some(to) {
             // An agent that was killed did it.
-            let mut books = self.service.state.lock().await;
+            let mut books = self.rollouts.state.lock().await;
             books.steering.set_previous(self.plan.from());
             if let Some(from) = self.plan.from() {
                 hold(&mut books, from);
             }
-            self.service.state.settle(&books);
+            self.rollouts.state.settle(&books);
             return Ok(());
         }
-        let former = self.service.switch(to, Purpose::Promote).await?;
+        let former = self.rollouts.lives.switch(to, Purpose::Promote).await?;
         if let Some(former) = former {
             // Another one, if the active generation ended since the rollout began.
             self.plan.from = Some(former.raw());
@@ -146,7 +148,7 @@ impl Executor {
 
     /// Says so if clients who waited for the word go on waiting for the keeper.
     pub(super) async fn tell_parked(&mut self) {
-        if let Some(text) = self.service.parking.in_vain(&self.service).await {
+        if let Some(text) = self.rollouts.parking.in_vain(&self.rollouts).await {
             self.reporter.step(text.clone());
             self.done.warnings.push(text.clone());
             self.note(Record::Note { text }).await;
@@ -156,7 +158,7 @@ impl Executor {
     /// Now that it is active it still answers.
     pub(super) async fn verify(&mut self) -> Result<(), VerbError> {
         let to = self.to()?;
-        let word = self.service.path.word();
+        let word = self.rollouts.path.word();
         self.note(Record::Word {
             done: true,
             active: word.active.map(GenerationId::raw),
@@ -175,12 +177,12 @@ impl Executor {
             .await;
         }
         let began = clock::now();
-        let checked = self.service.answers(to).await;
+        let checked = self.rollouts.checks.answers(to).await;
         let error = checked.as_ref().err().map(ToString::to_string);
         self.tell_check("active", error, began).await;
         match checked {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.service.not_ready(to, &error).await),
+            Err(error) => Err(self.rollouts.checks.not_ready(to, &error).await),
         }
     }
 
@@ -196,7 +198,7 @@ impl Executor {
         loop {
             self.still_active(to).await?;
             let began = clock::now();
-            let checked = self.service.answers(to).await;
+            let checked = self.rollouts.checks.answers(to).await;
             let error = checked.as_ref().err().map(ToString::to_string);
             let is_news = error.is_some() || missed != 0 || told == 0;
             if is_news && told < TOLD_OF_BAKE {
@@ -222,7 +224,7 @@ impl Executor {
             }
             let step = format!(
                 "{} is active, on probation for {}",
-                self.service.state.look(|books| books.name_of(to)).await,
+                self.rollouts.state.look(|books| books.name_of(to)).await,
                 humantime::format_duration(Duration::from_secs(left.as_secs()))
             );
             self.reporter.step(step);
@@ -245,7 +247,7 @@ impl Executor {
         loop {
             tokio::select! {
                 () = self.interruption() => return Err(self.called_off()),
-                again = self.service.state.look_again(&mut pace) => if !again {
+                again = self.rollouts.state.look_again(&mut pace) => if !again {
                     return Ok(());
                 },
             }
@@ -262,10 +264,10 @@ impl Executor {
 
     async fn still_active(&self, to: GenerationId) -> Result<(), VerbError> {
         let why = {
-            let books = self.service.state.lock().await;
+            let books = self.rollouts.state.lock().await;
             let generation = books.get(to);
             if generation.is_some_and(|g| g.state == GenerationState::Active) {
-                if self.service.listens(to) {
+                if self.rollouts.listens(to) {
                     return Ok(());
                 }
                 "its listeners are gone".to_owned()
@@ -279,7 +281,7 @@ impl Executor {
     }
 
     async fn bake_failed(&self, to: GenerationId, why: String) -> VerbError {
-        let books = self.service.state.lock().await;
+        let books = self.rollouts.state.lock().await;
         VerbError::BakeFailed {
             generation: books.name_of(to),
             why,
@@ -292,13 +294,13 @@ impl Executor {
         let Some(from) = self.plan.from() else {
             return Ok(());
         };
-        self.service
+        self.rollouts
             .state
             .change(|books| {
                 if let Some(generation) = books.get_mut(from) {
                     generation.keep = self.plan.keep;
                     if generation.state == GenerationState::Draining && generation.drain.is_none() {
-                        self.service.drain(books, from);
+                        self.rollouts.lives.drain(books, from);
                     }
                 }
             })
@@ -313,7 +315,7 @@ impl Executor {
             return self.store_back_parked().await;
         }
         let away = self.plan.away();
-        let word = self.service.path.word();
+        let word = self.rollouts.path.word();
         let Some(back) = self.plan.back() else {
             self.nobody_active(away).await;
             return Ok(());
@@ -328,14 +330,14 @@ impl Executor {
 
     /// The word moves back; the generation's command is started again if it has ended.
     pub(super) async fn make_active_again(&mut self, back: GenerationId) -> Result<(), VerbError> {
-        let back = if self.service.can_take_over(back).await {
+        let back = if self.rollouts.lives.can_take_over(back).await {
             back
         } else {
             let (name, again) = self
-                .service
+                .rollouts
                 .state
                 .look(|books| {
-                    let again = self.service.started_to_serve(books, back);
+                    let again = self.rollouts.lives.started_to_serve(books, back);
                     (books.name_of(back), again)
                 })
                 .await;
@@ -354,9 +356,9 @@ impl Executor {
             } else {
                 format!("{name} has ended; restarting its command")
             });
-            self.service.revive(back, &self.reporter).await?
+            self.rollouts.deploys.revive(back, &self.reporter).await?
         };
-        self.service.switch(back, Purpose::Rollback).await?;
+        self.rollouts.lives.switch(back, Purpose::Rollback).await?;
         self.stored();
         self.tell_parked().await;
         Ok(())
@@ -364,14 +366,14 @@ impl Executor {
 
     /// Before the rollout nobody was active.
     async fn nobody_active(&self, away: Option<GenerationId>) {
-        let mut books = self.service.state.lock().await;
-        let word = self.service.path.word();
+        let mut books = self.rollouts.state.lock().await;
+        let word = self.rollouts.path.word();
         if word.active.is_none() || word.active != away {
             return;
         }
         if let Some(away) = away {
-            self.service.park_everybody(&mut books, away);
-            self.service.drain(&mut books, away);
+            self.rollouts.lives.park_everybody(&mut books, away);
+            self.rollouts.lives.drain(&mut books, away);
         }
     }
 
@@ -385,7 +387,7 @@ impl Executor {
         let Some(to) = self.plan.to().filter(|_| self.plan.start.is_some()) else {
             return Ok(());
         };
-        let mut books = self.service.state.lock().await;
+        let mut books = self.rollouts.state.lock().await;
         let state = books.get(to).map(|g| g.state);
         let drains = books.get(to).is_some_and(|g| g.drain.is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
@@ -397,9 +399,9 @@ impl Executor {
         }
         match state {
             Some(GenerationState::Draining) if undone || drains => {}
-            Some(GenerationState::Starting) => self.service.discard(&mut books, to, why),
+            Some(GenerationState::Starting) => self.rollouts.lives.discard(&mut books, to, why),
             Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
-                self.service.stop_in_background(&mut books, to);
+                self.rollouts.lives.stop_in_background(&mut books, to);
             }
             // Somebody else ended it; its name is free all the same.
             Some(GenerationState::Stopped) if !undone => {
@@ -410,9 +412,9 @@ impl Executor {
             _ => {}
         }
         // The journal goes on from here: an agent after this one does not discard it again.
-        self.service.state.settle(&books);
+        self.rollouts.state.settle(&books);
         drop(books);
-        let _unrecorded = self.service.state.ledger().written().await;
+        let _unrecorded = self.rollouts.state.ledger().written().await;
         Ok(())
     }
 }

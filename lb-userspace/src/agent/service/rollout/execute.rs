@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
-    super::{Now, Reporter, Service, VerbError, broken::unbroken, totals::Ended},
+    super::{Now, Reporter, VerbError, broken::unbroken, seats::Ended},
+    Rollouts,
     late::Unwritten,
     plan::{Intent, Interrupt, Plan},
 };
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Carries one rollout out.
 pub(super) struct Executor {
-    pub(super) service: Arc<Service>,
+    pub(super) rollouts: Arc<Rollouts>,
     pub(super) id: Option<RolloutId>,
     /// What the journal is told first, until it has been.
     pub(super) new: Option<NewRollout>,
@@ -52,11 +53,11 @@ pub(super) struct Executor {
 impl Executor {
     /// Carries it out from the phase it stands in; returns when it is over.
     pub(super) async fn run(self) -> Result<Done, VerbError> {
-        let (span, service, token) = (self.log_span(), Arc::clone(&self.service), self.token);
+        let (span, rollouts, token) = (self.log_span(), Arc::clone(&self.rollouts), self.token);
         let carrying = Box::pin(self.carry_out().instrument(span));
         match unbroken(carrying).await {
             Ok(result) => result,
-            Err(broken) => Err(service.rollout_broke(token, broken).await),
+            Err(broken) => Err(rollouts.rollout_broke(token, broken).await),
         }
     }
 
@@ -65,7 +66,7 @@ impl Executor {
     fn log_span(&self) -> tracing::Span {
         tracing::error_span!(
             "rollout",
-            service = self.service.name(),
+            service = self.rollouts.name(),
             rollout = self.id.map(tracing::field::display),
             trace_id = self.plan.trace,
         )
@@ -83,7 +84,7 @@ impl Executor {
             (self.course, effects) = step(self.course, event);
             self.past.clear();
         }
-        self.service.leave_nothing_starting(&self.plan).await;
+        self.rollouts.leave_nothing_starting(&self.plan).await;
         self.close().await;
         self.say_who_is_active().await;
         match self.failure {
@@ -126,8 +127,8 @@ impl Executor {
             Some(VerbError::NeverReady { now, .. }) if parked => now,
             _ => return,
         };
-        let books = self.service.state.lock().await;
-        *now = match self.service.path.word().active {
+        let books = self.rollouts.state.lock().await;
+        *now = match self.rollouts.path.word().active {
             Some(active) => {
                 let who = books.name_of(active);
                 Now::Back(match self.done.warnings.first() {
@@ -135,17 +136,17 @@ impl Executor {
                     None => format!("{who} is active"),
                 })
             }
-            None => Now::Nobody(self.service.path.live(None)),
+            None => Now::Nobody(self.rollouts.path.live(None)),
         };
     }
 
     /// An earlier agent's rollout, found again.
     pub(super) async fn resume(self, swapped: bool) -> Result<Done, VerbError> {
-        let (span, service, token) = (self.log_span(), Arc::clone(&self.service), self.token);
+        let (span, rollouts, token) = (self.log_span(), Arc::clone(&self.rollouts), self.token);
         let carrying = Box::pin(self.carry_on(swapped).instrument(span));
         match unbroken(carrying).await {
             Ok(result) => result,
-            Err(broken) => Err(service.rollout_broke(token, broken).await),
+            Err(broken) => Err(rollouts.rollout_broke(token, broken).await),
         }
     }
 
@@ -177,7 +178,7 @@ impl Executor {
         if phase == Phase::Bake {
             self.bake_until();
         }
-        self.service
+        self.rollouts
             .rollout_enters(self.token, phase, &self.plan)
             .await;
         self.only_waits().await;
@@ -321,7 +322,7 @@ impl Executor {
     }
 
     async fn flush(&mut self) -> Result<(), VerbError> {
-        let journal = self.service.journal.clone();
+        let journal = self.rollouts.journal.clone();
         let records = self.pending.clone();
         match (self.id, &self.new) {
             (Some(_), _) if records.is_empty() => return Ok(()),
@@ -329,7 +330,7 @@ impl Executor {
             (None, Some(new)) => {
                 if self.plan.start.is_some() {
                     // No agent finds a rollout whose candidate it does not know.
-                    let _unrecorded = self.service.state.ledger().written().await;
+                    let _unrecorded = self.rollouts.state.ledger().written().await;
                 }
                 let id = self
                     .in_time(journal.begin_with(new.clone(), records))
@@ -337,7 +338,7 @@ impl Executor {
                 self.id = Some(id);
                 self.new = None;
                 tracing::Span::current().record("rollout", tracing::field::display(id));
-                self.service.rollout_is_called(self.token, id).await;
+                self.rollouts.rollout_is_called(self.token, id).await;
             }
             (None, None) => {}
         }
@@ -387,7 +388,7 @@ impl Executor {
             end,
         };
         // A task of its own: what is tried is not given up half-way.
-        let writing = unwritten.write_in_the_end(self.service.journal.clone());
+        let writing = unwritten.write_in_the_end(self.rollouts.journal.clone());
         let writing = tokio::spawn(writing.in_current_span());
         if let Ok(Ok(id)) = tokio::time::timeout(PATIENCE, writing).await {
             self.id = id;
@@ -419,14 +420,14 @@ impl Executor {
             steered: self.done.steered_us.map(Duration::from_micros),
             trace: self.plan.recorded_trace().map(str::to_owned),
         };
-        self.service
+        self.rollouts
             .state
             .change(|books| {
-                self.service.end_traced(books, &self.plan);
+                self.rollouts.seats.end_traced(books, &self.plan);
             })
             .await;
-        self.service.tally_rollout(ended).await;
-        self.service.rollout_is_over(self.token).await;
+        self.tally_rollout(ended).await;
+        self.rollouts.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.id.map(|id| id.to_string());
     }

@@ -1,7 +1,7 @@
 //! Running the hooks of a phase.
 
 use super::{
-    super::{VerbError, exec_check::hooks_cgroup},
+    super::{VerbError, checks::exec::hooks_cgroup},
     execute::Executor,
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Executor {
         })
         .await;
         let succeeded = result.outcome.is_success();
-        self.service.tally_hook(phase, succeeded).await;
+        self.tally_hook(phase, succeeded).await;
         match result.outcome {
             HookOutcome::Succeeded => Ok(()),
             outcome => Err(VerbError::HookFailed {
@@ -131,12 +131,12 @@ impl Executor {
     /// Runs one hook; it is killed when somebody wants something else.
     async fn run_hook(&self, index: u32, hook: &Hook, attempt: u32) -> HookResult {
         let name = format!("{}-{}-{index}", self.name(), hook.phase);
-        let cgroup = hooks_cgroup(&self.service.cgroup).child(&name);
+        let cgroup = hooks_cgroup(&self.rollouts.cgroup).child(&name);
         let env = self.hook_env(index, hook, attempt).await;
         let running = hook::run(HookRun {
             hook,
             cgroup: cgroup.clone(),
-            netns: &self.service.netns,
+            netns: &self.rollouts.netns,
             cwd: std::path::Path::new("/"),
             env,
         });
@@ -157,14 +157,14 @@ impl Executor {
             index,
             attempt,
         };
-        let books = self.service.state.lock().await;
+        let books = self.rollouts.state.lock().await;
         let name = |id| books.name_of(id);
-        let mut env = self.service.hook_env();
+        let mut env = self.rollouts.hook_env();
         let from = self.plan.from().map(name).unwrap_or_default();
         let to = self.plan.to().map(name).unwrap_or_default();
         let reason = self.plan.reason.clone().unwrap_or_default();
         env.extend([
-            ("HOTLB_SERVICE".to_owned(), self.service.name().to_owned()),
+            ("HOTLB_SERVICE".to_owned(), self.rollouts.name().to_owned()),
             ("HOTLB_FROM".to_owned(), from),
             ("HOTLB_TO".to_owned(), to),
             ("HOTLB_ROLLOUT".to_owned(), self.name()),

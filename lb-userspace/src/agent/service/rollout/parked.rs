@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_common::GenerationId;
 
 use super::{
-    super::{Service, VerbError, find::own_cgroup, switch::Purpose},
+    super::{VerbError, again::Again, find::own_cgroup, lives::Purpose},
     execute::Executor,
 };
 use crate::{
@@ -22,13 +22,13 @@ const TOLD: Duration = Duration::from_secs(1);
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
     pub(super) async fn may_park(&self) -> bool {
-        let books = self.service.state.lock().await;
+        let books = self.rollouts.state.lock().await;
         let runs = self
             .plan
             .from()
             .and_then(|from| books.get(from))
             .is_some_and(|former| former.state == GenerationState::Active);
-        runs && self.service.config.hand_over == HandOver::Auto
+        runs && self.rollouts.config.hand_over == HandOver::Auto
     }
 
     /// The server cannot run twice: this rollout, and those to come, park.
@@ -45,14 +45,14 @@ impl Executor {
     /// Parks everybody, ends the former one, starts the candidate, and lets it serve.
     pub(super) async fn store_parked(&mut self) -> Result<(), VerbError> {
         let to = self.to()?;
-        if self.service.path.word().active == Some(to) {
+        if self.rollouts.path.word().active == Some(to) {
             return Ok(());
         }
         if let Some(from) = self.plan.from() {
             let again = self
-                .service
+                .rollouts
                 .state
-                .look(|books| Service::started_after_all(books, from))
+                .look(|books| Again::after_all(books, from))
                 .await;
             if let Some(again) = again {
                 again.refuse_last(self.plan.anyway).await?;
@@ -60,15 +60,15 @@ impl Executor {
             self.park_and_end(from).await;
         }
         let to = self.start_alone().await?;
-        self.service.switch(to, Purpose::Promote).await?;
+        self.rollouts.lives.switch(to, Purpose::Promote).await?;
         self.stored();
-        let mut books = self.service.state.lock().await;
+        let mut books = self.rollouts.state.lock().await;
         books.steering.set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
-        books.runs_alone = self.service.config.hand_over == HandOver::Auto;
+        books.runs_alone = self.rollouts.config.hand_over == HandOver::Auto;
         self.done.generation = Some(books.name_of(to));
         self.done.message = format!("{} is active", books.name_of(to));
-        self.service.state.settle(&books);
+        self.rollouts.state.settle(&books);
         drop(books);
         self.tell_parked().await;
         Ok(())
@@ -77,22 +77,22 @@ impl Executor {
     /// New clients wait; the generation ends once nothing is in flight.
     async fn park_and_end(&mut self, id: GenerationId) {
         let name = self
-            .service
+            .rollouts
             .state
             .change(|books| {
-                if self.service.path.word().active == Some(id) {
-                    self.service.park_everybody(books, id);
+                if self.rollouts.path.word().active == Some(id) {
+                    self.rollouts.lives.park_everybody(books, id);
                 }
                 books.name_of(id)
             })
             .await;
         self.reporter
             .step(format!("clients wait; {name} finishes its requests"));
-        self.service.finish_in_flight(id).await;
+        self.rollouts.leaving.finish_in_flight(id).await;
         self.reporter.step(format!("clients wait; stopping {name}"));
         self.end_aloud(id, &name).await;
         let cut = self
-            .service
+            .rollouts
             .state
             .look(|books| books.get(id).and_then(|g| g.signal_cut.clone()))
             .await;
@@ -101,24 +101,24 @@ impl Executor {
             self.note(Record::Note { text }).await;
         }
         // One that was killed may hold what the next one needs for a moment.
-        if let Some(cgroup) = own_cgroup(&self.service.state, id).await {
-            self.service.await_gone(id, &cgroup).await;
+        if let Some(cgroup) = own_cgroup(&self.rollouts.state, id).await {
+            self.rollouts.leaving.await_gone(id, &cgroup).await;
         }
     }
 
     /// Ends it, and says meanwhile how long that takes and how many clients wait.
     async fn end_aloud(&self, id: GenerationId, name: &str) {
         let began = clock::now();
-        let ending = self.service.end(id);
+        let ending = self.rollouts.lives.end(id);
         tokio::pin!(ending);
         while tokio::time::timeout(TOLD, &mut ending).await.is_err() {
-            let waiting = self.service.path.live(None);
+            let waiting = self.rollouts.path.live(None);
             let took = Duration::from_secs(began.elapsed().as_secs());
             let took = humantime::format_duration(took);
             // Whoever has come to its turn for the books must go on, or nobody gets them.
             let until = tokio::select! {
                 () = &mut ending => return,
-                until = self.service.saves_for(id) => until,
+                until = self.rollouts.leaving.saves_for(id) => until,
             };
             let until = until.map_or_else(String::new, |left| {
                 let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
@@ -138,7 +138,7 @@ impl Executor {
             })?;
         let mut to = self.to()?;
         let waits = self
-            .service
+            .rollouts
             .state
             .look(|books| {
                 let state = books.get(to).map(|g| g.state);
@@ -147,10 +147,10 @@ impl Executor {
             .await;
         if !waits {
             // It has been tried beside the former one, and ended.
-            to = self.service.enrol(&request, false).await?;
+            to = self.rollouts.deploys.enrol(&request, false).await?;
             self.plan.to = to.raw();
-            let mut books = self.service.state.lock().await;
-            self.service.begin_traced(&mut books, &self.plan);
+            let mut books = self.rollouts.state.lock().await;
+            self.rollouts.seats.begin_traced(&mut books, &self.plan);
         }
         self.start_candidate(to, &request).await?;
         Ok(to)
@@ -159,14 +159,14 @@ impl Executor {
     /// Back to the former one: the candidate ends first, for the two cannot run at once.
     pub(super) async fn store_back_parked(&mut self) -> Result<(), VerbError> {
         let back = self.plan.back();
-        if back.is_some() && self.service.path.word().active == back {
+        if back.is_some() && self.rollouts.path.word().active == back {
             return Ok(());
         }
         if let Some(away) = self.plan.away() {
             self.park_and_end(away).await;
         }
         let Some(back) = back else {
-            let mut books = self.service.state.lock().await;
+            let mut books = self.rollouts.state.lock().await;
             books.steering.lead_nowhere();
             return Ok(());
         };

@@ -3,16 +3,17 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{Service, books::Books, pace::Pace, view::accounting},
+    super::{pace::Pace, seats::Ended},
     execute::Executor,
-    plan::Plan,
 };
 use crate::{
     api::wire::Done,
-    clock::Deadline,
-    datapath::Losses,
+    clock::{self, Deadline},
     rollout::{GenerationState, Phase},
-    store::journal::{CutConnection, Record},
+    store::{
+        LastRollout,
+        journal::{CutConnection, Outcome, Record},
+    },
 };
 
 /// How long the connections of a generation that has no process left may take to end.
@@ -28,7 +29,12 @@ impl Executor {
             return;
         }
         let former = match self.plan.from().filter(|_| !bakes) {
-            Some(former) => Some(self.service.state.look(|books| books.name_of(former)).await),
+            Some(former) => Some(
+                self.rollouts
+                    .state
+                    .look(|books| books.name_of(former))
+                    .await,
+            ),
             None => None,
         };
         let message = &self.done.message;
@@ -46,8 +52,8 @@ impl Executor {
     /// What was lost by it.
     pub(super) async fn losses(&self) -> Record {
         self.await_last_ends().await;
-        let books = self.service.state.lock().await;
-        let lost = self.service.lost_in(&books, &self.plan);
+        let books = self.rollouts.state.lock().await;
+        let lost = self.rollouts.lost_in(&books, &self.plan);
         Record::Lost {
             lost: lost.since(self.plan.lost_before),
         }
@@ -59,15 +65,15 @@ impl Executor {
         let mut pace = Pace::until(Deadline::after(LAST_ENDS));
         loop {
             let is_left = self
-                .service
+                .rollouts
                 .state
                 .look(|books| {
                     let ended = self.plan.both().filter_map(|id| books.get(id));
                     let mut ended = ended.filter(|g| !g.state.is_live());
-                    ended.any(|g| self.service.path.live(Some(g.id)) > 0)
+                    ended.any(|g| self.rollouts.path.live(Some(g.id)) > 0)
                 })
                 .await;
-            if !is_left || !self.service.state.look_again(&mut pace).await {
+            if !is_left || !self.rollouts.state.look_again(&mut pace).await {
                 return;
             }
         }
@@ -77,20 +83,24 @@ impl Executor {
     /// was cut.
     pub(super) async fn await_drain(&mut self, former: GenerationId) {
         let name = match self.plan.to() {
-            Some(to) => self.service.state.look(|books| books.name_of(to)).await,
+            Some(to) => self.rollouts.state.look(|books| books.name_of(to)).await,
             None => String::new(),
         };
-        let former_name = self.service.state.look(|books| books.name_of(former)).await;
-        let began = crate::clock::now();
+        let former_name = self
+            .rollouts
+            .state
+            .look(|books| books.name_of(former))
+            .await;
+        let began = clock::now();
         let mut pace = Pace::until(Deadline::after(LOOK));
         let drained = loop {
-            if let Some(outcome) = self.service.drain_outcome(former).await {
+            if let Some(outcome) = self.rollouts.drain_outcome(former).await {
                 break outcome;
             }
             let step = format!("{name} is active; {former_name} is draining");
-            let left = self.service.path.live(Some(former));
+            let left = self.rollouts.path.live(Some(former));
             self.reporter.remaining(step, left);
-            self.service.state.look_again(&mut pace).await;
+            self.rollouts.state.look_again(&mut pace).await;
         };
         self.note(Record::Figure {
             name: format!("drain of {former_name}"),
@@ -112,6 +122,32 @@ impl Executor {
         }
         self.done.former = Some(former_name);
     }
+
+    /// Counts a rollout that is over. An agent that is killed between this and the journal's note
+    /// of the end leaves one of them undone: the count is of what the agents saw to the end.
+    pub(super) async fn tally_rollout(&self, ended: Ended) {
+        let last = LastRollout {
+            done: ended.outcome == Outcome::Done,
+            took: ended.took,
+            ended_ms: clock::unix_millis(),
+        };
+        let mut books = self.rollouts.state.lock().await;
+        books.tally.rollout(
+            ended.kind,
+            ended.outcome,
+            last,
+            ended.steered.map(|took| (took, ended.trace)),
+        );
+        self.rollouts.state.settle(&books);
+    }
+
+    /// Counts a hook that ended; written down with whatever is next.
+    pub(super) async fn tally_hook(&self, phase: Phase, succeeded: bool) {
+        self.rollouts
+            .state
+            .change(|books| books.tally.hook(phase, succeeded))
+            .await;
+    }
 }
 
 /// How a drain ended.
@@ -126,48 +162,12 @@ pub(in crate::agent::service) struct Drained {
 
 impl Drained {
     /// In words.
-    pub(super) fn message(&self, active: &str, former: &str) -> String {
+    pub(in crate::agent::service) fn message(&self, active: &str, former: &str) -> String {
         let reason = self.reason.as_deref();
         let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
         format!(
             "{active} is active, {former} is {}{reason}",
             self.state.name()
         )
-    }
-}
-
-impl Service {
-    /// What clients did not get all from, of the plan's generations and while nobody was active,
-    /// since these began.
-    pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
-        let generations = plan.both().filter_map(|id| books.get(id));
-        generations
-            .map(|generation| accounting::connections(&self.path, generation).lost)
-            .fold(self.path.connections(None).lost, Losses::plus)
-    }
-
-    /// How a generation was drained, once it is.
-    pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
-        let books = self.state.lock().await;
-        let Some(generation) = books.get(id) else {
-            // Another of its name took its place.
-            return Some(Drained {
-                state: GenerationState::Stopped,
-                reason: None,
-                cut: Vec::new(),
-                cut_count: None,
-                signal_cut: None,
-            });
-        };
-        match generation.state {
-            GenerationState::Draining | GenerationState::Stopping => None,
-            state => Some(Drained {
-                state,
-                reason: generation.reason.clone(),
-                cut: generation.cut_list.clone(),
-                cut_count: generation.cut,
-                signal_cut: generation.signal_cut.clone(),
-            }),
-        }
     }
 }

@@ -1,24 +1,32 @@
 //! Rollouts that an earlier agent left unfinished.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 use tokio::sync::watch;
 
 use super::{
-    super::{Reporter, Service, books::Books},
+    super::{
+        Reporter, VerbError,
+        books::Books,
+        broken::{Broken, unbroken},
+    },
+    Plan, Rollouts,
     execute::Executor,
     plan::{InFlight, Intent},
 };
 use crate::{
     api::wire::Done,
     clock,
-    rollout::Phase,
+    rollout::{GenerationState, Phase},
     store::journal::{End, Entry, GenerationRef, Outcome, Record, RolloutKind, Told},
     sys::process,
 };
 
-impl Service {
+/// How long the journal gets for the end of a rollout that broke.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Rollouts {
     /// What the journal has of rollouts that are not over. One that cannot be read has none:
     /// `status` says why.
     pub(in crate::agent::service) async fn unfinished(&self) -> Vec<Told> {
@@ -66,7 +74,7 @@ impl Service {
             if let Some(from) = &told.summary.from {
                 intent.plan.from = known_as(books, from).or(intent.plan.from);
             }
-            self.begin_traced(books, &intent.plan);
+            self.seats.begin_traced(books, &intent.plan);
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resuming a rollout");
             books.last_token += 1;
             let (interrupt, interrupted) = watch::channel(None);
@@ -83,7 +91,7 @@ impl Service {
             }
             let swapped = self.path.word().active == intent.plan.to();
             let executor = Executor {
-                service: Arc::clone(self),
+                rollouts: Arc::clone(self),
                 id: Some(id),
                 new: None,
                 pending: Vec::new(),
@@ -113,7 +121,7 @@ impl Service {
 
     /// A rollout of another boot, or one that had not begun: nothing of it is left to undo.
     fn give_up(self: &Arc<Self>, told: Told) {
-        let service = Arc::clone(self);
+        let rollouts = Arc::clone(self);
         tokio::spawn(async move {
             let (outcome, reason) = if told.summary.kind == RolloutKind::FailOver {
                 // The kernel had done it before it was written down.
@@ -130,10 +138,68 @@ impl Service {
                 outcome,
                 reason: Some(reason.to_owned()),
             };
-            if let Err(error) = service.journal.finish(told.summary.id, end).await {
+            if let Err(error) = rollouts.journal.finish(told.summary.id, end).await {
                 tracing::error!(%error, "failed to record the end of the rollout in the journal");
             }
         });
+    }
+
+    /// Whatever became of a rollout, nobody is starting its candidate any more.
+    pub(super) async fn leave_nothing_starting(&self, plan: &Plan) {
+        let Some(to) = plan.to().filter(|_| plan.start.is_some()) else {
+            return;
+        };
+        let mut books = self.state.lock().await;
+        if books.get(to).map(|g| g.state) != Some(GenerationState::Starting) {
+            return;
+        }
+        let name = books.name_of(to);
+        books.deploying = books.deploying.take().filter(|other| *other != name);
+        self.lives
+            .discard(&mut books, to, plan.reason.clone().unwrap_or_default());
+    }
+
+    /// What carries a rollout out broke beyond what is undone in order: who is active is what the
+    /// word says, and the rollout is over.
+    pub(super) async fn rollout_broke(&self, token: u64, broken: Broken) -> VerbError {
+        let (id, plan) = self
+            .state
+            .change(|books| {
+                let rollout = books.rollout_of(token);
+                let known = rollout.map(|rollout| (rollout.id, rollout.plan.clone()));
+                if known.is_some() {
+                    books.rollout = None;
+                }
+                known.map_or((None, None), |(id, plan)| (id, Some(plan)))
+            })
+            .await;
+        let what = id.map_or_else(|| "a rollout".to_owned(), |id| id.to_string());
+        let error = broken.of_verb(what);
+        tracing::error!(service = self.name(), %error, "a bug aborted a rollout");
+        if let Some(plan) = &plan {
+            self.leave_nothing_starting(plan).await;
+        }
+        if let Some((id, plan)) = id.zip(plan) {
+            let is_active = self.path.word().active == plan.to();
+            let end = End {
+                outcome: if is_active {
+                    Outcome::Done
+                } else {
+                    Outcome::RolledBack
+                },
+                reason: Some(error.summary()),
+            };
+            // A journal that does not answer finds it unfinished when the next agent starts.
+            let written = tokio::time::timeout(PATIENCE, self.journal.finish(id, end));
+            if !matches!(unbroken(written).await, Ok(Ok(Ok(())))) {
+                tracing::error!(
+                    rollout = %id,
+                    "failed to record the end of the rollout in the journal"
+                );
+            }
+        }
+        self.state.ring();
+        error
     }
 }
 

@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{Caller, Reporter, Service, VerbError, books::Books, find::named, switch::Purpose},
+    super::{Caller, Reporter, VerbError, again::Again, books::Books, find::named, lives::Purpose},
+    Rollouts,
     plan::Plan,
+    report::Drained,
     start::Asked,
 };
 use crate::{
@@ -21,21 +23,21 @@ use crate::{
 /// Longest wait for a rollout to have been undone, its hooks included.
 const UNDONE: Duration = Duration::from_mins(5);
 
-impl Service {
+impl Rollouts {
     /// Calls the rollout off that goes on; without one, makes the generation active that was so
     /// before the last promote, or the one that is named.
     ///
     /// # Errors
     ///
-    /// [`VerbError::NothingBefore`] when there was none; as [`Service::deploy`] when its command
+    /// [`VerbError::NothingBefore`] when there was none; as `deploy` when its command
     /// had to be started again, and did not serve. The traffic stays where it is then.
-    pub async fn rollback(
+    pub(in crate::agent::service) async fn rollback(
         self: &Arc<Self>,
         request: RollbackRequest,
         caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
-        self.refuse_while_held().await?;
+        self.ports.refuse_while_held().await?;
         if let Some(done) = self.call_off(&request, &caller.who).await? {
             return Ok(done);
         }
@@ -97,8 +99,8 @@ impl Service {
             let parked = self.back_is_parked(&books, to);
             let active = self.path.word().active.filter(|_| parked);
             (
-                self.started_to_serve(&books, to),
-                active.and_then(|active| Self::started_after_all(&books, active)),
+                self.lives.started_to_serve(&books, to),
+                active.and_then(|active| Again::after_all(&books, active)),
             )
         };
         if let Some(back) = back {
@@ -141,9 +143,9 @@ impl Service {
             if let Some(from) = from
                 && !rollout.plan.parked
                 && self.path.word().active == to
-                && self.can_take_over_in(&books, from)
+                && self.lives.can_take_over_in(&books, from)
             {
-                self.switch_in(&mut books, from, Purpose::Rollback)?;
+                self.lives.switch_in(&mut books, from, Purpose::Rollback)?;
             }
             if let Some(rollout) = &books.rollout {
                 rollout.undo(format!("{} requested a rollback", who.name));
@@ -221,7 +223,7 @@ impl Service {
 
     /// Whether the former one can only be started once the active one has ended.
     fn back_is_parked(&self, books: &Books, to: GenerationId) -> bool {
-        self.is_parked(books) && !self.can_take_over_in(books, to)
+        self.is_parked(books) && !self.lives.can_take_over_in(books, to)
     }
 
     /// Waits for the drain of the generation that was rolled back, as a promote does.
@@ -254,5 +256,30 @@ impl Service {
             }
         }
         done.former = Some(former);
+    }
+
+    /// How a generation was drained, once it is.
+    pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
+        let books = self.state.lock().await;
+        let Some(generation) = books.get(id) else {
+            // Another of its name took its place.
+            return Some(Drained {
+                state: GenerationState::Stopped,
+                reason: None,
+                cut: Vec::new(),
+                cut_count: None,
+                signal_cut: None,
+            });
+        };
+        match generation.state {
+            GenerationState::Draining | GenerationState::Stopping => None,
+            state => Some(Drained {
+                state,
+                reason: generation.reason.clone(),
+                cut: generation.cut_list.clone(),
+                cut_count: generation.cut,
+                signal_cut: generation.signal_cut.clone(),
+            }),
+        }
     }
 }

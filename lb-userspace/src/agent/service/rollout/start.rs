@@ -10,9 +10,21 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     super::{
-        Caller, Reporter, Service, VerbError, books::Books, find::named, pace::Pace,
-        switch::refuse_unpromotable,
+        Caller, Context, Reporter, VerbError,
+        again::Again,
+        books::Books,
+        checks::Checks,
+        deploy::Deploys,
+        find::named,
+        lives::{Lives, refuse_unpromotable},
+        pace::Pace,
+        parking::Parking,
+        ports::ForeignPorts,
+        seats::Seats,
+        shared::SharedState,
+        view::accounting,
     },
+    Rollouts,
     execute::Executor,
     plan::{InFlight, Interrupt, Plan},
 };
@@ -49,20 +61,41 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl Service {
+impl Rollouts {
+    /// Those of a service.
+    pub(in crate::agent::service) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        lives: &Arc<Lives>,
+        deploys: &Arc<Deploys>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+            lives: Arc::clone(lives),
+            deploys: Arc::clone(deploys),
+            leaving: lives.leaving(),
+            seats: Seats::new(context, state),
+            checks: Checks::new(context, state, parking),
+            ports: Arc::new(ForeignPorts::new(context, state, parking)),
+        }
+    }
+
     /// Makes a generation active; returns when the bake is over and the former one is drained.
     ///
     /// # Errors
     ///
     /// What made the rollout fail; everything is as it was before then.
-    pub async fn promote(
+    pub(in crate::agent::service) async fn promote(
         self: &Arc<Self>,
         request: PromoteRequest,
         caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
-        self.refuse_while_held().await?;
+        self.ports.refuse_while_held().await?;
         self.await_room().await;
         let executor = {
             let mut books = self.state.lock().await;
@@ -84,21 +117,21 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// As [`Service::promote`] and [`Service::deploy`].
-    pub async fn upgrade(
+    /// As [`Rollouts::promote`] and `deploy`.
+    pub(in crate::agent::service) async fn upgrade(
         self: &Arc<Self>,
         request: UpgradeRequest,
         caller: Caller,
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
-        self.take_port().await?;
+        self.ports.take_port().await?;
         self.await_room().await;
         let ends_first = {
             let books = self.state.lock().await;
             Self::make_room(&books)?;
             let active = self.path.word().active.filter(|_| self.is_parked(&books));
-            active.and_then(|active| Self::started_after_all(&books, active))
+            active.and_then(|active| Again::after_all(&books, active))
         };
         if let Some(again) = ends_first {
             again.refuse_last(request.anyway).await?;
@@ -106,7 +139,10 @@ impl Service {
         let executor = {
             let mut books = self.state.lock().await;
             Self::make_room(&books)?;
-            let id = self.enrol_in(&mut books, &request.deploy, false).await?;
+            let id = self
+                .deploys
+                .enrol_in(&mut books, &request.deploy, false)
+                .await?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
             plan.parked = self.is_parked(&books);
             plan.anyway = request.anyway;
@@ -209,7 +245,7 @@ impl Service {
         asked: Asked<'_>,
     ) -> Executor {
         plan.lost_before = self.lost_in(books, &plan);
-        self.begin_traced(books, &plan);
+        self.seats.begin_traced(books, &plan);
         if let Some(other) = books.rollout.take() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
             // Its executor may have ended just now.
@@ -230,7 +266,7 @@ impl Service {
             seen,
         });
         Executor {
-            service: Arc::clone(self),
+            rollouts: Arc::clone(self),
             id: None,
             new: Some(self.first_record(books, &plan, asked.who)),
             pending: Vec::new(),
@@ -352,5 +388,14 @@ impl Service {
             books.rollout = None;
         }
         self.state.ring();
+    }
+
+    /// What clients did not get all from, of the plan's generations and while nobody was active,
+    /// since these began.
+    pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
+        let generations = plan.both().filter_map(|id| books.get(id));
+        generations
+            .map(|generation| accounting::connections(&self.path, generation).lost)
+            .fold(self.path.connections(None).lost, Losses::plus)
     }
 }

@@ -5,28 +5,27 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    Service, VerbError,
-    books::{Books, Going},
-    broken::unbroken,
-    drain::{Drain, DrainStep, FINISH, Told},
-    exec_check::hooks_cgroup,
-    outlet,
-    pace::Pace,
-    report::Reporter,
+    super::{
+        VerbError,
+        books::Books,
+        broken::{Broken, unbroken},
+        drain::{Drain, DrainStep, FINISH, Told},
+        outlet,
+        pace::Pace,
+        processes::{gone, kill_rest},
+        report::Reporter,
+    },
+    Lives,
 };
 use crate::{
     agent::drill,
     api::wire::Done,
     clock::Deadline,
-    generation::{hook, life},
     rollout::{self, GenerationState},
 };
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
-
-/// Longest wait of `down` for a deploy or a rollout, its hooks included, to have ended.
-const CALLED_OFF: Duration = Duration::from_secs(30);
 
 /// Whose it is to end a generation.
 enum Ending {
@@ -38,14 +37,17 @@ enum Ending {
     NotToBe,
 }
 
-impl Service {
+/// How long a generation that nobody ends in order any more has to end by itself.
+const BY_ITSELF: Duration = Duration::from_secs(5);
+
+impl Lives {
     /// Ends a generation. The active one only with `park`: then new clients wait from here on,
     /// until another generation is promoted.
     ///
     /// # Errors
     ///
     /// [`VerbError::ActiveStop`] for the active one without `park`.
-    pub async fn stop(
+    pub(in crate::agent::service) async fn stop(
         self: &Arc<Self>,
         name: &str,
         park: bool,
@@ -65,7 +67,7 @@ impl Service {
         };
         if is_active {
             reporter.step(format!("clients wait; {name} finishes its requests"));
-            self.finish_in_flight(id).await;
+            self.leaving.finish_in_flight(id).await;
         }
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
@@ -105,7 +107,11 @@ impl Service {
     }
 
     /// Has every new client wait: nobody is active, nobody stands in.
-    pub(super) fn park_everybody(&self, books: &mut Books, active: GenerationId) {
+    pub(in crate::agent::service) fn park_everybody(
+        &self,
+        books: &mut Books,
+        active: GenerationId,
+    ) {
         books.steering.park(active);
         if let Some(generation) = books.get_mut(active) {
             generation.enter(GenerationState::Draining, None);
@@ -114,16 +120,20 @@ impl Service {
     }
 
     /// Ends a generation without anybody waiting for it.
-    pub(super) fn stop_in_background(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+    pub(in crate::agent::service) fn stop_in_background(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+    ) {
         self.mark_stopping(books, id);
-        let service = Arc::clone(self);
-        tokio::spawn(async move { service.end(id).await });
+        let lives = Arc::clone(self);
+        tokio::spawn(async move { lives.end(id).await });
     }
 
     /// Takes it out of the choice: from here on no connection reaches it.
     fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let deadline = self.config.drain.deadline;
-        let live = self.clients(id);
+        let live = self.datagrams.clients(id);
         let going_down = books.is_ending();
         let Some(generation) = books.get_mut(id) else {
             return;
@@ -167,7 +177,7 @@ impl Service {
 
     /// Ends a generation and waits until it is gone: its signal to its first process, then, at
     /// the deadline, what the operator wants done with what is left.
-    pub(super) async fn end(self: &Arc<Self>, id: GenerationId) {
+    pub(in crate::agent::service) async fn end(self: &Arc<Self>, id: GenerationId) {
         let ending = self
             .state
             .change(|books| {
@@ -209,18 +219,19 @@ impl Service {
             };
             match told {
                 Told::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),
-                Told::Late => self.cut_due(id).await,
+                Told::Late => self.leaving.cut_due(id).await,
                 Told::Early => {}
             }
             cut = self
+                .leaving
                 .told_and_gone(id, &cgroup, &judged, deadline, told)
                 .await;
         }
         // Who is told that it ended finds its last words in its file.
         outlet::settled(self, &name).await;
-        let left = self.left_outside(id).await;
+        let left = self.leaving.left_outside(id).await;
         let mut books = self.state.lock().await;
-        self.retire_from_kernel(&mut books, id);
+        self.seats.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
             && generation.state == GenerationState::Stopping
         {
@@ -255,127 +266,69 @@ impl Service {
         self.state.settle(&books);
     }
 
-    /// Ends everything the service has, and removes what it left on the host.
-    ///
-    /// # Errors
-    ///
-    /// When the pins cannot be removed. Says what serves on all the same.
-    pub async fn down(self: &Arc<Self>) -> Result<Vec<String>, VerbError> {
-        let mut left = Vec::new();
-        self.state
-            .change(|books| {
-                // Nobody takes over: the active one is ended too, and the keeper is not started again.
-                books.going = Going::Down;
-                books.steering.set_previous(None);
-                books.steering.lead_nowhere();
-            })
-            .await;
-        self.call_everything_off().await;
-        loop {
-            let living: Vec<GenerationId> = self
-                .state
-                .look(|books| {
-                    let living = books.generations.iter().filter(|g| g.state.is_live());
-                    living.map(|g| g.id).collect()
-                })
-                .await;
-            if living.is_empty() {
-                break;
+    /// Ends a candidate that did not become ready.
+    pub(in crate::agent::service) fn discard(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        why: String,
+    ) {
+        self.seats.retire_from_kernel(books, id);
+        if let Some(generation) = books.get_mut(id) {
+            generation.enter(GenerationState::Failed, Some(why));
+            if let Err(error) = generation.cgroup.kill() {
+                tracing::error!(%error, generation = generation.name, "failed to kill a candidate");
             }
-            let all = living.iter().map(|&id| self.end(id));
-            futures_util::future::join_all(all).await;
+        }
+        self.state.settle(books);
+    }
+
+    /// What was to end a generation in order broke: it gets its signal all the same, and what is
+    /// left at the deadline is killed.
+    pub(super) async fn end_broke(&self, id: GenerationId, broken: Broken) {
+        let (cgroup, deadline, error) = {
             let books = self.state.lock().await;
-            let ended = living.iter().filter_map(|&id| books.get(id));
-            left.extend(ended.filter_map(|ended| {
-                let left = ended.left.as_ref()?;
-                Some(format!("{}: {left}", ended.name))
-            }));
-        }
-        if let Err(error) = self.parking.keeper().quit().await {
-            tracing::warn!(%error, "failed to end the keeper");
-        }
-        self.path.pins().remove()?;
-        let cgroup = &self.cgroup;
-        let gone = tokio::time::timeout(GONE, life::emptied(cgroup)).await;
-        let removed = match gone {
-            Ok(Ok(())) => cgroup.remove(),
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(std::io::Error::other("processes are left in it")),
+            let Some(generation) = books.get(id) else {
+                return;
+            };
+            let error = broken.of_verb(format!("the end of {}", generation.name));
+            let drain = generation.drain.as_ref();
+            let deadline = drain.map_or_else(|| Deadline::after(BY_ITSELF), |drain| drain.deadline);
+            (generation.cgroup.clone(), deadline, error)
         };
-        if let Err(error) = removed {
-            tracing::warn!(
+        tracing::error!(service = self.name(), %error, "a bug aborted the end of a generation");
+        // Unless that is what broke: the deadline ends it then.
+        let _told = unbroken(async {
+            if let Some(judged) = self.endings.judge(self, &self.state, id).await {
+                self.teller.tell_to_end(id, &judged).await;
+            }
+        })
+        .await;
+        let gone = gone(&self.state, id, &cgroup);
+        let ended = tokio::time::timeout_at(deadline.instant(), gone).await;
+        if ended.is_err()
+            && let Err(error) = kill_rest(&self.state, id, &cgroup).await
+        {
+            tracing::error!(
                 %error,
                 cgroup = %cgroup.path().display(),
-                "failed to remove the cgroup"
+                "failed to kill the processes of a generation"
             );
         }
-        self.state.change(|books| books.going = Going::Gone).await;
-        if let Err(error) = self.state.ledger().remove().await {
-            left.push(format!(
-                "{error}; remove it before the service is started again, or its generations are \
-                 listed as ended"
-            ));
-            tracing::warn!(%error, "failed to remove the ledger");
-        }
-        Ok(left)
-    }
-
-    /// Has a deploy or a rollout that goes on end, so that nothing is started any more.
-    async fn call_everything_off(self: &Arc<Self>) {
-        let starting = self
-            .state
-            .look(|books| {
-                if let Some(rollout) = &books.rollout {
-                    rollout.undo("the service is shutting down");
-                }
-                let starting = books
-                    .generations
-                    .iter()
-                    .filter(|g| g.state == GenerationState::Starting);
-                starting.map(|g| g.id).collect::<Vec<_>>()
-            })
-            .await;
-        futures_util::future::join_all(starting.into_iter().map(|id| self.end(id))).await;
-        let mut pace = Pace::until(Deadline::after(CALLED_OFF));
-        while self.state.look_again(&mut pace).await {
-            if self.is_at_rest().await {
-                return;
-            }
-        }
-        tracing::error!(
-            service = self.name(),
-            "a rollout did not end in time; killing its hooks"
-        );
-        let mut pace = Pace::until(Deadline::after(GONE));
-        while !self.is_at_rest().await {
-            hook::sweep(&hooks_cgroup(&self.cgroup)).await;
-            if !self.state.look_again(&mut pace).await {
-                return;
-            }
-        }
-    }
-
-    /// Whether nothing is being deployed, and no rollout is before its drain.
-    async fn is_at_rest(&self) -> bool {
-        let books = self.state.lock().await;
-        books.deploying.is_none() && books.rollout.is_none()
-    }
-
-    /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
-    /// connections close later than its processes end.
-    pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
-        for group in self.path.all_groups() {
-            group.unregister(id);
-        }
-        let Some(generation) = books.get_mut(id) else {
-            return;
-        };
-        generation.steered.clear();
-        generation.datagrams.clear();
-        if !generation.cgroup.is_populated()
-            && let Err(error) = generation.cgroup.remove()
+        self.leaving.await_gone(id, &cgroup).await;
+        let mut books = self.state.lock().await;
+        self.seats.retire_from_kernel(&mut books, id);
+        if let Some(generation) = books.get_mut(id)
+            && generation.state == GenerationState::Stopping
         {
-            tracing::debug!(%error, "failed to remove the cgroup");
+            generation.undrain();
+            // A candidate that a rollout got rid of makes room for the next of its name.
+            let state = match generation.failed.take() {
+                Some(_why) => GenerationState::Failed,
+                None => GenerationState::Stopped,
+            };
+            generation.enter(state, Some(error.summary()));
         }
+        self.state.settle(&books);
     }
 }

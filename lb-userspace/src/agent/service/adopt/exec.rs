@@ -15,12 +15,15 @@ use lb_common::GenerationId;
 use nix::sys::signal::Signal;
 
 use super::{
-    CheckError, Service, VerbError,
-    books::{Books, Generation},
-    broken::unbroken,
-    candidate::still_alive,
-    ending::{place, signal_of},
-    freeze,
+    super::{
+        CheckError, VerbError,
+        books::{Books, Generation},
+        broken::{Broken, unbroken},
+        checks::still_alive,
+        ending::{place, signal_of},
+        freeze,
+    },
+    Adoptions,
 };
 use crate::{
     agent::drill,
@@ -46,18 +49,18 @@ use crate::{
 /// What the books say of a generation that its supervisor started again.
 const AGAIN: &str = "restarted by its supervisor; it was active before, and no other generation is";
 
-impl Service {
+impl Adoptions {
     /// Enters process `pid` as a generation and says how it becomes one.
     ///
     /// # Errors
     ///
     /// Before anything changed.
-    pub async fn exec(
+    pub(in crate::agent::service) async fn exec(
         self: &Arc<Self>,
         request: ExecRequest,
         pid: u32,
     ) -> Result<ExecSpec, VerbError> {
-        self.take_port().await?;
+        self.ports.take_port().await?;
         let caller = self.caller(pid)?;
         let mut books = self.state.lock().await;
         let name = match &request.generation {
@@ -69,11 +72,11 @@ impl Service {
             return Err(VerbError::GoingDown);
         }
         refuse_running(&books, &name)?;
-        let id = self.seat_for(&mut books).await?;
+        let id = self.seats.seat_for(&mut books).await?;
         let awaited = self.free_name(&mut books, &name);
         let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
         let notify = self.own_notify(id, &request)?;
-        let counted = self.succeed(&mut books, &name, id);
+        let counted = self.seats.succeed(&mut books, &name, id);
         let spec = ExecSpec {
             netns: self.elsewhere(&caller),
             ..self.exec_spec(&books, (id, &name), &cgroup, notify.as_ref())
@@ -85,20 +88,20 @@ impl Service {
             },
             ..Self::begun(id, name, cgroup, &caller, counted, request.command)
         });
-        self.word_follows(&mut books);
-        self.forget_old(&mut books);
+        self.lives.word_follows(&mut books);
+        self.seats.forget_old(&mut books);
         self.state.settle(&books);
-        self.watch_life(&mut books, id, Main::Found(pid));
+        self.lives.watch_life(&mut books, id, Main::Found(pid));
         tokio::spawn(Arc::clone(self).prove(id, notify));
         drop(books);
-        if let Some(unrecorded) = self.unrecorded().await {
+        if let Some(unrecorded) = self.state.unrecorded().await {
             tracing::warn!(service = self.name(), pid, "{unrecorded}");
         }
         Ok(spec)
     }
 
     /// An entry of the books for a process that runs already.
-    pub(super) fn begun(
+    pub(in crate::agent::service) fn begun(
         id: GenerationId,
         name: String,
         cgroup: Cgroup,
@@ -293,7 +296,11 @@ impl Service {
 
     /// After an agent's restart: goes on finding out whether an exec'd generation serves, or one that
     /// was found running without a ledger.
-    pub(super) fn prove_again(self: &Arc<Self>, books: &Books, id: GenerationId) -> bool {
+    pub(in crate::agent::service) fn prove_again(
+        self: &Arc<Self>,
+        books: &Books,
+        id: GenerationId,
+    ) -> bool {
         // No other one that starts has been ready already.
         let is_to_prove = |g: &Generation| g.outside.origin == Origin::Exec || g.was_ready;
         let proving = books.get(id).filter(|g| is_to_prove(g));
@@ -358,15 +365,15 @@ impl Service {
                 } else {
                     generation.enter(GenerationState::Ready, reason);
                 }
-                self.word_follows(&mut books);
+                self.lives.word_follows(&mut books);
                 if awaited && going && self.path.word().active.is_none() {
-                    self.take_over_again(&mut books, id, AGAIN);
+                    self.lives.take_over_again(&mut books, id, AGAIN);
                 }
             }
             // One of the agent's own has no supervisor that would end it.
             Err(check) if generation.outside.origin == Origin::Launched => {
                 generation.failed = Some(check.to_string());
-                self.stop_in_background(&mut books, id);
+                self.lives.stop_in_background(&mut books, id);
             }
             Err(check) => {
                 let ended = generation.ended.borrow().is_some();
@@ -377,7 +384,7 @@ impl Service {
                      ends it"
                 };
                 generation.enter(GenerationState::Failed, Some(format!("{check}{after}")));
-                self.retire_from_kernel(&mut books, id);
+                self.seats.retire_from_kernel(&mut books, id);
             }
         }
         self.state.settle(&books);
@@ -390,10 +397,25 @@ impl Service {
         deadline: Deadline,
     ) -> Result<(), CheckError> {
         if let Some(notify) = notify {
-            self.await_notice(id, &notify, deadline).await?;
+            self.checks.await_notice(id, &notify, deadline).await?;
         }
-        self.await_listeners(id, deadline).await?;
-        self.await_answers(id, deadline).await
+        self.checks.await_listeners(id, deadline).await?;
+        self.checks.await_answers(id, deadline).await
+    }
+
+    /// It was not found out whether a process that somebody else supervises serves.
+    pub(super) async fn proof_broke(&self, id: GenerationId, broken: Broken) {
+        let mut books = self.state.lock().await;
+        let name = books.name_of(id);
+        let error = broken.of_verb(format!("the check of {name}"));
+        tracing::error!(service = self.name(), %error, "a bug aborted the check of a generation");
+        if let Some(generation) = books.get_mut(id)
+            && generation.state == GenerationState::Starting
+        {
+            generation.enter(GenerationState::Failed, Some(error.summary()));
+            self.seats.retire_from_kernel(&mut books, id);
+        }
+        self.state.settle(&books);
     }
 }
 

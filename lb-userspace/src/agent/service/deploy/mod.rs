@@ -1,25 +1,30 @@
 //! Deploy: a candidate comes to be beside the active generation.
 
+mod revive;
+
 use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::{process::Child, time::timeout};
+use tokio::process::Child;
 
 use super::{
-    CheckError, Now, Service, VerbError,
+    CheckError, Context, Now, VerbError,
     books::{Books, Generation},
-    broken::unbroken,
-    candidate::still_alive,
+    broken::{Broken, unbroken},
+    checks::{Checks, still_alive},
+    lives::Lives,
     outlet,
+    parking::Parking,
+    ports::ForeignPorts,
     report::Reporter,
-    view::accounting,
+    seats::Seats,
+    shared::SharedState,
 };
 use crate::{
     agent::drill,
     api::wire::{DeployRequest, Done},
     clock::{self, Deadline},
     config::{HandOver, check_name},
-    datapath::ConnectionCounts,
     generation::{
         launch::{self, LaunchError},
         life::Main,
@@ -29,17 +34,47 @@ use crate::{
         shim::LaunchSpec,
     },
     rollout::GenerationState,
-    sys::{cgroup::Cgroup, environment::Environment, process},
+    sys::{cgroup::Cgroup, process},
 };
 
-impl Service {
+/// Starts generations, and starts them again.
+#[derive(Debug)]
+pub(super) struct Deploys {
+    context: Arc<Context>,
+    state: SharedState,
+    lives: Arc<Lives>,
+    seats: Seats,
+    checks: Checks,
+    ports: Arc<ForeignPorts>,
+}
+
+context_of!(Deploys);
+
+impl Deploys {
+    /// Those of a service.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        lives: &Arc<Lives>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            lives: Arc::clone(lives),
+            seats: Seats::new(context, state),
+            checks: Checks::new(context, state, parking),
+            ports: Arc::new(ForeignPorts::new(context, state, parking)),
+        }
+    }
+
     /// Starts a generation and waits until it is ready. It gets no client before a promote.
     ///
     /// # Errors
     ///
     /// [`VerbError::NeverReady`] with the check that failed: the candidate was stopped, nothing
     /// else changed.
-    pub async fn deploy(
+    pub(super) async fn deploy(
         self: &Arc<Self>,
         request: DeployRequest,
         reporter: &Reporter,
@@ -47,7 +82,7 @@ impl Service {
         self.deploy_again(request, reporter, false).await
     }
 
-    /// [`Service::deploy`]; `again`: of a generation that has ended, under its name.
+    /// [`Deploys::deploy`]; `again`: of a generation that has ended, under its name.
     pub(super) async fn deploy_again(
         self: &Arc<Self>,
         request: DeployRequest,
@@ -98,14 +133,14 @@ impl Service {
             }),
         };
         if let Err(error) = result {
-            self.discard(&mut books, id, error.summary());
+            self.lives.discard(&mut books, id, error.summary());
             return Err(error);
         }
         if let Some(generation) = books.get_mut(id) {
             generation.was_ready = true;
             generation.enter(GenerationState::Ready, None);
         }
-        self.word_follows(&mut books);
+        self.lives.word_follows(&mut books);
         self.state.settle(&books);
         let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
         let doubt = books.get(id).and_then(|g| g.doubt.clone());
@@ -125,7 +160,7 @@ impl Service {
         request: &DeployRequest,
         again: bool,
     ) -> Result<GenerationId, VerbError> {
-        self.take_port().await?;
+        self.ports.take_port().await?;
         // What has served before is asked by being started.
         let doubt = if again {
             None
@@ -152,7 +187,7 @@ impl Service {
         }
     }
 
-    /// [`Service::enrol`] for who has the lock.
+    /// [`Deploys::enrol`] for who has the lock.
     pub(super) async fn enrol_in(
         &self,
         books: &mut Books,
@@ -188,8 +223,8 @@ impl Service {
         if let Err(error) = &roots {
             tracing::warn!(%error, generation = name, "failed to stat the program or directory");
         }
-        let id = self.seat_for(books).await?;
-        let counted = self.succeed(books, &name, id);
+        let id = self.seats.seat_for(books).await?;
+        let counted = self.seats.succeed(books, &name, id);
         let cgroup = self.generation_cgroup(id, &name);
         books.generations.push(Generation {
             command: request.command.clone(),
@@ -200,7 +235,7 @@ impl Service {
             counted,
             ..Generation::begin(id, name.clone(), cgroup)
         });
-        self.forget_old(books);
+        self.seats.forget_old(books);
         // Last: whoever sets it is who takes it back.
         books.deploying = Some(name);
         self.state.settle(books);
@@ -226,61 +261,6 @@ impl Service {
             gid: self.config.identity.gid,
         });
         Ok(doubt.await?.map(|doubt| doubt.to_string()))
-    }
-
-    /// A seat in the kernel's tables, empty.
-    pub(super) async fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
-        let id = books
-            .next_id(|seat| self.path.seat_in_use(seat))
-            .ok_or_else(|| VerbError::System {
-                doing: "find a free seat",
-                source: std::io::Error::other("127 generations exist at once; stop some"),
-            })?;
-        self.empty_seat(books, id).await?;
-        Ok(id)
-    }
-
-    /// Notes the counts of whoever had the seat before; whether there was anybody.
-    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) -> bool {
-        let mut was_taken = false;
-        for generation in &mut books.generations {
-            if generation.id.seat() == id.seat() && !generation.unseated {
-                generation.counted = accounting::connections(&self.path, generation);
-                generation.unseated = true;
-                was_taken = true;
-            }
-        }
-        if was_taken {
-            self.keep_latencies(books, id);
-        }
-        was_taken
-    }
-
-    /// A generation that ended makes room for the next of its name, which inherits its counts and
-    /// its place as the one to roll back to.
-    pub(super) fn succeed(
-        &self,
-        books: &mut Books,
-        name: &str,
-        id: GenerationId,
-    ) -> ConnectionCounts {
-        let Some(earlier) = books.by_name(name) else {
-            return ConnectionCounts::default();
-        };
-        let counted = accounting::connections(&self.path, earlier);
-        let (former, is_seated) = (earlier.id, !earlier.unseated);
-        if is_seated {
-            self.keep_latencies(books, former);
-        }
-        books.steering.succeeds(former, id);
-        books.generations.retain(|g| g.name != name);
-        books.counted_on.push(former);
-        counted
-    }
-
-    /// Where a generation's processes live.
-    pub(super) fn generation_cgroup(&self, id: GenerationId, name: &str) -> Cgroup {
-        self.cgroup.child(&format!("{}-{name}", id.raw()))
     }
 
     async fn bring_up(
@@ -327,12 +307,12 @@ impl Service {
     ) -> Result<(), CheckError> {
         if let Some(notify) = notify.filter(|_| self.config.notify) {
             reporter.step("waiting for READY=1");
-            self.await_notice(id, &notify, deadline).await?;
+            self.checks.await_notice(id, &notify, deadline).await?;
         }
         reporter.step("waiting for its listeners");
-        self.await_listeners(id, deadline).await?;
+        self.checks.await_listeners(id, deadline).await?;
         reporter.step("probing it through the real port");
-        self.await_answers(id, deadline).await
+        self.checks.await_answers(id, deadline).await
     }
 
     /// Writes down the generation's first process and watches it.
@@ -341,7 +321,8 @@ impl Service {
         if let (Some(generation), Some(pid)) = (books.get_mut(id), child.id()) {
             generation.main = Some((pid, process::start_time(pid).unwrap_or_default()));
         }
-        self.watch_life(&mut books, id, Main::Child(Box::new(child)));
+        self.lives
+            .watch_life(&mut books, id, Main::Child(Box::new(child)));
         self.state.settle(&books);
     }
 
@@ -353,31 +334,6 @@ impl Service {
         let socket = NotifySocket::bind(path.clone(), self.config.identity.uid);
         let refused = LaunchError::at("open the notify socket", &path);
         Ok(Some(socket.map_err(refused)?))
-    }
-
-    pub(super) async fn await_notice(
-        &self,
-        id: GenerationId,
-        notify: &NotifySocket,
-        deadline: Deadline,
-    ) -> Result<(), CheckError> {
-        let limit = deadline.left().unwrap_or_default();
-        let mut ended = match self.state.lock().await.get(id) {
-            Some(generation) => generation.ended.subscribe(),
-            None => return Ok(()),
-        };
-        let notice = async {
-            tokio::select! {
-                ready = notify.ready() => ready.map_err(|error| CheckError::Ended(error.to_string())),
-                how = ended.wait_for(Option::is_some) => Err(CheckError::Ended(
-                    how.ok().and_then(|how| how.clone()).unwrap_or_default(),
-                )),
-            }
-        };
-        match timeout(limit, notice).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(CheckError::NotNotified(limit)),
-        }
     }
 
     async fn spec(
@@ -424,36 +380,18 @@ impl Service {
         })
     }
 
-    /// The agent's own environment, without what is meant for the agent.
-    pub(super) fn base_env(&self) -> Environment {
-        let mut env = Environment::own();
-        env.retain(|name| !is_for_the_agent(name.as_encoded_bytes()));
-        env.set("HOTLB_SERVICE", self.name());
-        if let Some(user) = &self.config.identity.name {
-            env.set("USER", user);
-            env.set("LOGNAME", user);
+    /// A deploy broke: its candidate is ended, and another one can be deployed.
+    pub(super) async fn deploy_broke(&self, id: GenerationId, broken: Broken) -> VerbError {
+        let mut books = self.state.lock().await;
+        let name = books.name_of(id);
+        let error = broken.of_verb(format!("the deploy of {name}"));
+        tracing::error!(service = self.name(), %error, "a bug aborted a deploy");
+        books.deploying = books.deploying.take().filter(|other| *other != name);
+        if books.get(id).map(|g| g.state) == Some(GenerationState::Starting) {
+            self.lives.discard(&mut books, id, error.summary());
         }
-        env
+        error
     }
-
-    /// Ends a candidate that did not become ready.
-    pub(super) fn discard(&self, books: &mut Books, id: GenerationId, why: String) {
-        self.retire_from_kernel(books, id);
-        if let Some(generation) = books.get_mut(id) {
-            generation.enter(GenerationState::Failed, Some(why));
-            if let Err(error) = generation.cgroup.kill() {
-                tracing::error!(%error, generation = generation.name, "failed to kill a candidate");
-            }
-        }
-        self.state.settle(books);
-    }
-}
-
-/// Whether a variable is meant for the agent, not for what it starts.
-fn is_for_the_agent(name: &[u8]) -> bool {
-    name.starts_with(b"HOTLB_")
-        || name.starts_with(b"LISTEN_")
-        || matches!(name, b"NOTIFY_SOCKET" | b"WATCHDOG_USEC" | b"WATCHDOG_PID")
 }
 
 /// Whether the generation's processes ended without being told to.

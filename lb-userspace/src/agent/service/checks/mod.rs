@@ -1,19 +1,26 @@
 //! Is a generation ready? Its listeners, its slots, its answers.
 
-use std::{io::ErrorKind, time::Duration};
+pub(super) mod exec;
+
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
-use super::{CheckError, Service, books::Books, pace::Pace, slots::register};
+use super::{
+    CheckError, Context, VerbError, books::Books, freeze, pace::Pace, parking::Parking,
+    shared::SharedState, slots::register,
+};
 use crate::{
     clock::Deadline,
     config::Health,
     datapath::DatapathError,
     generation::{
         fit::Misfit,
+        notify::NotifySocket,
         probe::{self, Candidate, ProbeError},
     },
+    rollout::GenerationState,
     sys::listener::Twin,
 };
 
@@ -34,7 +41,26 @@ const BOUND: Duration = Duration::from_millis(20);
 /// Promotes that ask their candidates at the same time.
 const AT_ONCE: usize = 8;
 
-impl Service {
+/// Finds out whether generations serve.
+#[derive(Debug)]
+pub(super) struct Checks {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+}
+
+context_of!(Checks);
+
+impl Checks {
+    /// Those of a service.
+    pub(super) fn new(context: &Arc<Context>, state: &SharedState, parking: &Arc<Parking>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+        }
+    }
+
     /// Waits until the generation's listeners are where they belong and have slots.
     pub(super) async fn await_listeners(
         &self,
@@ -182,6 +208,72 @@ impl Service {
         match books.get(id).and_then(|g| g.binds.last()) {
             Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
             None => error,
+        }
+    }
+
+    /// What was true when it became ready must be true now.
+    pub(super) async fn check_again(&self, id: GenerationId) -> Result<(), VerbError> {
+        let checked = async {
+            {
+                let mut books = self.state.lock().await;
+                still_alive(&books, id)?;
+                if let Some(generation) = books.get(id) {
+                    freeze::thaw(self, &generation.cgroup);
+                }
+                register(self, &mut books, id)?;
+            }
+            self.answers(id).await
+        };
+        match checked.await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.freeze_again(id).await;
+                Err(self.not_ready(id, &error).await)
+            }
+        }
+    }
+
+    /// One that stands by, was thawed to be looked at, and goes on standing by.
+    async fn freeze_again(&self, id: GenerationId) {
+        let mut books = self.state.lock().await;
+        let stands_by = books
+            .get(id)
+            .is_some_and(|g| g.state == GenerationState::Standby);
+        if stands_by {
+            freeze::freeze(self, &mut books, id);
+        }
+    }
+
+    /// A check that failed, as the answer to a verb.
+    pub(super) async fn not_ready(&self, id: GenerationId, error: &CheckError) -> VerbError {
+        VerbError::NotReady {
+            generation: self.state.look(|books| books.name_of(id)).await,
+            check: error.to_string(),
+        }
+    }
+
+    pub(super) async fn await_notice(
+        &self,
+        id: GenerationId,
+        notify: &NotifySocket,
+        deadline: Deadline,
+    ) -> Result<(), CheckError> {
+        let limit = deadline.left().unwrap_or_default();
+        let mut ended = match self.state.lock().await.get(id) {
+            Some(generation) => generation.ended.subscribe(),
+            None => return Ok(()),
+        };
+        let notice = async {
+            tokio::select! {
+                ready = notify.ready() => ready.map_err(|error| CheckError::Ended(error.to_string())),
+                how = ended.wait_for(Option::is_some) => Err(CheckError::Ended(
+                    how.ok().and_then(|how| how.clone()).unwrap_or_default(),
+                )),
+            }
+        };
+        match timeout(limit, notice).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(CheckError::NotNotified(limit)),
         }
     }
 }

@@ -6,6 +6,9 @@
 //! client can reach while the server listens. An agent that dies on the way leaves either a server
 //! that was never steered, or one that the next agent finds active.
 
+pub(super) mod exec;
+pub(super) mod outside;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -15,10 +18,19 @@ use std::{
 use lb_common::GenerationId;
 
 use super::{
-    AdoptError, CheckError, Service, VerbError,
+    AdoptError, CheckError, Context, VerbError,
     books::Books,
-    claim::{Claim, Sockets},
+    checks::Checks,
+    ending::Endings,
+    lives::Lives,
+    parking::Parking,
+    ports::{
+        ForeignPorts,
+        claim::{Claim, Sockets},
+    },
     report::Reporter,
+    seats::Seats,
+    shared::SharedState,
 };
 use crate::{
     api::wire::{AdoptRequest, Done},
@@ -27,7 +39,7 @@ use crate::{
     datapath::{Group, Registered},
     generation::{
         adoptee::{self, Adoptee},
-        established, launch,
+        launch,
         life::Main,
         roots::Roots,
         unit,
@@ -51,13 +63,48 @@ struct Target {
     command: Option<(Vec<String>, std::path::PathBuf)>,
 }
 
-impl Service {
+/// Makes generations of servers that hotlb did not start.
+#[derive(Debug)]
+pub(super) struct Adoptions {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+    endings: Endings,
+    lives: Arc<Lives>,
+    seats: Seats,
+    checks: Checks,
+    ports: Arc<ForeignPorts>,
+}
+
+context_of!(Adoptions);
+
+impl Adoptions {
+    /// Those of a service.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        endings: &Endings,
+        lives: &Arc<Lives>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+            endings: endings.clone(),
+            lives: Arc::clone(lives),
+            seats: Seats::new(context, state),
+            checks: Checks::new(context, state, parking),
+            ports: Arc::new(ForeignPorts::new(context, state, parking)),
+        }
+    }
+
     /// Makes a running server a generation; the active one, if there is none.
     ///
     /// # Errors
     ///
     /// Nothing was changed then.
-    pub async fn adopt(
+    pub(super) async fn adopt(
         self: &Arc<Self>,
         request: AdoptRequest,
         reporter: &Reporter,
@@ -116,9 +163,9 @@ impl Service {
         self.refuse_own(&books, target.pid)?;
         let adoptee = adoptee::examine(target.pid, target.unit.is_some(), &self.netns)
             .map_err(AdoptError::from)?;
-        let claim = self.claim(&books, &adoptee, &name)?;
-        let id = self.seat_for(&mut books).await?;
-        let counted = self.succeed(&mut books, &name, id);
+        let claim = self.ports.claim(&books, &adoptee, &name)?;
+        let id = self.seats.seat_for(&mut books).await?;
+        let counted = self.seats.succeed(&mut books, &name, id);
         let process = &adoptee.process;
         let (command, cwd) = target
             .command
@@ -137,7 +184,7 @@ impl Service {
             ..Outside::default()
         };
         books.generations.push(generation);
-        self.forget_old(&mut books);
+        self.seats.forget_old(&mut books);
         let first = books.awaits_adopt;
         let mut taken = self.take_clients(&mut books, id, &adoptee, &claim).await;
         if first && taken.is_ok() {
@@ -156,7 +203,8 @@ impl Service {
         }
         books.awaits_adopt = false;
         self.state.settle(&books);
-        self.watch_life(&mut books, id, Main::Found(target.pid));
+        self.lives
+            .watch_life(&mut books, id, Main::Found(target.pid));
         self.follow_in_background(id);
         Ok(id)
     }
@@ -208,11 +256,11 @@ impl Service {
             generation.enter(GenerationState::Ready, None);
         }
         if !nobody {
-            self.word_follows(books);
+            self.lives.word_follows(books);
         } else if waited {
             self.lead_first(books, id, claim).await?;
         } else {
-            self.take_over_again(books, id, AGAIN);
+            self.lives.take_over_again(books, id, AGAIN);
         }
         // With its slots a UDP group gets its program, which by now finds the generation in the word.
         let register = |group: &Group, sockets: &Sockets| {
@@ -266,16 +314,6 @@ impl Service {
             generation.outside.earlier = earlier;
         }
         Ok(())
-    }
-
-    /// Cookies of the open connections that came through the cgroup's listeners on the service's
-    /// ports.
-    pub(super) fn open_connections(&self, cgroup: &Cgroup) -> Result<BTreeSet<u64>, VerbError> {
-        let found = established::find(cgroup, &self.ports(), false)?;
-        Ok(found
-            .into_iter()
-            .map(|connection| connection.cookie)
-            .collect())
     }
 
     fn register_sockets(
@@ -352,7 +390,7 @@ impl Service {
                             "adopted a server that its supervisor restarted"
                         );
                     })
-                    .await
+                    .await;
             }
             // It may not listen yet; or it never will as it should, and then it is shown as Failed.
             Err(error) => tracing::debug!(

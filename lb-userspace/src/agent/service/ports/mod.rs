@@ -1,8 +1,10 @@
 //! Ports that somebody outside hotlb has: refused, or waited for until that server is adopted.
 
+pub(super) mod claim;
+
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use super::{OpenError, Service, VerbError};
+use super::{Context, OpenError, VerbError, parking::Parking, shared::SharedState};
 use crate::{
     config::ServiceConfig,
     generation::{adoptee::describe, fit::overlaps, keeper},
@@ -51,8 +53,8 @@ impl Held {
     fn service(&self) -> Option<String> {
         let pid = self.pid.filter(|&pid| process::name(pid) == keeper::NAME)?;
         let parking = inspect::inspect(pid).ok().flatten()?.cgroup_dir().ok()??;
-        let service = parking.path().parent()?.file_name()?;
-        Some(service.to_string_lossy().into_owned())
+        let ports = parking.path().parent()?.file_name()?;
+        Some(ports.to_string_lossy().into_owned())
     }
 
     /// What is typed to adopt it.
@@ -174,7 +176,26 @@ pub(super) fn is_complete(remembered: &Remembered) -> bool {
     remembered.outside.origin != Origin::Adopted || remembered.was_ready
 }
 
-impl Service {
+/// What others than hotlb have of a service's ports.
+#[derive(Debug)]
+pub(super) struct ForeignPorts {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+}
+
+context_of!(ForeignPorts);
+
+impl ForeignPorts {
+    /// Those of a service.
+    pub(super) fn new(context: &Arc<Context>, state: &SharedState, parking: &Arc<Parking>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+        }
+    }
+
     /// Who has its ports, of those outside hotlb. Its generations are in `cgroups`.
     pub(super) fn held(&self, cgroups: &[Cgroup]) -> Result<Vec<Held>, DumpError> {
         let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
@@ -218,8 +239,8 @@ impl Service {
             books.cgroups()
         };
         // All of /proc is looked through: not under the lock, and not where others wait for their turn.
-        let service = Arc::clone(self);
-        let look = tokio::task::spawn_blocking(move || service.holder(&cgroups));
+        let ports = Arc::clone(self);
+        let look = tokio::task::spawn_blocking(move || ports.holder(&cgroups));
         look.await
             .unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
     }

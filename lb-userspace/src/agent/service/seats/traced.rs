@@ -3,15 +3,17 @@
 use lb_common::GenerationId;
 
 use super::{
-    Service,
-    books::{Books, Generation},
-    rollout::Plan,
+    super::{
+        books::{Books, Generation},
+        rollout::Plan,
+    },
+    Seats,
 };
 use crate::{agent::observed::Slowest, datapath::Latencies};
 
 /// A generation's part in a rollout. It is not written down: the next agent begins anew.
 #[derive(Clone, Debug)]
-pub(super) struct Traced {
+pub(in crate::agent::service) struct Traced {
     /// The rollout's trace.
     trace: String,
     /// How long its clients had waited before.
@@ -34,7 +36,7 @@ impl Traced {
 
 impl Generation {
     /// Its slowest clients in a rollout, when they have waited as in `now` so far.
-    pub(super) fn slowest(&self, now: Option<&Latencies>) -> Option<Slowest> {
+    pub(in crate::agent::service) fn slowest(&self, now: Option<&Latencies>) -> Option<Slowest> {
         let traced = self.traced.as_ref()?;
         match &traced.after {
             Some(after) => Some(after.clone()),
@@ -43,9 +45,9 @@ impl Generation {
     }
 }
 
-impl Service {
+impl Seats {
     /// A rollout begins, or goes on with these generations.
-    pub(super) fn begin_traced(&self, books: &mut Books, plan: &Plan) {
+    pub(in crate::agent::service) fn begin_traced(&self, books: &mut Books, plan: &Plan) {
         let Some(trace) = plan.recorded_trace() else {
             return;
         };
@@ -69,7 +71,7 @@ impl Service {
     }
 
     /// A rollout is over: what comes later is not of it.
-    pub(super) fn end_traced(&self, books: &mut Books, plan: &Plan) {
+    pub(in crate::agent::service) fn end_traced(&self, books: &mut Books, plan: &Plan) {
         for id in plan.both() {
             let Some(generation) = books.get_mut(id) else {
                 continue;

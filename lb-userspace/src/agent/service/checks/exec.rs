@@ -9,7 +9,7 @@ use std::{
 use lb_common::GenerationId;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{CheckError, Service, candidate::still_alive};
+use super::{super::CheckError, Checks, still_alive};
 use crate::{
     clock::Deadline,
     generation::probe::{
@@ -29,25 +29,13 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// Where the hooks and checks of the service in `cgroup` live: beside it, for they are none of its
 /// servers. A service's name has no dot.
-pub(super) fn hooks_cgroup(cgroup: &Cgroup) -> Cgroup {
+pub(in crate::agent::service) fn hooks_cgroup(cgroup: &Cgroup) -> Cgroup {
     Cgroup::at(cgroup.path().with_extension("hooks"))
 }
 
-impl Service {
-    /// The environment of what the agent runs for itself: its own, without what is meant for the
-    /// agent, and the service's name.
-    pub(super) fn hook_env(&self) -> Environment {
-        let mut env = self.base_env();
-        // Those of the service's user; but this is run as the agent's.
-        for name in ["USER", "LOGNAME"] {
-            env.unset(name);
-            env.extend(std::env::var_os(name).map(|value| (name, value)));
-        }
-        env
-    }
-
+impl Checks {
     /// Runs `command` until it approves of the generation, or the deadline.
-    pub(super) async fn await_exec(
+    pub(in crate::agent::service) async fn await_exec(
         &self,
         id: GenerationId,
         command: &[String],

@@ -7,8 +7,11 @@ use std::{
 };
 
 use super::{
-    AdoptError, NotSharing, Service, VerbError, books::Books, datagrams::datagram_fit,
-    ending::signal_of, slots::stray,
+    super::{
+        AdoptError, NotSharing, VerbError, books::Books, datagrams::datagram_fit,
+        ending::signal_of, slots::stray,
+    },
+    ForeignPorts,
 };
 use crate::{
     generation::{
@@ -26,38 +29,38 @@ use crate::{
 /// Duplicates of a server's listeners, by group. Give them up soon: a duplicate keeps a dead
 /// server's queue alive.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(in crate::agent::service) struct Claim {
     listeners: Vec<(Twin, Sockets)>,
     datagrams: Vec<Sockets>,
 }
 
 /// The sockets of a group, by cookie.
-pub(super) type Sockets = BTreeMap<u64, OwnedFd>;
+pub(in crate::agent::service) type Sockets = BTreeMap<u64, OwnedFd>;
 
 impl Claim {
     /// What a parking listener beside them must be like, by group.
-    pub(super) fn twins(&self) -> Vec<Twin> {
+    pub(in crate::agent::service) fn twins(&self) -> Vec<Twin> {
         self.listeners.iter().map(|(twin, _)| *twin).collect()
     }
 
     /// The listeners, by group.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Sockets> {
+    pub(in crate::agent::service) fn listeners(&self) -> impl Iterator<Item = &Sockets> {
         self.listeners.iter().map(|(_, sockets)| sockets)
     }
 
     /// The UDP sockets, by group.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = &Sockets> {
+    pub(in crate::agent::service) fn datagrams(&self) -> impl Iterator<Item = &Sockets> {
         self.datagrams.iter()
     }
 }
 
-impl Service {
+impl ForeignPorts {
     /// The listeners of a server that is to be adopted.
     ///
     /// # Errors
     ///
     /// [`AdoptError`] with what does not fit.
-    pub(super) fn claim(
+    pub(in crate::agent::service) fn claim(
         &self,
         books: &Books,
         adoptee: &Adoptee,

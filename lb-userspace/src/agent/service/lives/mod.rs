@@ -1,0 +1,391 @@
+//! The lives of generations: who gets new clients, who drains, stands by, and ends.
+//!
+//! The word moves here: to a generation that is promoted, back to the former one, or after the kernel when a generation
+//! ended. Who loses the word drains (`drain`), and who is drained stands by or ends (`stop`).
+
+mod drain;
+mod stop;
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::{
+    Context, VerbError,
+    again::Again,
+    books::Books,
+    broken::{kept_up, outlive, unbroken},
+    checks::still_alive,
+    datagrams::Datagrams,
+    drain::Leaving,
+    ending::{Endings, Teller},
+    find::named,
+    freeze,
+    parking::{Parking, someone_waits},
+    polite::PoliteDrain,
+    seats::Seats,
+    shared::SharedState,
+};
+use crate::{
+    clock::Deadline,
+    generation::life::{self, Main},
+    rollout::{self, GenerationState, Standing},
+    store::journal::{End, GenerationRef, NewRollout, Outcome, RolloutKind, Who},
+    sys::process,
+    telemetry::traces::Lineage,
+};
+
+/// Before a fail-over is made official: longer than the clients of the dead generation take to be served.
+const AFTERMATH: Duration = Duration::from_millis(3);
+
+/// What a move of the word is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The former generation is held until the rollout lets go of it.
+    Promote,
+    /// The former generation is drained at once.
+    Rollback,
+}
+
+/// Who of a service's generations gets new clients, drains, stands by or ends.
+#[derive(Debug)]
+pub(super) struct Lives {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+    polite: PoliteDrain,
+    endings: Endings,
+    seats: Seats,
+    datagrams: Datagrams,
+    teller: Teller,
+    leaving: Arc<Leaving>,
+}
+
+context_of!(Lives);
+
+impl Lives {
+    /// Those of a service.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        polite: &PoliteDrain,
+        endings: &Endings,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+            polite: polite.clone(),
+            endings: endings.clone(),
+            seats: Seats::new(context, state),
+            datagrams: Datagrams::new(context, state, endings),
+            teller: Teller::new(context, state),
+            leaving: Arc::new(Leaving::new(context, state, polite, endings)),
+        }
+    }
+
+    /// What ends of generations.
+    pub(super) fn leaving(&self) -> Arc<Leaving> {
+        Arc::clone(&self.leaving)
+    }
+
+    /// The moment of truth: one store. Says who was active before.
+    pub(super) async fn switch(
+        self: &Arc<Self>,
+        id: GenerationId,
+        purpose: Purpose,
+    ) -> Result<Option<GenerationId>, VerbError> {
+        let mut books = self.state.lock().await;
+        self.switch_in(&mut books, id, purpose)
+    }
+
+    /// [`Lives::switch`] for who has the lock.
+    pub(super) fn switch_in(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+        purpose: Purpose,
+    ) -> Result<Option<GenerationId>, VerbError> {
+        // Between the checks and now it may have been stopped, promoted, or ended.
+        refuse_unpromotable(books, id)?;
+        let previous = books.steering.former(id);
+        let fallback = books.decide(|standing| {
+            rollout::fallback(
+                Standing {
+                    previous,
+                    ..standing
+                },
+                Some(id),
+            )
+        });
+        if let Some(generation) = books.get(id) {
+            freeze::thaw(self, &generation.cgroup);
+        }
+        let former = match purpose {
+            Purpose::Promote => books.steering.promote(id, fallback),
+            Purpose::Rollback => books.steering.roll_back(id, fallback),
+        };
+        self.became_active(books, id, None);
+        if former.is_none() || self.path.live(None) > 0 {
+            self.parking.release();
+        }
+        if let Some(former) = former {
+            match purpose {
+                Purpose::Promote => hold(books, former),
+                Purpose::Rollback => self.drain(books, former),
+            }
+        }
+        self.retire_others(books, id, former);
+        self.state.settle(books);
+        Ok(former)
+    }
+
+    pub(super) fn became_active(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+        reason: Option<String>,
+    ) {
+        self.datagrams.take_flows(id);
+        if let Some(generation) = books.get_mut(id) {
+            generation.undrain();
+            generation.failed = None;
+            freeze::thaw(self, &generation.cgroup);
+            generation.enter(GenerationState::Active, reason);
+        }
+    }
+
+    /// So many generations are kept beside the active one, the former among them. Earlier ones
+    /// end.
+    fn retire_others(
+        self: &Arc<Self>,
+        books: &mut Books,
+        active: GenerationId,
+        former: Option<GenerationId>,
+    ) {
+        let room = self.config.keep.generations;
+        let room = room.saturating_sub(usize::from(former.is_some()));
+        let mut others: Vec<(u64, GenerationId)> = books
+            .generations
+            .iter()
+            .filter(|g| g.state == GenerationState::Standby)
+            .map(|g| (g.since, g.id))
+            .filter(|&(_, id)| id != active && Some(id) != former)
+            .collect();
+        others.sort_unstable();
+        others.reverse();
+        for (_, id) in others.into_iter().skip(room) {
+            self.stop_in_background(books, id);
+        }
+    }
+
+    /// Whether every group still has a listener of the generation, and it lives.
+    pub(super) async fn can_take_over(&self, id: GenerationId) -> bool {
+        let books = self.state.lock().await;
+        self.can_take_over_in(&books, id)
+    }
+
+    /// [`Lives::can_take_over`] for who has the lock.
+    pub(super) fn can_take_over_in(&self, books: &Books, id: GenerationId) -> bool {
+        let able = books.get(id).is_some_and(|g| g.state.can_serve());
+        able && still_alive(books, id).is_ok() && self.listens(id)
+    }
+
+    /// Makes the word say what the books say: after a generation came, went or failed.
+    pub(super) fn word_follows(self: &Arc<Self>, books: &mut Books) {
+        let word = self.path.word();
+        let able = |id: GenerationId| match books.get(id) {
+            Some(generation) => generation.state.can_serve(),
+            // Unknown, for the ledger was lost: if it listens, it serves.
+            None => self.listens(id),
+        };
+        let mut active = word.active.filter(|&id| able(id));
+        if active.is_none() && word.active.is_some() {
+            // The kernel has moved the traffic already; this makes it official.
+            active = word.candidate.filter(|&id| able(id));
+        }
+        let fallback = books.decide(|standing| rollout::fallback(standing, active));
+        // With nobody active, a candidate that was never promoted waits to be.
+        let fallback = fallback.filter(|_| active.is_some());
+        if books.steering.follow(active, fallback)
+            && let Some(id) = active
+        {
+            self.failed_over(books, word.active, id);
+        }
+    }
+
+    fn failed_over(
+        self: &Arc<Self>,
+        books: &mut Books,
+        former: Option<GenerationId>,
+        id: GenerationId,
+    ) {
+        self.became_active(books, id, Some("the active generation ended".to_owned()));
+        self.parking.release();
+        let how = former
+            .and_then(|former| books.get(former))
+            .and_then(|former| former.reason.as_deref())
+            .unwrap_or("ended");
+        let why = format!("the active generation {how}");
+        self.note_failover(books, former, id, why);
+    }
+
+    /// Waits in the background for the generation's end.
+    pub(super) fn watch_life(self: &Arc<Self>, books: &mut Books, id: GenerationId, main: Main) {
+        let Some(generation) = books.get(id) else {
+            return;
+        };
+        let cgroup = generation.cgroup.clone();
+        let lives = Arc::clone(self);
+        tokio::spawn(async move {
+            let how = match unbroken(life::ended(main, &cgroup)).await {
+                Ok(how) => how,
+                Err(_broken) => {
+                    kept_up("wait for the end of a generation", || {
+                        life::ended(Main::Found(0), &cgroup)
+                    })
+                    .await
+                }
+            };
+            lives.clients_first(id).await;
+            let noted = lives.ended(id, how);
+            outlive(lives.name(), "handling of an end", noted).await;
+        });
+    }
+
+    /// Where the kernel has led the clients of a dead generation to the one that stands in, they need the CPUs more
+    /// than the books do.
+    async fn clients_first(&self, id: GenerationId) {
+        let word = self.path.word();
+        let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
+        // Nobody is served by one that is frozen, and who is parked waits for the books.
+        if led && !self.config.keep.freeze && !someone_waits(self, Some(id)) {
+            tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
+        }
+    }
+
+    /// A generation has no process left.
+    async fn ended(self: &Arc<Self>, id: GenerationId, how: String) {
+        let mut books = self.state.lock().await;
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        generation.ended.send_replace(Some(how.clone()));
+        match generation.state {
+            GenerationState::Ready
+            | GenerationState::Active
+            | GenerationState::Draining
+            | GenerationState::Standby => {
+                tracing::error!(
+                    generation = generation.name,
+                    how,
+                    "a generation ended by itself"
+                );
+                generation.undrain();
+                self.seats.retire_from_kernel(&mut books, id);
+                if let Some(generation) = books.get_mut(id) {
+                    generation.enter(GenerationState::Failed, Some(how));
+                }
+                self.word_follows(&mut books);
+            }
+            // `deploy` or `end` waits for exactly this.
+            GenerationState::Starting | GenerationState::Stopping => {}
+            GenerationState::Stopped | GenerationState::Failed => {
+                self.seats.retire_from_kernel(&mut books, id);
+            }
+        }
+        self.state.settle(&books);
+    }
+
+    /// Makes a generation active, at once, because it was so before it ended and nobody else is.
+    pub(super) fn take_over_again(
+        self: &Arc<Self>,
+        books: &mut Books,
+        id: GenerationId,
+        note: &str,
+    ) {
+        let fallback = books.decide(|standing| rollout::fallback(standing, Some(id)));
+        books.steering.promote_again(id, fallback);
+        self.became_active(books, id, Some(note.to_owned()));
+        self.parking.release();
+        self.note_failover(books, None, id, note.to_owned());
+    }
+
+    /// Writes a fail-over down, in the background: the traffic does not wait for the disk. What
+    /// happens during a rollout is a part of that one.
+    pub(in crate::agent::service) fn note_failover(
+        self: &Arc<Self>,
+        books: &Books,
+        former: Option<GenerationId>,
+        id: GenerationId,
+        why: String,
+    ) {
+        if books.rollout.is_some() {
+            return;
+        }
+        let reference = |id: GenerationId| GenerationRef {
+            id: id.raw(),
+            name: books.name_of(id),
+        };
+        let new = NewRollout {
+            service: self.name().to_owned(),
+            kind: RolloutKind::FailOver,
+            from: former.map(reference),
+            to: reference(id),
+            who: Who {
+                uid: None,
+                pid: None,
+                name: "agent".to_owned(),
+            },
+            trace: Lineage::begin(None).0,
+            boot: process::boot_id(),
+        };
+        let lives = Arc::clone(self);
+        tokio::spawn(async move {
+            let end = End {
+                outcome: Outcome::Done,
+                reason: Some(why),
+            };
+            let written = match lives.journal.begin(new).await {
+                Ok(rollout) => lives.journal.finish(rollout, end).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                tracing::error!(%error, "failed to record the fail-over in the journal");
+            }
+        });
+    }
+
+    /// The generation, if it would be started again to become active.
+    pub(super) fn started_to_serve(&self, books: &Books, id: GenerationId) -> Option<Again> {
+        let generation = books.get(id)?;
+        (!self.can_take_over_in(books, id)).then(|| Again::of(generation))
+    }
+
+    /// The id of the generation with this name.
+    pub(super) async fn find(&self, name: &str) -> Result<GenerationId, VerbError> {
+        named(self, &*self.state.lock().await, name)
+    }
+}
+
+/// Takes the former generation out of service, and nothing more: a rollout on probation may go
+/// back to it.
+pub(super) fn hold(books: &mut Books, id: GenerationId) {
+    if let Some(generation) = books.get_mut(id)
+        && generation.state.can_serve()
+    {
+        generation.undrain();
+        generation.enter(GenerationState::Draining, None);
+    }
+}
+
+/// An error for a generation that cannot be made active.
+pub(super) fn refuse_unpromotable(books: &Books, id: GenerationId) -> Result<(), VerbError> {
+    let generation = books.name_of(id);
+    let state = books.get(id).map_or(GenerationState::Failed, |g| g.state);
+    match rollout::cannot_promote(state) {
+        Some(reason) => Err(VerbError::Unpromotable { generation, reason }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,168 @@
+//! Seats in the kernel's tables: who gets one, who gives it on, and the counts that never go down although generations
+//! are forgotten.
+
+pub(super) mod traced;
+
+use std::{sync::Arc, time::Duration};
+
+use lb_common::GenerationId;
+
+use super::{Context, VerbError, books::Books, shared::SharedState, view::accounting};
+use crate::{
+    datapath::ConnectionCounts,
+    store::journal::{Outcome, RolloutKind},
+};
+
+/// Generations that ended and are still remembered: their names, reasons and counts.
+const REMEMBERED: usize = 16;
+
+/// A rollout that is over.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) kind: RolloutKind,
+    pub(super) outcome: Outcome,
+    /// From the request.
+    pub(super) took: Duration,
+    /// From the request to the store of the word, if this agent did it.
+    pub(super) steered: Option<Duration>,
+    /// Its trace, unless nobody wants that.
+    pub(super) trace: Option<String>,
+}
+
+/// The seats of generations in the kernel's tables, and the counts that stay when a seat is given on.
+#[derive(Debug)]
+pub(super) struct Seats {
+    context: Arc<Context>,
+    state: SharedState,
+}
+
+context_of!(Seats);
+
+impl Seats {
+    /// Those of a service.
+    pub(super) fn new(context: &Arc<Context>, state: &SharedState) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+        }
+    }
+
+    /// Forgets the oldest of those that ended, beyond what is remembered; not their counts.
+    pub(super) fn forget_old(&self, books: &mut Books) {
+        let ended = books.generations.iter().filter(|g| !g.state.is_live());
+        let mut excess = ended.count().saturating_sub(REMEMBERED);
+        let previous = books.steering.previous();
+        let (forgotten, kept) = std::mem::take(&mut books.generations)
+            .into_iter()
+            .partition::<Vec<_>, _>(|g| {
+                let forget = excess > 0 && !g.state.is_live() && Some(g.id) != previous;
+                excess -= usize::from(forget);
+                forget
+            });
+        books.generations = kept;
+        for generation in forgotten {
+            books.counted_on.push(generation.id);
+            retire(books, accounting::connections(&self.path, &generation));
+            if !generation.unseated {
+                self.keep_latencies(books, generation.id);
+            }
+        }
+    }
+
+    /// Keeps how long clients waited at the seat of a generation that is forgotten, or whose seat
+    /// is given on.
+    pub(super) fn keep_latencies(&self, books: &mut Books, id: GenerationId) {
+        books.past.add(&self.path.latencies(Some(id)));
+    }
+
+    /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
+    /// another one is written down before that: an agent that is killed in between would lose it.
+    pub(super) async fn empty_seat(
+        &self,
+        books: &mut Books,
+        id: GenerationId,
+    ) -> Result<(), VerbError> {
+        if self.vacate(books, id) {
+            // The verb says it at its end.
+            let _unrecorded = self.state.record(books).await;
+        }
+        self.path.clear_seat(id)?;
+        Ok(())
+    }
+
+    /// A seat in the kernel's tables, empty.
+    pub(super) async fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
+        let id = books
+            .next_id(|seat| self.path.seat_in_use(seat))
+            .ok_or_else(|| VerbError::System {
+                doing: "find a free seat",
+                source: std::io::Error::other("127 generations exist at once; stop some"),
+            })?;
+        self.empty_seat(books, id).await?;
+        Ok(id)
+    }
+
+    /// Notes the counts of whoever had the seat before; whether there was anybody.
+    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) -> bool {
+        let mut was_taken = false;
+        for generation in &mut books.generations {
+            if generation.id.seat() == id.seat() && !generation.unseated {
+                generation.counted = accounting::connections(&self.path, generation);
+                generation.unseated = true;
+                was_taken = true;
+            }
+        }
+        if was_taken {
+            self.keep_latencies(books, id);
+        }
+        was_taken
+    }
+
+    /// A generation that ended makes room for the next of its name, which inherits its counts and
+    /// its place as the one to roll back to.
+    pub(super) fn succeed(
+        &self,
+        books: &mut Books,
+        name: &str,
+        id: GenerationId,
+    ) -> ConnectionCounts {
+        let Some(earlier) = books.by_name(name) else {
+            return ConnectionCounts::default();
+        };
+        let counted = accounting::connections(&self.path, earlier);
+        let (former, is_seated) = (earlier.id, !earlier.unseated);
+        if is_seated {
+            self.keep_latencies(books, former);
+        }
+        books.steering.succeeds(former, id);
+        books.generations.retain(|g| g.name != name);
+        books.counted_on.push(former);
+        counted
+    }
+
+    /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
+    /// connections close later than its processes end.
+    pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
+        for group in self.path.all_groups() {
+            group.unregister(id);
+        }
+        let Some(generation) = books.get_mut(id) else {
+            return;
+        };
+        generation.steered.clear();
+        generation.datagrams.clear();
+        if !generation.cgroup.is_populated()
+            && let Err(error) = generation.cgroup.remove()
+        {
+            tracing::debug!(%error, "failed to remove the cgroup");
+        }
+    }
+}
+
+/// Keeps counts whose generation is forgotten.
+pub(super) fn retire(books: &mut Books, counts: ConnectionCounts) {
+    books.retired = ConnectionCounts {
+        live: 0,
+        ..books.retired.plus(counts)
+    };
+}
