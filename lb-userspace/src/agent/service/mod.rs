@@ -146,7 +146,7 @@ impl Deref for Service {
 }
 
 impl Service {
-    /// See [`Deploys::deploy`].
+    /// `Deploys::deploy`.
     pub async fn deploy(
         &self,
         request: DeployRequest,
@@ -155,12 +155,12 @@ impl Service {
         self.deploys.deploy(request, reporter).await
     }
 
-    /// See [`Adoptions::exec`].
+    /// `Adoptions::exec`.
     pub async fn exec(&self, request: ExecRequest, pid: u32) -> Result<ExecSpec, VerbError> {
         self.adoptions.exec(request, pid).await
     }
 
-    /// See [`Adoptions::adopt`].
+    /// `Adoptions::adopt`.
     pub async fn adopt(
         &self,
         request: AdoptRequest,
@@ -169,7 +169,7 @@ impl Service {
         self.adoptions.adopt(request, reporter).await
     }
 
-    /// See [`Rollouts::promote`].
+    /// `Rollouts::promote`.
     pub async fn promote(
         &self,
         request: PromoteRequest,
@@ -179,7 +179,7 @@ impl Service {
         self.rollouts.promote(request, caller, reporter).await
     }
 
-    /// See [`Rollouts::upgrade`].
+    /// `Rollouts::upgrade`.
     pub async fn upgrade(
         &self,
         request: UpgradeRequest,
@@ -189,7 +189,7 @@ impl Service {
         self.rollouts.upgrade(request, caller, reporter).await
     }
 
-    /// See [`Rollouts::rollback`].
+    /// `Rollouts::rollback`.
     pub async fn rollback(
         &self,
         request: RollbackRequest,
@@ -199,7 +199,7 @@ impl Service {
         self.rollouts.rollback(request, caller, reporter).await
     }
 
-    /// See [`Lives::stop`].
+    /// `Lives::stop`.
     pub async fn stop(
         &self,
         name: &str,
@@ -209,7 +209,7 @@ impl Service {
         self.lives.stop(name, park, reporter).await
     }
 
-    /// See [`Down::down`].
+    /// `Down::down`.
     pub async fn down(&self) -> Result<Vec<String>, VerbError> {
         Down::of(&self.context, &self.state, &self.parking, &self.lives)
             .down()

@@ -37,11 +37,7 @@ use crate::{
     datapath::{
         Declared, DeclaredDatagrams, Former, Impolite, PARKING, Pins, Polite, Renewal, ServicePath,
     },
-    generation::{
-        hook,
-        keeper::Keeper,
-        life::Main,
-    },
+    generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
     store::{Journal, Ledger, LedgerFile, Origin, Remembered, journal::Told},
     sys::{cgroup::Cgroup, process},
