@@ -13,6 +13,9 @@ use crate::patience;
 /// How long the agent may take for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The version of the control API.
+pub const VERSION: &str = "2";
+
 /// An answer of the control API.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -61,5 +64,13 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer
     Ok(Answer {
         code,
         body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+/// Whether an agent, of this release or of a former one, answers there.
+pub fn serves(socket: &Path) -> bool {
+    [VERSION, "1"].into_iter().any(|version| {
+        let answer = request(socket, "GET", "/v1/status", version, "");
+        answer.is_ok_and(|answer| answer.code == 200)
     })
 }

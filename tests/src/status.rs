@@ -28,8 +28,8 @@ pub struct Service {
     pub listen: Vec<String>,
     /// The generation that gets new connections.
     pub active: Option<String>,
-    /// The generation being tried.
-    pub candidate: Option<String>,
+    /// The generation that takes over when the active one has no listener left.
+    pub fallback: Option<String>,
     /// The generation a rollback goes to.
     pub previous: Option<String>,
     /// Grows with every decision.

@@ -8,7 +8,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::{self, HeaderMap, HeaderValue},
@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::wire::{
-    Done, Failure, FlowList, History, Incident, IncidentId, IncidentList, Line, Progress,
+    Done, EARLIEST, Failure, FlowList, History, Incident, IncidentId, IncidentList, Line, Progress,
     RolloutId, Status, Told, VERSION, VERSION_HEADER, Windows,
 };
 use crate::telemetry::traces::{HEADER, TraceParent};
@@ -225,7 +225,6 @@ impl Client {
         *request.uri_mut() = path.parse().map_err(broken)?;
         *request.headers_mut() = headers;
         let headers = request.headers_mut();
-        headers.insert(VERSION_HEADER, HeaderValue::from(VERSION));
         // Of the connection on which it was asked.
         headers.remove(header::CONNECTION);
         self.soon(async {
@@ -322,8 +321,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, "hotlb")
             .header(header::ACCEPT, accept)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(VERSION_HEADER, VERSION);
+            .header(header::CONTENT_TYPE, "application/json");
         if let Some(parent) = &self.parent {
             request = request.header(HEADER, parent.to_string());
         }
@@ -331,7 +329,26 @@ impl Client {
             .await
     }
 
+    /// Sends the request; once more as [`EARLIEST`] has it, if the agent does not speak [`VERSION`]: an agent that
+    /// refuses the version of a request has looked at nothing else of it.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        for version in [VERSION, EARLIEST] {
+            let response = self.send_once(request.clone(), version).await?;
+            if response.status() != StatusCode::UPGRADE_REQUIRED {
+                return Ok(response);
+            }
+        }
+        // An agent of now may have taken the place of an earlier one in between; one that has not says what it speaks.
+        self.send_once(request, VERSION).await
+    }
+
+    async fn send_once(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        version: u32,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let headers = request.headers_mut();
+        headers.insert(VERSION_HEADER, HeaderValue::from(version));
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.unreachable(source))?;
@@ -391,7 +408,58 @@ fn refused(body: &[u8]) -> ClientError {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, extract::Request, routing::get};
+    use tokio::net::UnixListener;
+
     use super::*;
+
+    /// An agent that speaks one version, and says so of any other.
+    fn agent_of(version: u32, socket: &Path) {
+        let listener = UnixListener::bind(socket).unwrap();
+        let answer = move |request: Request| async move {
+            let theirs = request.headers().get(VERSION_HEADER).cloned();
+            if theirs != Some(HeaderValue::from(version)) {
+                let said = format!(
+                    "asked in {:?}, this agent speaks {version}",
+                    theirs.unwrap()
+                );
+                let failure =
+                    serde_json::json!({"error": {"code": "version", "message": said, "exit": 8}});
+                return (StatusCode::UPGRADE_REQUIRED, failure.to_string());
+            }
+            let service = r#"{"name": "web", "mode": "overlap", "listen": [], "active": "gen2", "candidate": "gen1",
+                "previous": null, "epoch": 2, "parked": 0, "warnings": [], "groups": [],
+                "steering": {"calls": 0, "exits": {}, "migrated": {}},
+                "promotes": 2, "rollbacks": 0, "failovers": 0, "generations": []}"#;
+            let said = format!(
+                r#"{{"api": {version}, "version": "0", "pid": 1, "services": [{service}]}}"#
+            );
+            (StatusCode::OK, said)
+        };
+        let router = Router::new().route("/v1/status", get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_the_earliest_version_is_asked_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("api.sock");
+        agent_of(EARLIEST, &socket);
+        let status = Client::new(&socket).status().await.unwrap();
+        let [service] = status.services.try_into().unwrap();
+        assert_eq!(service.fallback.as_deref(), Some("gen1"));
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_a_later_version_says_what_it_speaks() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("api.sock");
+        agent_of(VERSION + 1, &socket);
+        let refused = Client::new(&socket).status().await.unwrap_err();
+        assert_eq!(refused.exit(), 8);
+        let said = format!("asked in \"{VERSION}\", this agent speaks {}", VERSION + 1);
+        assert_eq!(refused.to_string(), said);
+    }
 
     #[tokio::test]
     async fn an_agent_that_says_nothing_is_named() {

@@ -160,9 +160,7 @@ impl Host {
         let mut agent = Process::start(command, &self.directory.path().join("agent.log"))?;
         let socket = self.socket();
         let answers = wait::until_true("the agent answers", START_LIMIT, || {
-            agent.ended().is_ok_and(|ended| ended.is_some())
-                || api::request(&socket, "GET", "/v1/status", "1", "")
-                    .is_ok_and(|answer| answer.code == 200)
+            agent.ended().is_ok_and(|ended| ended.is_some()) || api::serves(&socket)
         });
         answers.with_context(|| format!("the agent's log:\n{}", agent.log()))?;
         if let Some(status) = agent.ended()? {

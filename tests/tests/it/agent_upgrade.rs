@@ -84,7 +84,7 @@ impl Onlooker {
         let thread = std::thread::spawn(move || {
             let mut looks = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let answer = api::request(&socket, "GET", "/v1/status", "1", "")?;
+                let answer = api::request(&socket, "GET", "/v1/status", api::VERSION, "")?;
                 ensure!(answer.code == 200, "look {looks}: {answer:?}");
                 looks += 1;
             }

@@ -198,7 +198,8 @@ fn a_rollback_starts_a_stopped_generation_again() -> Result<()> {
 #[test]
 fn an_older_client() -> Result<()> {
     let host = scene()?;
-    for version in ["0", "99", "nonsense"] {
+    let program = host.binary().display().to_string();
+    for version in ["0", "1", "99", "nonsense"] {
         let answer = api::request(&host.socket(), "GET", "/v1/status", version, "")?;
         let body: serde_json::Value =
             serde_json::from_str(&answer.body).with_context(|| format!("{answer:?}"))?;
@@ -207,7 +208,7 @@ fn an_older_client() -> Result<()> {
         ensure!(
             body["error"]["message"]
                 .as_str()
-                .is_some_and(|message| message.contains('1')),
+                .is_some_and(|message| message.contains("version 2") && message.contains(&program)),
             "{answer:?}"
         );
     }
@@ -230,7 +231,7 @@ fn nonsense_on_the_control_socket() -> Result<()> {
             "{\"command\":[\"\"],\"cwd\":\"/\"}",
         ),
     ] {
-        let answer = api::request(&host.socket(), method, path, "1", body)?;
+        let answer = api::request(&host.socket(), method, path, api::VERSION, body)?;
         let refused = answer.code >= 400 || answer.body.contains("\"error\"");
         ensure!(refused, "{method} {path} {body} was taken: {answer:?}");
     }

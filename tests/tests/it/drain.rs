@@ -194,7 +194,7 @@ fn progress_is_told_meanwhile() -> Result<()> {
         &scene.host.socket(),
         "POST",
         "/v1/services/web/promote",
-        "1",
+        api::VERSION,
         body,
     )?;
     let lines = answer

@@ -17,7 +17,7 @@ const MEDIAN: Duration = Duration::from_millis(20);
 
 /// The state of a generation, as quickly as it can be asked.
 fn state(host: &Host, generation: &str) -> Result<String> {
-    let answer = api::request(&host.socket(), "GET", "/v1/status", "1", "")?;
+    let answer = api::request(&host.socket(), "GET", "/v1/status", api::VERSION, "")?;
     let status: Value = serde_json::from_str(&answer.body)?;
     let generations = status.pointer("/services/0/generations");
     let generations = generations.and_then(Value::as_array).context("none")?;

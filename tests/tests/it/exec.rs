@@ -240,7 +240,7 @@ fn a_restarted_one_does_not_take_over_from_another() -> Result<()> {
     })?;
     let web = host.web()?;
     ensure!(web.active.as_deref() == Some("gen2"), "{web:#?}");
-    ensure!(web.candidate.as_deref() == Some("gen1"), "{web:#?}");
+    ensure!(web.fallback.as_deref() == Some("gen1"), "{web:#?}");
     host.expect_answers(target()?, 20, "gen2")?;
     drop(load);
     Ok(())
@@ -392,7 +392,7 @@ fn what_cannot_be_done_is_said() -> Result<()> {
         &host.socket(),
         "POST",
         "/v1/services/web/exec",
-        "1",
+        api::VERSION,
         "{\"command\":7}",
     )?;
     ensure!(answer.code == 400, "{answer:?}");

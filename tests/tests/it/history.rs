@@ -151,7 +151,7 @@ fn the_history_is_json_when_asked_for() -> Result<()> {
         "{told:#}"
     );
 
-    let ask = |path: &str| api::request(&host.socket(), "GET", path, "1", "");
+    let ask = |path: &str| api::request(&host.socket(), "GET", path, api::VERSION, "");
     for (path, code, part) in [
         ("/v1/history?service=web&limit=1", 200, "\"r1\""),
         ("/v1/history?service=-&limit=0", 200, "[]"),

@@ -91,7 +91,7 @@ impl Scene {
     fn expect_untouched(&self) -> Result<()> {
         let web = self.host.web()?;
         ensure!(
-            web.active.as_deref() == Some("gen1") && web.candidate.is_none(),
+            web.active.as_deref() == Some("gen1") && web.fallback.is_none(),
             "{web:#?}"
         );
         ensure!(web.generation("gen1")?.state == "active", "{web:#?}");

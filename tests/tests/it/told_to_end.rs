@@ -249,7 +249,7 @@ fn who_was_seen_to_finish_is_told_early() -> Result<()> {
     host.deploy("gen4", &plain("gen4")?)?;
     let promote = host.start_hotlb(&["promote", "gen4"])?;
     wait::until_true("gen3 is told", LIMIT, || {
-        ending(&host, "gen3").is_ok_and(|told| !told["told_ms_ago"].is_null())
+        ending(&host, "gen3").is_ok_and(|told| !told["signalled_ms_ago"].is_null())
     })?;
     expect_whole(&held.finish()?)?;
     promote.finish(LIMIT)?.expect_success().map(drop)

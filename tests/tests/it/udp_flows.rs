@@ -132,7 +132,7 @@ fn flows_that_begin_right_before_the_drain_stay() -> Result<()> {
         let (found, flows) = thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Acquire) {
-                    let _looked = api::request(&socket, "GET", "/v1/status", "1", "");
+                    let _looked = api::request(&socket, "GET", "/v1/status", api::VERSION, "");
                 }
             });
             let all = || -> Result<(Found, Vec<Flow>)> {

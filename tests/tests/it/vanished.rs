@@ -273,13 +273,13 @@ fn without_a_ledger_nobody_is_led_to_a_candidate() -> Result<()> {
     let web = host.web()?;
     ensure!(web.active.as_deref() == Some("good"), "{web:#?}");
     ensure!(web.previous.is_none(), "{web:#?}");
-    ensure!(web.candidate.as_deref() != Some("mute"), "{web:#?}");
+    ensure!(web.fallback.as_deref() != Some("mute"), "{web:#?}");
     host.hotlb(&["rollback"])?.expect_code(6)?;
     // They prove themselves as candidates do: one can, one cannot.
     let ready = host.wait_state("ready", &["standby"])?;
     host.wait_state("mute", &["failed"])?;
     ensure!(ready.pid.is_some() && host.generation("mute")?.pid.is_none());
-    ensure!(host.web()?.candidate.as_deref() == Some("ready"));
+    ensure!(host.web()?.fallback.as_deref() == Some("ready"));
     let reason = host.generation("ready")?.reason.context("a reason")?;
     ensure!(reason.contains("the ledger did not know of it"), "{reason}");
     host.expect_answers(target(), 20, "good")?;

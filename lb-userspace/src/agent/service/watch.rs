@@ -230,7 +230,7 @@ impl Service {
         self.workers.tend(&self.context, &self.state).await;
         let mut books = self.state.lock().await;
         let active = self.path.word().active;
-        self.thaw_stand_in(&books);
+        self.thaw_fallback(&books);
         if someone_waits(self, active) {
             self.parking.release();
         }
@@ -245,13 +245,13 @@ impl Service {
         self.forget_closed(&books);
     }
 
-    /// Has the one that stands in run on, when the active one has closed its listeners but lives:
+    /// Has the fallback run on when the active one has closed its listeners but lives:
     /// the kernel leads clients to it.
-    fn thaw_stand_in(&self, books: &Books) {
+    fn thaw_fallback(&self, books: &Books) {
         let word = self.path.word();
         let gone = word.active.is_some_and(|active| !self.listens(active));
-        let stand_in = word.candidate.filter(|_| gone);
-        if let Some(generation) = stand_in.and_then(|id| books.get(id)) {
+        let fallback = word.candidate.filter(|_| gone);
+        if let Some(generation) = fallback.and_then(|id| books.get(id)) {
             freeze::thaw(self, &generation.cgroup);
         }
     }

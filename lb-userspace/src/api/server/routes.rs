@@ -52,7 +52,6 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         ));
     Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/metrics", get(metrics))
         .route("/v1/history", get(history::list))
         .route("/v1/history/{id}", get(history::show))
         .route("/v1/incidents", get(incidents::list))
@@ -61,6 +60,8 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/services/{service}/flows", get(flows::list))
         .merge(verbs)
         .layer(middleware::from_fn(same_version))
+        // Collectors ask for a form, not for a version, also through an agent of another version.
+        .route("/v1/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi))
         .fallback(unknown)
         .with_state(control)
@@ -340,12 +341,19 @@ async fn same_version(request: Request, next: Next) -> Response {
         code: "version".to_owned(),
         message: format!(
             "the client speaks API version {theirs}, but this agent ({}) speaks version {VERSION}; \
-             use the hotlb of the agent's version",
-            env!("CARGO_PKG_VERSION")
+             use the hotlb of the agent's version{}",
+            env!("CARGO_PKG_VERSION"),
+            own_program()
         ),
         exit: 8,
     };
     failure(StatusCode::UPGRADE_REQUIRED, failed)
+}
+
+/// ", PATH": where this agent's program is, if it still is there.
+fn own_program() -> String {
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    path.map_or_else(String::new, |path| format!(", {}", path.display()))
 }
 
 async fn unknown(request: Request) -> Response {

@@ -22,8 +22,12 @@ pub use crate::{
     },
 };
 
-/// The version of the API: both sides must speak the same.
-pub const VERSION: u32 = 1;
+/// The version of the API. In 2 the field `candidate` of a service is `fallback`, and `signalled_ms_ago` is
+/// `signalled_ms_ago`.
+pub const VERSION: u32 = 2;
+
+/// The earliest version that a client of now still speaks, with agents that know no later one: of f4d529e.
+pub const EARLIEST: u32 = 1;
 
 /// The header that carries it.
 pub const VERSION_HEADER: &str = "hotlb-api";

@@ -45,8 +45,9 @@ pub struct ServiceStatus {
     pub udp: Option<DatagramStatus>,
     /// Who gets new connections.
     pub active: Option<String>,
-    /// Who takes over when the active one has no listener left.
-    pub candidate: Option<String>,
+    /// Who takes over when the active one has no listener left; `candidate` of an agent that speaks version 1.
+    #[serde(alias = "candidate")]
+    pub fallback: Option<String>,
     /// Where a rollback leads.
     pub previous: Option<String>,
     /// Why what a rollback would start is not what it was; `null` if it is, or still runs.
@@ -261,8 +262,9 @@ pub struct EndingStatus {
     pub after_ms: Option<u64>,
     /// When that is, of one that drains.
     pub in_ms: Option<u64>,
-    /// When it was sent, to whole seconds.
-    pub told_ms_ago: Option<u64>,
+    /// When it was sent, to whole seconds; `signalled_ms_ago` of an agent that speaks version 1.
+    #[serde(alias = "signalled_ms_ago")]
+    pub signalled_ms_ago: Option<u64>,
 }
 
 /// How far a drain is.

@@ -20,15 +20,15 @@ pub(super) fn lines(record: &Record, rollout: &Summary, cuts: bool) -> Vec<Strin
         Record::Word {
             done,
             active,
-            candidate,
+            fallback,
             epoch,
         } => {
             let name = |id: &Option<u32>| generation(*id, rollout);
             vec![format!(
-                "steering word {}: active {}, candidate {}, epoch {epoch}",
+                "steering word {}: active {}, fallback {}, epoch {epoch}",
                 if *done { "stored" } else { "to be stored" },
                 name(active),
-                name(candidate)
+                name(fallback)
             )]
         }
         Record::HookBegun {
@@ -192,12 +192,12 @@ mod tests {
         let record = Record::Word {
             done: false,
             active: Some(2),
-            candidate: Some(7),
+            fallback: Some(7),
             epoch: 9,
         };
         assert_eq!(
             text(&record),
-            "steering word to be stored: active gen2, candidate #7, epoch 9"
+            "steering word to be stored: active gen2, fallback #7, epoch 9"
         );
     }
 

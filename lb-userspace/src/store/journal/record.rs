@@ -26,8 +26,9 @@ pub enum Record {
         done: bool,
         /// The generation that gets new connections.
         active: Option<u32>,
-        /// The generation that stands in.
-        candidate: Option<u32>,
+        /// The fallback. Journals keep the name that it had first.
+        #[serde(rename = "candidate")]
+        fallback: Option<u32>,
         /// The word's epoch.
         epoch: u16,
     },
@@ -166,7 +167,7 @@ mod tests {
             Record::Word {
                 done: true,
                 active: Some(2),
-                candidate: None,
+                fallback: None,
                 epoch: 16_383,
             },
             Record::HookBegun {

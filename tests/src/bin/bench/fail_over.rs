@@ -49,7 +49,7 @@ fn series(clients: usize, rounds: usize) -> Result<()> {
         deploy(&host, round + 1)?;
         wait::until_true("there is one that stands in", LIMIT, || {
             host.web()
-                .is_ok_and(|web| web.candidate.as_ref() == Some(&next))
+                .is_ok_and(|web| web.fallback.as_ref() == Some(&next))
         })?;
         let process = host.generation(&active)?.process()?;
         let began = Instant::now();

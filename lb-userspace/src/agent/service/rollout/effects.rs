@@ -162,7 +162,7 @@ impl Executor {
         self.note(Record::Word {
             done: true,
             active: word.active.map(GenerationId::raw),
-            candidate: word.candidate.map(GenerationId::raw),
+            fallback: word.candidate.map(GenerationId::raw),
             epoch: word.epoch,
         })
         .await;

@@ -52,7 +52,7 @@ pub(in crate::agent::service) fn status(
         listen: context.config.listen.clone(),
         udp: flows::datagram_status(context),
         active: snapshot.word.active.map(name),
-        candidate: snapshot.word.candidate.map(name),
+        fallback: snapshot.word.candidate.map(name),
         previous: previous.filter(|&id| snapshot.get(id).is_some()).map(name),
         previous_change: None,
         epoch: snapshot.word.epoch,
@@ -187,7 +187,7 @@ fn ending(context: &Context, seen: &GenerationView, judged: &Judged) -> EndingSt
         in_ms: after
             .zip(passed)
             .map(|(after, passed)| millis(after.saturating_sub(passed))),
-        told_ms_ago: told,
+        signalled_ms_ago: told,
     }
 }
 

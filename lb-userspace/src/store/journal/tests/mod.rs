@@ -115,7 +115,7 @@ async fn a_rollout_is_told_as_it_was_written_after_a_restart_too() {
         Record::Word {
             done: false,
             active: Some(2),
-            candidate: Some(1),
+            fallback: Some(1),
             epoch: 4,
         },
         note("\u{0} äöü \u{1b}[31m"),
