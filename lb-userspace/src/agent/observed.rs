@@ -59,7 +59,7 @@ pub struct ObservedService {
     /// Which object's programs decide.
     pub programs: ProgramStatus,
     /// Groups about which somebody else's program decides.
-    pub usurped: u64,
+    pub foreign_programs: u64,
     /// Where the rollout that goes on stands.
     pub phase: Option<Phase>,
     /// What its rollouts came to.

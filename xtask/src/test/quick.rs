@@ -15,6 +15,7 @@ pub(crate) const QUICK: [&str; 43] = [
     "drain::a_slow_answer_is_finished",
     "exec::the_process_becomes_the_server",
     "families::ipv6",
+    "foreign_program::another_program_is_noticed_and_named",
     "groups::a_more_specific_bind_is_refused_with_the_reason",
     "harness::a_bad_status_is_a_failure",
     "health::http_and_tcp",
@@ -43,7 +44,6 @@ pub(crate) const QUICK: [&str; 43] = [
     "udp::clients_of_either_family_are_flows",
     "upgrades::plain_server",
     "usage::processes_below_the_cgroup_count_too",
-    "usurped::another_program_is_noticed_and_named",
     "vanished::pins_that_are_removed_are_put_back",
     "workers::least_finds_the_free_worker",
 ];

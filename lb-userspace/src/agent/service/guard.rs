@@ -28,7 +28,7 @@ const EACH: Duration = Duration::from_secs(1);
 
 /// What was found wrong when the groups were last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usurped {
+pub(super) struct ForeignPrograms {
     /// The program that decides about the group at an address, as the configuration writes it; 0
     /// for none.
     groups: BTreeMap<String, u32>,
@@ -38,7 +38,7 @@ pub(super) struct Usurped {
     blind: Option<String>,
 }
 
-impl Usurped {
+impl ForeignPrograms {
     /// About how many groups other programs decide.
     pub(super) fn count(&self) -> u64 {
         self.groups.len() as u64
@@ -76,7 +76,7 @@ impl Usurped {
 /// Looks who decides, and puts hotlb's program back if the service says so.
 #[derive(Debug, Default)]
 pub(super) struct ProgramGuard {
-    found: sync::Mutex<Usurped>,
+    found: sync::Mutex<ForeignPrograms>,
     turn: Arc<Mutex<()>>,
 }
 
@@ -93,7 +93,7 @@ struct Foreign {
 
 impl ProgramGuard {
     /// What was found last.
-    pub(super) fn found(&self) -> Usurped {
+    pub(super) fn found(&self) -> ForeignPrograms {
         self.noted().clone()
     }
 
@@ -181,7 +181,7 @@ impl ProgramGuard {
         noted.groups = groups;
     }
 
-    fn noted(&self) -> sync::MutexGuard<'_, Usurped> {
+    fn noted(&self) -> sync::MutexGuard<'_, ForeignPrograms> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,7 +223,7 @@ fn foreign(context: &Context, deciding: &Deciding) -> Vec<Foreign> {
                 Some(Foreign {
                     protocol,
                     index,
-                    program: usurper(group, deciding)?,
+                    program: foreign_program(group, deciding)?,
                     is_restored: false,
                 })
             })
@@ -317,7 +317,7 @@ fn is_restored(context: &Context, restored: Option<Result<(), String>>) -> bool 
 
 /// The program that decides about the group although it is not hotlb's; `None` if hotlb's does, or
 /// the group has no socket that is known.
-fn usurper(group: &Group, deciding: &Deciding) -> Option<u32> {
+fn foreign_program(group: &Group, deciding: &Deciding) -> Option<u32> {
     let own = group.program_id().ok()?;
     let cookies = group.cookies().unwrap_or_default();
     let found = cookies.iter().find_map(|cookie| deciding.get(cookie))?;

@@ -51,7 +51,7 @@ impl Service {
         let mut tasks = JoinSet::new();
         let guarded = Arc::clone(&self);
         tasks.spawn(async move {
-            kept_up("program guard", || {
+            kept_up("foreign programs", || {
                 guarded
                     .guard
                     .keep(&guarded.context, &guarded.state, &guarded.parking)

@@ -45,7 +45,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::counter(
                 "hotlb_connections_moved_in",
                 GENERATION,
-                "Connections taken over, before they were accepted, from a listener that closed",
+                "Connections that the kernel moved here, before they were accepted, from a listener that closed",
                 connections::moved_in,
             ),
             Metric::counter(
@@ -260,10 +260,16 @@ pub(super) const TABLE: &[Section] = &[
                 steering::programs,
             ),
             Metric::gauge(
+                "hotlb_foreign_programs",
+                SERVICE,
+                "Listen addresses where a foreign program decides, not hotlb's",
+                steering::foreign_programs,
+            ),
+            Metric::gauge(
                 "hotlb_groups_usurped",
                 SERVICE,
-                "Listen addresses where another program decides, not hotlb's",
-                steering::usurped,
+                "The former name of hotlb_foreign_programs, for one release",
+                steering::foreign_programs,
             ),
         ],
     },

@@ -56,7 +56,7 @@ pub(in crate::agent::service) fn observe(
         failovers: snapshot.moves.failovers,
         warnings,
         programs: snapshot.programs,
-        usurped: snapshot.usurped.count(),
+        foreign_programs: snapshot.foreign_programs.count(),
         phase: snapshot.rollout.map(|rollout| rollout.phase),
         tally: snapshot.tally,
     }

@@ -6,8 +6,8 @@ pub(in crate::telemetry::metrics) fn calls(observed: &Observed, out: &mut Sample
     out.services(observed, |s| s.steering.calls);
 }
 
-pub(in crate::telemetry::metrics) fn usurped(observed: &Observed, out: &mut Samples) {
-    out.services(observed, |s| s.usurped);
+pub(in crate::telemetry::metrics) fn foreign_programs(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.foreign_programs);
 }
 
 pub(in crate::telemetry::metrics) fn programs(observed: &Observed, out: &mut Samples) {

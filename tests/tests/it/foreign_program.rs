@@ -43,7 +43,7 @@ fn serving(keys: &str) -> Result<Host> {
 
 /// A socket in the group that nobody reads, with a program attached through it that decides nothing. It leaves the group
 /// at once; the program stays.
-fn usurp(host: &Host, kind: Type) -> Result<()> {
+fn attach_foreign(host: &Host, kind: Type) -> Result<()> {
     host.netns().run(|| {
         let socket = Socket::new(Domain::IPV4, kind, None)?;
         socket.set_reuse_port(true)?;
@@ -75,14 +75,14 @@ fn another_program_is_noticed_and_named() -> Result<()> {
         ("web", Type::STREAM, "0.0.0.0:5353: another program"),
         ("dns", Type::DGRAM, "udp://0.0.0.0:5353: another program"),
     ] {
-        usurp(&host, kind)?;
+        attach_foreign(&host, kind)?;
         let begun = Instant::now();
         wait::until("it is noticed", NOTICED, || {
             warning(&host, service, address)
         })?;
         let took = begun.elapsed().as_millis();
         report::figure(
-            &format!("usurped: {service} noticed after, ms"),
+            &format!("foreign_programs: {service} noticed after, ms"),
             took.to_string(),
         );
     }
@@ -98,7 +98,7 @@ fn another_program_is_noticed_and_named() -> Result<()> {
 fn hotlbs_program_is_put_back_where_that_is_configured() -> Result<()> {
     let host = serving("foreign_program = \"restore\"")?;
     for (service, kind) in [("web", Type::STREAM), ("dns", Type::DGRAM)] {
-        usurp(&host, kind)?;
+        attach_foreign(&host, kind)?;
         wait::until("it is put back", NOTICED, || {
             warning(&host, service, "restored 1 times")
         })?;
