@@ -3,7 +3,7 @@
 use super::{VerbError, view::View};
 use crate::{
     api::wire::{History, VERSION},
-    store::journal::{HistoryFilter, JournalError, RolloutId, Told},
+    store::journal::{HistoryFilter, JournalError, RolloutDetail, RolloutId},
 };
 
 impl View {
@@ -25,7 +25,7 @@ impl View {
     }
 
     /// All there is to say of one rollout.
-    pub async fn rollout(&self, id: RolloutId) -> Result<Told, VerbError> {
+    pub async fn rollout(&self, id: RolloutId) -> Result<RolloutDetail, VerbError> {
         let told = self.agent.journal().show(id).await?;
         Ok(told.ok_or(JournalError::UnknownRollout(id))?)
     }

@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 
 use super::wire::{
     Done, EARLIEST, Failure, FlowList, History, Incident, IncidentId, IncidentList, Line, Progress,
-    RolloutId, Status, Told, VERSION, VERSION_HEADER, Windows,
+    RolloutDetail, RolloutId, Status, VERSION, VERSION_HEADER, Windows,
 };
 use crate::telemetry::traces::{HEADER, TraceParent};
 
@@ -168,7 +168,7 @@ impl Client {
     }
 
     /// One rollout with everything that was written down.
-    pub async fn rollout(&self, id: RolloutId) -> Result<Told, ClientError> {
+    pub async fn rollout(&self, id: RolloutId) -> Result<RolloutDetail, ClientError> {
         self.get(&format!("/v1/history/{id}")).await
     }
 

@@ -9,8 +9,8 @@ use super::wire::{
     AdoptRequest, AgentUpgradeRequest, DatagramStatus, DeployRequest, DrainStatus, EndingStatus,
     ExecAnswer, ExecRequest, Failure, FlowList, GenerationRef, GenerationStatus, History, Incident,
     IncidentList, IncidentSummary, KeptProfilesStatus, Line, Phase, Profile, ProfileRequest,
-    PromoteRequest, Quantiles, RollbackRequest, RolloutOptions, RolloutStatus, ServiceStatus,
-    Status, StopRequest, Summary, Told, UpgradeRequest, Window, WindowQuantiles, Windows,
+    PromoteRequest, Quantiles, RollbackRequest, RolloutDetail, RolloutOptions, RolloutStatus,
+    ServiceStatus, Status, StopRequest, Summary, UpgradeRequest, Window, WindowQuantiles, Windows,
 };
 use crate::{config::Hook, datapath::Losses};
 
@@ -49,13 +49,13 @@ const TYPES: [(&str, Read); 37] = [
     ("PromoteRequest", read::<PromoteRequest>),
     ("Quantiles", read::<Quantiles>),
     ("RollbackRequest", read::<RollbackRequest>),
+    ("RolloutDetail", read::<RolloutDetail>),
     ("RolloutOptions", read::<RolloutOptions>),
     ("RolloutStatus", read::<RolloutStatus>),
     ("ServiceStatus", read::<ServiceStatus>),
     ("Status", read::<Status>),
     ("StopRequest", read::<StopRequest>),
     ("Summary", read::<Summary>),
-    ("Told", read::<Told>),
     ("UpgradeRequest", read::<UpgradeRequest>),
     ("Window", read::<Window>),
     ("WindowQuantiles", read::<WindowQuantiles>),

@@ -10,7 +10,7 @@ use super::{
     datagrams::Listen,
     policy::{DrainPolicy, KeepPolicy},
 };
-use crate::sys::{listener::Twin, users::Identity};
+use crate::sys::{listener::GroupKey, users::Identity};
 
 /// A service as the agent runs it.
 #[derive(Clone, Debug, PartialEq)]
@@ -244,13 +244,13 @@ impl ServiceConfig {
 
     /// The socket a server is expected to open at `address`: dual-stack for an IPv6 wildcard
     /// that is declared alone, v6only where the IPv4 wildcard of the same port is declared too.
-    pub fn twin(&self, address: SocketAddr) -> Twin {
+    pub fn group_key(&self, address: SocketAddr) -> GroupKey {
         let beside_v4 = self
             .listen
             .iter()
             .any(|other| other.is_ipv4() && other.port() == address.port());
         let v6only = address.is_ipv6() && (beside_v4 || !address.ip().is_unspecified());
-        Twin {
+        GroupKey {
             address,
             v6only,
             uid: self.identity.uid,
@@ -300,7 +300,7 @@ mod tests {
         let v6only = |listen: &[&str]| {
             let service = service(listen).unwrap();
             let address = *service.listen.last().unwrap();
-            service.twin(address).v6only
+            service.group_key(address).v6only
         };
         assert!(!v6only(&["[::]:80"]));
         assert!(!v6only(&["0.0.0.0:81", "[::]:80"]));

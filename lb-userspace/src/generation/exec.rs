@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::shim::{ShimError, drop_privileges, open_listeners, pass_listeners, step};
-use crate::sys::{cgroup::Cgroup, environment::Environment, listener::Twin, netns, users};
+use crate::sys::{cgroup::Cgroup, environment::Environment, listener::GroupKey, netns, users};
 
 /// What the agent says to a process that is to become a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct ExecSpec {
     /// The user's name, for the supplementary groups.
     pub user: Option<String>,
     /// Listeners to open and pass on as `LISTEN_FDS`, each with its name.
-    pub inherit: Vec<(String, Twin)>,
+    pub inherit: Vec<(String, GroupKey)>,
     /// The network namespace it is to enter; `None`: it is in the right one.
     #[serde(default)]
     pub netns: Option<PathBuf>,

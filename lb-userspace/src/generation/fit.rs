@@ -1,14 +1,14 @@
 //! Whether a generation's listeners are in the groups its service steers. Pure.
 //!
 //! Two sockets share a port only when family, address, v6only and owner are equal. A listener
-//! that is not exactly the parking listener's twin forms a group of its own: it would take
+//! that has not exactly the parking listener's key forms a group of its own: it would take
 //! clients before the promote, or none at all.
 
 use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
-use crate::sys::{listener::Twin, sock_diag::Waiting};
+use crate::sys::{listener::GroupKey, sock_diag::Waiting};
 
 /// How a generation's listeners miss the service's groups.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -88,7 +88,7 @@ pub enum Misfit {
 }
 
 /// The listeners of a generation that are in one of the groups, by group, or the first misfit.
-pub fn fit(groups: &[Twin], found: &[Waiting]) -> Result<Vec<Vec<Waiting>>, Misfit> {
+pub fn fit(groups: &[GroupKey], found: &[Waiting]) -> Result<Vec<Vec<Waiting>>, Misfit> {
     groups.iter().map(|group| members(group, found)).collect()
 }
 
@@ -124,7 +124,7 @@ pub fn overlaps(other: SocketAddr, address: SocketAddr) -> bool {
     other.port() == address.port() && (other.ip() == address.ip() || same_family && wildcard)
 }
 
-fn members(group: &Twin, found: &[Waiting]) -> Result<Vec<Waiting>, Misfit> {
+fn members(group: &GroupKey, found: &[Waiting]) -> Result<Vec<Waiting>, Misfit> {
     let address = group.address;
     let is_here = |w: &&Waiting| w.address == address && w.device.is_none();
     let here: Vec<&Waiting> = found.iter().filter(is_here).collect();
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::sys::sock_diag::Protocol;
 
-    fn twin(address: &str, v6only: bool) -> Twin {
-        Twin {
+    fn group_key(address: &str, v6only: bool) -> GroupKey {
+        GroupKey {
             address: address.parse().unwrap(),
             v6only,
             uid: 0,
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn several_sockets_of_each_group_fit() {
-        let groups = [twin("0.0.0.0:80", false), twin("[::]:80", true)];
+        let groups = [group_key("0.0.0.0:80", false), group_key("[::]:80", true)];
         let found = [
             waiting("0.0.0.0:80", false, 0),
             waiting("0.0.0.0:80", false, 0),
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_dual_stack_server_does_not_fit_a_pair_of_groups() {
-        let groups = [twin("0.0.0.0:80", false), twin("[::]:80", true)];
+        let groups = [group_key("0.0.0.0:80", false), group_key("[::]:80", true)];
         let error = fit(&groups, &[waiting("[::]:80", false, 0)]).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("nothing listens on 0.0.0.0:80"), "{text}");
@@ -264,7 +264,7 @@ mod tests {
         assert!(narrower.contains("127.0.0.1:80 is more specific than 0.0.0.0:80"));
         // It is in no group, so it fits none.
         let only = fit(
-            &[twin("0.0.0.0:80", false)],
+            &[group_key("0.0.0.0:80", false)],
             &[at("0.0.0.0:80", Some("eth7"))],
         );
         assert!(matches!(only, Err(Misfit::Missing { .. })));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_difference_is_named() {
-        let group = [twin("[::]:80", false)];
+        let group = [group_key("[::]:80", false)];
         let stack = fit(&group, &[waiting("[::]:80", true, 0)]).unwrap_err();
         assert!(
             stack

@@ -30,7 +30,7 @@ use crate::sys::{
     cgroup::Cgroup,
     environment::Environment,
     fifo,
-    listener::{self, Twin},
+    listener::{self, GroupKey},
     os_text, users,
 };
 
@@ -61,7 +61,7 @@ pub struct LaunchSpec {
     /// The user's name.
     pub user: Option<String>,
     /// Listeners to open and pass on as `LISTEN_FDS`, each with its name.
-    pub inherit: Vec<(String, Twin)>,
+    pub inherit: Vec<(String, GroupKey)>,
 }
 
 /// The step of a start that failed.
@@ -160,12 +160,12 @@ fn redirect(spec: &LaunchSpec) -> Result<(), ShimError> {
 }
 
 /// Opens the listeners a server is to inherit, above the numbers they will get.
-pub(super) fn open_listeners(inherit: &[(String, Twin)]) -> Result<Vec<OwnedFd>, ShimError> {
+pub(super) fn open_listeners(inherit: &[(String, GroupKey)]) -> Result<Vec<OwnedFd>, ShimError> {
     inherit
         .iter()
-        .map(|(_, twin)| {
-            let listen = format!("listen on {}", twin.address);
-            let fd = step(&listen, listener::open(twin))?;
+        .map(|(_, group_key)| {
+            let listen = format!("listen on {}", group_key.address);
+            let fd = step(&listen, listener::open(group_key))?;
             // Out of the way of the numbers they will get.
             step(&listen, fcntl_dupfd_cloexec(fd, STATUS_FD))
         })
@@ -188,7 +188,7 @@ pub(super) fn drop_privileges(uid: u32, gid: u32, user: Option<&str>) -> Result<
 
 /// Gives the listeners the numbers from 3 on, in order, and says so in the environment.
 pub(super) fn pass_listeners(
-    inherit: &[(String, Twin)],
+    inherit: &[(String, GroupKey)],
     listeners: &[OwnedFd],
     env: &mut Environment,
 ) -> Result<(), ShimError> {

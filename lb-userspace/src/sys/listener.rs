@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// What decides which reuseport group a listening socket is in, besides its namespace: two
 /// sockets share a port only if all of this is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Twin {
+pub struct GroupKey {
     /// Address and port.
     pub address: SocketAddr,
     /// `IPV6_V6ONLY`; false for IPv4.
@@ -28,13 +28,13 @@ pub struct Twin {
     pub uid: u32,
 }
 
-/// Opens a listening socket in the group `twin` describes.
+/// Opens a listening socket in the group `group_key` describes.
 ///
 /// # Errors
 ///
 /// EADDRINUSE: somebody else has the port, without `SO_REUSEPORT` or as another user.
-pub fn open(twin: &Twin) -> io::Result<OwnedFd> {
-    let family = if twin.address.is_ipv4() {
+pub fn open(group_key: &GroupKey) -> io::Result<OwnedFd> {
+    let family = if group_key.address.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
@@ -42,12 +42,12 @@ pub fn open(twin: &Twin) -> io::Result<OwnedFd> {
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::ReusePort, &true)?;
-    if twin.address.is_ipv6() {
-        setsockopt(&fd, sockopt::Ipv6V6Only, &twin.v6only)?;
+    if group_key.address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &group_key.v6only)?;
     }
     // The kernel takes the group's owner from the socket at bind time; chown before it.
-    fchown(&fd, Some(Uid::from_raw(twin.uid)), None::<Gid>)?;
-    let address = SockaddrStorage::from(twin.address);
+    fchown(&fd, Some(Uid::from_raw(group_key.uid)), None::<Gid>)?;
+    let address = SockaddrStorage::from(group_key.address);
     bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &address)?;
     deepen(&fd)?;
     Ok(fd)

@@ -132,7 +132,7 @@ fn an_ipv6_only_candidate_is_refused_beside_a_dual_stack_active() -> Result<()> 
     Ok(())
 }
 
-/// `[::]` alone, and a first server that is IPv6 only: the parking listener becomes its twin.
+/// `[::]` alone, and a first server that is IPv6 only: the parking listener joins its group.
 #[test]
 fn the_parking_listener_becomes_the_twin_of_the_first_server() -> Result<()> {
     let host = Host::with_service("listen = [\"[::]:8080\"]")?;
@@ -192,7 +192,7 @@ fn a_server_of_another_user_is_refused_beside_one_of_root() -> Result<()> {
     Ok(())
 }
 
-/// The first server drops root by itself: either the parking listener becomes its twin, or the reason is given.
+/// The first server drops root by itself: either the parking listener joins its group, or the reason is given.
 #[test]
 fn a_first_server_of_another_user_works_or_is_explained() -> Result<()> {
     let host = Host::with_service("listen = [\"0.0.0.0:8080\"]\nready_timeout = \"5s\"")?;

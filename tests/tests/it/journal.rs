@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use hotlb::store::journal::{
     Drill, End, GenerationRef, HistoryFilter, Journal, JournalError, NewRollout, Outcome, Record,
-    RolloutId, RolloutKind, Told, Who,
+    RolloutDetail, RolloutId, RolloutKind, Who,
 };
 use hotlb_tests::{
     mounts::{self, Tmpfs},
@@ -129,7 +129,7 @@ fn a_full_disk_at_each_write() -> Result<()> {
     })
 }
 
-fn told(runtime: &Runtime, journal: &Journal, id: RolloutId) -> Result<Told> {
+fn told(runtime: &Runtime, journal: &Journal, id: RolloutId) -> Result<RolloutDetail> {
     runtime
         .block_on(journal.show(id))?
         .with_context(|| format!("{id} is lost"))

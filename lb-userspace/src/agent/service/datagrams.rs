@@ -35,7 +35,7 @@ use crate::{
     rollout::{GenerationState, recipe::Effect},
     sys::{
         cgroup::Cgroup,
-        listener::Twin,
+        listener::GroupKey,
         sock_diag::{self, DumpError, Protocol, Waiting},
     },
 };
@@ -122,16 +122,16 @@ pub(super) fn datagram_fit(context: &Context, cgroup: &Cgroup) -> Result<Fit, Du
         let mut others = here.clone().filter(|w| !own(w));
         others.next().or_else(|| here.next()).map(|w| w.v6only)
     };
-    let twins: Vec<Twin> = datagrams
+    let group_keys: Vec<GroupKey> = datagrams
         .listen
         .iter()
-        .map(|&address| Twin {
+        .map(|&address| GroupKey {
             address,
             v6only: kind(address).unwrap_or_default(),
             uid: context.config.identity.uid,
         })
         .collect();
-    Ok(fit::fit(&twins, &found))
+    Ok(fit::fit(&group_keys, &found))
 }
 
 /// The flows of a service's generations.

@@ -39,7 +39,7 @@ use crate::{
     },
     generation::{hook, keeper::Keeper, life::Main},
     rollout::GenerationState,
-    store::{Journal, Ledger, LedgerFile, Origin, Remembered, journal::Told},
+    store::{Journal, Ledger, LedgerFile, Origin, Remembered, journal::RolloutDetail},
     sys::{cgroup::Cgroup, process},
 };
 
@@ -395,7 +395,7 @@ pub(super) async fn is_of_other_user(places: &Places, config: &ServiceConfig) ->
         Ok(keeper) => keeper.list().await,
         Err(error) => Err(error),
     };
-    held.is_ok_and(|held| held.iter().any(|p| p.twin.uid != config.identity.uid))
+    held.is_ok_and(|held| held.iter().any(|p| p.group_key.uid != config.identity.uid))
 }
 
 /// With other addresses, another owner or another network, the groups are others: start over, but not under

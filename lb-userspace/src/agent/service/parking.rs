@@ -16,7 +16,7 @@ use crate::{
     clock,
     datapath::DatapathError,
     generation::keeper::{Keeper, KeeperError, PATIENCE, Parked},
-    sys::listener::Twin,
+    sys::listener::GroupKey,
 };
 
 /// Longest wait of a promote for the keeper to let go of those who are parked.
@@ -198,14 +198,15 @@ impl Parking {
             // youngest is kept.
             let mut here = held
                 .iter()
-                .filter(|p| p.twin.address == group.address())
+                .filter(|p| p.group_key.address == group.address())
                 .rev();
             let parked = if let Some(&parked) = here.next() {
                 parked
             } else {
-                let twin = former.get(index).copied();
-                let twin = twin.unwrap_or_else(|| context.config.twin(group.address()));
-                keeper.open(twin).await?
+                let group_key = former.get(index).copied();
+                let group_key =
+                    group_key.unwrap_or_else(|| context.config.group_key(group.address()));
+                keeper.open(group_key).await?
             };
             let parked = match self.put_in_place(context, index, &parked) {
                 Ok(()) => parked,
@@ -213,7 +214,7 @@ impl Parking {
                 Err(ParkError::Datapath(DatapathError::Slot { source, .. }))
                     if source.kind() == std::io::ErrorKind::ResourceBusy =>
                 {
-                    let fresh = keeper.open(parked.twin).await?;
+                    let fresh = keeper.open(parked.group_key).await?;
                     self.put_in_place(context, index, &fresh)?;
                     keeper.close(parked.cookie).await?;
                     fresh
@@ -239,8 +240,8 @@ impl Parking {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
         let mut parks = Vec::new();
-        for (index, &twin) in twins.iter().enumerate() {
-            let parked = keeper.open(twin).await?;
+        for (index, &group_key) in group_keys.iter().enumerate() {
+            let parked = keeper.open(group_key).await?;
             self.put_in_place(context, index, &parked)?;
             parks.push(parked);
         }
@@ -304,13 +305,13 @@ impl Parking {
         let twins = state.look(|books| books.parks.twins()).await;
         for (index, twin) in twins.into_iter().enumerate() {
             if let Err(error) = self
-                .replace(context, state, (index, twin), &keeper, |_books| true)
+                .replace(context, state, (index, group_key), &keeper, |_books| true)
                 .await
             {
                 tracing::error!(
                     service = context.name(),
                     %error,
-                    %twin.address,
+                    %group_key.address,
                     "failed to release the clients of a parking listener"
                 );
             }
@@ -328,7 +329,7 @@ impl Parking {
         keeper: &Keeper,
         may: impl FnOnce(&Books) -> bool + Send,
     ) -> Result<bool, ParkError> {
-        let fresh = keeper.open(twin).await?;
+        let fresh = keeper.open(group_key).await?;
         let mut books = state.lock().await;
         let may = may(&books);
         if may {
@@ -380,14 +381,14 @@ impl Parking {
         // Both shapes listen for a moment: the candidate shows that they can.
         let keeper = self.keeper();
         let reshaped = self
-            .replace(context, state, (index, twin), &keeper, may)
+            .replace(context, state, (index, group_key), &keeper, may)
             .await;
         self.close_others(state, &keeper).await?;
         let reshaped = reshaped?;
         if reshaped {
             tracing::info!(
-                address = %twin.address,
-                v6only = twin.v6only,
+                address = %group_key.address,
+                v6only = group_key.v6only,
                 "recreated a parking listener in the shape of the candidate's"
             );
         }

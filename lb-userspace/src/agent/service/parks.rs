@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{generation::keeper::Parked, sys::listener::Twin};
+use crate::{generation::keeper::Parked, sys::listener::GroupKey};
 
 /// One parking listener a group, in the groups' order. The keeper may hold more: those that were
 /// replaced and are not closed yet.
@@ -19,14 +19,14 @@ impl Parks {
     }
 
     /// What keeps them apart from other groups.
-    pub(super) fn twins(&self) -> Vec<Twin> {
-        self.0.iter().map(|parked| parked.twin).collect()
+    pub(super) fn group_keys(&self) -> Vec<GroupKey> {
+        self.0.iter().map(|parked| parked.group_key).collect()
     }
 
     /// That of the group at this address.
     pub(super) fn at(&self, address: SocketAddr) -> Option<&Parked> {
         let mut open = self.0.iter();
-        open.find(|parked| parked.twin.address == address)
+        open.find(|parked| parked.group_key.address == address)
     }
 
     /// Whether it is one of them.

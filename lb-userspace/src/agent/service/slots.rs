@@ -183,7 +183,7 @@ pub(super) fn members(
     if let Some(error) = &books.keeper_error {
         return Err(CheckError::NoKeeper(error.clone()));
     }
-    Ok(fit::fit(&books.parks.twins(), &found)?)
+    Ok(fit::fit(&books.parks.group_keys(), &found)?)
 }
 
 fn own(generation: &Generation, listing: &Listing) -> Vec<Waiting> {

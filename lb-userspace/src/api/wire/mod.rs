@@ -17,8 +17,8 @@ pub use crate::{
     profile::{Frame, FrameKind, Measure, Profile, Sampled, Stack, Unwind},
     rollout::Phase,
     store::journal::{
-        CutConnection, Entry, GenerationRef, Outcome, Record, RolloutId, RolloutKind, Summary,
-        Told, Who,
+        CutConnection, Entry, GenerationRef, Outcome, Record, RolloutDetail, RolloutId,
+        RolloutKind, Summary, Who,
     },
 };
 
@@ -32,7 +32,7 @@ pub const EARLIEST: u32 = 1;
 /// The header that carries it.
 pub const VERSION_HEADER: &str = "hotlb-api";
 
-/// GET `/v1/history`. (GET `/v1/history/{id}` is a [`Told`].)
+/// GET `/v1/history`. (GET `/v1/history/{id}` is a [`RolloutDetail`].)
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     /// [`VERSION`].

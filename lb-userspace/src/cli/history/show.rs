@@ -7,12 +7,12 @@ use super::{
     words::{date, one_line, outcome, took, what, when, who},
 };
 use crate::{
-    api::wire::{Record, Summary, Told},
+    api::wire::{Record, RolloutDetail, Summary},
     sys::reader::printable,
 };
 
 /// The rollout for people.
-pub(super) fn text(told: &Told, now_ms: i64) -> String {
+pub(super) fn text(told: &RolloutDetail, now_ms: i64) -> String {
     let mut text = head(told, now_ms);
     if told.entries.is_empty() {
         text.push_str("\n  no further records\n");
@@ -37,7 +37,7 @@ pub(super) fn text(told: &Told, now_ms: i64) -> String {
     text
 }
 
-fn head(told: &Told, now_ms: i64) -> String {
+fn head(told: &RolloutDetail, now_ms: i64) -> String {
     let summary = &told.summary;
     let service = printable(&summary.service);
     let mut text = format!("{}  {} of {service}\n", summary.id, what(summary));
@@ -86,7 +86,7 @@ mod tests {
             seq,
             record,
         };
-        let told = Told {
+        let told = RolloutDetail {
             summary: summary(),
             trace: "0af7651916cd43dd8448eb211c80319c".to_owned(),
             boot: String::new(),
@@ -129,7 +129,7 @@ r42  promote gen1 -> gen2 of web
 
     #[test]
     fn a_rollout_without_records_is_told_too() {
-        let told = Told {
+        let told = RolloutDetail {
             summary: summary(),
             trace: String::new(),
             boot: String::new(),

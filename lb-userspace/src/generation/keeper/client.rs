@@ -24,7 +24,7 @@ use crate::{
     generation::ready::ready,
     sys::{
         cgroup::Cgroup,
-        listener::Twin,
+        listener::GroupKey,
         netns::Netns,
         pidfd::Pidfd,
         process,
@@ -47,18 +47,18 @@ pub enum KeeperError {
     #[error("the keeper could not be started: {0}")]
     NotStarted(io::Error),
     /// A parking listener could not be opened.
-    #[error("cannot listen on {}: {source}", twin.address)]
+    #[error("cannot listen on {}: {source}", group_key.address)]
     Open {
         /// Which one.
-        twin: Twin,
+        group_key: GroupKey,
         /// What the system said.
         source: io::Error,
     },
     /// Its descriptor could not be duplicated.
-    #[error("cannot take the parking listener on {}: {source}", twin.address)]
+    #[error("cannot take the parking listener on {}: {source}", group_key.address)]
     Take {
         /// Which one.
-        twin: Twin,
+        group_key: GroupKey,
         /// What the system said.
         source: io::Error,
     },
@@ -170,14 +170,14 @@ impl Keeper {
     }
 
     /// Opens a parking listener.
-    pub async fn open(&self, twin: Twin) -> Result<Parked, KeeperError> {
-        match self.ask(&Request::Open(twin)).await? {
+    pub async fn open(&self, group_key: GroupKey) -> Result<Parked, KeeperError> {
+        match self.ask(&Request::Open(group_key)).await? {
             Reply::Parked(parked) => parked.first().copied().ok_or_else(|| KeeperError::Open {
-                twin,
+                group_key,
                 source: io::Error::other("the keeper sent no listener"),
             }),
             Reply::Failed(errno, text) => Err(KeeperError::Open {
-                twin,
+                group_key,
                 source: errno.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error),
             }),
         }
@@ -207,7 +207,7 @@ impl Keeper {
         Pidfd::open(self.pid)
             .and_then(|pidfd| pidfd.take(parked.fd))
             .map_err(|source| KeeperError::Take {
-                twin: parked.twin,
+                group_key: parked.group_key,
                 source,
             })
     }
@@ -269,7 +269,7 @@ fn orphans(cgroup: &Cgroup, netns: &Netns) -> Vec<(u32, Vec<Parked>)> {
         let held = process::socket_holders([pid]);
         let parked = listening.iter().filter_map(|socket| {
             Some(Parked {
-                twin: Twin {
+                group_key: GroupKey {
                     address: socket.address,
                     v6only: socket.v6only,
                     uid: socket.uid,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::sys::{
     cgroup::Cgroup,
-    listener::{self, Twin},
+    listener::{self, GroupKey},
     pidfd::Pidfd,
 };
 
@@ -116,7 +116,7 @@ fn read(stream: &mut UnixStream) -> io::Result<Request> {
 
 fn answer(request: &Request, held: &mut Vec<(Parked, OwnedFd)>) -> Reply {
     match request {
-        Request::Open(twin) => match open(*twin) {
+        Request::Open(group_key) => match open(*group_key) {
             Ok((parked, fd)) => {
                 held.push((parked, fd));
                 Reply::Parked(vec![parked])
@@ -161,10 +161,10 @@ fn take(pid: u32, parked: &[Parked]) -> io::Result<Vec<(Parked, OwnedFd)>> {
     taken.collect()
 }
 
-fn open(twin: Twin) -> io::Result<(Parked, OwnedFd)> {
-    let fd = listener::open(&twin)?;
+fn open(group_key: GroupKey) -> io::Result<(Parked, OwnedFd)> {
+    let fd = listener::open(&group_key)?;
     let parked = Parked {
-        twin,
+        group_key,
         cookie: listener::cookie(&fd)?,
         fd: fd.as_raw_fd(),
     };
@@ -177,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    fn twin(port: u16) -> Twin {
-        Twin {
+    fn group_key(port: u16) -> GroupKey {
+        GroupKey {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             v6only: false,
             uid: 0,
@@ -202,11 +202,11 @@ mod tests {
         let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let Reply::Parked(kept) = answer(&Request::Open(twin(port)), &mut held) else {
+        let Reply::Parked(kept) = answer(&Request::Open(group_key(port)), &mut held) else {
             panic!("it is free");
         };
         for wanted in [port, taken.local_addr().unwrap().port()] {
-            asked_in_vain(&Request::Open(twin(wanted)), &mut held);
+            asked_in_vain(&Request::Open(group_key(wanted)), &mut held);
             let left: Vec<Parked> = held.iter().map(|(parked, _)| *parked).collect();
             assert_eq!(left, kept);
         }

@@ -49,8 +49,8 @@ pub use self::{
     outbox::dropped as dropped_traces,
     record::{CutConnection, Entry, Record},
     rollouts::{
-        End, GenerationRef, HistoryFilter, NewRollout, NoRolloutId, Outcome, RolloutId,
-        RolloutKind, Summary, Told, Who,
+        End, GenerationRef, HistoryFilter, NewRollout, NoRolloutId, Outcome, RolloutDetail,
+        RolloutId, RolloutKind, Summary, Who,
     },
     schema::SCHEMA,
     stamped::Stamped,
@@ -216,7 +216,7 @@ impl Journal {
     }
 
     /// The rollouts of `service` that are not over, newest last, with all their records.
-    pub async fn unfinished(&self, service: &str) -> Result<Vec<Told>, JournalError> {
+    pub async fn unfinished(&self, service: &str) -> Result<Vec<RolloutDetail>, JournalError> {
         let service = service.to_owned();
         self.read(move |database| {
             database.read(|connection| read::unfinished(connection, &service))
@@ -231,7 +231,7 @@ impl Journal {
     }
 
     /// One rollout with all its records, if there is such a one.
-    pub async fn show(&self, id: RolloutId) -> Result<Option<Told>, JournalError> {
+    pub async fn show(&self, id: RolloutId) -> Result<Option<RolloutDetail>, JournalError> {
         self.read(move |database| database.read(|connection| read::show(connection, id)))
             .await
     }

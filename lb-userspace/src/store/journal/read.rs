@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 
 use super::{
-    Entry, GenerationRef, HistoryFilter, Outcome, Record, RolloutId, RolloutKind, Summary, Told,
-    Who,
+    Entry, GenerationRef, HistoryFilter, Outcome, Record, RolloutDetail, RolloutId, RolloutKind,
+    Summary, Who,
     error::{Fault, Trouble},
 };
 use crate::rollout::Phase;
@@ -13,7 +13,10 @@ const ROLLOUT: &str = "id, service, kind, from_id, from_name, to_id, to_name, wh
                        who_name, began_ms, ended_ms, phase, outcome, reason, trace, boot";
 
 /// The rollouts of a service that are not over, newest last.
-pub(super) fn unfinished(connection: &Connection, service: &str) -> Result<Vec<Told>, Fault> {
+pub(super) fn unfinished(
+    connection: &Connection,
+    service: &str,
+) -> Result<Vec<RolloutDetail>, Fault> {
     let mut query = connection.prepare(&format!(
         "SELECT {ROLLOUT} FROM rollout WHERE outcome IS NULL AND service = ?1 ORDER BY id"
     ))?;
@@ -59,7 +62,7 @@ pub(super) fn newest<T>(
 }
 
 /// One rollout with everything.
-pub(super) fn show(connection: &Connection, id: RolloutId) -> Result<Option<Told>, Fault> {
+pub(super) fn show(connection: &Connection, id: RolloutId) -> Result<Option<RolloutDetail>, Fault> {
     let mut query = connection.prepare(&format!("SELECT {ROLLOUT} FROM rollout WHERE id = ?1"))?;
     let found = query.query_row([id.0], |row| Ok(told(row))).optional()?;
     found
@@ -67,7 +70,7 @@ pub(super) fn show(connection: &Connection, id: RolloutId) -> Result<Option<Told
         .transpose()
 }
 
-fn with_entries(connection: &Connection, mut told: Told) -> Result<Told, Fault> {
+fn with_entries(connection: &Connection, mut told: RolloutDetail) -> Result<RolloutDetail, Fault> {
     let mut query = connection
         .prepare("SELECT seq, at_ms, kind, body FROM record WHERE rollout = ?1 ORDER BY seq")?;
     let found = query.query_map([told.summary.id.0], entry)?;
@@ -75,7 +78,7 @@ fn with_entries(connection: &Connection, mut told: Told) -> Result<Told, Fault> 
     Ok(told)
 }
 
-fn told(row: &Row<'_>) -> Result<Told, Fault> {
+fn told(row: &Row<'_>) -> Result<RolloutDetail, Fault> {
     let from = match (row.get("from_id")?, row.get("from_name")?) {
         (Some(id), Some(name)) => Some(GenerationRef { id, name }),
         _ => None,
@@ -108,7 +111,7 @@ fn told(row: &Row<'_>) -> Result<Told, Fault> {
             .transpose()?,
         reason: row.get("reason")?,
     };
-    Ok(Told {
+    Ok(RolloutDetail {
         summary,
         trace: row.get("trace")?,
         boot: row.get("boot")?,

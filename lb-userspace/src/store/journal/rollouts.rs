@@ -195,7 +195,7 @@ pub struct Summary {
 
 /// A rollout with everything that was written down about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct RolloutDetail {
     /// In short.
     #[serde(flatten)]
     pub summary: Summary,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::TraceParent;
-use crate::store::journal::{Record, Told};
+use crate::store::journal::{Record, RolloutDetail};
 
 /// A rollout's place in its trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Lineage {
     }
 
     /// That of a rollout in the journal.
-    pub(super) fn of(told: &Told) -> Self {
+    pub(super) fn of(told: &RolloutDetail) -> Self {
         let plan = told.entries.iter().find_map(|entry| match &entry.record {
             Record::Phase { state, .. } => state.pointer("/plan/lineage").cloned(),
             _ => None,

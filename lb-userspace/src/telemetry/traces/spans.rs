@@ -18,7 +18,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use super::{Lineage, parts};
 use crate::{
     rollout::Phase,
-    store::journal::{Entry, Outcome, Record, RolloutKind, Summary, Told},
+    store::journal::{Entry, Outcome, Record, RolloutDetail, RolloutKind, Summary},
 };
 
 /// A span, before it has its place in the trace.
@@ -40,7 +40,7 @@ pub(super) struct Part {
 }
 
 /// All spans of a rollout that is over, the root first; none if the caller wants none.
-pub(super) fn spans(told: &Told) -> Vec<SpanData> {
+pub(super) fn spans(told: &RolloutDetail) -> Vec<SpanData> {
     let lineage = Lineage::of(told);
     let Ok(trace) = TraceId::from_hex(&told.trace) else {
         return Vec::new();
@@ -106,7 +106,7 @@ pub(super) fn moment(millis: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(millis.try_into().unwrap_or_default())
 }
 
-fn rollout(told: &Told) -> Part {
+fn rollout(told: &RolloutDetail) -> Part {
     let rollout = &told.summary;
     let took = i64::try_from(rollout.took_ms.unwrap_or_default()).unwrap_or(i64::MAX);
     let end = rollout.began_ms.saturating_add(took);
@@ -222,13 +222,13 @@ mod tests {
     use super::*;
     use crate::store::journal::{GenerationRef, RolloutId, Who};
 
-    fn told(kind: RolloutKind, outcome: Outcome, records: Vec<Record>) -> Told {
+    fn told(kind: RolloutKind, outcome: Outcome, records: Vec<Record>) -> RolloutDetail {
         let entries = (1..).zip(records).map(|(seq, record)| Entry {
             at_ms: 1000 + 10 * i64::from(seq),
             seq,
             record,
         });
-        Told {
+        RolloutDetail {
             summary: Summary {
                 id: RolloutId(7),
                 service: "web".to_owned(),

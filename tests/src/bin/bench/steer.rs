@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use hotlb::{
     datapath::yardstick::{self, Noop, Statistics},
-    sys::listener::{self, Twin},
+    sys::listener::{self, GroupKey},
 };
 use hotlb_tests::{
     host::Host,
@@ -35,7 +35,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
     let server = Nginx::new("gen1").listen(STEERED);
     host.deploy("gen1", &server.command(host.directory())?)?;
     host.promote("gen1")?;
-    let bare = host.netns().run(|| listener::open(&twin()))??;
+    let bare = host.netns().run(|| listener::open(&group_key()))??;
     let noop = Noop::attach(&bare)?;
     let answering = host.netns().spawn("bare", move || answer(&bare.into()))?;
     let _statistics = Statistics::on()?;
@@ -76,8 +76,8 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         .map_err(|panic| anyhow::anyhow!("the bare server panicked: {panic:?}"))?
 }
 
-fn twin() -> Twin {
-    Twin {
+fn group_key() -> GroupKey {
+    GroupKey {
         address: SocketAddr::from(([127, 0, 0, 1], 8081)),
         v6only: false,
         uid: 0,

@@ -258,9 +258,9 @@ impl Adoptions {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
             HandOver::Inherit => books
                 .parks
-                .twins()
+                .group_keys()
                 .into_iter()
-                .map(|twin| (self.name().to_owned(), twin))
+                .map(|group_key| (self.name().to_owned(), group_key))
                 .collect(),
         };
         ExecSpec {

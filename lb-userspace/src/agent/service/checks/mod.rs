@@ -112,7 +112,7 @@ impl Checks {
         }
     }
 
-    /// Has the parking listener become the twin of what the server opened, if that is possible.
+    /// Has the parking listener open in the group of what the server opened, if that is possible.
     async fn adapted(&self, id: GenerationId, misfit: &Misfit) -> Result<bool, CheckError> {
         let &Misfit::Stack { address, expected } = misfit else {
             return Ok(false);
@@ -121,7 +121,7 @@ impl Checks {
             let mut others = books.generations.iter().filter(|g| g.id != id);
             !others.any(|other| other.state.can_serve()) && still_alive(books, id).is_ok()
         };
-        let twin = Twin {
+        let group_key = GroupKey {
             address,
             v6only: !expected,
             uid: self.config.identity.uid,

@@ -33,9 +33,9 @@ const LATE: Duration = Duration::from_secs(5);
 /// Longer than any connection.
 const WITHOUT_END: Duration = Duration::from_hours(24 * 365);
 
-/// When a server was told to end.
+/// When a server was signalled to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::agent::service) enum Told {
+pub(in crate::agent::service) enum Signalled {
     /// Before its deadline.
     Early,
     /// At its deadline: it may still end in order.
@@ -86,11 +86,11 @@ impl Leaving {
         cgroup: &Cgroup,
         deadline: Deadline,
         saves_until: Option<Deadline>,
-        told: Told,
+        told: Signalled,
     ) -> Option<u64> {
         let grace = match told {
-            Told::Early => LAST,
-            Told::Late => LATE,
+            Signalled::Early => LAST,
+            Signalled::Late => LATE,
         };
         let gone = processes::gone(&self.state, id, cgroup);
         if tokio::time::timeout_at(deadline.instant(), gone)
@@ -131,7 +131,7 @@ impl Leaving {
         cgroup: &Cgroup,
         judged: &Judged,
         deadline: Deadline,
-        told: Told,
+        told: Signalled,
     ) -> Option<u64> {
         let says_goodbye =
             judged.recipe.caught && self.datagrams.flows(id) > 0 && deadline.left().is_some();

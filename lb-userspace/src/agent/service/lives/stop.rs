@@ -214,8 +214,8 @@ impl Lives {
         let mut cut = None;
         if cgroup.is_populated() {
             let told = match deadline.left() {
-                Some(_) => Told::Early,
-                None => Told::Late,
+                Some(_) => Signalled::Early,
+                None => Signalled::Late,
             };
             match told {
                 Told::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),

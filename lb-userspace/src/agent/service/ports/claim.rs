@@ -20,7 +20,7 @@ use crate::{
         listeners,
     },
     sys::{
-        listener::{self, Twin},
+        listener::{self, GroupKey},
         process,
         sock_diag::{self, Protocol, Waiting},
     },
@@ -68,24 +68,24 @@ impl ForeignPorts {
     ) -> Result<Claim, VerbError> {
         let found = listeners::find(&self.netns, &adoptee.cgroup, Protocol::Tcp)?;
         self.refuse_made_elsewhere(adoptee)?;
-        let twins = if books.awaits_adopt {
-            self.twins_of(&found)
+        let group_keys = if books.awaits_adopt {
+            self.group_keys_of(&found)
         } else {
-            books.parks.twins()
+            books.parks.group_keys()
         };
         let misfit = |misfit| AdoptError::Misfit {
             who: adoptee.who.clone(),
             misfit,
         };
-        let members = fit::fit(&twins, &found);
+        let members = fit::fit(&group_keys, &found);
         self.refuse_undeclared(adoptee, &found)?;
         if let Some(stray) = stray(self, &adoptee.cgroup, &found)? {
             return Err(misfit(stray).into());
         }
         let members = members.map_err(misfit)?;
         let mut listeners = Vec::new();
-        for (twin, members) in twins.into_iter().zip(members) {
-            listeners.push((twin, self.take_shared(adoptee, &members, name)?));
+        for (group_key, members) in group_keys.into_iter().zip(members) {
+            listeners.push((group_key, self.take_shared(adoptee, &members, name)?));
         }
         let datagrams = self.claim_datagrams(adoptee, name)?;
         self.refuse_others(books, adoptee)?;
@@ -130,13 +130,13 @@ impl ForeignPorts {
     }
 
     /// The groups as the server has made them. Which kind of IPv6 socket is its own choice.
-    fn twins_of(&self, found: &[Waiting]) -> Vec<Twin> {
+    fn group_keys_of(&self, found: &[Waiting]) -> Vec<GroupKey> {
         let addresses = self.config.listen.iter();
         addresses
             .map(|&address| {
-                let usual = self.config.twin(address);
+                let usual = self.config.group_key(address);
                 let here = found.iter().find(|w| w.address == address);
-                Twin {
+                GroupKey {
                     v6only: here.map_or(usual.v6only, |w| w.v6only),
                     ..usual
                 }

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Rollouts {
     /// What the journal has of rollouts that are not over. One that cannot be read has none:
     /// `status` says why.
-    pub(in crate::agent::service) async fn unfinished(&self) -> Vec<Told> {
+    pub(in crate::agent::service) async fn unfinished(&self) -> Vec<RolloutDetail> {
         match self.journal.unfinished(self.name()).await {
             Ok(unfinished) => unfinished,
             Err(error) => {
@@ -45,7 +45,9 @@ impl Rollouts {
 
     /// The generations that a rollout may go back to, or is about to: nothing is to happen to
     /// them.
-    pub(in crate::agent::service) fn held_by(unfinished: &[Told]) -> BTreeSet<GenerationId> {
+    pub(in crate::agent::service) fn held_by(
+        unfinished: &[RolloutDetail],
+    ) -> BTreeSet<GenerationId> {
         let held = unfinished.iter().filter_map(last_intent);
         held.filter(|(intent, _)| match intent.course.phase {
             Phase::PreLoad | Phase::Validate | Phase::Swap | Phase::Bake => true,
@@ -60,7 +62,7 @@ impl Rollouts {
     pub(in crate::agent::service) fn resume_rollouts(
         self: &Arc<Self>,
         books: &mut Books,
-        unfinished: Vec<Told>,
+        unfinished: Vec<RolloutDetail>,
     ) {
         for told in unfinished {
             let id = told.summary.id;
@@ -214,7 +216,7 @@ fn known_as(books: &Books, generation: &GenerationRef) -> Option<u32> {
 }
 
 /// The last phase that a rollout entered, and where the journal has the first of its attempts.
-fn last_intent(told: &Told) -> Option<(Intent, usize)> {
+fn last_intent(told: &RolloutDetail) -> Option<(Intent, usize)> {
     let states = told.entries.iter().rev();
     let mut states = states.filter_map(|entry| match &entry.record {
         Record::Phase { state, .. } => serde_json::from_value::<Intent>(state.clone()).ok(),

@@ -201,9 +201,13 @@ fn groups(context: &Context, snapshot: &Snapshot, asked: Instant) -> Vec<GroupSt
         .parks
         .iter()
         .map(|parked| GroupStatus {
-            address: parked.twin.address,
-            v6only: parked.twin.address.is_ipv6().then_some(parked.twin.v6only),
-            uid: parked.twin.uid,
+            address: parked.group_key.address,
+            v6only: parked
+                .group_key
+                .address
+                .is_ipv6()
+                .then_some(parked.group_key.v6only),
+            uid: parked.group_key.uid,
             parking_queue: queue(parked.cookie).unwrap_or_default(),
         })
         .collect()

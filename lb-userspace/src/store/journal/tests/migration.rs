@@ -115,7 +115,7 @@ pub(super) fn of(schema: Schema, path: PathBuf) -> Journal {
 }
 
 /// A journal that f4d529e made, with a rollout of each kind of end, records, an incident and a trace to be delivered.
-pub(super) async fn written_by_f4d529e(directory: &TempDir) -> Vec<Told> {
+pub(super) async fn written_by_f4d529e(directory: &TempDir) -> Vec<RolloutDetail> {
     let path = file(directory);
     {
         let connection = other(&path);
@@ -168,7 +168,7 @@ fn incident() -> Incident {
     }
 }
 
-pub(super) async fn all_of(journal: &Journal) -> Vec<Told> {
+pub(super) async fn all_of(journal: &Journal) -> Vec<RolloutDetail> {
     let mut told = Vec::new();
     for summary in journal.history(all()).await.unwrap() {
         told.extend(journal.show(summary.id).await.unwrap());

@@ -156,7 +156,7 @@ async fn a_rollout_is_told_as_it_was_written_after_a_restart_too() {
     assert_eq!(told.summary.reason.as_deref(), Some("it crashed"));
     assert!(told.summary.took_ms.is_some());
     let json = serde_json::to_string(&told).unwrap();
-    assert_eq!(serde_json::from_str::<Told>(&json).unwrap(), told);
+    assert_eq!(serde_json::from_str::<RolloutDetail>(&json).unwrap(), told);
 }
 
 #[tokio::test]
