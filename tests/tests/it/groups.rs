@@ -134,7 +134,7 @@ fn an_ipv6_only_candidate_is_refused_beside_a_dual_stack_active() -> Result<()> 
 
 /// `[::]` alone, and a first server that is IPv6 only: the parking listener joins its group.
 #[test]
-fn the_parking_listener_becomes_the_twin_of_the_first_server() -> Result<()> {
+fn the_parking_listener_joins_the_group_of_the_first_server() -> Result<()> {
     let host = Host::with_service("listen = [\"[::]:8080\"]")?;
     host.upgrade(
         "gen1",

@@ -18,6 +18,7 @@ mod proofs;
 mod quotes;
 mod sleeps;
 mod sources;
+mod words;
 
 use anyhow::{Result, bail};
 
@@ -30,7 +31,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -74,6 +75,10 @@ const RULES: [Rule; 11] = [
     Rule {
         name: "quotes",
         check: quotes::check,
+    },
+    Rule {
+        name: "words",
+        check: words::check,
     },
 ];
 

@@ -77,7 +77,7 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
 }
 
 /// File, line and text of each piece.
-fn read_by_users(sources: &Sources) -> Vec<(String, usize, String)> {
+pub(super) fn read_by_users(sources: &Sources) -> Vec<(String, usize, String)> {
     let mut texts = Vec::new();
     for (file, text) in sources.with_extension("md") {
         if file.name == "README.md" || file.name.starts_with(DOCUMENTS) {
@@ -127,7 +127,7 @@ fn strings(tokens: TokenStream, helps: bool, found: &mut impl FnMut(usize, Strin
 }
 
 /// How often the phrase is in the text as whole words, however it is broken.
-fn times(text: &str, phrase: &str) -> usize {
+pub(super) fn times(text: &str, phrase: &str) -> usize {
     let words: Vec<&str> = text.split_whitespace().collect();
     let text = words.join(" ").to_lowercase();
     let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);

@@ -336,8 +336,8 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
 /// What to do about a server that binds what is not declared.
 fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -> String {
     let dual = asked.is_ipv6() && asked.ip().is_unspecified();
-    let is_twin = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
-    if dual && config.addresses().any(|listen| is_twin(listen.address)) {
+    let is_beside = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
+    if dual && config.addresses().any(|listen| is_beside(listen.address)) {
         let (one, port) = (asked.ip(), asked.port());
         return format!(
             "if this is its only socket, it serves both families (Go, Java and node open such a \
