@@ -175,10 +175,10 @@ impl Daemon {
             None => None,
         };
         if let Some(drill) = drill {
-            tracing::warn!(%drill, "HOTLB_DRILL is set: this agent breaks on purpose");
+            tracing::warn!(fault = %drill, "HOTLB_FAULTS is set: the journal of this agent breaks on purpose");
         }
         if breaks {
-            tracing::warn!("HOTLB_DRILL_PANIC is set: tasks of this agent break on purpose");
+            tracing::warn!("HOTLB_FAULTS is set: tasks of this agent break on purpose");
         }
         let journal = Journal::with(host.places().journal(), config.history, drill);
         let (journal, traces) = record(journal, &config)?;

@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod doctor;
+pub mod fault;
 pub mod generation;
 pub mod incident;
 pub mod profile;

@@ -1,16 +1,14 @@
-//! Drills: a task that breaks on purpose, as a defect would have it, to show that its service goes
+//! Injected faults: a task that breaks on purpose, as a defect would have it, to show that its service goes
 //! on.
 
 use std::{
     collections::BTreeSet,
-    env,
     sync::{LazyLock, Mutex, PoisonError},
 };
 
 use thiserror::Error;
 
-/// The variable that names the points, with commas between them.
-const VARIABLE: &str = "HOTLB_DRILL_PANIC";
+use crate::fault::Kind;
 
 /// Where a task can be broken.
 const POINTS: [&str; 12] = [
@@ -31,26 +29,20 @@ const POINTS: [&str; 12] = [
 /// The points that are still to be reached: each task breaks once.
 static AHEAD: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(|| Mutex::new(wanted()));
 
-/// `HOTLB_DRILL_PANIC` names what is no point.
+/// `HOTLB_FAULTS` names what is no point.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "HOTLB_DRILL_PANIC names \"{}\", which is not a drill point; expected one of {}; unset it for \
-     normal operation",
+    "HOTLB_FAULTS (or HOTLB_DRILL_PANIC) names \"{}\", which is no task that can be broken; expected \
+     one of {}; unset it for normal operation",
     .0.escape_debug(), POINTS.join(", ")
 )]
 pub struct NoPoint(String);
 
 fn wanted() -> BTreeSet<String> {
-    let value = env::var_os(VARIABLE).unwrap_or_default();
-    let names = value.to_string_lossy();
-    let names = names.split(',').map(str::trim);
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    Kind::Task.wanted().into_iter().collect()
 }
 
-/// Whether the environment asks for a drill.
+/// Whether the environment asks for a task to break.
 ///
 /// # Errors
 ///
@@ -64,10 +56,10 @@ pub fn is_wanted() -> Result<bool, NoPoint> {
     }
 }
 
-/// Panics if the drill is about this point and it was not reached before.
+/// Panics if a fault is wanted at this point and it was not reached before.
 pub(super) fn point(name: &str) {
     let mut ahead = AHEAD.lock().unwrap_or_else(PoisonError::into_inner);
     let is_reached = ahead.remove(name);
     drop(ahead);
-    assert!(!is_reached, "a drill at {name}");
+    assert!(!is_reached, "an injected fault at {name}");
 }

@@ -1,12 +1,11 @@
-//! Drills: an agent that kills itself at a step of the hand-over, to show that this harms nobody.
+//! Injected faults: an agent that kills itself at a step of the hand-over, to show that this harms nobody.
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-/// The variable that names the step.
-pub const DRILL: &str = "HOTLB_DRILL_TAKEOVER";
+use crate::fault::Kind;
 
 /// The steps of a hand-over, in order; each is reached when it has been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Step {
         Self::SuccessorRenewed,
     ];
 
-    /// Its name in [`DRILL`]: who is killed, and where.
+    /// Its name in `HOTLB_FAULTS`: who is killed, and where.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FormerStarted => "former@started",
@@ -76,10 +75,11 @@ impl Step {
         }
     }
 
-    /// This step has been done: kills this process (SIGKILL) if the drill is about it.
+    /// This step has been done: kills this process (SIGKILL) if a fault is wanted there.
     pub(super) fn done(self) {
-        if std::env::var(DRILL).is_ok_and(|step| step == self.name()) {
-            tracing::warn!(step = self.name(), "killing this agent for a drill");
+        let wanted = Kind::AgentUpgrade.wanted();
+        if wanted.iter().any(|step| step == self.name()) {
+            tracing::warn!(step = self.name(), "killing this agent: an injected fault");
             // It cannot fail for oneself, and there is nothing behind it.
             let _killed = kill(Pid::this(), Signal::SIGKILL);
         }

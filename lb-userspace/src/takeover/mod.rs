@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use self::{
     door::Doorway,
-    drill::{DRILL, Step},
+    drill::Step,
     error::UpgradeError,
     order::Upgrades,
     program::Origin,

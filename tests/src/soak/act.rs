@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use hotlb::fault::FAULTS;
 use nix::sys::signal::{Signal, kill};
 
 use super::{Allowed, LIMIT, Soak, Step};
 use crate::{cgroups, command::Run, history, servers::Kind, status::Service, wait};
 
-/// Writes of the journal in an upgrade; a drill at a later one never comes.
+/// Writes of the journal in an upgrade; a fault at a later one never comes.
 const WRITES: u32 = 12;
 
 impl Soak {
@@ -122,11 +123,7 @@ impl Soak {
         self.kill_agent()?;
         let drill = format!("kill@{}", self.chance.u32(1..=WRITES));
         // One that is killed as it starts does not start.
-        if self
-            .host
-            .start_agent_with(&[("HOTLB_DRILL", &drill)])
-            .is_ok()
-        {
+        if self.host.start_agent_with(&[(FAULTS, &drill)]).is_ok() {
             self.try_upgrade(&name, &[])?;
         }
         self.kill_agent_again()?;

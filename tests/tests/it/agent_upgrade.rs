@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use hotlb::takeover::{DRILL, Step};
+use hotlb::{fault::FAULTS, takeover::Step};
 use hotlb_tests::{
     api,
     command::{self, Run},
@@ -203,7 +203,7 @@ fn killed_at_every_step() -> Result<()> {
 
 fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<()> {
     host.kill_agents()?;
-    host.start_agent_with(&[(DRILL, step.name())])?;
+    host.start_agent_with(&[(FAULTS, step.name())])?;
     let former = one_agent(host)?;
     let before = host.web()?;
     let upgraded = host.hotlb(&["agent", "upgrade"])?;

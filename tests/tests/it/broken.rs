@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::fault::FAULTS;
 use hotlb_tests::{
     command, history,
     host::Host,
@@ -51,7 +52,7 @@ fn every_task_may_break() -> Result<()> {
     host.kill_agent()?;
     let points =
         "deploy,pre_load,rolling_back,validate,swap,bake,leaving,end,drain,post_rollback,tend";
-    host.start_agent_with(&[("HOTLB_DRILL_PANIC", points)])?;
+    host.start_agent_with(&[(FAULTS, points)])?;
     let still_a = |host: &Host| {
         ensure!(host.web()?.active.as_deref() == Some("a"), "not a");
         host.expect_answers(target()?, 5, "a")
@@ -59,7 +60,11 @@ fn every_task_may_break() -> Result<()> {
 
     host.try_deploy("b", &plain("b")?)?
         .expect_code(7)?
-        .expect_stderr(&["a bug in hotlb", "the deploy of b", "a drill at deploy"])?;
+        .expect_stderr(&[
+            "a bug in hotlb",
+            "the deploy of b",
+            "an injected fault at deploy",
+        ])?;
     still_a(&host)?;
     for (phase, options) in [
         ("pre_load", [].as_slice()),
@@ -67,7 +72,7 @@ fn every_task_may_break() -> Result<()> {
         ("swap", &[]),
         ("bake", &["--bake", "300ms"]),
     ] {
-        let drill = format!("a drill at {phase}");
+        let drill = format!("an injected fault at {phase}");
         // The name is free again each time.
         upgrade(&host, options, "b")?
             .expect_code(7)?
@@ -82,21 +87,21 @@ fn every_task_may_break() -> Result<()> {
     // The former generation is drained in a second try.
     let run = upgrade(&host, &[], "c")?.expect_success()?;
     ensure!(
-        run.stderr.contains("a drill at drain"),
+        run.stderr.contains("an injected fault at drain"),
         "{}",
         run.describe()
     );
     host.expect_answers(target()?, 5, "c")?;
     let told = history::expect_outcome(&host, "done")?;
     let reason = history::text(&told, "/reason").unwrap_or_default();
-    ensure!(reason.contains("a drill at drain"), "{told:#}");
+    ensure!(reason.contains("an injected fault at drain"), "{told:#}");
     host.wait_state("a", &["stopped"])?;
     host.ok(&["rollback"])?;
     still_a(&host)?;
 
     let log = host.agent_log();
     for point in points.split(',') {
-        let drill = format!("a drill at {point}");
+        let drill = format!("an injected fault at {point}");
         ensure!(log.contains(&drill), "{point} was never reached:\n{log}");
     }
     host.upgrade("d", &plain("d")?)?;

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::fault::FAULTS;
 use hotlb_tests::{
     cgroups,
     command::Run,
@@ -168,7 +169,7 @@ impl Series {
     fn drill(&mut self, write: usize) -> Result<()> {
         // The agent may be killed before it ever answers.
         let drill = format!("kill@{write}");
-        match self.host.start_agent_with(&[("HOTLB_DRILL", &drill)]) {
+        match self.host.start_agent_with(&[(FAULTS, &drill)]) {
             Ok(()) => Ok(()),
             Err(error) => {
                 let killed = format!("{error:#}").contains("signal: 9");

@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use hotlb::takeover::DRILL;
 use hotlb_tests::{
     command::Running,
     datagrams::{Client, Reply},
@@ -28,6 +27,8 @@ use hotlb_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// Both releases know it.
+const DRILL: &str = "HOTLB_DRILL_TAKEOVER";
 const UNIT: &str = "before.service";
 
 /// A part of the scene for each of what an upgrade finds.

@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::fault::FAULTS;
 use hotlb::store::journal::{
     CutConnection, End, GenerationRef, Journal, NewRollout, Outcome, Record, RolloutKind, Who,
 };
@@ -307,12 +308,12 @@ fn a_drill_is_said_and_a_wrong_one_refused() -> Result<()> {
         "something was made"
     );
     let mut agent = host.command(host.binary());
-    agent.arg("agent").env("HOTLB_DRILL", "full@1");
+    agent.arg("agent").env(FAULTS, "full@1");
     let mut agent = command::start(&mut agent)?;
     wait::until_true("the drill is said", LIMIT, || {
         agent
             .stderr()
-            .is_ok_and(|log| log.contains("HOTLB_DRILL is set"))
+            .is_ok_and(|log| log.contains("HOTLB_FAULTS is set"))
     })?;
     wait_for_warning(&host, "full", true)
 }

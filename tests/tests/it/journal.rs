@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::fault::FAULTS;
 use hotlb::store::journal::{
     Drill, End, GenerationRef, HistoryFilter, Journal, JournalError, NewRollout, Outcome, Record,
     RolloutDetail, RolloutId, RolloutKind, Who,
@@ -215,7 +216,7 @@ fn killed_after_each_write() -> Result<()> {
         let path = directory.path().join("hotlb.db");
         let status = Command::new(std::env::current_exe()?)
             .args(["--ignored", "--exact", "journal::a_process_that_is_killed"])
-            .env("HOTLB_DRILL", format!("kill@{n}"))
+            .env(FAULTS, format!("kill@{n}"))
             .env("HOTLB_TEST_JOURNAL", &path)
             .output()?
             .status;

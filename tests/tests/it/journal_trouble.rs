@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use hotlb::fault::FAULTS;
 use hotlb_tests::{command::Run, history, host::Host, load::Plan, report, servers::Kind, wait};
 
 const TARGET: &str = "127.0.0.1:8080";
@@ -40,7 +41,7 @@ impl Scene {
 
     fn restart(&mut self, drill: &str) -> Result<()> {
         self.host.kill_agent()?;
-        self.host.start_agent_with(&[("HOTLB_DRILL", drill)])
+        self.host.start_agent_with(&[(FAULTS, drill)])
     }
 
     fn expect_active(&self, generation: &str) -> Result<()> {

@@ -18,6 +18,9 @@ const OBJECT: [&str; 2] = ["lb-common/", "lb-ebpf/"];
 /// Names that users see, beside those in documents and strings: alerts, dashboard, settings, the API.
 const WIRE: [&str; 3] = ["json", "yml", "toml"];
 
+/// As often as it may be.
+const ANY: usize = usize::MAX;
+
 /// A word, and where it is left.
 struct Retired {
     word: &'static str,
@@ -42,7 +45,7 @@ const fn retired(
     }
 }
 
-const RETIRED: [Retired; 9] = [
+const RETIRED: [Retired; 11] = [
     // A candidate is what is being tried. Left: the journal's name of the word's field (three times), how the status
     // of a former agent is read, and the check of a candidate.
     retired("\"candidate\"", "fallback", 5, 0),
@@ -56,6 +59,10 @@ const RETIRED: [Retired; 9] = [
     // The metric has both names for one release.
     retired("usurped", "foreign program", 2, 0),
     retired("usurper", "foreign program", 0, 0),
+    // The former names of HOTLB_FAULTS, which work for one release, and former headings that lead on. Inside, a drill
+    // is an injected fault: `Fault` is what a journal suffers by itself.
+    retired("drill", "fault", 15, ANY),
+    retired("drills", "faults", 2, ANY),
     // How the status of a former agent is read.
     retired("told_ms_ago", "signalled_ms_ago", 1, 0),
 ];

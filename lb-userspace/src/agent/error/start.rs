@@ -41,10 +41,10 @@ pub enum StartError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// `HOTLB_DRILL` is not understood.
+    /// A fault of the journal in `HOTLB_FAULTS` is not understood.
     #[error(transparent)]
     Drill(#[from] DrillError),
-    /// `HOTLB_DRILL_PANIC` is not understood.
+    /// A point in `HOTLB_FAULTS` is not understood.
     #[error(transparent)]
     NoPoint(#[from] NoPoint),
     /// A directory whose name cannot be told to others.

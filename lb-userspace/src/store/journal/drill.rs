@@ -1,8 +1,8 @@
-//! Drills: the journal breaks on purpose, for game days and for tests of every crash there is.
+//! Injected faults: the journal breaks on purpose, for game days and for tests of every crash there is.
 //!
-//! `HOTLB_DRILL` says which one; `docs/operate/when-things-fail.md`, "Fault injection", is the operator's text.
+//! `HOTLB_FAULTS` says which one; `docs/operate/when-things-fail.md`, "Fault injection", is the operator's text.
 
-use std::{env, fmt, num::NonZeroU64, str::FromStr};
+use std::{fmt, num::NonZeroU64, str::FromStr};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,8 +10,7 @@ use nix::{
 };
 use thiserror::Error;
 
-/// The variable that asks for a drill.
-const VARIABLE: &str = "HOTLB_DRILL";
+use crate::fault::Kind;
 
 /// What is to break. Writes are counted from 1, in the life of this process: each begin, record
 /// and finish of a rollout, and of a migration the copy that is kept and the migration itself.
@@ -32,22 +31,23 @@ pub enum Drill {
     },
 }
 
-/// `HOTLB_DRILL` is not understood.
+/// `HOTLB_FAULTS` is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "HOTLB_DRILL=\"{}\" is not a drill; expected kill@N, full@N or full@N+M, where N and M are 1 \
-     or more; unset it for normal operation",
+    "HOTLB_FAULTS (or HOTLB_DRILL) names \"{}\", which is no fault of the journal; expected one of \
+     kill@N, full@N or full@N+M, where N and M are 1 or more; unset it for normal operation",
     .0.escape_debug()
 )]
 pub struct DrillError(String);
 
 impl Drill {
-    /// The drill the environment asks for, if any.
+    /// The fault the environment asks for, if any.
     pub fn from_env() -> Result<Option<Self>, DrillError> {
-        env::var_os(VARIABLE)
-            .filter(|value| !value.is_empty())
-            .map(|value| value.to_string_lossy().parse())
-            .transpose()
+        match Kind::Journal.wanted().as_slice() {
+            [] => Ok(None),
+            [one] => one.parse().map(Some),
+            several => Err(DrillError(several.join(","))),
+        }
     }
 }
 
@@ -142,7 +142,7 @@ impl Drilling {
         {
             // Nothing runs on in this process when the call returns.
             if let Err(error) = kill(Pid::this(), Signal::SIGKILL) {
-                tracing::error!(%error, "the drill failed to kill the agent");
+                tracing::error!(%error, "failed to kill the agent, as an injected fault asks");
             }
         }
     }

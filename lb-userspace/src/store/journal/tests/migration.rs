@@ -16,6 +16,7 @@ use nix::{
 
 use super::*;
 use crate::{
+    fault::FAULTS,
     incident::{Incident, IncidentId},
     store::journal::schema::Step,
 };
@@ -369,7 +370,7 @@ async fn killed_at_each_write_of_a_migration() {
         let output = Command::new(env::current_exe().unwrap())
             .args(["--ignored", "--exact"])
             .arg("store::journal::tests::migration::a_process_that_is_killed")
-            .env("HOTLB_DRILL", &drill)
+            .env(FAULTS, &drill)
             .env(WHERE, &step)
             .env(PLACE, file(&directory))
             .output()
