@@ -22,7 +22,7 @@ pub use crate::{
     },
 };
 
-/// The version of the API. In 2 the field `candidate` of a service is `fallback`, and `signalled_ms_ago` is
+/// The version of the API. In 2 the field `candidate` of a service is `fallback`, and `told_ms_ago` is
 /// `signalled_ms_ago`.
 pub const VERSION: u32 = 2;
 

@@ -262,8 +262,8 @@ pub struct EndingStatus {
     pub after_ms: Option<u64>,
     /// When that is, of one that drains.
     pub in_ms: Option<u64>,
-    /// When it was sent, to whole seconds; `signalled_ms_ago` of an agent that speaks version 1.
-    #[serde(alias = "signalled_ms_ago")]
+    /// When it was sent, to whole seconds; `told_ms_ago` of an agent that speaks version 1.
+    #[serde(alias = "told_ms_ago")]
     pub signalled_ms_ago: Option<u64>,
 }
 
@@ -387,5 +387,18 @@ impl WorkerStatus {
     /// Whether the kernel's own hash chooses.
     pub fn is_hash(&self) -> bool {
         self.now == Workers::Hash.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_an_agent_of_version_1_says_that_a_server_was_signalled() {
+        let text = r#"{"signal": "SIGTERM", "pids": [7], "program": "node", "effect": "unknown", "why": "",
+            "after_ms": null, "in_ms": null, "told_ms_ago": 3000}"#;
+        let ending: EndingStatus = serde_json::from_str(text).unwrap();
+        assert_eq!(ending.signalled_ms_ago, Some(3000));
     }
 }
