@@ -159,7 +159,7 @@ impl Service {
     }
 
     /// Takes over the generations of an earlier agent.
-    async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<Told>) {
+    async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<RolloutDetail>) {
         let held = Rollouts::held_by(&unfinished);
         let mut books = self.state.lock().await;
         self.remember(&mut books, ledger);

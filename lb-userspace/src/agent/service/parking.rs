@@ -191,7 +191,7 @@ impl Parking {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
         let held = keeper.list().await?;
-        let former = state.look(|books| books.parks.twins()).await;
+        let former = state.look(|books| books.parks.group_keys()).await;
         let mut parks = Vec::new();
         for (index, group) in context.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -235,7 +235,7 @@ impl Parking {
         &self,
         context: &Context,
         state: &SharedState,
-        twins: &[Twin],
+        group_keys: &[GroupKey],
     ) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
@@ -302,8 +302,8 @@ impl Parking {
         let _turn = self.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.keeper().without_limit();
-        let twins = state.look(|books| books.parks.twins()).await;
-        for (index, twin) in twins.into_iter().enumerate() {
+        let group_keys = state.look(|books| books.parks.group_keys()).await;
+        for (index, group_key) in group_keys.into_iter().enumerate() {
             if let Err(error) = self
                 .replace(context, state, (index, group_key), &keeper, |_books| true)
                 .await
@@ -325,7 +325,7 @@ impl Parking {
         &self,
         context: &Context,
         state: &SharedState,
-        (index, twin): (usize, Twin),
+        (index, group_key): (usize, GroupKey),
         keeper: &Keeper,
         may: impl FnOnce(&Books) -> bool + Send,
     ) -> Result<bool, ParkError> {
@@ -361,7 +361,7 @@ impl Parking {
         &self,
         context: &Context,
         state: &SharedState,
-        twin: Twin,
+        group_key: GroupKey,
         may: impl Fn(&Books) -> bool + Send + Sync,
     ) -> Result<bool, ParkError> {
         let _turn = self.turn().await?;
@@ -371,7 +371,7 @@ impl Parking {
         let index = state
             .look(|books| {
                 let mut parks = books.parks.all().iter();
-                let index = parks.position(|parked| parked.twin.address == twin.address);
+                let index = parks.position(|parked| parked.group_key.address == group_key.address);
                 index.filter(|_| may(books))
             })
             .await;

@@ -191,7 +191,7 @@ impl Adoptions {
             drop(books);
             let parked = self
                 .parking
-                .open_as(self, &self.state, &claim.twins())
+                .open_as(self, &self.state, &claim.group_keys())
                 .await;
             taken = parked.map_err(VerbError::from);
             books = self.state.lock().await;

@@ -21,7 +21,7 @@ use crate::{
         probe::{self, Candidate, ProbeError},
     },
     rollout::GenerationState,
-    sys::listener::Twin,
+    sys::listener::GroupKey,
 };
 
 /// How long one probe may take; a server that needs longer is asked again.
@@ -128,7 +128,7 @@ impl Checks {
         };
         Ok(self
             .parking
-            .reshape(self, &self.state, twin, is_alone)
+            .reshape(self, &self.state, group_key, is_alone)
             .await?)
     }
 

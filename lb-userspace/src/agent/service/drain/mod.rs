@@ -9,7 +9,7 @@ mod leftovers;
 mod progress;
 mod queue;
 
-pub(super) use leftovers::{FINISH, Told};
+pub(super) use leftovers::{FINISH, Signalled};
 pub(super) use progress::{Drain, DrainStep};
 
 use std::sync::Arc;

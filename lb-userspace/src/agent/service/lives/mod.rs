@@ -254,7 +254,7 @@ impl Lives {
         });
     }
 
-    /// Where the kernel has led the clients of a dead generation to the one that stands in, they need the CPUs more
+    /// Where the kernel has led the clients of a dead generation to the fallback, they need the CPUs more
     /// than the books do.
     async fn clients_first(&self, id: GenerationId) {
         let word = self.path.word();

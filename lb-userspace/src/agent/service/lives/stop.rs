@@ -9,7 +9,7 @@ use super::{
         VerbError,
         books::Books,
         broken::{Broken, unbroken},
-        drain::{Drain, DrainStep, FINISH, Told},
+        drain::{Drain, DrainStep, FINISH, Signalled},
         outlet,
         pace::Pace,
         processes::{gone, kill_rest},
@@ -218,9 +218,9 @@ impl Lives {
                 None => Signalled::Late,
             };
             match told {
-                Told::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),
-                Told::Late => self.leaving.cut_due(id).await,
-                Told::Early => {}
+                Signalled::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),
+                Signalled::Late => self.leaving.cut_due(id).await,
+                Signalled::Early => {}
             }
             cut = self
                 .leaving

@@ -30,7 +30,7 @@ use crate::{
 /// server's queue alive.
 #[derive(Debug)]
 pub(in crate::agent::service) struct Claim {
-    listeners: Vec<(Twin, Sockets)>,
+    listeners: Vec<(GroupKey, Sockets)>,
     datagrams: Vec<Sockets>,
 }
 
@@ -39,8 +39,11 @@ pub(in crate::agent::service) type Sockets = BTreeMap<u64, OwnedFd>;
 
 impl Claim {
     /// What a parking listener beside them must be like, by group.
-    pub(in crate::agent::service) fn twins(&self) -> Vec<Twin> {
-        self.listeners.iter().map(|(twin, _)| *twin).collect()
+    pub(in crate::agent::service) fn group_keys(&self) -> Vec<GroupKey> {
+        self.listeners
+            .iter()
+            .map(|(group_key, _)| *group_key)
+            .collect()
     }
 
     /// The listeners, by group.

@@ -19,7 +19,7 @@ use crate::{
     api::wire::Done,
     clock,
     rollout::{GenerationState, Phase},
-    store::journal::{End, Entry, GenerationRef, Outcome, Record, RolloutKind, Told},
+    store::journal::{End, Entry, GenerationRef, Outcome, Record, RolloutDetail, RolloutKind},
     sys::process,
 };
 
@@ -122,7 +122,7 @@ impl Rollouts {
     }
 
     /// A rollout of another boot, or one that had not begun: nothing of it is left to undo.
-    fn give_up(self: &Arc<Self>, told: Told) {
+    fn give_up(self: &Arc<Self>, told: RolloutDetail) {
         let rollouts = Arc::clone(self);
         tokio::spawn(async move {
             let (outcome, reason) = if told.summary.kind == RolloutKind::FailOver {
