@@ -4,22 +4,19 @@
 //! the agent asks [`rollout`] what follows and has [`generation`] (processes, sockets, probes,
 //! drain) and [`datapath`] (the eBPF programs and maps) do it; [`store`] remembers and
 //! [`telemetry`] tells. `docs/develop/architecture.md` has the picture and the rules.
+//!
+//! The parts are crates (`crates/`), so that Cargo refuses what one may not know of another. This
+//! one gives all of them one name, and has what belongs to the program alone.
 
-pub mod agent;
-pub mod api;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod daemon;
-pub mod datapath;
+#![forbid(unsafe_code)]
+
 pub mod doctor;
-pub mod fault;
-pub mod generation;
-pub mod incident;
-pub mod profile;
 pub mod relay;
-pub mod rollout;
-pub mod store;
-pub mod sys;
-pub mod takeover;
-pub mod telemetry;
+
+pub use hotlb_agent::{agent, api, daemon, fault, generation, store, takeover, telemetry};
+pub use hotlb_cli as cli;
+pub use hotlb_core::{config, incident, rollout};
+pub use hotlb_datapath as datapath;
+pub use hotlb_profile as profile;
+pub use hotlb_sys::{self as sys, clock};
+pub use hotlb_values as values;

@@ -1,5 +1,7 @@
 //! `hotlb`: composes the command line with the agent behind it.
 
+#![forbid(unsafe_code)]
+
 use std::{process::ExitCode, sync::Arc};
 
 use hotlb::{

@@ -28,10 +28,8 @@ fn man_pages(project: &Project, directory: &Path) -> Result<()> {
         fs::remove_dir_all(directory).with_context(|| directory.display().to_string())?;
     }
     let mut cargo = project.cargo();
-    cargo.args(["test", "--quiet", "--package", "lb-userspace", "--lib"]);
-    cargo
-        .arg("cli::docs::man_pages")
-        .env("HOTLB_MAN", directory);
+    cargo.args(["test", "--quiet", "--package", "hotlb-cli", "--lib"]);
+    cargo.arg("docs::man_pages").env("HOTLB_MAN", directory);
     command::run(&mut cargo)?;
     println!("man pages: {}", directory.display());
     Ok(())

@@ -1,4 +1,5 @@
-//! The borders between the parts of the project: a table.
+//! The borders between the parts of the project that Cargo and rustc do not keep: a table. (Which crate may name which
+//! is in the manifests, and all crates of user space but `hotlb-sys` forbid unsafe code.)
 
 /// Something that only a few files may name.
 pub(super) struct Border {
@@ -19,44 +20,31 @@ pub(super) struct Border {
 pub(super) enum Closed {
     /// A word by itself.
     Word(&'static str),
-    /// Anything of these crates.
-    Crates(&'static [&'static str]),
     /// Paths that begin so.
     Begins(&'static [&'static [&'static str]]),
     /// Paths that end so.
     Ends(&'static [&'static [&'static str]]),
-    /// Anything in these top modules of the file's own crate.
-    Modules(&'static [&'static str]),
 }
 
-const AGENT: &str = "lb-userspace/src/";
-
 /// All borders.
-pub(super) const BORDERS: [Border; 8] = [
+pub(super) const BORDERS: [Border; 4] = [
     Border {
-        message: "only datapath names aya",
-        holds_in: &["lb-common/", "lb-userspace/", "tests/"],
-        except: &["lb-userspace/src/datapath/"],
-        except_unit_tests: false,
-        closed: Closed::Crates(&["aya", "aya_log", "aya_obj"]),
-    },
-    Border {
-        message: "only sys and lb-ebpf hold unsafe code",
-        holds_in: &["lb-common/", "lb-userspace/", "tests/", "xtask/"],
-        except: &["lb-userspace/src/sys/"],
+        message: "only hotlb-sys and lb-ebpf hold unsafe code",
+        holds_in: &["tests/", "xtask/"],
+        except: &[],
         except_unit_tests: false,
         closed: Closed::Word("unsafe"),
     },
     Border {
         message: "only clock reads time",
-        holds_in: &["lb-common/", AGENT],
-        except: &["lb-userspace/src/clock.rs"],
+        holds_in: &["lb-common/", "lb-userspace/"],
+        except: &["lb-userspace/crates/sys/src/clock.rs"],
         except_unit_tests: true,
         closed: Closed::Ends(&[&["Instant", "now"], &["SystemTime", "now"]]),
     },
     Border {
-        message: "rollout decides: no IO, no time, no logging",
-        holds_in: &["lb-userspace/src/rollout/"],
+        message: "rollout decides: no IO, no time",
+        holds_in: &["lb-userspace/crates/core/src/rollout/"],
         except: &[],
         except_unit_tests: true,
         closed: Closed::Begins(&[
@@ -68,27 +56,6 @@ pub(super) const BORDERS: [Border; 8] = [
             &["std", "time", "Instant"],
             &["std", "time", "SystemTime"],
         ]),
-    },
-    Border {
-        message: "rollout decides: no runtime, no logging",
-        holds_in: &["lb-userspace/src/rollout/"],
-        except: &[],
-        except_unit_tests: true,
-        closed: Closed::Crates(&["tokio", "tracing", "log", "rustix"]),
-    },
-    Border {
-        message: "cli knows api only",
-        holds_in: &["lb-userspace/src/cli/", "lb-userspace/src/cli.rs"],
-        except: &[],
-        except_unit_tests: false,
-        closed: Closed::Modules(&["agent", "datapath", "generation"]),
-    },
-    Border {
-        message: "anyhow is for main.rs, xtask and tests; here an error is an enum",
-        holds_in: &["lb-common/", AGENT],
-        except: &["lb-userspace/src/main.rs"],
-        except_unit_tests: true,
-        closed: Closed::Crates(&["anyhow"]),
     },
     Border {
         message: "all integration tests are in one process: what changes it is for a child, see tests/src/alone.rs",

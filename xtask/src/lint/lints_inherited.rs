@@ -25,9 +25,23 @@ fn members(sources: &Sources) -> Vec<String> {
         .get("workspace")
         .and_then(|workspace| workspace.get("members"));
     let members = members.and_then(Value::as_array).into_iter().flatten();
-    members
-        .filter_map(|member| Some(member.as_str()?.to_owned()))
+    let names = members.filter_map(Value::as_str);
+    names
+        .flat_map(|name| match name.strip_suffix("/*") {
+            Some(parent) => children(sources, parent),
+            None => vec![name.to_owned()],
+        })
         .collect()
+}
+
+/// The packages in a directory.
+fn children(sources: &Sources, parent: &str) -> Vec<String> {
+    let manifests = sources.with_extension("toml").filter_map(|(file, _)| {
+        let package = file.name.strip_suffix("/Cargo.toml")?;
+        let (directory, _) = package.rsplit_once('/')?;
+        (directory == parent).then(|| package.to_owned())
+    });
+    manifests.collect()
 }
 
 fn inherits(manifest: &Table) -> bool {
@@ -50,12 +64,15 @@ mod tests {
     #[test]
     fn a_member_without_the_lints_is_found() {
         let sources = Sources::of(&[
-            ("Cargo.toml", "[workspace]\nmembers = ['a', 'b']"),
+            ("Cargo.toml", "[workspace]\nmembers = ['a', 'b', 'c/*']"),
             ("a/Cargo.toml", "[lints]\nworkspace = true"),
             ("b/Cargo.toml", "[package]\nname = 'b'"),
+            ("c/d/Cargo.toml", "[package]\nname = 'd'"),
+            ("c/d/e/Cargo.toml", "[package]\nname = 'e'"),
         ]);
         let findings = check(&sources);
-        assert_eq!(findings.len(), 1);
+        assert_eq!(findings.len(), 2);
         assert!(findings[0].to_string().starts_with("b/Cargo.toml: "));
+        assert!(findings[1].to_string().starts_with("c/d/Cargo.toml: "));
     }
 }

@@ -11,12 +11,8 @@ pub(crate) struct NamedPath {
     pub(crate) segments: Vec<String>,
     /// Where it begins, from 1.
     pub(crate) line: usize,
-    /// Whether it stands right behind `use`.
-    pub(crate) imported: bool,
     /// Whether it stands in an item marked `#[cfg(test)]`.
     pub(crate) in_test: bool,
-    /// The modules around it inside the file.
-    pub(crate) modules: Vec<String>,
 }
 
 /// All paths of the file `text`, in order.
@@ -25,8 +21,6 @@ pub(crate) fn in_file(text: &str) -> Result<Vec<NamedPath>> {
     let mut found = Vec::new();
     let top = Walk {
         prefix: &[],
-        modules: &[],
-        imports: false,
         in_test: false,
         found: &mut found,
     };
@@ -38,9 +32,6 @@ pub(crate) fn in_file(text: &str) -> Result<Vec<NamedPath>> {
 struct Walk<'a> {
     /// What stands before the braces, inside the group of an import.
     prefix: &'a [String],
-    modules: &'a [String],
-    /// Whether this is the group of an import.
-    imports: bool,
     in_test: bool,
     found: &'a mut Vec<NamedPath>,
 }
@@ -82,8 +73,6 @@ impl Walk<'_> {
             Some(group) => {
                 let inside = Walk {
                     prefix: &segments,
-                    modules: self.modules,
-                    imports: true,
                     in_test: self.in_test || previous.test,
                     found: self.found,
                 };
@@ -93,28 +82,22 @@ impl Walk<'_> {
                 .found
                 .push(self.named(segments.clone(), first, previous)),
         }
-        previous.word(&segments);
+        previous.hash = false;
     }
 
     fn named(&self, segments: Vec<String>, first: &Ident, previous: &Previous) -> NamedPath {
         NamedPath {
             segments,
             line: first.span().start().line,
-            imported: self.imports || previous.imports(),
             in_test: self.in_test || previous.test,
-            modules: self.modules.to_vec(),
         }
     }
 
     fn group(&mut self, group: &Group, previous: &mut Previous) {
         let is_attribute = previous.hash && group.delimiter() == Delimiter::Bracket;
         let is_item = group.delimiter() == Delimiter::Brace;
-        let mut modules = self.modules.to_vec();
-        modules.extend(previous.module().filter(|_| is_item));
         let inside = Walk {
             prefix: &[],
-            modules: &modules,
-            imports: previous.imports(),
             in_test: self.in_test || previous.test,
             found: self.found,
         };
@@ -131,33 +114,10 @@ impl Walk<'_> {
 /// What came before a token in the same item.
 #[derive(Debug, Default)]
 struct Previous {
-    /// The last two words.
-    words: [Option<String>; 2],
     /// A `#`, perhaps with its `!`.
     hash: bool,
     /// The item is marked `#[cfg(test)]`.
     test: bool,
-}
-
-impl Previous {
-    fn word(&mut self, segments: &[String]) {
-        let [_, last] = std::mem::take(&mut self.words);
-        self.words = [last, Some(segments.join("::"))];
-        self.hash = false;
-    }
-
-    fn imports(&self) -> bool {
-        let [_, last] = &self.words;
-        last.as_deref() == Some("use")
-    }
-
-    /// The name of the module that begins here.
-    fn module(&self) -> Option<String> {
-        match &self.words {
-            [Some(keyword), Some(name)] if keyword == "mod" => Some(name.clone()),
-            _ => None,
-        }
-    }
 }
 
 /// Takes `::` if it comes next.
@@ -207,10 +167,7 @@ mod tests {
     #[test]
     fn lines_count_from_one() {
         let found = in_file("\nuse a::b;").unwrap();
-        assert_eq!(
-            found.last().map(|path| (path.line, path.imported)),
-            Some((2, true))
-        );
+        assert_eq!(found.last().map(|path| path.line), Some(2));
     }
 
     #[test]
@@ -223,21 +180,5 @@ mod tests {
             .filter(|path| path.in_test && path.segments.len() > 1);
         let in_test: Vec<_> = in_test.map(|path| path.segments.join("::")).collect();
         assert_eq!(in_test, ["c::d", "g::h"]);
-    }
-
-    #[test]
-    fn modules_inside_the_file_are_known() {
-        let found = in_file("mod one { mod two { super::a(); } } fn f() { b::c() }").unwrap();
-        let modules = |name: &str| {
-            let path = found
-                .iter()
-                .find(|path| path.segments.join("::") == name)
-                .unwrap();
-            path.modules.join("::")
-        };
-        assert_eq!(
-            (modules("super::a"), modules("b::c")),
-            ("one::two".to_owned(), String::new())
-        );
     }
 }

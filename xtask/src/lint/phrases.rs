@@ -8,9 +8,9 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use super::{finding::Finding, sources::Sources};
 
-const CODE: &str = "lb-userspace/src/";
+const CODE: [&str; 2] = ["lb-userspace/src/", "lb-userspace/crates/"];
 /// There comments are help texts.
-const HELP: &str = "lb-userspace/src/cli/";
+const HELP: &str = "lb-userspace/crates/cli/src/";
 const DOCUMENTS: &str = "docs/";
 
 /// A turn of phrase, and how often it is left.
@@ -90,7 +90,7 @@ pub(super) fn read_by_users(sources: &Sources) -> Vec<(String, usize, String)> {
         }
     }
     for (file, text) in sources.rust() {
-        if file.name.starts_with(CODE)
+        if CODE.iter().any(|start| file.name.starts_with(start))
             && let Ok(tokens) = text.parse::<TokenStream>()
         {
             let helps = file.name.starts_with(HELP);
@@ -154,8 +154,8 @@ mod tests {
                 "docs/one.md",
                 "It goes\non. Somebody's.\n\nA heron goes online.\n",
             ),
-            ("lb-userspace/src/one.rs", code),
-            ("lb-userspace/src/cli/args.rs", help),
+            ("lb-userspace/crates/core/src/one.rs", code),
+            ("lb-userspace/crates/cli/src/args.rs", help),
             ("tests/tests/it/one.rs", code),
         ]);
         let texts = read_by_users(&sources);

@@ -34,49 +34,49 @@ const CONSTANTS: &[Constant] = &[
     ("lb-common/src/lib.rs", "ABI_VERSION", &[
         ("docs/operate/upgrade-agent.md", |n| format!(" and {n}, keeper ")),
     ]),
-    ("lb-userspace/src/generation/keeper/protocol.rs", "PROTOCOL", &[
+    ("lb-userspace/crates/agent/src/generation/keeper/protocol.rs", "PROTOCOL", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", keeper {n}, ledger ")),
     ]),
-    ("lb-userspace/src/store/ledger.rs", "LEDGER_VERSION", &[
+    ("lb-userspace/crates/agent/src/store/ledger.rs", "LEDGER_VERSION", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", ledger {n}, journal ")),
     ]),
-    ("lb-userspace/src/store/journal/schema.rs", "SCHEMA", &[
+    ("lb-userspace/crates/agent/src/store/journal/schema.rs", "SCHEMA", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", journal {n}, hand-over ")),
     ]),
-    ("lb-userspace/src/takeover/message.rs", "PROTOCOL", &[
+    ("lb-userspace/crates/agent/src/takeover/message.rs", "PROTOCOL", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", hand-over {n}.")),
     ]),
-    ("lb-userspace/src/config/policy_tables.rs", "MOST_KEPT", &[
+    ("lb-userspace/crates/core/src/config/policy_tables.rs", "MOST_KEPT", &[
         ("docs/user/rollouts.md", |n| format!("included; {n} at most")),
         ("docs/user/guarantees.md", |n| format!("at once, {n} of them kept")),
         ("docs/hotlb.toml", |n| format!("generations (0 to {n})")),
     ]),
-    ("lb-userspace/src/config/datagrams.rs", "FLOW_IDLE", &[
+    ("lb-userspace/crates/core/src/config/datagrams.rs", "FLOW_IDLE", &[
         ("docs/user/udp.md", |n| format!("(default {n} s,")),
     ]),
-    ("lb-userspace/src/config/datagrams.rs", "TABLE_LEAST", &[
+    ("lb-userspace/crates/core/src/config/datagrams.rs", "TABLE_LEAST", &[
         ("docs/hotlb.toml", |n| format!("at once ({n} to ")),
     ]),
-    ("lb-userspace/src/config/datagrams.rs", "TABLE_MOST", &[
+    ("lb-userspace/crates/core/src/config/datagrams.rs", "TABLE_MOST", &[
         ("docs/hotlb.toml", |n| format!(" to {n}).")),
     ]),
-    ("lb-userspace/src/config/incidents.rs", "MOST_PER_HOUR", &[
+    ("lb-userspace/crates/core/src/config/incidents.rs", "MOST_PER_HOUR", &[
         ("docs/hotlb.toml", |n| format!("captures in an hour (1 to {n})")),
     ]),
-    ("lb-userspace/src/generation/output/mod.rs", "ROOM", &[
+    ("lb-userspace/crates/agent/src/generation/output/mod.rs", "ROOM", &[
         ("docs/operate/run.md", |n| format!("has room for {} MiB", n >> 20)),
     ]),
-    ("lb-userspace/src/generation/hook/output.rs", "KEPT", &[
+    ("lb-userspace/crates/agent/src/generation/hook/output.rs", "KEPT", &[
         ("docs/user/rollouts.md", |n| format!("the last {} KiB are kept", n >> 10)),
     ]),
-    ("lb-userspace/src/profile/budget.rs", "MEMORY", &[
+    ("lb-userspace/crates/profile/src/budget.rs", "MEMORY", &[
         ("docs/user/observe/profiling.md", |n| format!("has more than {} MiB;", n >> 20)),
         ("docs/user/observe/profiling.md", |n| format!("has more than {} MiB of memory", n >> 20)),
     ]),
-    ("lb-userspace/src/api/client.rs", "ANSWER", &[
+    ("lb-userspace/crates/api/src/client.rs", "ANSWER", &[
         ("docs/user/cli.md", |n| format!("not answered for {n} s what")),
     ]),
-    ("lb-userspace/src/takeover/mod.rs", "PATIENCE", &[
+    ("lb-userspace/crates/agent/src/takeover/mod.rs", "PATIENCE", &[
         ("docs/user/cli.md", |n| format!("hung ({n} s)")),
     ]),
 ];

@@ -93,7 +93,7 @@ mod tests {
             POLLS,
             SLOW,
             TROUBLE,
-            ("lb-userspace/src/agent/mod.rs", agent),
+            ("lb-userspace/crates/agent/src/agent/mod.rs", agent),
         ]);
         let places: Vec<_> = check(&sources).iter().map(ToString::to_string).collect();
         assert_eq!(places.len(), 2);

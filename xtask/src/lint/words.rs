@@ -180,7 +180,7 @@ mod tests {
                 "expr: hotlb_groups_usurped > 0\n",
             ),
             (
-                "lb-userspace/src/api/openapi.json",
+                "lb-userspace/crates/api/src/openapi.json",
                 "{\n\"candidate\": 1 }\n",
             ),
             (
@@ -198,7 +198,7 @@ mod tests {
         let places = [
             ("docs/one.md:1", "twin"),
             ("docs/prometheus/alerts.yml:1", "usurped"),
-            ("lb-userspace/src/api/openapi.json:2", "\"candidate\""),
+            ("lb-userspace/crates/api/src/openapi.json:2", "\"candidate\""),
             ("lb-userspace/src/one.rs:2", ".candidate"),
             ("lb-userspace/src/one.rs:2", "stand in"),
             ("lb-userspace/src/one.rs:2", "twin"),

@@ -1,0 +1,23 @@
+//! The agent: owns the services ([`agent`]), does what the API asks ([`api`]), has [`generation`]
+//! act on processes and sockets, remembers ([`store`]) and tells ([`telemetry`]). [`takeover`]
+//! hands all of it to the agent of another release; [`daemon`] composes it.
+//!
+//! It depends on every other crate but the command line's. What it decides is in `hotlb-core`, what
+//! it has the kernel do in `hotlb-datapath`.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod api;
+pub mod daemon;
+pub mod fault;
+pub mod generation;
+pub mod store;
+pub mod takeover;
+pub mod telemetry;
+
+// Within this crate each part has one path, whichever crate it is in.
+use hotlb_core::{config, incident, rollout};
+use hotlb_datapath as datapath;
+use hotlb_profile as profile;
+use hotlb_sys::{self as sys, clock};
