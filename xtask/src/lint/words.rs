@@ -115,7 +115,7 @@ fn texts(sources: &Sources) -> Vec<(String, usize, String)> {
     texts.retain(|(file, _, _)| !file.starts_with(DECISIONS));
     for extension in WIRE {
         for (file, text) in sources.with_extension(extension) {
-            if file.name.starts_with("docs/") || file.name.starts_with("lb-userspace/src/") {
+            if file.name.starts_with("docs/") || file.name.starts_with("lb-userspace/") {
                 let lines = text.lines().zip(1..);
                 texts.extend(lines.map(|(text, line)| (file.name.clone(), line, text.to_owned())));
             }
@@ -198,7 +198,10 @@ mod tests {
         let places = [
             ("docs/one.md:1", "twin"),
             ("docs/prometheus/alerts.yml:1", "usurped"),
-            ("lb-userspace/crates/api/src/openapi.json:2", "\"candidate\""),
+            (
+                "lb-userspace/crates/api/src/openapi.json:2",
+                "\"candidate\"",
+            ),
             ("lb-userspace/src/one.rs:2", ".candidate"),
             ("lb-userspace/src/one.rs:2", "stand in"),
             ("lb-userspace/src/one.rs:2", "twin"),
