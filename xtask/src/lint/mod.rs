@@ -12,12 +12,15 @@ mod links;
 mod lints_inherited;
 mod lists;
 mod machine_paths;
+mod open_fields;
 mod paths;
 mod phrases;
 mod proofs;
 mod quotes;
 mod sleeps;
 mod sources;
+mod spread;
+mod walk;
 mod words;
 
 use anyhow::{Result, bail};
@@ -31,7 +34,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 15] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -75,6 +78,18 @@ const RULES: [Rule; 12] = [
     Rule {
         name: "quotes",
         check: quotes::check,
+    },
+    Rule {
+        name: "spread types",
+        check: spread::check,
+    },
+    Rule {
+        name: "open fields",
+        check: open_fields::check,
+    },
+    Rule {
+        name: "walk and locks",
+        check: walk::check,
     },
     Rule {
         name: "words",
