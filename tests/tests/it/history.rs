@@ -140,7 +140,7 @@ fn the_history_is_json_when_asked_for() -> Result<()> {
     let list = host.ok(&["history", "--output", "json"])?;
     let list = json(&list.stdout)?;
     ensure!(
-        list["api"] == 1 && list["rollouts"][0]["id"] == "r2",
+        list["api"] == 2 && list["rollouts"][0]["id"] == "r2",
         "{list:#}"
     );
     let told = host.ok(&["history", "show", "r1", "--output", "json"])?;

@@ -26,7 +26,7 @@ use crate::{
     config::{AgentConfig, Places, ServiceConfig, TracesConfig},
     store::{Journal, journal::Drill},
     sys::supervisor,
-    takeover::{Door, Former, Order, Origin, UpgradeError, Upgrades},
+    takeover::{self, Door, Former, Order, Origin, UpgradeError, Upgrades},
     telemetry::{
         metrics,
         traces::{Traces, TracesError},
@@ -165,6 +165,7 @@ impl Daemon {
         let operators = operators(&config.operators)?;
         let drill = Drill::from_env().map_err(StartError::Drill)?;
         let breaks = drill::is_wanted().map_err(StartError::NoPoint)?;
+        let dies = takeover::drill::is_wanted().map_err(StartError::NoStep)?;
         places.fit_sockets(&services).map_err(StartError::Config)?;
         let host = Host::prepare(places)?;
         let scrapes = match config.metrics {
@@ -179,6 +180,11 @@ impl Daemon {
         }
         if breaks {
             tracing::warn!("HOTLB_FAULTS is set: tasks of this agent break on purpose");
+        }
+        if dies {
+            tracing::warn!(
+                "HOTLB_FAULTS is set: an upgrade of this agent kills an agent on purpose"
+            );
         }
         let journal = Journal::with(host.places().journal(), config.history, drill);
         let (journal, traces) = record(journal, &config)?;

@@ -156,15 +156,25 @@ impl Client {
 
     /// Everything the agent knows.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.get("/v1/status").await
+        // What an agent of the version before says has the names of this one by now.
+        let status = self.get("/v1/status").await?;
+        Ok(Status {
+            api: VERSION,
+            ..status
+        })
     }
 
     /// The newest `limit` rollouts, of one service or of all. The service's name is a name: letters,
     /// digits, - and _.
     pub async fn history(&self, service: Option<&str>, limit: u32) -> Result<History, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
-        self.get(&format!("/v1/history?{service}limit={limit}"))
-            .await
+        let told: History = self
+            .get(&format!("/v1/history?{service}limit={limit}"))
+            .await?;
+        Ok(History {
+            api: VERSION,
+            ..told
+        })
     }
 
     /// One rollout with everything that was written down.
@@ -179,8 +189,13 @@ impl Client {
         limit: u32,
     ) -> Result<IncidentList, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
-        self.get(&format!("/v1/incidents?{service}limit={limit}"))
-            .await
+        let told: IncidentList = self
+            .get(&format!("/v1/incidents?{service}limit={limit}"))
+            .await?;
+        Ok(IncidentList {
+            api: VERSION,
+            ..told
+        })
     }
 
     /// One incident with everything.
@@ -195,8 +210,13 @@ impl Client {
 
     /// The `limit` flows of a service, whose name is a name, with the latest datagrams.
     pub async fn flows(&self, service: &str, limit: usize) -> Result<FlowList, ClientError> {
-        self.get(&format!("/v1/services/{service}/flows?limit={limit}"))
-            .await
+        let told: FlowList = self
+            .get(&format!("/v1/services/{service}/flows?limit={limit}"))
+            .await?;
+        Ok(FlowList {
+            api: VERSION,
+            ..told
+        })
     }
 
     /// The metrics, in the form that `accept` names.
@@ -216,6 +236,7 @@ impl Client {
     }
 
     /// Asks what somebody else wants to look up, with the `headers` of who asked. The answer is whatever it is.
+    #[doc(hidden)]
     pub async fn pass_on(
         &self,
         path: &str,

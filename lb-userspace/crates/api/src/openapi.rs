@@ -224,6 +224,15 @@ fn shape(value: &Value) -> Value {
 const TURNS: usize = 9;
 
 #[test]
+fn the_document_names_the_version() {
+    let document: Value = serde_json::from_str(super::OPENAPI).unwrap();
+    let info = &document["info"];
+    assert_eq!(info["version"], super::wire::VERSION.to_string());
+    let header = format!("hotlb-api: {}.", super::wire::VERSION);
+    assert!(info["description"].as_str().unwrap().contains(&header));
+}
+
+#[test]
 fn every_schema_has_its_type() {
     let schemas = Schemas::of_the_document();
     let types: BTreeSet<_> = TYPES.iter().map(|(name, _)| (*name).to_owned()).collect();

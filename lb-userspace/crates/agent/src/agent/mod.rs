@@ -3,15 +3,11 @@
 mod custody;
 pub mod drill;
 mod error;
-mod flows;
 pub mod footing;
 mod ground;
-mod history;
-mod incidents;
 pub mod observed;
 mod outputs;
 mod own_process;
-mod scrape;
 mod service;
 mod start;
 mod view;

@@ -207,6 +207,12 @@ fn logger(places: &Places, cgroup: &Cgroup) -> Logger {
 }
 
 impl Agent {
+    /// The same agent, whose generations are shown for `expire` after they have ended.
+    #[must_use]
+    pub fn expiring(self, expire: Duration) -> Self {
+        Self { expire, ..self }
+    }
+
     /// Opens the services. Clients can connect to all of them when it returns.
     pub async fn start(
         host: Host,

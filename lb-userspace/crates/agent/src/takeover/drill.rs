@@ -5,6 +5,8 @@ use nix::{
     unistd::Pid,
 };
 
+use thiserror::Error;
+
 use crate::fault::Kind;
 
 /// The steps of a hand-over, in order; each is reached when it has been done.
@@ -86,9 +88,45 @@ impl Step {
     }
 }
 
+/// `HOTLB_FAULTS` names what is no step.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "HOTLB_FAULTS (or HOTLB_DRILL_TAKEOVER) names \"{}\", which is no step of an agent upgrade; expected one of {}; \
+     unset it for normal operation",
+    .0.escape_debug(), Step::ALL.map(Step::name).join(", ")
+)]
+pub struct NoStep(String);
+
+/// Whether the environment asks for an agent upgrade to break.
+///
+/// # Errors
+///
+/// [`NoStep`].
+pub fn is_wanted() -> Result<bool, NoStep> {
+    check(Kind::AgentUpgrade.wanted())
+}
+
+fn check(wanted: Vec<String>) -> Result<bool, NoStep> {
+    let is_any = !wanted.is_empty();
+    let known = |name: &String| Step::ALL.iter().any(|step| step.name() == name);
+    match wanted.into_iter().find(|name| !known(name)) {
+        Some(name) => Err(NoStep(name)),
+        None => Ok(is_any),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_that_is_none_is_refused() {
+        let steps = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(check(Vec::new()), Ok(false));
+        assert_eq!(check(steps(&["former@held", "successor@ready"])), Ok(true));
+        let refused = check(steps(&["former@held", "former@startd"])).unwrap_err();
+        assert!(refused.to_string().contains("former@startd"));
+    }
 
     #[test]
     fn every_step_has_a_name_of_its_own() {

@@ -7,7 +7,7 @@
 
 mod channel;
 mod door;
-mod drill;
+pub mod drill;
 mod error;
 mod former;
 mod message;

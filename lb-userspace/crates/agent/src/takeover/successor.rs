@@ -128,6 +128,7 @@ async fn prepare(offer: &Offer) -> Result<Prepared, NotTakenOver> {
     places.fit_sockets(&config.services)?;
     let operators = operators(&config.agent.operators)?;
     let drill = Drill::from_env().map_err(StartError::Drill)?;
+    super::drill::is_wanted().map_err(StartError::NoStep)?;
     for service in &config.services {
         let looked_at = preflight(service, &places).await;
         looked_at.map_err(|source| StartError::Service {

@@ -145,7 +145,11 @@ fn figure(name: &str, value: f64, unit: &str) -> String {
     if value.is_nan() {
         format!("{name}: unknown")
     } else {
-        format!("{name}: {value} {}", one_line(unit))
+        format!(
+            "{name}: {} {}",
+            (value * 1000.0).round() / 1000.0,
+            one_line(unit)
+        )
     }
 }
 
@@ -250,6 +254,7 @@ mod tests {
             unit: "ms".to_owned(),
         };
         assert_eq!(text(&record(1.5)), "p99: 1.5 ms");
+        assert_eq!(text(&record(0.613_310_999_999)), "p99: 0.613 ms");
         assert_eq!(text(&record(f64::NAN)), "p99: unknown");
     }
 

@@ -139,12 +139,19 @@ impl Parking {
     /// What `status` says of so many parked clients beside a generation that is active.
     pub(super) fn warning(&self, parked: u64) -> String {
         let Some(waits) = self.waits_for() else {
-            return format!("{parked} connections are parked");
+            return match parked {
+                1 => "1 connection is parked".to_owned(),
+                _ => format!("{parked} connections are parked"),
+            };
         };
         let waits = Duration::from_millis(clock::millis(waits));
         format!(
-            "{parked} parked clients wait for the keeper, which has not answered for {}: they are served \
-             as soon as it does (pid {1}; if it is stopped, `kill -CONT {1}`)",
+            "{} for the keeper, which has not answered for {}: hotlb serves them as soon as it does (pid {2}; if it is \
+             stopped, `kill -CONT {2}`)",
+            match parked {
+                1 => "1 parked client waits".to_owned(),
+                _ => format!("{parked} parked clients wait"),
+            },
             humantime::format_duration(waits),
             self.keeper().pid()
         )

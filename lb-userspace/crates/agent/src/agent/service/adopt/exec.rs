@@ -71,6 +71,7 @@ impl Adoptions {
         if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
+        self.lives.catch_up(&mut books);
         refuse_running(&books, &name)?;
         let id = self.seats.seat_for(&mut books).await?;
         let awaited = self.free_name(&mut books, &name);

@@ -7,6 +7,7 @@ use lb_common::GenerationId;
 use super::{
     super::{
         Context,
+        books::Books,
         datagrams::Datagrams,
         ending::{Endings, Judged, Teller, place, signal_wait},
         polite::PoliteDrain,
@@ -101,7 +102,7 @@ impl Leaving {
         }
         let mut cut = 0;
         if self.config.drain.leftovers == Leftovers::Keep
-            && !self.state.look(super::super::books::Books::is_ending).await
+            && !self.state.look(Books::is_ending).await
         {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
@@ -214,7 +215,7 @@ impl Leaving {
         id: GenerationId,
     ) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.state.look(super::super::books::Books::is_ending).await {
+        if self.state.look(Books::is_ending).await {
             return None;
         }
         let began = self.state.lock().await.get(id)?.drain.as_ref()?.began;

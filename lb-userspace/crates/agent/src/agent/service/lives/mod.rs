@@ -13,7 +13,7 @@ use lb_common::GenerationId;
 use super::{
     Context, VerbError,
     again::Again,
-    books::Books,
+    books::{Books, Generation},
     broken::{kept_up, outlive, unbroken},
     checks::still_alive,
     datagrams::Datagrams,
@@ -194,6 +194,7 @@ impl Lives {
 
     /// Makes the word say what the books say: after a generation came, went or failed.
     pub(super) fn word_follows(self: &Arc<Self>, books: &mut Books) {
+        self.catch_up(books);
         let word = self.path.word();
         let able = |id: GenerationId| match books.get(id) {
             Some(generation) => generation.state.can_serve(),
@@ -248,30 +249,56 @@ impl Lives {
                     .await
                 }
             };
+            lives.is_over(id, how).await;
             lives.clients_first(id).await;
-            let noted = lives.ended(id, how);
+            let noted = lives.ended(id);
             outlive(lives.name(), "handling of an end", noted).await;
         });
     }
 
-    /// Where the kernel has led the clients of a dead generation to the fallback, they need the CPUs more
-    /// than the books do.
+    /// A generation has no process left: whoever asks knows it from here on.
+    async fn is_over(&self, id: GenerationId, how: String) {
+        self.state
+            .look(|books| {
+                if let Some(generation) = books.get(id) {
+                    generation.ended.send_replace(Some(how));
+                }
+            })
+            .await;
+    }
+
+    /// Where the kernel has led the clients of a dead generation to the fallback, they need the CPUs more than the
+    /// books do. A rollout waits for the books, though, and so do a fallback that may be frozen and who is parked.
     async fn clients_first(&self, id: GenerationId) {
         let word = self.path.word();
         let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
-        // Nobody is served by one that is frozen, and who is parked waits for the books.
-        if led && !self.config.keep.freeze && !someone_waits(self, Some(id)) {
+        let waits = self.config.keep.freeze || someone_waits(self, Some(id));
+        if led && !waits && self.state.look(|books| books.rollout.is_none()).await {
             tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
         }
     }
 
-    /// A generation has no process left.
-    async fn ended(self: &Arc<Self>, id: GenerationId, how: String) {
+    async fn ended(self: &Arc<Self>, id: GenerationId) {
         let mut books = self.state.lock().await;
+        self.ended_in(&mut books, id);
+        self.state.settle(&books);
+    }
+
+    /// Makes the end of an active generation official that waits for its clients: who decides now must not take it for
+    /// alive.
+    pub(super) fn catch_up(self: &Arc<Self>, books: &mut Books) {
+        let is_over =
+            |g: &&Generation| g.state == GenerationState::Active && g.ended.borrow().is_some();
+        if let Some(id) = books.generations.iter().find(is_over).map(|g| g.id) {
+            self.ended_in(books, id);
+        }
+    }
+
+    fn ended_in(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        generation.ended.send_replace(Some(how.clone()));
+        let how = generation.ended.borrow().clone().unwrap_or_default();
         match generation.state {
             GenerationState::Ready
             | GenerationState::Active
@@ -283,19 +310,18 @@ impl Lives {
                     "a generation ended by itself"
                 );
                 generation.undrain();
-                self.seats.retire_from_kernel(&mut books, id);
+                self.seats.retire_from_kernel(books, id);
                 if let Some(generation) = books.get_mut(id) {
                     generation.enter(GenerationState::Failed, Some(how));
                 }
-                self.word_follows(&mut books);
+                self.word_follows(books);
             }
             // `deploy` or `end` waits for exactly this.
             GenerationState::Starting | GenerationState::Stopping => {}
             GenerationState::Stopped | GenerationState::Failed => {
-                self.seats.retire_from_kernel(&mut books, id);
+                self.seats.retire_from_kernel(books, id);
             }
         }
-        self.state.settle(&books);
     }
 
     /// Makes a generation active, at once, because it was so before it ended and nobody else is.

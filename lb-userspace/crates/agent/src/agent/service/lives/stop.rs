@@ -71,6 +71,8 @@ impl Lives {
         }
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
+        // Who is told that it ended finds its last words in its file.
+        outlet::settled(self, name).await;
         let books = self.state.lock().await;
         if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
             return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile
@@ -135,6 +137,7 @@ impl Lives {
         let deadline = self.config.drain.deadline;
         let live = self.datagrams.clients(id);
         let going_down = books.is_ending();
+        self.catch_up(books);
         let Some(generation) = books.get_mut(id) else {
             return;
         };
@@ -202,13 +205,13 @@ impl Lives {
         let Some(judged) = self.endings.judge(self, &self.state, id).await else {
             return;
         };
-        let (name, cgroup, deadline) = {
+        let (cgroup, deadline) = {
             let books = self.state.lock().await;
             let Some(generation) = books.get(id) else {
                 return;
             };
             let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
-            (generation.name.clone(), generation.cgroup.clone(), deadline)
+            (generation.cgroup.clone(), deadline)
         };
         let mut deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
@@ -227,8 +230,6 @@ impl Lives {
                 .told_and_gone(id, &cgroup, &judged, deadline, told)
                 .await;
         }
-        // Who is told that it ended finds its last words in its file.
-        outlet::settled(self, &name).await;
         let left = self.leaving.left_outside(id).await;
         let mut books = self.state.lock().await;
         self.seats.retire_from_kernel(&mut books, id);

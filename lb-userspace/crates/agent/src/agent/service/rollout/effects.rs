@@ -61,9 +61,9 @@ impl Executor {
         to: GenerationId,
         request: &crate::api::wire::DeployRequest,
     ) -> Result<(), VerbError> {
-        let service = std::sync::Arc::clone(&self.rollouts);
+        let rollouts = std::sync::Arc::clone(&self.rollouts);
         let reporter = self.reporter.clone();
-        let starting = service.deploys.start(to, request, &reporter);
+        let starting = rollouts.deploys.start(to, request, &reporter);
         tokio::pin!(starting);
         tokio::select! {
             started = &mut starting => {
@@ -270,7 +270,11 @@ impl Executor {
                 if self.rollouts.listens(to) {
                     return Ok(());
                 }
-                "its listeners are gone".to_owned()
+                // Its processes close them before its end is known.
+                match generation.and_then(|g| g.ended.borrow().clone()) {
+                    Some(how) => format!("it {how}"),
+                    None => "its listeners are gone".to_owned(),
+                }
             } else {
                 generation
                     .and_then(|g| g.reason.clone())

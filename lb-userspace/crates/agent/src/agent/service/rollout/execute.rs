@@ -329,7 +329,8 @@ impl Executor {
             (Some(id), _) => self.in_time(journal.record_all(id, records)).await?,
             (None, Some(new)) => {
                 if self.plan.start.is_some() {
-                    // No agent finds a rollout whose candidate it does not know.
+                    // No agent finds a rollout whose candidate it does not know, unless the ledger cannot be written: that is
+                    // said when the verb ends.
                     let _unrecorded = self.rollouts.state.ledger().written().await;
                 }
                 let id = self
