@@ -61,7 +61,7 @@ const RETIRED: [Retired; 11] = [
     retired("usurper", "foreign program", 0, 0),
     // The former names of HOTLB_FAULTS, which work for one release, and former headings that lead on. Inside, a drill
     // is an injected fault: `Fault` is what a journal suffers by itself.
-    retired("drill", "fault", 15, ANY),
+    retired("drill", "fault", 16, ANY),
     retired("drills", "faults", 2, ANY),
     // How the status of a former agent is read.
     retired("told_ms_ago", "signalled_ms_ago", 1, 0),
