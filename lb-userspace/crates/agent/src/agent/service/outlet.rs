@@ -8,7 +8,7 @@ use super::{Context, beside::beside, shared::SharedState};
 use crate::{
     agent::footing::{self, Support},
     generation::{
-        output::{self, Outlet},
+        output::{self, LastWords, Outlet},
         shim::LaunchSpec,
     },
     sys::{cgroup::Cgroup, reader},
@@ -55,10 +55,9 @@ pub(super) fn last_lines(context: &Context, generation: &str) -> Vec<String> {
     .unwrap_or_default()
 }
 
-/// Waits until the file says what an ended generation wrote; not for long.
-pub(super) async fn settled(context: &Context, generation: &str) {
-    let pipe = context.places.outputs().pipe(context.name(), generation);
-    output::settled(&pipe).await;
+/// What a generation writes last.
+pub(super) fn last_words(context: &Context, generation: &str) -> LastWords {
+    LastWords::of(&context.places.outputs().pipe(context.name(), generation))
 }
 
 /// Looks after what its generations write, once a second; less often where a disk takes longer.

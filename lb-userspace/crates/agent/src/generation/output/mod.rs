@@ -88,10 +88,22 @@ impl Outlet {
     }
 }
 
-/// Waits until the file says what a server wrote that has ended; not for long, and not at all if it has no pipe.
-pub async fn settled(pipe: &Path) {
-    if let Ok(reader) = fifo::reader(pipe) {
-        settle(&reader, Deadline::after(LAST_WORDS)).await;
+/// The pipe of a server, held open: one that nobody has open loses what is in it, and a logger that is stopped or dead
+/// is replaced a moment later.
+#[derive(Debug)]
+pub struct LastWords(Option<File>);
+
+impl LastWords {
+    /// Of the pipe at this path. A server without one writes its file itself.
+    pub fn of(pipe: &Path) -> Self {
+        Self(fifo::reader(pipe).ok())
+    }
+
+    /// Waits until the file says all that the server wrote, which has ended; not for long.
+    pub async fn settled(self) {
+        if let Some(reader) = &self.0 {
+            settle(reader, Deadline::after(SOON)).await;
+        }
     }
 }
 
@@ -102,11 +114,9 @@ async fn settle(reader: &File, deadline: Deadline) {
     }
 }
 
-/// Longest wait for the last words of a server that failed: a logger that was killed is there again
+/// Longest wait for the last words of a server that ended: a logger that was killed is there again
 /// by then.
 const SOON: Duration = Duration::from_secs(3);
-/// Longest wait for those of a server that was stopped: nothing is lost where the disk takes longer.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
     drain::Leaving,
     ending::{Endings, Teller},
     find::named,
-    freeze,
+    freeze, outlet,
     parking::{Parking, someone_waits},
     polite::PoliteDrain,
     seats::Seats,
@@ -228,6 +228,7 @@ impl Lives {
             .and_then(|former| books.get(former))
             .and_then(|former| former.reason.as_deref())
             .unwrap_or("ended");
+        let how = how.strip_prefix("it ").unwrap_or(how);
         let why = format!("the active generation {how}");
         self.note_failover(books, former, id, why);
     }
@@ -238,6 +239,7 @@ impl Lives {
             return;
         };
         let cgroup = generation.cgroup.clone();
+        let last_words = outlet::last_words(self, &generation.name);
         let lives = Arc::clone(self);
         tokio::spawn(async move {
             let how = match unbroken(life::ended(main, &cgroup)).await {
@@ -253,6 +255,7 @@ impl Lives {
             lives.clients_first(id).await;
             let noted = lives.ended(id);
             outlive(lives.name(), "handling of an end", noted).await;
+            last_words.settled().await;
         });
     }
 

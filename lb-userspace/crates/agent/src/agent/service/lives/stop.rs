@@ -56,6 +56,7 @@ impl Lives {
         let id = self.find(name).await?;
         let is_active = {
             let mut books = self.state.lock().await;
+            self.catch_up(&mut books);
             let is_active = books.get(id).is_some_and(|g| rollout::cannot_stop(g.state));
             if is_active && !park {
                 return Err(VerbError::ActiveStop(name.to_owned()));
@@ -72,7 +73,7 @@ impl Lives {
         reporter.step(format!("stopping {name}"));
         self.end(id).await;
         // Who is told that it ended finds its last words in its file.
-        outlet::settled(self, name).await;
+        outlet::last_words(self, name).settled().await;
         let books = self.state.lock().await;
         if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
             return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile

@@ -38,6 +38,7 @@ impl Rollouts {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         self.ports.refuse_while_held().await?;
+        self.state.change(|books| self.lives.catch_up(books)).await;
         if let Some(done) = self.call_off(&request, &caller.who).await? {
             return Ok(done);
         }

@@ -99,6 +99,7 @@ impl Rollouts {
         self.await_room().await;
         let executor = {
             let mut books = self.state.lock().await;
+            self.lives.catch_up(&mut books);
             let id = named(self, &books, &request.generation)?;
             refuse_unpromotable(&books, id)?;
             Self::make_room(&books)?;
