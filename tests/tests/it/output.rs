@@ -340,6 +340,33 @@ const MEASURED: &str =
     "[agent]\nmetrics = \"127.0.0.1:9464\"\n[service.web]\nlisten = [\"0.0.0.0:8080\"]\n";
 
 /// The disk is full, then it hangs: the server goes on, the oldest is given up, counted and said.
+/// What a server writes last is in its file when it was stopped, also by a logger that comes after it.
+#[test]
+fn last_words_outlive_the_logger() -> Result<()> {
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    let server = |generation: &str| -> Result<Vec<String>> {
+        let server = Plain::new(generation).listen("0.0.0.0:8080").command()?;
+        let line = format!("{}; seq 2000", server.join(" "));
+        Ok(["sh", "-c", &line].map(str::to_owned).to_vec())
+    };
+    let is_whole = |generation: &str| kept(&log_of(&host, "web", generation)).ends_with("\n2000\n");
+    for (generation, how) in [("a", Signal::SIGKILL), ("b", Signal::SIGSTOP)] {
+        host.deploy(generation, &server(generation)?)?;
+        signal(&named(&host, LOGGER)?, how)?;
+        host.ok(&["stop", generation])?;
+        ensure!(
+            is_whole(generation),
+            "{generation}: it is told that it ended"
+        );
+    }
+    host.deploy("c", &server("c")?)?;
+    signal(&named(&host, LOGGER)?, Signal::SIGKILL)?;
+    signal(&named(&host, "plain-server")?, Signal::SIGTERM)?;
+    wait::until_true("what ended by itself has its last words", LIMIT, || {
+        is_whole("c")
+    })
+}
+
 #[test]
 fn what_has_no_room_is_counted_and_said() -> Result<()> {
     mounts::in_private(|| {
