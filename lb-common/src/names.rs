@@ -184,6 +184,8 @@ pub const LOADS: &str = "LOADS";
 /// Listeners that have no slot yet, by [`crate::FreshKey`]: `track` puts them in as they listen, the
 /// agent takes them out as they get their slots.
 pub const FRESH: &str = "FRESH";
+/// Cookie of the listener in [`FRESH`] for as long as it listens, by the same key.
+pub const FRESH_COOKIES: &str = "FRESH_COOKIES";
 /// By seat: when a process that lives on closed a listener, in nanoseconds of the monotonic clock; 0
 /// if the last one closed with its process. Memory-mapped.
 pub const CLOSINGS: &str = "CLOSINGS";
@@ -197,7 +199,7 @@ pub const TASK_FLAGS: (&str, &str) = ("TASK_FLAGS_AT", "flags");
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 25] = [
+pub const SHARED: [&str; 26] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -220,6 +222,7 @@ pub const SHARED: [&str; 25] = [
     WORKER,
     LOADS,
     FRESH,
+    FRESH_COOKIES,
     CLOSINGS,
     TRANSPARENT,
     LOGS,

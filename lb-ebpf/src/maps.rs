@@ -41,7 +41,7 @@ pub static CONNECTIONS: PerCpuArray<[u64; CONNECTION_CELLS], { SEATS as usize }>
 #[btf_map]
 pub static LIVE: Array<u64, { SEATS as usize }, MMAPABLE> = Array::new();
 
-/// Listener cookie to generation id: of those with a slot, and of those that closed lately.
+/// Listener cookie to generation id: of those that listen, and of those that closed lately.
 #[btf_map]
 pub static LISTENERS: HashMap<u64, u32, { 2 * SLOTS as usize }, NO_PREALLOC> = HashMap::new();
 
@@ -139,6 +139,12 @@ pub static LOADS: Array<u64, { SLOTS as usize }, MMAPABLE> = Array::new();
 /// Listeners without a slot.
 #[btf_map]
 pub static FRESH: SockHash<[u32; FreshKey::WORDS], { lb_common::FRESH }> = SockHash::new();
+
+/// Cookie of the listener in [`FRESH`] for as long as it listens: one that is shut down stays in there
+/// until it is closed.
+#[btf_map]
+pub static FRESH_COOKIES: HashMap<[u32; FreshKey::WORDS], u64, { lb_common::FRESH }, NO_PREALLOC> =
+    HashMap::new();
 
 /// When a listener was closed by a process that lives on, by seat.
 #[btf_map]

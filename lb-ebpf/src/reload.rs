@@ -15,7 +15,8 @@ use aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
 
 use crate::{
     events,
-    maps::{CLOSINGS, DECLARED, FRESH},
+    maps::{CLOSINGS, DECLARED, FRESH, FRESH_COOKIES, LISTENERS},
+    track::cookie,
 };
 
 /// Where a task's flags are; 0 where the kernel does not describe its types.
@@ -39,24 +40,30 @@ pub fn listens(ctx: &SockOpsContext, generation: Option<GenerationId>) {
     if DECLARED.get_ptr(address.to_words()).is_none() {
         return;
     }
-    let key = FreshKey {
-        generation: generation.raw(),
-        address,
-    };
-    // SAFETY: the context is valid for the run.
-    let ops = unsafe { &mut *ctx.ops };
-    // A failure leaves it to the agent, as for a socket that already has somebody's data.
-    let _left = FRESH.update(key.to_words(), ops, 0);
+    let (key, cookie) = (key(generation, address), cookie(ctx));
+    // Whose connections move when it closes, even if no agent has seen it by then.
+    let _full = LISTENERS.insert(cookie, generation.raw(), 0);
+    if FRESH_COOKIES.insert(key, cookie, 0).is_ok() {
+        // SAFETY: the context is valid for the run.
+        let ops = unsafe { &mut *ctx.ops };
+        // A failure leaves it to the agent, as for a socket that already has somebody's data.
+        let _left = FRESH.update(key, ops, 0);
+    }
     let _unknown = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
 }
 
 /// A listener of the generation closes.
 #[cold]
 #[inline(never)]
-pub fn closes(generation: Option<GenerationId>) {
+pub fn closes(ctx: &SockOpsContext, generation: Option<GenerationId>) {
     let Some(generation) = generation else {
         return;
     };
+    let key = key(generation, address(ctx));
+    // SAFETY: the value is a copied integer.
+    if unsafe { FRESH_COOKIES.get(key) }.copied() == Some(cookie(ctx)) {
+        let _gone = FRESH_COOKIES.remove(key);
+    }
     let Some(cell) = CLOSINGS.get_ptr_mut(generation.seat()) else {
         return;
     };
@@ -89,6 +96,16 @@ fn is_alive() -> bool {
         Ok(flags) => flags & (PF_EXITING | PF_KTHREAD) == 0,
         Err(_unreadable) => false,
     }
+}
+
+#[inline(always)]
+const fn key(generation: GenerationId, address: ListenKey) -> [u32; FreshKey::WORDS] {
+    let generation = generation.raw();
+    FreshKey {
+        generation,
+        address,
+    }
+    .to_words()
 }
 
 /// Where it listens.

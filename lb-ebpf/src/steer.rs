@@ -22,7 +22,10 @@ use lb_common::{
 
 use crate::{
     atomic,
-    maps::{CLOSINGS, EXITS, FRESH, LISTENERS, LOADS, MOVED, ROWS, SOCKETS, STEERING, TICKETS},
+    maps::{
+        CLOSINGS, EXITS, FRESH, FRESH_COOKIES, LISTENERS, LOADS, MOVED, ROWS, SOCKETS, STEERING,
+        TICKETS,
+    },
     packet,
     recent::Row,
     track,
@@ -202,6 +205,9 @@ fn fresh(ctx: &SkReuseportContext, generation: GenerationId) -> bool {
         address,
     }
     .to_words();
+    if FRESH_COOKIES.get_ptr(key).is_none() {
+        return false; // it listens no longer: it would swallow whoever is led to it
+    }
     let map = ptr::from_ref(&FRESH).cast_mut().cast::<c_void>();
     // SAFETY: the context and the map are the program's own; the key lives on the stack.
     let result = unsafe { bpf_sk_select_reuseport(ctx.md, map, ptr::from_mut(&mut key).cast(), 0) };
@@ -242,9 +248,10 @@ fn moved(
     // SAFETY: as above; `sk` is the listener that closes.
     let listener = unsafe { bpf_get_socket_cookie((*ctx.md).__bindgen_anon_3.sk.cast()) };
     // SAFETY: the value is a copied integer.
-    let from = unsafe { LISTENERS.get(&listener) }
-        .and_then(|&raw| GenerationId::new(raw))
-        .map_or(0, GenerationId::seat);
+    let Some(from) = (unsafe { LISTENERS.get(&listener) }) else {
+        return; // it stays in the count of the cgroup it was opened in, which its end finds too
+    };
+    let from = GenerationId::new(*from).map_or(0, GenerationId::seat);
     let to = match exit {
         Exit::Parked => None,
         _ => chosen,

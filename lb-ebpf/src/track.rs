@@ -41,7 +41,7 @@ pub fn track(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn turned(ctx: &SockOpsContext, former: u32, state: u32) {
     if former == BPF_TCP_LISTEN {
-        return reload::closes(own());
+        return reload::closes(ctx, own());
     }
     if former == BPF_TCP_SYN_RECV && ctx.cb_flags() & COUNTED == 0 {
         return;
@@ -128,7 +128,7 @@ fn closed(ctx: &SockOpsContext, former: u32) {
 }
 
 #[inline(always)]
-fn cookie(ctx: &SockOpsContext) -> u64 {
+pub fn cookie(ctx: &SockOpsContext) -> u64 {
     // SAFETY: the helper takes the context itself.
     unsafe { bpf_get_socket_cookie(ctx.ops.cast()) }
 }

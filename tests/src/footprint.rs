@@ -43,10 +43,16 @@ impl Footprint {
     /// The least of each in half a second of looks: what an agent opens for a moment, once a
     /// second or for a server it starts, is not what it holds.
     pub fn at_rest(host: &mut Host) -> Result<Self> {
+        let agent = host.agent()?.pid();
+        Self::of_agent_at_rest(host, agent)
+    }
+
+    /// The same of the agent `pid`: one that took over from the one that was started.
+    pub fn of_agent_at_rest(host: &Host, pid: Pid) -> Result<Self> {
         let until = Instant::now() + LOOKS;
-        let mut least = Self::of(host)?;
+        let mut least = Self::of_agent(host, pid)?;
         wait::until("the looks are over", 2 * LOOKS, || {
-            let next = Self::of(host).ok()?;
+            let next = Self::of_agent(host, pid).ok()?;
             least = least.least(&next);
             (Instant::now() >= until).then_some(least)
         })
@@ -63,8 +69,7 @@ impl Footprint {
         }
     }
 
-    /// Looks now at the agent `pid` of the host: one that took over from the one that was started.
-    pub fn of_agent(host: &Host, pid: Pid) -> Result<Self> {
+    fn of_agent(host: &Host, pid: Pid) -> Result<Self> {
         let process = Process::new(pid.as_raw())?;
         let fdinfo = list(
             &Path::new("/proc")

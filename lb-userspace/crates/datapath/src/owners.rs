@@ -16,7 +16,8 @@ use super::{error::DatapathError, pins::Pins};
 /// (`inet_csk_listen_stop`), for as long as it gets the CPU for it.
 const AFTER_ITS_END: Duration = Duration::from_mins(1);
 
-/// The kernel's table of listeners. The only owner of it.
+/// The kernel's table of listeners: `track` adds those that it sees begin to listen, the agent the others, and the
+/// agent alone removes any.
 #[derive(Debug)]
 pub(super) struct Owners(Mutex<Table>);
 
