@@ -146,6 +146,8 @@ impl OfAll {
     ///
     /// When the pins cannot be opened.
     pub(super) fn has(&self, pins: &Pins, keys: &[u64]) -> Result<bool, DatapathError> {
+        // Under the turn: another service may give them up.
+        let _turn = turn();
         if !self.pin(names::RECENTS).exists() {
             return Ok(false);
         }
@@ -196,10 +198,10 @@ impl OfAll {
     ///
     /// When a map cannot be opened or changed.
     pub(super) fn leave(&self, pins: &Pins) -> Result<(), DatapathError> {
+        let _turn = turn();
         if !self.pin(names::RECENTS).exists() || !pins.map(names::RECENT).exists() {
             return Ok(());
         }
-        let _turn = turn();
         let tables = self.open()?;
         let own = id_of(&map(pins, names::RECENT)?)?;
         let mut left = vec![0_u64; watched::WORDS as usize];
