@@ -6,6 +6,7 @@ use std::{fs, sync::OnceLock};
 
 use aya::EbpfLoader;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
+use hotlb_sys::heap;
 use lb_common::names;
 
 /// The constants of [`names::TCP_FIELDS`], by name: offsets in `struct tcp_sock`, in bytes.
@@ -59,17 +60,18 @@ pub(super) fn task_flags() -> &'static u32 {
 
 /// The constants of [`names::GROUP_FIELDS`], by name, or why they are not known.
 pub(super) fn group_fields() -> Result<[(&'static str, u32); names::GROUP_FIELDS.len()], String> {
-    let types = types()?;
-    let mut offsets = names::GROUP_FIELDS.map(|(name, ..)| (name, 0));
-    for ((_, at), (_, structure, path)) in offsets.iter_mut().zip(names::GROUP_FIELDS) {
-        *at = offset(&types, structure, path)?;
-    }
-    Ok(offsets)
+    with_types(|types| {
+        let mut offsets = names::GROUP_FIELDS.map(|(name, ..)| (name, 0));
+        for ((_, at), (_, structure, path)) in offsets.iter_mut().zip(names::GROUP_FIELDS) {
+            *at = offset(types, structure, path)?;
+        }
+        Ok(offsets)
+    })
 }
 
 /// The offsets in this kernel's tasks, or why they are not known.
 pub(super) fn task_fields() -> Result<TaskFields, String> {
-    offsets(&types()?, "task_struct", names::TASK_FIELDS)
+    with_types(|types| offsets(types, "task_struct", names::TASK_FIELDS))
 }
 
 type Known = (TcpFields, Result<PacketFields, String>, u32);
@@ -77,18 +79,25 @@ type Known = (TcpFields, Result<PacketFields, String>, u32);
 /// Read once: it takes some 100 ms.
 fn known() -> Result<&'static Known, &'static str> {
     static FIELDS: OnceLock<Result<Known, String>> = OnceLock::new();
-    FIELDS.get_or_init(look_up).as_ref().map_err(String::as_str)
+    let looked_up = FIELDS.get_or_init(|| with_types(look_up));
+    looked_up.as_ref().map_err(String::as_str)
 }
 
-fn look_up() -> Result<Known, String> {
-    let types = types()?;
-    let fields = offsets(&types, "tcp_sock", names::TCP_FIELDS)?;
+fn look_up(types: &TypeInformation) -> Result<Known, String> {
+    let fields = offsets(types, "tcp_sock", names::TCP_FIELDS)?;
     let (_, path) = names::TASK_FLAGS;
-    let task_flags = offset(&types, "task_struct", path).unwrap_or_default();
-    Ok((fields, look_up_packet(&types), task_flags))
+    let task_flags = offset(types, "task_struct", path).unwrap_or_default();
+    Ok((fields, look_up_packet(types), task_flags))
 }
 
-fn types() -> Result<TypeInformation, String> {
+/// Looks something up in all of the kernel's types, which take some 60 MB meanwhile.
+fn with_types<T>(look: impl FnOnce(&TypeInformation) -> Result<T, String>) -> Result<T, String> {
+    let found = read_types().and_then(|types| look(&types));
+    heap::give_back();
+    found
+}
+
+fn read_types() -> Result<TypeInformation, String> {
     let bytes = fs::read(BTF).map_err(|error| format!("{BTF}: {error}"))?;
     TypeInformation::new(&Bytes(bytes)).map_err(complaint)
 }
