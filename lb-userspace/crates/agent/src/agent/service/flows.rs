@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::{FlowExit, GenerationId};
 
-use super::{Context, VerbError};
+use super::{Context, VerbError, beside::beside};
 use crate::{
     api::wire::{DatagramStatus, FlowList, FlowStatus, VERSION},
     clock,
@@ -17,14 +17,13 @@ pub(super) async fn tend(context: &Arc<Context>) {
         return;
     }
     let of = Arc::clone(context);
-    let looked = tokio::task::spawn_blocking(move || {
+    // Not in turn with the others: a large table takes its time.
+    beside(move || {
         if let Some(flows) = of.path.flows() {
             flows.look();
         }
-    });
-    if let Err(error) = looked.await {
-        tracing::error!(service = context.name(), %error, "failed to read the flow table");
-    }
+    })
+    .await;
 }
 
 /// All flows, those with the latest datagrams first.

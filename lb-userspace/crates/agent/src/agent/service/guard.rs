@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Context, books::Books, parking::Parking, shared::SharedState};
+use super::{Context, beside::in_turn, books::Books, parking::Parking, shared::SharedState};
 use crate::{
     config::ForeignProgram,
     datapath::{Deciding, Group, deciding, deciding_now},
@@ -119,8 +119,7 @@ impl ProgramGuard {
 
     async fn look(&self, context: &Arc<Context>, state: &SharedState, parking: &Parking) {
         let of = Arc::clone(context);
-        let found = tokio::task::spawn_blocking(move || look(&of)).await;
-        let mut found = found.unwrap_or_else(|error| Err(error.to_string()));
+        let mut found = in_turn(move || look(&of)).await;
         let turn = self.hold().await;
         let living = {
             let books = state.lock().await;

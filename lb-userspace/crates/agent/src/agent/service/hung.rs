@@ -10,7 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use lb_common::GenerationId;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Context, beside::beside, find::own_cgroup, recount, shared::SharedState};
+use super::{Context, beside::in_turn, find::own_cgroup, recount, shared::SharedState};
 use crate::{
     clock,
     generation::standstill::{Stands, Standstill},
@@ -120,7 +120,7 @@ impl HangDetector {
         look: fn(&Context, &Cgroup) -> Option<u64>,
     ) -> Option<u64> {
         let (context, cgroup) = (Arc::clone(&self.context), cgroup.clone());
-        beside(move || look(&context, &cgroup)).await
+        in_turn(move || look(&context, &cgroup)).await
     }
 
     /// Whether datagrams are suspected to lie.

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::{GenerationId, SteeringWord};
 
-use super::{CheckError, Context, beside::beside, books::Books, shared::SharedState, slots};
+use super::{CheckError, Context, beside::in_turn, books::Books, shared::SharedState, slots};
 use crate::{
     clock::{self, Deadline},
     config::WorkerChoice,
@@ -152,7 +152,7 @@ async fn list(
     };
     let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
     let netns = context.netns.clone();
-    let listing = beside(move || Listing::since(&netns, Protocol::Tcp, slotted.max(lately)));
+    let listing = in_turn(move || Listing::since(&netns, Protocol::Tcp, slotted.max(lately)));
     Some((slotted, listing.await))
 }
 
