@@ -184,7 +184,8 @@ pub const LOADS: &str = "LOADS";
 /// Listeners that have no slot yet, by [`crate::FreshKey`]: `track` puts them in as they listen, the
 /// agent takes them out as they get their slots.
 pub const FRESH: &str = "FRESH";
-/// Cookie of the listener in [`FRESH`] for as long as it listens, by the same key.
+/// Cookie of the listener in [`FRESH`], or 0 when it listens no longer, by the same key. The agent takes
+/// it out with the listener.
 pub const FRESH_COOKIES: &str = "FRESH_COOKIES";
 /// By seat: when a process that lives on closed a listener, in nanoseconds of the monotonic clock; 0
 /// if the last one closed with its process. Memory-mapped.

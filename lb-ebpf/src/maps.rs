@@ -140,8 +140,8 @@ pub static LOADS: Array<u64, { SLOTS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static FRESH: SockHash<[u32; FreshKey::WORDS], { lb_common::FRESH }> = SockHash::new();
 
-/// Cookie of the listener in [`FRESH`] for as long as it listens: one that is shut down stays in there
-/// until it is closed.
+/// Cookie of the listener in [`FRESH`], or 0 when it listens no longer: one that is shut down stays in
+/// there until it is closed.
 #[btf_map]
 pub static FRESH_COOKIES: HashMap<[u32; FreshKey::WORDS], u64, { lb_common::FRESH }, NO_PREALLOC> =
     HashMap::new();

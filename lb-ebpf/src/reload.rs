@@ -43,12 +43,11 @@ pub fn listens(ctx: &SockOpsContext, generation: Option<GenerationId>) {
     let (key, cookie) = (key(generation, address), cookie(ctx));
     // Whose connections move when it closes, even if no agent has seen it by then.
     let _full = LISTENERS.insert(cookie, generation.raw(), 0);
-    if FRESH_COOKIES.insert(key, cookie, 0).is_ok() {
-        // SAFETY: the context is valid for the run.
-        let ops = unsafe { &mut *ctx.ops };
-        // A failure leaves it to the agent, as for a socket that already has somebody's data.
-        let _left = FRESH.update(key, ops, 0);
-    }
+    let _full = FRESH_COOKIES.insert(key, cookie, 0);
+    // SAFETY: the context is valid for the run.
+    let ops = unsafe { &mut *ctx.ops };
+    // A failure leaves it to the agent, as for a socket that already has somebody's data.
+    let _left = FRESH.update(key, ops, 0);
     let _unknown = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
 }
 
@@ -62,7 +61,7 @@ pub fn closes(ctx: &SockOpsContext, generation: Option<GenerationId>) {
     let key = key(generation, address(ctx));
     // SAFETY: the value is a copied integer.
     if unsafe { FRESH_COOKIES.get(key) }.copied() == Some(cookie(ctx)) {
-        let _gone = FRESH_COOKIES.remove(key);
+        let _there = FRESH_COOKIES.insert(key, 0, 0);
     }
     let Some(cell) = CLOSINGS.get_ptr_mut(generation.seat()) else {
         return;

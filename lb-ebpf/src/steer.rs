@@ -205,7 +205,8 @@ fn fresh(ctx: &SkReuseportContext, generation: GenerationId) -> bool {
         address,
     }
     .to_words();
-    if FRESH_COOKIES.get_ptr(key).is_none() {
+    // SAFETY: the value is a copied integer.
+    if unsafe { FRESH_COOKIES.get(key) }.copied() == Some(0) {
         return false; // it listens no longer: it would swallow whoever is led to it
     }
     let map = ptr::from_ref(&FRESH).cast_mut().cast::<c_void>();
@@ -249,7 +250,7 @@ fn moved(
     let listener = unsafe { bpf_get_socket_cookie((*ctx.md).__bindgen_anon_3.sk.cast()) };
     // SAFETY: the value is a copied integer.
     let Some(from) = (unsafe { LISTENERS.get(&listener) }) else {
-        return; // it stays in the count of the cgroup it was opened in, which its end finds too
+        return; // it stays in the count it is in, where its end finds it too
     };
     let from = GenerationId::new(*from).map_or(0, GenerationId::seat);
     let to = match exit {

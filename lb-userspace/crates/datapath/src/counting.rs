@@ -18,6 +18,9 @@ impl ServicePath {
         let is_done = counts.live == 0 && !moved_away;
         if is_done {
             unpin(&self.pins().track(Some(generation)));
+            if let Some(reloads) = &self.reloads {
+                reloads.forget(generation);
+            }
         }
         is_done
     }

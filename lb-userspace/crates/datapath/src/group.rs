@@ -219,19 +219,37 @@ impl Group {
                 }
             }
         }
+        let mut filled = Vec::new();
         for (&cookie, socket) in listeners {
             if result.steered.contains_key(&cookie) {
                 continue;
             }
-            match free.pop_first() {
-                Some(slot) => {
-                    self.insert(slot, socket.as_fd(), cookie)?;
-                    result.steered.insert(cookie, slot);
+            let Some(slot) = free.pop_first() else {
+                result.left_out.push(cookie);
+                continue;
+            };
+            if let Err(error) = self.insert(slot, socket.as_fd(), cookie) {
+                // No row has them: whoever tries again could not give them another slot.
+                for slot in filled {
+                    self.empty(slot);
                 }
-                None => result.left_out.push(cookie),
+                return Err(error);
             }
+            filled.push(slot);
+            result.steered.insert(cookie, slot);
         }
         Ok(result)
+    }
+
+    /// Takes a socket out of its slot.
+    fn empty(&self, slot: u32) {
+        match bpf::remove_socket(self.sockets.fd().as_fd(), slot) {
+            // It closed just now.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, slot, "failed to empty a slot");
+            }
+            _ => {}
+        }
     }
 
     fn insert(&self, slot: u32, socket: BorrowedFd<'_>, cookie: u64) -> Result<(), DatapathError> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
-use hotlb_sys::{clock, heap, netns::Netns};
+use hotlb_sys::{clock, heap::GivesBack, netns::Netns};
 use lb_common::names;
 
 use super::{error::DatapathError, kernel_fields, object, verified::verified};
@@ -84,6 +84,7 @@ fn look(netns: &Netns, fresh: Duration) -> Result<Deciding, String> {
 
 impl Guard {
     fn load() -> Result<Self, DatapathError> {
+        let _after = GivesBack::at_the_end();
         let fields = kernel_fields::group_fields().map_err(DatapathError::Types)?;
         let mut loader = EbpfLoader::new();
         for (name, at) in &fields {
@@ -95,8 +96,6 @@ impl Guard {
             let guard = program(&mut object, name)?;
             verified(|| guard.load(sockets, &types)).map_err(DatapathError::program(name))?;
         }
-        drop(types);
-        heap::give_back();
         Ok(Self {
             object,
             seen: HashMap::new(),

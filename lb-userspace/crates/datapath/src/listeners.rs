@@ -69,17 +69,16 @@ impl ServicePath {
         groups.try_for_each(|group| group.rest(generation, cookies))
     }
 
-    /// Remembers whose listener this is (`None`: parking), for connections that move from it.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel's table is full.
-    pub fn note_listener(
-        &self,
-        cookie: u64,
-        generation: Option<GenerationId>,
-    ) -> Result<(), DatapathError> {
-        self.owners.note(cookie, generation)
+    /// Remembers whose listener this is (`None`: parking), for connections that move from it. Where the
+    /// kernel's table is full they stay in the count they are in.
+    pub fn note_listener(&self, cookie: u64, generation: Option<GenerationId>) {
+        if let Err(error) = self.owners.note(cookie, generation) {
+            tracing::warn!(
+                %error,
+                "failed to note whose a listener is: connections that move from it are counted for the \
+                 generation they came to first"
+            );
+        }
     }
 
     /// Forgets the listeners that have not been `alive` for a while.

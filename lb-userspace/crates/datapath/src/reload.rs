@@ -3,10 +3,10 @@
 use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aya::maps::{Map, MapData, SockHash};
+use aya::maps::{HashMap, Map, MapData, SockHash};
 use hotlb_sys::{bpf, clock, mapped::MappedCells};
 use lb_common::{FreshKey, GenerationId, ListenKey, SEATS, names, steering};
 
@@ -14,7 +14,7 @@ use super::{error::DatapathError, pins::Pins, service::ServicePath};
 
 /// What `track` and `steer` know of listeners without slots.
 pub(super) struct Reloads {
-    fresh: Mutex<SockHash<MapData, [u32; FreshKey::WORDS]>>,
+    fresh: Mutex<Fresh>,
     closings: MappedCells,
     transparent: MapData,
 }
@@ -26,19 +26,55 @@ impl Reloads {
             MapData::from_pin(pins.map(name)).map_err(DatapathError::map(name))
         };
         Ok(Self {
-            fresh: Mutex::new(
-                SockHash::try_from(Map::SockHash(map(names::FRESH)?))
+            fresh: Mutex::new(Fresh {
+                sockets: SockHash::try_from(Map::SockHash(map(names::FRESH)?))
                     .map_err(DatapathError::map(names::FRESH))?,
-            ),
+                cookies: HashMap::try_from(Map::HashMap(map(names::FRESH_COOKIES)?))
+                    .map_err(DatapathError::map(names::FRESH_COOKIES))?,
+            }),
             closings: MappedCells::new(map(names::CLOSINGS)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map when listeners closed"))?,
             transparent: map(names::TRANSPARENT)?,
         })
     }
 
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The generation has no listeners any more.
+    pub(super) fn forget(&self, generation: GenerationId) {
+        self.fresh()
+            .forget_all(|key| key.first() == Some(&generation.raw()));
+    }
+
     /// Nothing is known of the seat.
     pub(super) fn clear(&self, generation: GenerationId) {
         self.closings.store(generation.seat() as usize, 0);
+    }
+}
+
+type Key = [u32; FreshKey::WORDS];
+
+/// The listeners without slots, and which of them still listen.
+struct Fresh {
+    sockets: SockHash<MapData, Key>,
+    cookies: HashMap<MapData, Key, u64>,
+}
+
+impl Fresh {
+    fn forget(&mut self, key: &Key) {
+        // They fail where none is, as for most.
+        let _none = self.sockets.remove(key);
+        let _none = self.cookies.remove(key);
+    }
+
+    fn forget_all(&mut self, which: impl Fn(&Key) -> bool) {
+        let keys = self.sockets.keys().chain(self.cookies.keys());
+        let there: Vec<_> = keys.flatten().filter(which).collect();
+        for key in there {
+            self.forget(&key);
+        }
     }
 }
 
@@ -58,9 +94,7 @@ impl ServicePath {
             generation: generation.raw(),
             address: ListenKey::new(address.ip(), address.port()),
         };
-        let mut fresh = reloads.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        // It fails where none is, as for most.
-        let _none = fresh.remove(&key.to_words());
+        reloads.fresh().forget(&key.to_words());
     }
 
     /// The same for whatever generation they were noted.
@@ -69,13 +103,7 @@ impl ServicePath {
             return;
         };
         let address = ListenKey::new(address.ip(), address.port()).to_words();
-        let mut fresh = reloads.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = fresh.keys().flatten();
-        let there: Vec<_> = keys.filter(|key| key.ends_with(&address)).collect();
-        for key in there {
-            // It has closed meanwhile, or it is out now.
-            let _gone = fresh.remove(&key);
-        }
+        reloads.fresh().forget_all(|key| key.ends_with(&address));
     }
 
     /// Has every connection of a transparent listener counted, whatever its port.

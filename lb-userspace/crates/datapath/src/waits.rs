@@ -10,7 +10,7 @@ use aya::{
     maps::{Array, HashMap, MapData, RingBuf},
     programs::Iter,
 };
-use hotlb_sys::{heap, perf::UserRegisters};
+use hotlb_sys::{heap::GivesBack, perf::UserRegisters};
 use lb_common::{names, wait};
 
 use super::{DatapathError, kernel_fields, object, registers, verified::verified};
@@ -80,6 +80,7 @@ impl Waits {
     /// When the kernel does not describe its types, or does not take the program: it needs sleepable
     /// iterators over tasks and `bpf_copy_from_user_task` (5.18).
     pub fn open() -> Result<Self, DatapathError> {
+        let _after = GivesBack::at_the_end();
         let fields = kernel_fields::task_fields().map_err(DatapathError::Types)?;
         let registers = registers::registers();
         let mut loader = EbpfLoader::new();
@@ -97,8 +98,6 @@ impl Waits {
         let waiting = program(&mut object)?;
         verified(|| waiting.load("task", &types))
             .map_err(DatapathError::program(names::WAITING))?;
-        drop(types);
-        heap::give_back();
         Ok(Self {
             ring: object::taken(&mut object, names::WAITS)?,
             members: object::taken(&mut object, names::MEMBERS)?,

@@ -99,10 +99,12 @@ impl OfAll {
     /// As [`OfAll::leave`].
     pub(super) fn leave_others(pins: &Pins) -> Result<(), DatapathError> {
         for other in Self::others(pins) {
-            other.leave(pins)?;
-            let _turn = turn();
+            let turn = turn();
             let is_empty = match other.open() {
-                Ok(tables) => tables.keys()?.is_empty(),
+                Ok(tables) => {
+                    other.leave_in_turn(pins, &turn)?;
+                    tables.keys()?.is_empty()
+                }
                 // Half made, or half given up.
                 Err(_incomplete) => true,
             };
@@ -198,7 +200,10 @@ impl OfAll {
     ///
     /// When a map cannot be opened or changed.
     pub(super) fn leave(&self, pins: &Pins) -> Result<(), DatapathError> {
-        let _turn = turn();
+        self.leave_in_turn(pins, &turn())
+    }
+
+    fn leave_in_turn(&self, pins: &Pins, _turn: &MutexGuard<'_, ()>) -> Result<(), DatapathError> {
         if !self.pin(names::RECENTS).exists() || !pins.map(names::RECENT).exists() {
             return Ok(());
         }

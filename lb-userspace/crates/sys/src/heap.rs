@@ -1,5 +1,23 @@
 //! The heap.
 
+/// Does [`give_back`] as it is dropped: the first value of a block, and so the last that goes.
+#[derive(Debug)]
+#[must_use]
+pub struct GivesBack(());
+
+impl GivesBack {
+    /// For a block that needs much for a moment, however it ends.
+    pub const fn at_the_end() -> Self {
+        Self(())
+    }
+}
+
+impl Drop for GivesBack {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
 /// Gives freed memory back to the system. For after work that needed far more for a moment than
 /// the agent does: glibc keeps the pages of such a moment for ever (`malloc_trim(3)`).
 #[expect(unsafe_code, reason = "no safe wrapper exists")]

@@ -22,6 +22,11 @@ impl Broken {
         Self(text.unwrap_or_else(|| "no reason given".to_owned()))
     }
 
+    /// What it said.
+    pub(super) fn reason(self) -> String {
+        self.0
+    }
+
     /// As an answer: `what` broke.
     pub(super) fn of_verb(self, what: impl Into<String>) -> VerbError {
         VerbError::Broke {

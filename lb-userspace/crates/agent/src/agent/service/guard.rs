@@ -12,7 +12,9 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Context, beside::in_turn, books::Books, parking::Parking, shared::SharedState};
+use super::{
+    Context, beside::in_turn, books::Books, broken::unbroken, parking::Parking, shared::SharedState,
+};
 use crate::{
     config::ForeignProgram,
     datapath::{Deciding, Group, deciding, deciding_now},
@@ -119,7 +121,8 @@ impl ProgramGuard {
 
     async fn look(&self, context: &Arc<Context>, state: &SharedState, parking: &Parking) {
         let of = Arc::clone(context);
-        let mut found = in_turn(move || look(&of)).await;
+        let looked = unbroken(in_turn(move || look(&of))).await;
+        let mut found = looked.unwrap_or_else(|broken| Err(broken.reason()));
         let turn = self.hold().await;
         let living = {
             let books = state.lock().await;

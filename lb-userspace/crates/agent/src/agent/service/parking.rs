@@ -275,7 +275,7 @@ impl Parking {
         };
         let socket = self.keeper().take(parked)?;
         group.attach(&socket)?;
-        context.path.note_listener(parked.cookie, None)?;
+        context.path.note_listener(parked.cookie, None);
         match group.park(&socket, parked.cookie) {
             // It has its slot already: an earlier agent put it there.
             Err(DatapathError::Slot { source, .. })

@@ -143,7 +143,7 @@ impl Given {
             if let Err(error) = listener::deepen(socket) {
                 tracing::warn!(%error, "failed to enlarge a listener's backlog");
             }
-            context.path.note_listener(cookie, Some(generation.id))?;
+            context.path.note_listener(cookie, Some(generation.id));
         }
         let registered = context.path.register(group, generation.id, &sockets)?;
         self.steered.extend(registered.steered);

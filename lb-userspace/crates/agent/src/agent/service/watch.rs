@@ -226,7 +226,7 @@ impl Service {
         self.write_again().await;
         self.adoptions.adopt_again().await;
         self.polite.settle(&self.context, &self.state).await;
-        flows::tend(&self.context).await;
+        outlive(self.name(), "flow table", flows::tend(&self.context)).await;
         self.workers.tend(&self.context, &self.state).await;
         let mut books = self.state.lock().await;
         let active = self.path.word().active;

@@ -326,7 +326,7 @@ impl Adoptions {
             if let Err(error) = listener::deepen(socket) {
                 tracing::warn!(%error, "failed to enlarge a listener's backlog");
             }
-            self.path.note_listener(cookie, Some(id))?;
+            self.path.note_listener(cookie, Some(id));
         }
         all_registered(self.path.register(group, id, sockets)?)
     }

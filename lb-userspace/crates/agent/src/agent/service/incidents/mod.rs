@@ -17,7 +17,7 @@ use slowest::count_unread;
 
 use super::{
     Context,
-    beside::in_turn,
+    beside::beside,
     books::{Books, Generation},
     shared::SharedState,
 };
@@ -79,7 +79,7 @@ impl Incidents {
         }
         let subjects = subjects(&*state.lock().await);
         let (screen, of) = (Arc::clone(self), Arc::clone(context));
-        let scoring = in_turn(move || {
+        let scoring = beside(move || {
             let began = clock::now();
             let screened = screen.score(&of, &subjects);
             (screened, clock::now().saturating_duration_since(began))
