@@ -29,8 +29,9 @@ impl Reloads {
             fresh: Mutex::new(Fresh {
                 sockets: SockHash::try_from(Map::SockHash(map(names::FRESH)?))
                     .map_err(DatapathError::map(names::FRESH))?,
-                cookies: HashMap::try_from(Map::HashMap(map(names::FRESH_COOKIES)?))
-                    .map_err(DatapathError::map(names::FRESH_COOKIES))?,
+                cookies: map(names::FRESH_COOKIES)
+                    .ok()
+                    .and_then(|map| HashMap::try_from(Map::HashMap(map)).ok()),
             }),
             closings: MappedCells::new(map(names::CLOSINGS)?.fd(), SEATS as usize)
                 .map_err(DatapathError::system("map when listeners closed"))?,
@@ -59,18 +60,22 @@ type Key = [u32; FreshKey::WORDS];
 /// The listeners without slots, and which of them still listen.
 struct Fresh {
     sockets: SockHash<MapData, Key>,
-    cookies: HashMap<MapData, Key, u64>,
+    /// Not where former programs were kept that do not have it.
+    cookies: Option<HashMap<MapData, Key, u64>>,
 }
 
 impl Fresh {
     fn forget(&mut self, key: &Key) {
         // They fail where none is, as for most.
         let _none = self.sockets.remove(key);
-        let _none = self.cookies.remove(key);
+        if let Some(cookies) = &mut self.cookies {
+            let _none = cookies.remove(key);
+        }
     }
 
     fn forget_all(&mut self, which: impl Fn(&Key) -> bool) {
-        let keys = self.sockets.keys().chain(self.cookies.keys());
+        let cookies = self.cookies.iter().flat_map(HashMap::keys);
+        let keys = self.sockets.keys().chain(cookies);
         let there: Vec<_> = keys.flatten().filter(which).collect();
         for key in there {
             self.forget(&key);
