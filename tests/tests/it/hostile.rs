@@ -52,6 +52,18 @@ impl Scene {
         self.host.upgrade_of("bad", "bad1", &command)
     }
 
+    /// The same of one whose listeners are there now and then: a promote may find that nobody accepts.
+    fn upgrade_flapping(&self, arguments: &[&str]) -> Result<()> {
+        let command = hostile::command("bad1", BAD, arguments)?;
+        let mut deploy = vec!["deploy", "-s", "bad", "--generation", "bad1", "--"];
+        deploy.extend(command.iter().map(String::as_str));
+        self.host.ok(&deploy)?;
+        wait::until_true("it is promoted", LIMIT, || {
+            let promoted = self.host.hotlb(&["promote", "-s", "bad", "bad1"]);
+            promoted.is_ok_and(|run| run.code == 0)
+        })
+    }
+
     /// Upgrades of the other service, under load, while the hostile one does what it does.
     fn others_are_served(&mut self, what: &str) -> Result<()> {
         let before = Footprint::at_rest(&mut self.host)?;
@@ -91,7 +103,7 @@ fn a_huge_table_of_descriptors() -> Result<()> {
 #[test]
 fn listeners_that_come_and_go() -> Result<()> {
     let mut scene = Scene::new()?;
-    scene.upgrade_bad(&["--flapping", "2"])?;
+    scene.upgrade_flapping(&["--flapping", "2"])?;
     scene.others_are_served("two threads that open and close listeners")?;
     // It can be got rid of.
     scene

@@ -3,13 +3,20 @@
 
 use std::{
     net::SocketAddr,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
-    cgroups, exposition::Exposition, host::Host, load::Plan, patience, process, report,
-    servers::Kind, wait, waiting::Waiting,
+    cgroups,
+    exposition::Exposition,
+    host::Host,
+    load::Plan,
+    patience, process, report,
+    servers::{Kind, python},
+    wait,
+    waiting::Waiting,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -308,4 +315,45 @@ impl Drop for Stopped {
         // It may have ended.
         let _gone = kill(self.0, Signal::SIGCONT);
     }
+}
+
+/// Sets the count of parked clients: the first of an array's cells.
+const MISCOUNT: &str = r"
+import ctypes, os, struct, sys
+number = {'x86_64': 321, 'aarch64': 280}[os.uname().machine]
+def bpf(command, attributes):
+    attributes = ctypes.create_string_buffer(attributes, 128)
+    done = ctypes.CDLL(None, use_errno=True).syscall(number, command, attributes, 128)
+    if done < 0: raise OSError(ctypes.get_errno(), 'bpf')
+    return done
+path = ctypes.create_string_buffer(sys.argv[1].encode())
+live = bpf(7, struct.pack('QII', ctypes.addressof(path), 0, 0))
+key = ctypes.create_string_buffer(struct.pack('I', 0))
+value = ctypes.create_string_buffer(struct.pack('q', int(sys.argv[2])))
+bpf(2, struct.pack('IIQQQ', live, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+";
+
+/// As after programs of another release that counted wrong: the listeners themselves are looked at, and the count is
+/// corrected once nobody is parked.
+#[test]
+fn a_wrong_count_of_parked_clients_harms_nobody() -> Result<()> {
+    let (host, target) = scene()?;
+    upgrade(&host, "gen1")?;
+    host.ok(&["stop", "--park", "gen1"])?;
+    let python = python::binary().context("no python3")?;
+    let counted = Command::new(python)
+        .args(["-c", MISCOUNT])
+        .arg(host.bpffs().join("web/maps/LIVE"))
+        .arg("-1")
+        .status()?;
+    ensure!(counted.success(), "{counted}");
+    let waiting = Waiting::open(host.netns(), target, 1)?;
+    upgrade(&host, "gen2")?;
+    waiting.answers()?;
+    wait::until_true("the count is corrected", LIMIT, || {
+        host.agent_log()
+            .contains("corrected the count of parked clients")
+    })?;
+    ensure!(host.web()?.parked == 0);
+    Ok(())
 }

@@ -25,6 +25,13 @@ impl ServicePath {
         is_done
     }
 
+    /// Nobody is parked: sets that count to 0, and says by how much it was wrong.
+    pub fn forget_parked(&self) -> i64 {
+        let live = self.live.load(0);
+        self.live.add(0, live.wrapping_neg());
+        live.cast_signed()
+    }
+
     /// So many of the generation's connections have ended without `track` being told.
     pub fn forget_ended(&self, generation: GenerationId, ended: u64) {
         let seat = generation.seat() as usize;

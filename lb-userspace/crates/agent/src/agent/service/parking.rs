@@ -14,13 +14,16 @@ use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, watch};
 use super::{Context, OpenError, books::Books, parks::Parks, shared::SharedState};
 use crate::{
     clock,
-    datapath::DatapathError,
+    datapath::{ConnectionCounts, DatapathError},
     generation::keeper::{Keeper, KeeperError, PATIENCE, Parked},
     sys::listener::GroupKey,
 };
 
 /// Longest wait of a promote for the keeper to let go of those who are parked.
 const RELEASED: Duration = Duration::from_millis(100);
+
+/// Where the connections of parking listeners are counted.
+const PARKING_SEAT: u32 = 0;
 
 /// A parking listener could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,8 @@ pub(super) struct Parking {
     /// Held while listeners are opened or closed. Taken before the lock of the state, never after.
     turn: Arc<Mutex<()>>,
     releases: watch::Sender<Releases>,
+    /// The counts at the last look.
+    compared: sync::Mutex<Option<ConnectionCounts>>,
 }
 
 /// How often those who wait in the parking listeners are to be let go.
@@ -93,6 +98,7 @@ impl Parking {
             keeper: sync::Mutex::new(keeper),
             turn: Arc::default(),
             releases: watch::Sender::default(),
+            compared: sync::Mutex::default(),
         }
     }
 
@@ -155,6 +161,22 @@ impl Parking {
             humantime::format_duration(waits),
             self.keeper().pid()
         )
+    }
+
+    /// Once a second: where nobody waits in the parking listeners, and nobody came or went since the last look, the
+    /// count of parked clients is 0. It can be another one after programs that counted wrong, of a former release.
+    pub(super) fn compare(&self, context: &Context, queued: u64) {
+        let counts = context.path.connections(None);
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = compared.replace(counts) == Some(counts);
+        if is_quiet && queued == 0 && context.path.seat_in_use(PARKING_SEAT) {
+            let by = context.path.forget_parked();
+            tracing::warn!(
+                service = context.name(),
+                by,
+                "corrected the count of parked clients: nobody is parked"
+            );
+        }
     }
 
     /// Keeps every listener as it is, until it is dropped.

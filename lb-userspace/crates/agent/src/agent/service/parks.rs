@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::{generation::keeper::Parked, sys::listener::GroupKey};
+use crate::{
+    generation::keeper::Parked,
+    sys::{listener::GroupKey, listing::Listing},
+};
 
 /// One parking listener a group, in the groups' order. The keeper may hold more: those that were
 /// replaced and are not closed yet.
@@ -32,6 +35,15 @@ impl Parks {
     /// Whether it is one of them.
     pub(super) fn has(&self, cookie: u64) -> bool {
         self.0.iter().any(|parked| parked.cookie == cookie)
+    }
+
+    /// How many clients wait in them, by the kernel's list.
+    pub(super) fn queued(&self, listing: &Listing) -> u64 {
+        let waiting = self
+            .0
+            .iter()
+            .filter_map(|parked| listing.get(parked.cookie));
+        waiting.map(|waiting| u64::from(waiting.queue)).sum()
     }
 
     /// Another one for a group.

@@ -7,6 +7,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     Service,
+    beside::in_turn,
     books::{Books, Counting, Generation},
     broken::{kept_up, outlive},
     flows, freeze,
@@ -228,10 +229,19 @@ impl Service {
         self.polite.settle(&self.context, &self.state).await;
         outlive(self.name(), "flow table", flows::tend(&self.context)).await;
         self.workers.tend(&self.context, &self.state).await;
+        let netns = self.netns.clone();
+        let listing = in_turn(move || Listing::recent(&netns, Protocol::Tcp, LATELY).ok()).await;
         let mut books = self.state.lock().await;
         let active = self.path.word().active;
         self.thaw_fallback(&books);
-        if someone_waits(self, active) {
+        let queued = listing.as_ref().map(|listing| books.parks.queued(listing));
+        if let Some(queued) = queued {
+            self.parking.compare(self, queued);
+        }
+        // Not by the count alone: a client of whom it does not tell would wait for ever.
+        if someone_waits(self, active)
+            || active.is_some() && queued.is_some_and(|queued| queued > 0)
+        {
             self.parking.release();
         }
         self.expire(&mut books);
@@ -242,7 +252,11 @@ impl Service {
             }
         }
         books.counted_on.retain(|&id| !self.path.stop_counting(id));
-        self.forget_closed(&books);
+        if let Some(listing) = listing {
+            let parked = |cookie| books.parks.has(cookie);
+            self.path
+                .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
+        }
     }
 
     /// Has the fallback run on when the active one has closed its listeners but lives:
@@ -270,15 +284,6 @@ impl Service {
         for id in over {
             self.lives.stop_in_background(books, id);
         }
-    }
-
-    fn forget_closed(&self, books: &Books) {
-        let Ok(listing) = Listing::recent(&self.netns, Protocol::Tcp, LATELY) else {
-            return;
-        };
-        let parked = |cookie| books.parks.has(cookie);
-        self.path
-            .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
     }
 }
 
