@@ -174,7 +174,7 @@ impl Parking {
             tracing::warn!(
                 service = context.name(),
                 by,
-                "corrected the count of parked clients: nobody is parked"
+                "corrected the count of parked clients: the parking listeners are empty"
             );
         }
     }
