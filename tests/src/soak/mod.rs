@@ -52,6 +52,8 @@ pub struct Soak {
     connected: u64,
     /// Requests that had leave to fail: their connections may be counted or not.
     unclear: u64,
+    /// New and kept connections that may be answered late, as they had to wait in an earlier step.
+    late: (u64, u64),
     loads: Option<Loads>,
     count: Option<Count>,
     settled: Option<Footprint>,
@@ -76,6 +78,7 @@ impl Soak {
             named: 0,
             connected: 0,
             unclear: 0,
+            late: (0, 0),
             loads: None,
             count: None,
             settled: None,
@@ -135,8 +138,9 @@ impl Soak {
         loads.fresh.wait_more(BETWEEN, LIMIT)?;
         loads.kept.wait_more(BETWEEN, LIMIT)?;
         let after = self.seen()?;
-        self.unclear += allowed.check("new", &fresh, &after.0, FRESH)?;
-        self.unclear += allowed.check("kept", &kept, &after.1, KEPT)?;
+        let (late_new, late_kept) = &mut self.late;
+        self.unclear += allowed.check("new", &fresh, &after.0, FRESH, late_new)?;
+        self.unclear += allowed.check("kept", &kept, &after.1, KEPT, late_kept)?;
         self.check()
     }
 
