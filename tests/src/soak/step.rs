@@ -66,7 +66,7 @@ pub(super) enum Allowed {
     /// Each client may have had to wait once (G7), and one that keeps its connection may have sent as the stopped server closed it (G11).
     WaitingAndKept,
     /// Each client may have lost the one request the killed server had accepted, and a few of those that
-    /// connect again at once meet its listener as it closes and send their SYN again (G6).
+    /// connect again at once meet its listener as it closes: they are reset, or send their SYN again (G6).
     Accepted,
     /// The same, and each may have had to wait for another server (G7).
     AcceptedAndWaiting,
@@ -90,8 +90,8 @@ impl Allowed {
             Self::Nothing => (0, 0),
             Self::WaitingAndKept if name == "kept" => (clients, clients),
             Self::WaitingAndKept => (0, clients),
-            Self::Accepted => (clients, MET),
-            Self::AcceptedAndWaiting => (clients, clients),
+            Self::Accepted => (clients + MET, MET),
+            Self::AcceptedAndWaiting => (clients + MET, clients),
         };
         ensure!(
             after.refused == before.refused,
