@@ -339,7 +339,6 @@ fn expect_apology(host: &Host, why: &str) -> Result<()> {
 const MEASURED: &str =
     "[agent]\nmetrics = \"127.0.0.1:9464\"\n[service.web]\nlisten = [\"0.0.0.0:8080\"]\n";
 
-/// The disk is full, then it hangs: the server goes on, the oldest is given up, counted and said.
 /// What a server writes last is in its file when it was stopped, also by a logger that comes after it.
 #[test]
 fn last_words_outlive_the_logger() -> Result<()> {
@@ -367,6 +366,7 @@ fn last_words_outlive_the_logger() -> Result<()> {
     })
 }
 
+/// The disk is full, then it hangs: the server goes on, the oldest is given up, counted and said.
 #[test]
 fn what_has_no_room_is_counted_and_said() -> Result<()> {
     mounts::in_private(|| {

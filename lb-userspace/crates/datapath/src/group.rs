@@ -161,15 +161,11 @@ impl Group {
             let Some(cookie) = self.cookie_at(slot)?.filter(|it| cookies.contains(it)) else {
                 continue;
             };
-            match bpf::remove_socket(self.sockets.fd().as_fd(), slot) {
-                // It closed just now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                done => done.map_err(|source| DatapathError::Slot {
-                    cookie,
-                    slot,
-                    source,
-                })?,
-            }
+            self.empty(slot).map_err(|source| DatapathError::Slot {
+                cookie,
+                slot,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -231,7 +227,9 @@ impl Group {
             if let Err(error) = self.insert(slot, socket.as_fd(), cookie) {
                 // No row has them: whoever tries again could not give them another slot.
                 for slot in filled {
-                    self.empty(slot);
+                    if let Err(error) = self.empty(slot) {
+                        tracing::warn!(%error, slot, "failed to empty a slot");
+                    }
                 }
                 return Err(error);
             }
@@ -242,13 +240,11 @@ impl Group {
     }
 
     /// Takes a socket out of its slot.
-    fn empty(&self, slot: u32) {
+    fn empty(&self, slot: u32) -> io::Result<()> {
         match bpf::remove_socket(self.sockets.fd().as_fd(), slot) {
             // It closed just now.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, slot, "failed to empty a slot");
-            }
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
         }
     }
 
