@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,9 @@ use crate::{netns::Netns, patience};
 
 /// How long a handshake or an answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The first port of a client. Each socket has one of its own: the kernel would now and then choose one again whose
+/// flow is still known.
+const FIRST_PORT: u16 = 20_000;
 
 /// Clients in one namespace, and what runs them.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ pub struct Clients<'a> {
     runtime: Runtime,
     netns: &'a Netns,
     target: SocketAddr,
+    next_port: AtomicU16,
 }
 
 /// A connection, and where its datagrams go through.
@@ -52,6 +59,7 @@ impl<'a> Clients<'a> {
             runtime,
             netns,
             target,
+            next_port: AtomicU16::new(FIRST_PORT),
         })
     }
 
@@ -77,9 +85,10 @@ impl<'a> Clients<'a> {
     }
 
     fn socket(&self) -> Result<StdSocket> {
+        let port = self.next_port.fetch_add(1, Ordering::Relaxed);
         let socket = self
             .netns
-            .run(|| StdSocket::bind((Ipv4Addr::LOCALHOST, 0)))??;
+            .run(|| StdSocket::bind((Ipv4Addr::LOCALHOST, port)))??;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }

@@ -27,6 +27,8 @@ const LOST: Duration = Duration::from_secs(3);
 /// A datagram in two has the fixed bit with quinn at both ends, and an id is learned from those: after so many there was
 /// one.
 const LEARNED_AFTER: usize = 16;
+/// So many that each of two workers has some, but for one run in 32768.
+const CLIENTS: usize = 16;
 const PROMOTES: usize = 6;
 const CONNECTIONS_EACH: usize = 4;
 
@@ -70,7 +72,7 @@ fn an_address_that_changes_leads_to_the_same_worker_of_the_same_generation() -> 
     let host = host("flow = \"quic\"")?;
     let clients = clients(&host)?;
     upgrade(&host, "gen1", 2)?;
-    let before = clients.several(8)?;
+    let before = clients.several(CLIENTS)?;
     let mut names = Vec::new();
     for client in &before {
         names.push(settled(client)?);
@@ -91,11 +93,14 @@ fn an_address_that_changes_leads_to_the_same_worker_of_the_same_generation() -> 
     ensure!(next.starts_with("gen2"), "{next}");
     let udp = udp(&host)?;
     udp.check_balance()?;
-    ensure!(udp.readdressed == 16 && udp.moved == 0, "{udp:?}");
+    ensure!(
+        udp.readdressed == 2 * CLIENTS as u64 && udp.moved == 0,
+        "{udp:?}"
+    );
     // Flows are counted now and then.
     wait::until_true("each address is a flow", LIMIT, || {
         host.generation("gen1")
-            .is_ok_and(|drain| drain.flows == Some(24))
+            .is_ok_and(|drain| drain.flows == Some(3 * CLIENTS as u64))
     })?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The ring buffer of events, and aya-log's, as one stream.
 
-use std::{fmt, io, os::fd::AsFd as _};
+use std::{fmt, os::fd::AsFd as _, sync::Arc};
 
 use aya::{
     maps::{Map, MapData, RingBuf},
@@ -15,7 +15,7 @@ use super::{error::DatapathError, pins::Pins};
 /// Events of one service's programs, in the order they happened.
 pub struct Events {
     ring: RingBuf<MapData>,
-    arrived: Watched,
+    arrived: Arc<Watched>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -39,26 +39,26 @@ impl Events {
             .map_err(DatapathError::system("watch the event ring"))?;
         Ok(Self {
             ring,
-            arrived,
+            arrived: Arc::new(arrived),
             log: logger(pins),
         })
     }
 
-    /// The next events, at least one. The programs' log records go to the log on the way.
-    pub async fn next(&mut self) -> io::Result<Vec<Event>> {
-        loop {
-            let mut events = Vec::new();
-            while let Some(item) = self.ring.next() {
-                events.extend(Event::from_bytes(&item));
-            }
-            if let Some(log) = &mut self.log {
-                log.flush();
-            }
-            if !events.is_empty() {
-                return Ok(events);
-            }
-            self.arrived.next().await?;
+    /// What tells that there are some to take.
+    pub fn arrived(&self) -> Arc<Watched> {
+        Arc::clone(&self.arrived)
+    }
+
+    /// Those that have happened by now and were not taken yet. The programs' log records go to the log on the way.
+    pub fn take(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(item) = self.ring.next() {
+            events.extend(Event::from_bytes(&item));
         }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        events
     }
 }
 

@@ -43,6 +43,7 @@ mod programs;
 mod recount;
 mod reload;
 mod report;
+mod reports;
 mod rollout;
 mod seats;
 mod shared;
@@ -85,6 +86,7 @@ use ports::ForeignPorts;
 use profile::Profiler;
 use programs::Programs;
 use reload::Reloads;
+use reports::Reports;
 use rollout::Rollouts;
 use seats::Seats;
 use shared::SharedState;
@@ -133,6 +135,7 @@ pub struct Service {
     deploys: Arc<Deploys>,
     adoptions: Arc<Adoptions>,
     rollouts: Arc<Rollouts>,
+    reports: Arc<Reports>,
     reloads: Arc<Reloads>,
 }
 

@@ -24,6 +24,7 @@ use super::{
     profile::Profiler,
     programs::Programs,
     reload::Reloads,
+    reports::Reports,
     rollout::Rollouts,
     seats::{Seats, retire},
     shared::SharedState,
@@ -111,7 +112,9 @@ impl Service {
         let (context, parking) = (Arc::new(context), Arc::new(parking));
         let (polite, endings) = (PoliteDrain::default(), Endings::default());
         let halted = watch::Sender::new(false);
-        let lives = Lives::new(&context, &state, &parking, &polite, &endings);
+        let reloads = Arc::new(Reloads::new(&context, &state, &parking, &halted));
+        let reports = Arc::new(Reports::new(&context, &state, &reloads));
+        let lives = Lives::new(&context, &state, &parking, &polite, (&endings, &reports));
         let lives = Arc::new(lives);
         let deploys = Arc::new(Deploys::new(&context, &state, &parking, &lives));
         Self {
@@ -125,7 +128,8 @@ impl Service {
             ports: Arc::new(ForeignPorts::new(&context, &state, &parking)),
             adoptions: Arc::new(Adoptions::new(&context, &state, &parking, &endings, &lives)),
             rollouts: Arc::new(Rollouts::new(&context, &state, &parking, &lives, &deploys)),
-            reloads: Arc::new(Reloads::new(&context, &state, &parking, &halted)),
+            reports,
+            reloads,
             context,
             parking,
             state,

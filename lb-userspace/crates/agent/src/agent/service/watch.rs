@@ -1,8 +1,8 @@
-//! What happens without being asked for: generations end, the kernel reports, time passes.
+//! What is done for a service without being asked for, for as long as somebody looks after it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use lb_common::{Event, EventKind, GenerationId};
+use lb_common::GenerationId;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{
@@ -21,34 +21,23 @@ use crate::{
         footing::{self, Support},
     },
     clock,
-    config::{HandOver, ServiceConfig, Undeclared},
-    datapath::{Events, PARKING},
+    datapath::PARKING,
     generation::keeper::Keeper,
     incident::Screened,
     rollout::GenerationState,
     sys::{
         listing::{LATELY, Listing},
-        process,
         sock_diag::Protocol,
-        users,
     },
 };
 
 /// How often a service is looked after.
 const TEND: Duration = Duration::from_secs(1);
-/// Bind reports kept for a generation.
-const BINDS: usize = 8;
 
 impl Service {
     /// Looks after the service until it is halted.
     pub async fn look_after(self: Arc<Self>) {
-        let events = Events::open(self.path.pins())
-            .inspect_err(
-                |error| tracing::error!(service = self.name(), %error, "failed to open the events"),
-            )
-            .ok();
-        // In tasks of their own, for they wait for the books, and take long now and then: events
-        // must be heard meanwhile.
+        // In tasks of their own, for they take long now and then.
         let mut tasks = JoinSet::new();
         let guarded = Arc::clone(&self);
         tasks.spawn(async move {
@@ -84,26 +73,31 @@ impl Service {
             kept_up("output", || outlet::keep(&written.context, &written.state)).await;
         });
         tasks.spawn(Arc::clone(&self.reloads).keep_beating());
-        self.attend(events).await;
+        // None of these is cut in the middle of a turn.
+        tokio::join!(
+            self.reports.keep(self.is_halted()),
+            self.keep_tending(),
+            self.keep_screening()
+        );
         tasks.shutdown().await;
     }
 
-    async fn attend(self: &Arc<Self>, mut events: Option<Events>) {
-        let mut tend = tokio::time::interval(TEND);
-        let mut windows = tokio::time::interval(incidents::EACH);
-        windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn keep_tending(self: &Arc<Self>) {
+        let mut turns = tokio::time::interval(TEND);
         loop {
             tokio::select! {
-                arrived = next(&mut events) => match arrived {
-                    Ok(arrived) => outlive(self.name(), "event handling", self.heard(&arrived)).await,
-                    Err(error) => {
-                        // What is looked for once a second is found all the same.
-                        tracing::error!(service = self.name(), %error, "failed to read the kernel's events");
-                        events = None;
-                    }
-                },
-                _ = tend.tick() => outlive(self.name(), "maintenance", self.tend()).await,
-                _ = windows.tick() => outlive(self.name(), "window screening", self.screen()).await,
+                _ = turns.tick() => outlive(self.name(), "maintenance", self.tend()).await,
+                () = self.is_halted() => return,
+            }
+        }
+    }
+
+    async fn keep_screening(self: &Arc<Self>) {
+        let mut turns = tokio::time::interval(incidents::EACH);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => outlive(self.name(), "window screening", self.screen()).await,
                 () = self.is_halted() => return,
             }
         }
@@ -196,30 +190,6 @@ impl Service {
         }
     }
 
-    async fn heard(self: &Arc<Self>, events: &[Event]) {
-        let parking = self.cgroup.child(PARKING).id().ok();
-        let inherits = self.config.hand_over == HandOver::Inherit;
-        let mut books = self.state.lock().await;
-        for event in events {
-            match event.kind {
-                EventKind::Idle => {}
-                EventKind::Bound => self.reloads.follow_bind(&mut books, event.cgroup),
-                EventKind::Closed => {
-                    if let Some(id) = GenerationId::new(event.generation) {
-                        self.reloads.follow(&mut books, id);
-                    }
-                }
-                // Keeper and shim bind as root what they have made over to the service's user.
-                EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
-                EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
-                    note_bind(&mut books, event, &self.config);
-                }
-            }
-        }
-        drop(books);
-        self.state.ring();
-    }
-
     /// Once a second: what has no event of its own.
     async fn tend(self: &Arc<Self>) {
         drill::point("tend");
@@ -284,76 +254,5 @@ impl Service {
         for id in over {
             self.lives.stop_in_background(books, id);
         }
-    }
-}
-
-/// What the kernel reports; nothing any more where that has failed.
-async fn next(events: &mut Option<Events>) -> io::Result<Vec<Event>> {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Remembers what `join` did, with the generation whose process it was.
-fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
-    let declared: Vec<String> = config
-        .addresses()
-        .map(|listen| listen.to_string())
-        .collect();
-    let asked = SocketAddr::new(event.bound_address(), event.port);
-    let who = format!(
-        "{} (pid {}, user {})",
-        process::name(event.pid),
-        event.pid,
-        users::user_name(event.uid)
-    );
-    let text = match event.kind {
-        EventKind::BindRefused => format!(
-            "its bind of {asked} was refused, because that address is not declared and would take \
-             clients before a promote: {} [{who}]",
-            bind_advice(asked, &declared, config)
-        ),
-        EventKind::BindRewritten => {
-            format!("its bind of {asked} was moved to the declared address")
-        }
-        EventKind::ForeignUser => format!(
-            "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
-             refuses: set user = \"{0}\" for the service [{who}]",
-            users::user_name(event.uid),
-            users::user_name(config.identity.uid)
-        ),
-        EventKind::Idle | EventKind::Bound | EventKind::Closed => return,
-    };
-    tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
-    let owner = books
-        .generations
-        .iter_mut()
-        .rev()
-        .find(|g| g.cgroup.ids().contains(&event.cgroup));
-    if let Some(generation) = owner {
-        generation.binds.push(text);
-        let excess = generation.binds.len().saturating_sub(BINDS);
-        generation.binds.drain(..excess);
-    }
-}
-
-/// What to do about a server that binds what is not declared.
-fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -> String {
-    let dual = asked.is_ipv6() && asked.ip().is_unspecified();
-    let is_beside = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
-    if dual && config.addresses().any(|listen| is_beside(listen.address)) {
-        let (one, port) = (asked.ip(), asked.port());
-        return format!(
-            "if this is its only socket, it serves both families (Go, Java and node open such a \
-             socket for 0.0.0.0, too): declare listen = [\"{asked}\"]; if it also binds \
-             0.0.0.0:{port}, as redis does, declare both: listen = [\"0.0.0.0:{port}\", \
-             \"[{one}]:{port}\"]"
-        );
-    }
-    let there = format!("make the server listen on {}", declared.join(" and "));
-    match config.undeclared {
-        Undeclared::Rewrite => there,
-        Undeclared::Refuse => format!("{there}, or set bind = \"rewrite\""),
     }
 }

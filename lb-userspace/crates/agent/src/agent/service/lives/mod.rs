@@ -23,6 +23,7 @@ use super::{
     freeze, outlet,
     parking::{Parking, someone_waits},
     polite::PoliteDrain,
+    reports::Reports,
     seats::Seats,
     shared::SharedState,
 };
@@ -55,6 +56,7 @@ pub(super) struct Lives {
     parking: Arc<Parking>,
     polite: PoliteDrain,
     endings: Endings,
+    reports: Arc<Reports>,
     seats: Seats,
     datagrams: Datagrams,
     teller: Teller,
@@ -70,7 +72,7 @@ impl Lives {
         state: &SharedState,
         parking: &Arc<Parking>,
         polite: &PoliteDrain,
-        endings: &Endings,
+        (endings, reports): (&Endings, &Arc<Reports>),
     ) -> Self {
         Self {
             context: Arc::clone(context),
@@ -78,6 +80,7 @@ impl Lives {
             parking: Arc::clone(parking),
             polite: polite.clone(),
             endings: endings.clone(),
+            reports: Arc::clone(reports),
             seats: Seats::new(context, state),
             datagrams: Datagrams::new(context, state, endings),
             teller: Teller::new(context, state),
@@ -262,7 +265,8 @@ impl Lives {
     /// A generation has no process left: whoever asks knows it from here on.
     async fn is_over(&self, id: GenerationId, how: String) {
         self.state
-            .look(|books| {
+            .change(|books| {
+                self.reports.hear(books);
                 if let Some(generation) = books.get(id) {
                     generation.ended.send_replace(Some(how));
                 }

@@ -1,0 +1,167 @@
+//! What the kernel's programs report of a service: binds that were refused or moved, listeners that come and go.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use lb_common::{Event, EventKind, GenerationId};
+
+use super::{Context, books::Books, broken::outlive, reload::Reloads, shared::SharedState};
+use crate::{
+    config::{HandOver, ServiceConfig, Undeclared},
+    datapath::{Events, PARKING},
+    sys::{process, users},
+};
+
+/// Bind reports kept for a generation.
+const BINDS: usize = 8;
+
+/// Hears the kernel's reports.
+#[derive(Debug)]
+pub(super) struct Reports {
+    context: Arc<Context>,
+    state: SharedState,
+    reloads: Arc<Reloads>,
+    /// None while nobody looks after the service. Locked by who has the books.
+    events: Mutex<Option<Events>>,
+}
+
+context_of!(Reports);
+
+impl Reports {
+    /// Those of a service.
+    pub(super) fn new(context: &Arc<Context>, state: &SharedState, reloads: &Arc<Reloads>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            state: state.clone(),
+            reloads: Arc::clone(reloads),
+            events: Mutex::default(),
+        }
+    }
+
+    /// Hears each as it comes, until the service is `halted`: a server that opens its listeners anew waits for it.
+    pub(super) async fn keep(&self, halted: impl Future<Output = ()>) {
+        let opened = Events::open(self.path.pins());
+        let Ok(events) = opened.inspect_err(
+            |error| tracing::error!(service = self.name(), %error, "failed to open the events"),
+        ) else {
+            return; // what is looked for once a second is found all the same
+        };
+        let arrived = events.arrived();
+        *self.events() = Some(events);
+        let hear = async {
+            loop {
+                outlive(self.name(), "event handling", self.heard()).await;
+                if let Err(error) = arrived.next().await {
+                    tracing::error!(service = self.name(), %error, "failed to read the kernel's events");
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = hear => {}
+            () = halted => {}
+        }
+        // The next agent reads them.
+        *self.events() = None;
+    }
+
+    async fn heard(&self) {
+        self.hear(&mut *self.state.lock().await);
+    }
+
+    /// Hears what was reported by now: whoever tells of a server's end knows what it did before.
+    pub(super) fn hear(&self, books: &mut Books) {
+        let arrived = self.events().as_mut().map(Events::take).unwrap_or_default();
+        if arrived.is_empty() {
+            return;
+        }
+        let parking = self.cgroup.child(PARKING).id().ok();
+        let inherits = self.config.hand_over == HandOver::Inherit;
+        for event in &arrived {
+            match event.kind {
+                EventKind::Idle => {}
+                EventKind::Bound => self.reloads.follow_bind(books, event.cgroup),
+                EventKind::Closed => {
+                    if let Some(id) = GenerationId::new(event.generation) {
+                        self.reloads.follow(books, id);
+                    }
+                }
+                // Keeper and shim bind as root what they have made over to the service's user.
+                EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
+                EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
+                    note_bind(books, event, &self.config);
+                }
+            }
+        }
+        self.state.ring();
+    }
+
+    fn events(&self) -> MutexGuard<'_, Option<Events>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Remembers what `join` did, with the generation whose process it was.
+fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
+    let declared: Vec<String> = config
+        .addresses()
+        .map(|listen| listen.to_string())
+        .collect();
+    let asked = SocketAddr::new(event.bound_address(), event.port);
+    let who = format!(
+        "{} (pid {}, user {})",
+        process::name(event.pid),
+        event.pid,
+        users::user_name(event.uid)
+    );
+    let text = match event.kind {
+        EventKind::BindRefused => format!(
+            "its bind of {asked} was refused, because that address is not declared and would take \
+             clients before a promote: {} [{who}]",
+            bind_advice(asked, &declared, config)
+        ),
+        EventKind::BindRewritten => {
+            format!("its bind of {asked} was moved to the declared address")
+        }
+        EventKind::ForeignUser => format!(
+            "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
+             refuses: set user = \"{0}\" for the service [{who}]",
+            users::user_name(event.uid),
+            users::user_name(config.identity.uid)
+        ),
+        EventKind::Idle | EventKind::Bound | EventKind::Closed => return,
+    };
+    tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
+    let owner = books
+        .generations
+        .iter_mut()
+        .rev()
+        .find(|g| g.cgroup.ids().contains(&event.cgroup));
+    if let Some(generation) = owner {
+        generation.binds.push(text);
+        let excess = generation.binds.len().saturating_sub(BINDS);
+        generation.binds.drain(..excess);
+    }
+}
+
+/// What to do about a server that binds what is not declared.
+fn bind_advice(asked: SocketAddr, declared: &[String], config: &ServiceConfig) -> String {
+    let dual = asked.is_ipv6() && asked.ip().is_unspecified();
+    let is_beside = |listen: SocketAddr| listen.is_ipv4() && listen.port() == asked.port();
+    if dual && config.addresses().any(|listen| is_beside(listen.address)) {
+        let (one, port) = (asked.ip(), asked.port());
+        return format!(
+            "if this is its only socket, it serves both families (Go, Java and node open such a \
+             socket for 0.0.0.0, too): declare listen = [\"{asked}\"]; if it also binds \
+             0.0.0.0:{port}, as redis does, declare both: listen = [\"0.0.0.0:{port}\", \
+             \"[{one}]:{port}\"]"
+        );
+    }
+    let there = format!("make the server listen on {}", declared.join(" and "));
+    match config.undeclared {
+        Undeclared::Rewrite => there,
+        Undeclared::Refuse => format!("{there}, or set bind = \"rewrite\""),
+    }
+}
