@@ -26,8 +26,9 @@ pub struct Host {
     agent: Option<Process>,
     hotlb: PathBuf,
     bpffs: PathBuf,
-    directory: TempDir,
+    // Before the directory: it ends a successor of the agent, which puts back what is removed.
     netns: Netns,
+    directory: TempDir,
 }
 
 impl Host {
