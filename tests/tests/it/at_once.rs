@@ -1,16 +1,20 @@
 //! Promise: verbs that meet do not step on each other. What a later verb made active no earlier one ends; what was
 //! stopped is not ready; what goes down leaves nothing.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
+use hotlb::{generation::life, sys::cgroup::Cgroup};
 use hotlb_tests::{
+    cgroups,
     host::Host,
     load::Plan,
+    netns::Netns,
     servers::{Kind, Plain},
     wait,
     waiting::Waiting,
 };
+use tokio::{runtime::Runtime, time::timeout};
 
 const TARGET: &str = "127.0.0.1:8080";
 const LIMIT: Duration = Duration::from_secs(15);
@@ -89,6 +93,26 @@ fn going_down_during_a_deploy_leaves_no_server() -> Result<()> {
         host.netns().pids().is_ok_and(|left| left.is_empty())
     })?;
     ensure!(!host.cgroup()?.exists(), "the cgroup is left");
+    Ok(())
+}
+
+/// The kernel holds an event of a cgroup back for 10 ms after another one, and drops it if the cgroup is removed by
+/// then: a `stop` or `down` of a server that has just been started waited for its whole deadline.
+#[test]
+fn an_end_is_noticed_although_its_cgroup_is_gone_with_it() -> Result<()> {
+    let netns = Netns::new()?;
+    let runtime = Runtime::new()?;
+    for _ in 0..20 {
+        let cgroup = Cgroup::create(cgroups::mount()?.join(netns.name()))?;
+        let mut server = Command::new("sleep").arg("60").spawn()?;
+        fs::write(cgroup.path().join("cgroup.procs"), server.id().to_string())?;
+        let waiting = cgroup.clone();
+        let noticed = runtime.spawn(async move { life::emptied(&waiting).await });
+        server.kill()?;
+        server.wait()?;
+        wait::until_true("the cgroup is removed", LIMIT, || cgroup.remove().is_ok())?;
+        runtime.block_on(async { timeout(Duration::from_secs(5), noticed).await })???;
+    }
     Ok(())
 }
 

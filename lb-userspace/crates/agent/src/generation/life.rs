@@ -1,11 +1,15 @@
 //! When a generation is over.
 
-use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 use nix::sys::signal::Signal;
-use tokio::process::Child;
+use tokio::{process::Child, time::timeout};
 
 use crate::sys::{cgroup::Cgroup, pidfd::Pidfd, watch::Watched};
+
+/// How long it takes at first until a cgroup is looked at without an event, and in the end.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// The process a generation began with.
 #[derive(Debug)]
@@ -48,13 +52,20 @@ async fn leftovers_ended(cgroup: &Cgroup) {
 }
 
 /// Waits until no process is left in the cgroup.
+///
+/// The kernel tells of a change at once, or 10 ms after the one before (`CGROUP_FILE_NOTIFY_MIN_INTV`), and never if the
+/// cgroup is removed by then. So this looks by itself, too, less and less often.
 pub async fn emptied(cgroup: &Cgroup) -> io::Result<()> {
     let events = match cgroup.events_file() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => Watched::changed(result?.into())?,
     };
+    let mut look = FIRST_LOOK;
     while cgroup.is_populated() {
-        events.next().await?;
+        if let Ok(told) = timeout(look, events.next()).await {
+            told?;
+        }
+        look = (2 * look).min(LAST_LOOK);
     }
     Ok(())
 }
