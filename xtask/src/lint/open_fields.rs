@@ -2,8 +2,42 @@
 
 use super::{finding::Finding, sources::Sources};
 
-/// Files whose structs stand behind a lock, and how many fields of theirs are open to others. Each is to become 0.
-const STATE: [(&str, usize); 1] = [("lb-userspace/crates/agent/src/agent/service/books.rs", 61)];
+/// Files whose structs stand behind a lock, and how many fields of theirs are open to others. A number above 0 is to come
+/// down.
+const STATE: [(&str, usize); 8] = [
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/command.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/counts.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/end.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/generation.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/mod.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/slots.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/books/sums.rs",
+        0,
+    ),
+    (
+        "lb-userspace/crates/agent/src/agent/service/drain/progress.rs",
+        0,
+    ),
+];
 
 /// Files with more open fields than that, or fewer: then the number comes down.
 pub(crate) fn check(sources: &Sources) -> Vec<Finding> {

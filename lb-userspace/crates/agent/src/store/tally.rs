@@ -185,6 +185,16 @@ impl Tally {
         self.last = Some(last);
     }
 
+    /// Counts windows that were screened.
+    pub fn screened(&mut self, windows: WindowCounts) {
+        self.windows.add(windows);
+    }
+
+    /// Counts an incident that was kept.
+    pub const fn incident(&mut self) {
+        self.incidents += 1;
+    }
+
     /// Counts a hook that ended.
     pub fn hook(&mut self, phase: Phase, succeeded: bool) {
         let counts = self.hooks.entry(phase.name().to_owned()).or_default();

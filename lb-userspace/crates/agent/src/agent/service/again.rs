@@ -38,12 +38,12 @@ pub(super) struct Again {
 impl Again {
     pub(super) fn of(generation: &Generation) -> Self {
         Self {
-            name: generation.name.clone(),
-            origin: generation.outside.origin,
-            roots: generation.roots.clone(),
-            command: generation.command.clone(),
-            cwd: generation.cwd.clone(),
-            look: Arc::clone(&generation.look),
+            name: generation.name().to_owned(),
+            origin: generation.outside().origin,
+            roots: generation.command().roots().cloned(),
+            command: generation.command().words().to_vec(),
+            cwd: generation.command().cwd().to_owned(),
+            look: Arc::clone(generation.command().look()),
         }
     }
 
@@ -145,14 +145,14 @@ impl Again {
 
     /// The generation that a rollback leads to, if that starts it again.
     pub(super) fn aim(books: &Books) -> Option<Self> {
-        let generation = books.get(books.steering.previous()?)?;
-        (!generation.state.can_serve()).then(|| Self::of(generation))
+        let generation = books.get(books.steering().previous()?)?;
+        (!generation.state().can_serve()).then(|| Self::of(generation))
     }
 
     /// The generation, if it is active: where it ends for a hand-over that fails, it would be started again.
     pub(super) fn after_all(books: &Books, id: GenerationId) -> Option<Self> {
         let generation = books.get(id)?;
-        (generation.state == GenerationState::Active).then(|| Self::of(generation))
+        (generation.state() == GenerationState::Active).then(|| Self::of(generation))
     }
 }
 

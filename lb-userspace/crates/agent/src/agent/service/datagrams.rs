@@ -67,7 +67,7 @@ pub(super) fn give_datagram_slots(
     context: &Context,
     generation: &mut Generation,
 ) -> Result<(), CheckError> {
-    let fit = datagram_fit(context, &generation.cgroup)?;
+    let fit = datagram_fit(context, generation.cgroup())?;
     let members = fit.map_err(|misfit| match misfit {
         Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
             address,
@@ -76,16 +76,16 @@ pub(super) fn give_datagram_slots(
         other => other.into(),
     })?;
     let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();
-    if cookies.iter().eq(generation.datagrams.keys()) {
+    if cookies.iter().eq(generation.slots().datagrams().keys()) {
         return Ok(());
     }
     let mut steered = BTreeMap::new();
     let mut untaken = None;
     for (group, members) in context.path.datagram_groups().iter().zip(&members) {
-        let sockets = listeners::take(&generation.cgroup, members);
+        let sockets = listeners::take(generation.cgroup(), members);
         if let Some(error) = untaken_of(group.address(), members, &sockets) {
             untaken = Some(error);
-            let kept = kept(members, &generation.datagrams);
+            let kept = kept(members, generation.slots().datagrams());
             if !kept.is_empty() {
                 steered.extend(kept);
                 continue;
@@ -93,11 +93,11 @@ pub(super) fn give_datagram_slots(
         }
         let registered = context
             .path
-            .register_datagrams(group, generation.id, &sockets)?;
+            .register_datagrams(group, generation.id(), &sockets)?;
         if !registered.left_out.is_empty() {
             tracing::error!(
                 service = context.name(),
-                generation = generation.name,
+                generation = generation.name(),
                 address = %group.address(),
                 left_out = registered.left_out.len(),
                 "no slot left for UDP sockets; they get no datagrams"
@@ -105,7 +105,7 @@ pub(super) fn give_datagram_slots(
         }
         steered.extend(registered.steered);
     }
-    generation.datagrams = steered;
+    generation.slots_mut().give_datagrams(steered);
     untaken.map_or(Ok(()), Err)
 }
 
@@ -172,10 +172,7 @@ impl Datagrams {
         let (deadline, cgroup) = {
             let books = self.state.lock().await;
             let generation = books.get(id)?;
-            (
-                generation.drain.as_ref()?.deadline,
-                generation.cgroup.clone(),
-            )
+            (generation.drain()?.deadline(), generation.cgroup().clone())
         };
         let hung_after = self.config.drain.hung_after;
         let mut still = Standstill::default();
@@ -263,7 +260,7 @@ impl Datagrams {
     async fn read_up(&self, id: GenerationId) {
         let cgroup = self
             .state
-            .look(|books| books.get(id).map(|g| g.cgroup.clone()))
+            .look(|books| books.get(id).map(|g| g.cgroup().clone()))
             .await;
         if let Some(cgroup) = cgroup {
             self.await_read(&cgroup).await;
@@ -287,14 +284,14 @@ impl Datagrams {
         let Some(flows) = self.path.flows() else {
             return;
         };
-        let is_over = |generation: &&Generation| match generation.state {
+        let is_over = |generation: &&Generation| match generation.state() {
             GenerationState::Standby => true,
             // It may still say goodbye to them.
-            GenerationState::Stopping => flows.is_closed(generation.id),
+            GenerationState::Stopping => flows.is_closed(generation.id()),
             _ => false,
         };
-        let over = books.generations.iter().filter(is_over);
-        flows.close_only(over.map(|generation| generation.id));
+        let over = books.all().filter(is_over);
+        flows.close_only(over.map(Generation::id));
     }
 
     /// Flows may stay with the generation again.

@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    Context, VerbError, books::Going, checks::exec::hooks_cgroup, lives::Lives, pace::Pace,
-    parking::Parking, shared::SharedState,
+    Context, VerbError,
+    books::{Books, Generation},
+    checks::exec::hooks_cgroup,
+    lives::Lives,
+    pace::Pace,
+    parking::Parking,
+    shared::SharedState,
 };
 use crate::{
     clock::Deadline,
@@ -57,9 +62,9 @@ impl<'a> Down<'a> {
         self.state
             .change(|books| {
                 // Nobody takes over: the active one is ended too, and the keeper is not started again.
-                books.going = Going::Down;
-                books.steering.set_previous(None);
-                books.steering.lead_nowhere();
+                books.go_down();
+                books.steering_mut().set_previous(None);
+                books.steering_mut().lead_nowhere();
             })
             .await;
         self.call_everything_off().await;
@@ -67,8 +72,8 @@ impl<'a> Down<'a> {
             let living: Vec<GenerationId> = self
                 .state
                 .look(|books| {
-                    let living = books.generations.iter().filter(|g| g.state.is_live());
-                    living.map(|g| g.id).collect()
+                    let living = books.living();
+                    living.map(Generation::id).collect()
                 })
                 .await;
             if living.is_empty() {
@@ -79,8 +84,8 @@ impl<'a> Down<'a> {
             let books = self.state.lock().await;
             let ended = living.iter().filter_map(|&id| books.get(id));
             left.extend(ended.filter_map(|ended| {
-                let left = ended.left.as_ref()?;
-                Some(format!("{}: {left}", ended.name))
+                let left = ended.end().left()?;
+                Some(format!("{}: {left}", ended.name()))
             }));
         }
         if let Err(error) = self.parking.keeper().quit().await {
@@ -101,7 +106,7 @@ impl<'a> Down<'a> {
                 "failed to remove the cgroup"
             );
         }
-        self.state.change(|books| books.going = Going::Gone).await;
+        self.state.change(Books::be_gone).await;
         if let Err(error) = self.state.ledger().remove().await {
             left.push(format!(
                 "{error}; remove it before the service is started again, or its generations are \
@@ -117,14 +122,13 @@ impl<'a> Down<'a> {
         let starting = self
             .state
             .look(|books| {
-                if let Some(rollout) = &books.rollout {
+                if let Some(rollout) = books.rollout() {
                     rollout.undo("the service is shutting down");
                 }
                 let starting = books
-                    .generations
-                    .iter()
-                    .filter(|g| g.state == GenerationState::Starting);
-                starting.map(|g| g.id).collect::<Vec<_>>()
+                    .all()
+                    .filter(|g| g.state() == GenerationState::Starting);
+                starting.map(Generation::id).collect::<Vec<_>>()
             })
             .await;
         futures_util::future::join_all(starting.into_iter().map(|id| self.lives.end(id))).await;
@@ -150,6 +154,6 @@ impl<'a> Down<'a> {
     /// Whether nothing is being deployed, and no rollout is before its drain.
     async fn is_at_rest(&self) -> bool {
         let books = self.state.lock().await;
-        books.deploying.is_none() && books.rollout.is_none()
+        books.deploying().is_none() && books.rollout().is_none()
     }
 }

@@ -2,7 +2,11 @@
 
 use lb_common::GenerationId;
 
-use super::{Context, VerbError, books::Books, shared::SharedState};
+use super::{
+    Context, VerbError,
+    books::{Books, Generation},
+    shared::SharedState,
+};
 use crate::sys::cgroup::Cgroup;
 
 /// The id of the generation with this name, for who has the lock.
@@ -13,7 +17,7 @@ pub(super) fn named(
 ) -> Result<GenerationId, VerbError> {
     books
         .by_name(name)
-        .map(|g| g.id)
+        .map(Generation::id)
         .ok_or_else(|| VerbError::UnknownGeneration {
             service: context.name().to_owned(),
             name: name.escape_debug().to_string(),

@@ -18,23 +18,25 @@ pub(super) fn freeze(context: &Context, books: &mut Books, id: GenerationId) {
     let Some(generation) = books.get_mut(id) else {
         return;
     };
-    if generation.outside.origin != Origin::Launched {
-        generation.not_frozen = Some(SUPERVISED.to_owned());
+    if generation.outside().origin != Origin::Launched {
+        generation.note_frozen(Some(SUPERVISED.to_owned()));
         return;
     }
-    generation.not_frozen = match generation.cgroup.freeze() {
+    let not_frozen = match generation.cgroup().freeze() {
         Ok(()) => None,
         Err(error) => {
             tracing::warn!(
                 %error,
-                generation = generation.name,
+                generation = generation.name(),
                 "failed to freeze a generation"
             );
             Some(format!("cannot be frozen: {error}"))
         }
     };
-    if generation.not_frozen.is_none() {
-        let cgroup = generation.cgroup.clone();
+    let is_frozen = not_frozen.is_none();
+    generation.note_frozen(not_frozen);
+    if is_frozen {
+        let cgroup = generation.cgroup().clone();
         // The kernel writes pages out meanwhile; nobody waits for that.
         tokio::task::spawn_blocking(move || match cgroup.reclaim() {
             Ok(()) => {}

@@ -126,14 +126,14 @@ impl ProgramGuard {
         let turn = self.hold().await;
         let living = {
             let books = state.lock().await;
-            if books.is_ending() || books.awaits_adopt {
+            if books.is_ending() || books.awaits_adopt() {
                 return;
             }
             if let Ok(found) = &mut found {
                 restore_listeners(context, &books, parking, found);
             }
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            living.map(|g| g.cgroup.clone()).collect()
+            let living = books.living();
+            living.map(|g| g.cgroup().clone()).collect()
         };
         let found = match found {
             Ok(found) => restore_datagrams(context, living, found, turn).await,
@@ -248,7 +248,7 @@ fn restore_listeners(context: &Context, books: &Books, parking: &Parking, found:
         let Some(group) = group.filter(|_| restores(context, foreign, Protocol::Tcp)) else {
             continue;
         };
-        let restored = books.parks.at(group.address()).map(|parked| {
+        let restored = books.parks().at(group.address()).map(|parked| {
             let taken = parking.keeper().take(parked);
             let socket = taken.map_err(|error| error.to_string())?;
             group.attach(socket).map_err(|error| error.to_string())

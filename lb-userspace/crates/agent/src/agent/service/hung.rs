@@ -129,8 +129,8 @@ impl HangDetector {
         let Some(generation) = books.get_mut(id) else {
             return false;
         };
-        note(&mut generation.still);
-        generation.still.datagrams.is_suspected()
+        note(generation.still_mut());
+        generation.still().datagrams.is_suspected()
     }
 
     async fn tell(&self, id: GenerationId) {
@@ -139,12 +139,12 @@ impl HangDetector {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        let hung = generation.still.lasts(after).is_some();
-        if hung == generation.still.said {
+        let hung = generation.still().lasts(after).is_some();
+        if hung == generation.still().said {
             return;
         }
-        generation.still.said = hung;
-        let (service, generation) = (self.context.name(), generation.name.as_str());
+        generation.still_mut().said = hung;
+        let (service, generation) = (self.context.name(), generation.name());
         if hung {
             tracing::error!(service, generation, "the active generation hangs");
         } else {

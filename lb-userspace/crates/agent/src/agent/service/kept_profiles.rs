@@ -214,9 +214,13 @@ impl Desk {
     ) -> Vec<Target> {
         let seen: Vec<_> = state
             .look(|books| {
-                let seen = books.generations.iter().map(|generation| {
+                let seen = books.all().map(|generation| {
                     let counts = accounting::connections(&context.path, generation);
-                    (generation.name.clone(), generation.own_cgroup(), counts)
+                    (
+                        generation.name().to_owned(),
+                        generation.own_cgroup(),
+                        counts,
+                    )
                 });
                 seen.collect()
             })

@@ -325,7 +325,7 @@ impl Service {
     }
 
     fn refuse_busy_in(&self, books: &Books) -> Result<(), UpgradeError> {
-        match &books.rollout {
+        match books.rollout() {
             Some(rollout) if rollout.phase != Phase::Bake => Err(UpgradeError::Busy(format!(
                 "{} on service {} ({})",
                 rollout.name(),

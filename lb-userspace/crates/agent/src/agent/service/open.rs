@@ -26,10 +26,10 @@ use super::{
     reload::Reloads,
     reports::Reports,
     rollout::Rollouts,
-    seats::{Seats, retire},
+    seats::Seats,
     shared::SharedState,
     slots::register,
-    steering::{Moves, Steering},
+    steering::Steering,
     wake, witness,
     workers::WorkerBalance,
 };
@@ -168,12 +168,7 @@ impl Service {
         let mut books = self.state.lock().await;
         self.remember(&mut books, ledger);
         self.datagrams.restore_flows(&books);
-        let living: Vec<GenerationId> = books
-            .generations
-            .iter()
-            .filter(|g| g.state.is_live())
-            .map(|g| g.id)
-            .collect();
+        let living: Vec<GenerationId> = books.living().map(Generation::id).collect();
         for &id in &living {
             self.follow_again(&mut books, id);
         }
@@ -189,49 +184,31 @@ impl Service {
     fn remember(&self, books: &mut Books, ledger: Ledger) {
         let same_boot = ledger.boot == process::boot_id();
         let word = self.path.word();
-        let in_word = [word.active, word.candidate].into_iter().flatten();
-        books.last_id = in_word
-            .map(GenerationId::raw)
-            .fold(ledger.last_id, u32::max);
-        let moves = Moves {
-            promotes: ledger.promotes,
-            rollbacks: ledger.rollbacks,
-            failovers: ledger.failovers,
-        };
-        // A word that moved after the last write of the ledger.
-        let previous = ledger.previous.and_then(GenerationId::new);
-        let previous = previous.filter(|&previous| word.active != Some(previous));
-        books.steering.remember(previous, moves);
-        books.runs_alone = ledger.runs_alone;
-        books.retired = ledger.retired;
-        books.past = ledger.past;
-        books.tally = ledger.tally;
-        books.habits = ledger.habits;
-        for remembered in ledger.generations {
+        for remembered in books.restore(ledger, word) {
             if !same_boot && remembered.state == GenerationState::Active {
                 // Nobody is active after a reboot; a rollback leads to whoever was.
                 books
-                    .steering
+                    .steering_mut()
                     .set_previous(GenerationId::new(remembered.id));
             }
             let counted = remembered.counted;
             let seated = !remembered.unseated && same_boot;
             let id = GenerationId::new(remembered.id);
             let Some(generation) = self.restore(remembered, same_boot, word.active) else {
-                retire(books, counted);
+                books.sums_mut().retire(counted);
                 if let Some(id) = id.filter(|_| seated) {
                     self.seats.keep_latencies(books, id);
                 }
                 continue;
             };
-            books.generations.push(generation);
+            books.add(generation);
         }
     }
 
     /// Watches one that lives, and gives its listeners slots.
     fn follow_again(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
         // A pid that started at another time is somebody else's by now.
-        let main = books.get(id).and_then(|g| g.main);
+        let main = books.get(id).and_then(Generation::main);
         let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
         let main = main.map_or(0, |(pid, _)| pid);
         self.lives.watch_life(books, id, Main::Found(main));
@@ -247,7 +224,7 @@ impl Service {
 
     /// Goes on with what was being done to one that lives; `held`: a rollout on probation may go back to it.
     fn continue_with(self: &Arc<Self>, books: &mut Books, id: GenerationId, held: bool) {
-        match books.get(id).map(|g| g.state) {
+        match books.get(id).map(Generation::state) {
             Some(GenerationState::Draining) if held => {
                 if let Some(generation) = books.get_mut(id) {
                     generation.undrain();
@@ -256,7 +233,7 @@ impl Service {
             Some(GenerationState::Draining) => self.lives.drain(books, id),
             Some(GenerationState::Active) => {
                 if let Some(generation) = books.get(id) {
-                    freeze::thaw(self, &generation.cgroup);
+                    freeze::thaw(self, generation.cgroup());
                 }
             }
             Some(GenerationState::Starting) if self.adoptions.prove_again(books, id) => {}
@@ -282,7 +259,7 @@ impl Service {
         let cgroup = self.remembered_cgroup(id, &remembered);
         let runs = same_boot && still_runs(&cgroup, remembered.main);
         let (state, reason) = match remembered.state {
-            state if !state.is_live() => (state, remembered.reason),
+            state if !state.is_live() => (state, remembered.reason.clone()),
             _ if !runs && !same_boot => (
                 GenerationState::Stopped,
                 Some("the host was restarted".to_owned()),
@@ -298,7 +275,7 @@ impl Service {
             _ if active == Some(id) => (GenerationState::Active, None),
             // The word had moved, the ledger had not been written yet.
             GenerationState::Active => (GenerationState::Draining, None),
-            state => (state, remembered.reason),
+            state => (state, remembered.reason.clone()),
         };
         let drain = match state {
             GenerationState::Draining | GenerationState::Stopping => {
@@ -308,40 +285,11 @@ impl Service {
             }
             _ => None,
         };
-        let changed = state != remembered.state;
-        let mut outside = remembered.outside;
-        if changed && !state.is_live() {
-            outside.note_end(remembered.state);
-        }
-        let begun = Generation::begin(id, remembered.name, cgroup);
-        Some(Generation {
-            state,
-            command: remembered.command,
-            cwd: remembered.cwd,
-            roots: remembered.roots,
-            env: remembered.env,
-            main: remembered.main,
-            reason,
-            since: if changed || !same_boot {
-                begun.since
-            } else {
-                remembered.since
-            },
-            counted: remembered.counted,
-            unseated: remembered.unseated || !same_boot,
-            told: remembered.told,
-            told_whom: remembered.told_whom,
-            told_again: remembered.told_again,
-            signal_cut: remembered.signal_cut,
-            unseen_ends: remembered.unseen_ends,
-            was_ready: remembered.was_ready,
-            drain,
-            failed: remembered.failed,
-            keep: remembered.keep,
-            cut_list: remembered.cut_list,
-            outside,
-            ..begun
-        })
+        let begun = Generation::begin(id, remembered.name.clone(), cgroup);
+        let found = (state, reason);
+        Some(Generation::restored(
+            begun, remembered, found, drain, same_boot,
+        ))
     }
 
     fn remembered_cgroup(&self, id: GenerationId, remembered: &Remembered) -> Cgroup {

@@ -68,8 +68,10 @@ pub(super) async fn keep(context: &Arc<Context>, state: &SharedState) {
         turns.tick().await;
         let outputs: Vec<_> = state
             .look(|books| {
-                let living = books.generations.iter().filter(|g| g.state.is_live());
-                living.map(|g| (g.name.clone(), g.cgroup.clone())).collect()
+                let living = books.living();
+                living
+                    .map(|g| (g.name().to_owned(), g.cgroup().clone()))
+                    .collect()
             })
             .await;
         let of = Arc::clone(context);

@@ -220,7 +220,7 @@ impl Parking {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
         let held = keeper.list().await?;
-        let former = state.look(|books| books.parks.group_keys()).await;
+        let former = state.look(|books| books.parks().group_keys()).await;
         let mut parks = Vec::new();
         for (index, group) in context.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -255,7 +255,9 @@ impl Parking {
             }
             parks.push(parked);
         }
-        state.change(|books| books.parks = Parks::new(parks)).await;
+        state
+            .change(|books| books.set_parks(Parks::new(parks)))
+            .await;
         Ok(())
     }
 
@@ -274,14 +276,18 @@ impl Parking {
             self.put_in_place(context, index, &parked)?;
             parks.push(parked);
         }
-        state.change(|books| books.parks = Parks::new(parks)).await;
+        state
+            .change(|books| books.set_parks(Parks::new(parks)))
+            .await;
         Ok(())
     }
 
     /// Closes all parking listeners.
     pub(super) async fn close(&self, state: &SharedState) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
-        state.change(|books| books.parks = Parks::default()).await;
+        state
+            .change(|books| books.set_parks(Parks::default()))
+            .await;
         self.close_others(state, &self.keeper()).await
     }
 
@@ -331,7 +337,7 @@ impl Parking {
         let _turn = self.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.keeper().without_limit();
-        let group_keys = state.look(|books| books.parks.group_keys()).await;
+        let group_keys = state.look(|books| books.parks().group_keys()).await;
         for (index, group_key) in group_keys.into_iter().enumerate() {
             if let Err(error) = self
                 .replace(context, state, (index, group_key), &keeper, |_books| true)
@@ -363,7 +369,7 @@ impl Parking {
         let may = may(&books);
         if may {
             self.put_in_place(context, index, &fresh)?;
-            books.parks.replace(index, fresh);
+            books.replace_park(index, fresh);
         }
         Ok(may)
     }
@@ -375,7 +381,9 @@ impl Parking {
         let others: Vec<u64> = state
             .look(|books| {
                 let cookies = held.iter().map(|parked| parked.cookie);
-                cookies.filter(|&cookie| !books.parks.has(cookie)).collect()
+                cookies
+                    .filter(|&cookie| !books.parks().has(cookie))
+                    .collect()
             })
             .await;
         for cookie in others {
@@ -399,7 +407,7 @@ impl Parking {
         };
         let index = state
             .look(|books| {
-                let mut parks = books.parks.all().iter();
+                let mut parks = books.parks().all().iter();
                 let index = parks.position(|parked| parked.group_key.address == group_key.address);
                 index.filter(|_| may(books))
             })

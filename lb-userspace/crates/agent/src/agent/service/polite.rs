@@ -93,7 +93,7 @@ impl PoliteDrain {
         let mut turn = self.turn().await;
         let cgroup = state
             .look(|books| match books.get(id) {
-                Some(generation) if drains(generation.state) => generation.own_cgroup(),
+                Some(generation) if drains(generation.state()) => generation.own_cgroup(),
                 _ => None,
             })
             .await;
@@ -297,5 +297,5 @@ fn drains(state: GenerationState) -> bool {
 fn drains_now(books: &Books, id: GenerationId) -> bool {
     books
         .get(id)
-        .is_some_and(|generation| drains(generation.state))
+        .is_some_and(|generation| drains(generation.state()))
 }

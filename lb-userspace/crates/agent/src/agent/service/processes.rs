@@ -49,7 +49,7 @@ pub(super) async fn gone(state: &SharedState, id: GenerationId, cgroup: &Cgroup)
         return life::emptied(cgroup).await;
     }
     let ended = state
-        .look(|books| books.get(id).map(|g| g.ended.subscribe()))
+        .look(|books| books.get(id).map(|g| g.end().awaited()))
         .await;
     if let Some(mut ended) = ended {
         // It fails when the entry is gone, and with it the generation.

@@ -39,19 +39,16 @@ pub(super) async fn compare(context: &Arc<Context>, state: &SharedState, id: Gen
 }
 
 fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool {
-    let id = generation.id;
-    let ended = generation.missing.min(missing);
-    generation.missing = missing - ended;
-    generation.compared_at = context.path.live(Some(id)).saturating_sub(ended);
+    let id = generation.id();
+    let live = context.path.live(Some(id));
+    let ended = generation.counts_mut().compare(missing, live);
     if ended == 0 {
         return false;
     }
     context.path.forget_ended(id, ended);
-    generation.counted.closed += ended;
-    generation.unseen_ends += ended;
     tracing::warn!(
         service = context.name(),
-        generation = generation.name,
+        generation = generation.name(),
         ended,
         "corrected the count of connections whose end was not counted: another sock_ops \
          program takes the callback away; their losses and bytes are unknown"
@@ -63,10 +60,12 @@ fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool
 pub(super) async fn compare_grown(context: &Arc<Context>, state: &SharedState) -> bool {
     let grown: Vec<GenerationId> = state
         .look(|books| {
-            let living = books.generations.iter().filter(|g| g.state.is_live());
-            let grown =
-                living.filter(|g| context.path.live(Some(g.id)) > g.compared_at || g.missing > 0);
-            grown.map(|g| g.id).collect()
+            let living = books.living();
+            let grown = living.filter(|g| {
+                let live = context.path.live(Some(g.id()));
+                g.counts().are_to_compare(live)
+            });
+            grown.map(Generation::id).collect()
         })
         .await;
     let mut corrected = false;

@@ -8,7 +8,7 @@ use tokio::{sync::watch as channel, time::MissedTickBehavior};
 
 use super::{
     Context,
-    books::Books,
+    books::{Books, Generation},
     parking::{Parking, someone_waits},
     shared::SharedState,
     slots::register,
@@ -66,10 +66,10 @@ impl Reloads {
 
     /// A process of this cgroup bound an address of the service.
     pub(super) fn follow_bind(self: &Arc<Self>, books: &mut Books, cgroup: u64) {
-        let able = books.generations.iter().rev();
-        let mut able = able.filter(|generation| generation.state.can_serve());
-        let owner = able.find(|generation| generation.cgroup.ids().contains(&cgroup));
-        if let Some(id) = owner.map(|generation| generation.id) {
+        let able = books.all().rev();
+        let mut able = able.filter(|generation| generation.state().can_serve());
+        let owner = able.find(|generation| generation.cgroup().ids().contains(&cgroup));
+        if let Some(id) = owner.map(Generation::id) {
             self.follow(books, id);
         }
     }
@@ -79,11 +79,11 @@ impl Reloads {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        if !generation.state.can_serve() {
+        if !generation.state().can_serve() {
             return; // a candidate's are looked for anyway
         }
         let until = Deadline::after(FOLLOWED);
-        if generation.reloads.replace(until).is_none() {
+        if generation.slots_mut().follow(until) {
             tokio::spawn(Arc::clone(self).give_slots_soon(id));
         }
     }
@@ -105,20 +105,18 @@ impl Reloads {
         let Some(generation) = books.get_mut(id) else {
             return false;
         };
-        let halted = *self.halted.borrow() || !generation.state.can_serve();
-        let is_over = generation.reloads.is_none_or(|it| it.left().is_none());
-        if halted || is_over {
-            generation.reloads = None;
-        }
+        let halted = *self.halted.borrow() || !generation.state().can_serve();
+        let is_over = generation.slots_mut().is_followed_no_more(halted);
         if halted {
             return false;
         }
-        let before = (generation.steered.clone(), generation.datagrams.clone());
+        let slots = generation.slots();
+        let before = (slots.steered().clone(), slots.datagrams().clone());
         // What does not fit (yet) is found, and said, once a second.
         let fits = register(self, &mut books, id).is_ok();
-        let changed = books
-            .get(id)
-            .is_some_and(|g| (&g.steered, &g.datagrams) != (&before.0, &before.1));
+        let changed = books.get(id).is_some_and(|g| {
+            (g.slots().steered(), g.slots().datagrams()) != (&before.0, &before.1)
+        });
         if changed {
             *pause = FIRST;
             tracing::info!(

@@ -14,9 +14,6 @@ use crate::{
     sys::{process, users},
 };
 
-/// Bind reports kept for a generation.
-const BINDS: usize = 8;
-
 /// Hears the kernel's reports.
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -135,14 +132,11 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
     };
     tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
     let owner = books
-        .generations
-        .iter_mut()
+        .all_mut()
         .rev()
-        .find(|g| g.cgroup.ids().contains(&event.cgroup));
+        .find(|g| g.cgroup().ids().contains(&event.cgroup));
     if let Some(generation) = owner {
-        generation.binds.push(text);
-        let excess = generation.binds.len().saturating_sub(BINDS);
-        generation.binds.drain(..excess);
+        generation.slots_mut().note_bind(text);
     }
 }
 

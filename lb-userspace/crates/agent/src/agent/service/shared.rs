@@ -5,11 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard, futures::Notified};
 
-use super::{
-    books::{Books, Going},
-    pace::Pace,
-    view,
-};
+use super::{books::Books, pace::Pace, view};
 use crate::store::LedgerFile;
 
 /// Everything that changes of a service. Clones share it.
@@ -57,7 +53,7 @@ impl SharedState {
 
     /// Has it written down, soon, and wakes everybody who waits for a change.
     pub(super) fn settle(&self, books: &Books) {
-        if books.going == Going::Gone {
+        if books.is_gone() {
             return;
         }
         self.0.ledger.write(books.to_ledger());

@@ -14,7 +14,6 @@ use super::{
     datagrams::give_datagram_slots,
 };
 use crate::{
-    clock,
     datapath::Group,
     generation::{
         fit::{self, Misfit},
@@ -42,7 +41,7 @@ pub(super) fn register(
 ) -> Result<(), CheckError> {
     let listing = Listing::now(&context.netns, Protocol::Tcp)?;
     let stray = match books.get(id) {
-        Some(generation) => stray(context, &generation.cgroup, &own(generation, &listing))?,
+        Some(generation) => stray(context, generation.cgroup(), &own(generation, &listing))?,
         None => None,
     };
     let members = members(books, id, &listing);
@@ -78,11 +77,11 @@ pub(super) fn give_slots(
         return Ok(());
     };
     give_datagram_slots(context, generation)?;
-    let hangs = |waiting: &&Waiting| generation.progress.hangs(waiting.cookie);
+    let hangs = |waiting: &&Waiting| generation.slots().progress().hangs(waiting.cookie);
     let cookie = |waiting: &Waiting| waiting.cookie;
     let all = || members.iter().flatten();
     let wanted: BTreeSet<u64> = all().filter(|w| !hangs(w)).map(cookie).collect();
-    if wanted.iter().eq(generation.steered.keys()) {
+    if wanted.iter().eq(generation.slots().steered().keys()) {
         return Ok(());
     }
     let resting: BTreeSet<u64> = all().filter(hangs).map(cookie).collect();
@@ -91,9 +90,7 @@ pub(super) fn give_slots(
     for (group, members) in context.path.groups().iter().zip(members) {
         given.add(context, group, generation, members, &wanted)?;
     }
-    generation.slotted = clock::now();
-    generation.steered = given.steered;
-    generation.unsteered = given.left_out;
+    generation.slots_mut().give(given.steered, given.left_out);
     given.untaken.map_or(Ok(()), Err)
 }
 
@@ -115,9 +112,9 @@ impl Given {
         members: &[Waiting],
         wanted: &BTreeSet<u64>,
     ) -> Result<(), CheckError> {
-        let mut sockets = listeners::take(&generation.cgroup, members);
+        let mut sockets = listeners::take(generation.cgroup(), members);
         if let Some(error) = untaken_of(group.address(), members, &sockets) {
-            let kept = kept(members, &generation.steered);
+            let kept = kept(members, generation.slots().steered());
             if !kept.is_empty() {
                 self.untaken = Some(error);
                 self.left_out += members.len() - kept.len();
@@ -143,9 +140,9 @@ impl Given {
             if let Err(error) = listener::deepen(socket) {
                 tracing::warn!(%error, "failed to enlarge a listener's backlog");
             }
-            context.path.note_listener(cookie, Some(generation.id));
+            context.path.note_listener(cookie, Some(generation.id()));
         }
-        let registered = context.path.register(group, generation.id, &sockets)?;
+        let registered = context.path.register(group, generation.id(), &sockets)?;
         self.steered.extend(registered.steered);
         self.left_out += registered.left_out.len();
         Ok(())
@@ -180,13 +177,13 @@ pub(super) fn members(
         return Ok(Vec::new());
     };
     let found = own(generation, listing);
-    if let Some(error) = &books.keeper_error {
-        return Err(CheckError::NoKeeper(error.clone()));
+    if let Some(error) = books.keeper_error() {
+        return Err(CheckError::NoKeeper(error.to_owned()));
     }
-    Ok(fit::fit(&books.parks.group_keys(), &found)?)
+    Ok(fit::fit(&books.parks().group_keys(), &found)?)
 }
 
 fn own(generation: &Generation, listing: &Listing) -> Vec<Waiting> {
-    let found = listing.below(&generation.cgroup);
+    let found = listing.below(generation.cgroup());
     found.into_iter().cloned().collect()
 }

@@ -67,7 +67,7 @@ pub(super) fn after_another(
         let _touching = polite.turn().await;
         let cgroups: Vec<Cgroup> = state
             .look(|books| {
-                let living = books.generations.iter().filter(|g| g.state.is_live());
+                let living = books.living();
                 living.filter_map(Generation::own_cgroup).collect()
             })
             .await;

@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use super::{
     Service,
     beside::in_turn,
-    books::{Books, Counting, Generation},
+    books::{Books, Generation},
     broken::{kept_up, outlive},
     flows, freeze,
     hung::HangDetector,
@@ -111,7 +111,7 @@ impl Service {
         }
         if let Some(counts) = counts {
             self.state
-                .change(|books| books.tally.windows.add(counts))
+                .change(|books| books.sums_mut().tally_mut().screened(counts))
                 .await;
         }
     }
@@ -123,7 +123,7 @@ impl Service {
             let stored = incidents.capture(&self.context, &self.state, &self.profiler, found);
             if stored.await {
                 let mut books = self.state.lock().await;
-                books.tally.incidents += 1;
+                books.sums_mut().tally_mut().incident();
                 self.state.settle(&books);
             }
         };
@@ -141,7 +141,10 @@ impl Service {
             let books = self.state.lock().await;
             let keeper = self.parking.keeper();
             let is_well = keeper.is_alive() && keeper.has_socket();
-            if books.is_ending() || books.awaits_adopt || is_well && books.keeper_error.is_none() {
+            if books.is_ending()
+                || books.awaits_adopt()
+                || is_well && books.keeper_error().is_none()
+            {
                 return;
             }
             if keeper.is_alive() && !keeper.has_socket() {
@@ -168,7 +171,7 @@ impl Service {
         if let Some(error) = &error {
             tracing::error!(service = self.name(), error, "failed to start a keeper");
         }
-        self.state.change(|books| books.keeper_error = error).await;
+        self.state.change(|books| books.note_keeper(error)).await;
     }
 
     /// Writes the ledger again if somebody removed it, or the last write failed.
@@ -204,7 +207,9 @@ impl Service {
         let mut books = self.state.lock().await;
         let active = self.path.word().active;
         self.thaw_fallback(&books);
-        let queued = listing.as_ref().map(|listing| books.parks.queued(listing));
+        let queued = listing
+            .as_ref()
+            .map(|listing| books.parks().queued(listing));
         if let Some(queued) = queued {
             self.parking.compare(self, queued);
         }
@@ -215,15 +220,9 @@ impl Service {
             self.parking.release();
         }
         self.expire(&mut books);
-        let counted = |g: &&mut Generation| !g.state.is_live() && g.counting == Counting::On;
-        for ended in books.generations.iter_mut().filter(counted) {
-            if self.path.stop_counting(ended.id) {
-                ended.counting = Counting::Over;
-            }
-        }
-        books.counted_on.retain(|&id| !self.path.stop_counting(id));
+        books.stop_counting(|id| self.path.stop_counting(id));
         if let Some(listing) = listing {
-            let parked = |cookie| books.parks.has(cookie);
+            let parked = |cookie| books.parks().has(cookie);
             self.path
                 .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
         }
@@ -236,7 +235,7 @@ impl Service {
         let gone = word.active.is_some_and(|active| !self.listens(active));
         let fallback = word.candidate.filter(|_| gone);
         if let Some(generation) = fallback.and_then(|id| books.get(id)) {
-            freeze::thaw(self, &generation.cgroup);
+            freeze::thaw(self, generation.cgroup());
         }
     }
 
@@ -245,11 +244,10 @@ impl Service {
         let now = clock::since_boot().as_secs();
         let usual = self.config.keep.time;
         let over: Vec<GenerationId> = books
-            .generations
-            .iter()
-            .filter(|g| g.state == GenerationState::Standby)
-            .filter(|g| now.saturating_sub(g.since) >= g.keep.unwrap_or(usual).as_secs())
-            .map(|g| g.id)
+            .all()
+            .filter(|g| g.state() == GenerationState::Standby)
+            .filter(|g| now.saturating_sub(g.since()) >= g.keep().unwrap_or(usual).as_secs())
+            .map(Generation::id)
             .collect();
         for id in over {
             self.lives.stop_in_background(books, id);

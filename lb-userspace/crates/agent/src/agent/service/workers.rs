@@ -80,7 +80,10 @@ impl WorkerBalance {
                 continue; // it ended meanwhile, or others get the connections
             }
             let is_active = word.active == Some(id);
-            if books.get(id).is_none_or(|g| g.slotted != slotted) {
+            if books
+                .get(id)
+                .is_none_or(|g| g.slots().given_at() != slotted)
+            {
                 // It got slots meanwhile: a list that is older would take them away.
                 continue;
             }
@@ -132,8 +135,8 @@ impl WorkerBalance {
         );
         context.path.choose_by(wanted);
         // They are registered again, so that their connections are counted, or not any more.
-        for generation in &mut books.generations {
-            generation.steered.clear();
+        for generation in books.all_mut() {
+            generation.slots_mut().renew();
         }
     }
 }
@@ -147,8 +150,8 @@ async fn list(
 ) -> Option<(Instant, Result<Arc<Listing>, DumpError>)> {
     let slotted = {
         let books = state.lock().await;
-        let generation = books.get(id).filter(|g| !g.untaken.rests())?;
-        generation.slotted
+        let generation = books.get(id).filter(|g| !g.slots().untaken().rests())?;
+        generation.slots().given_at()
     };
     let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
     let netns = context.netns.clone();
@@ -169,12 +172,11 @@ fn note_progress(context: &Context, books: &mut Books, id: GenerationId, members
         .iter()
         .map(|group| group.iter().map(seen).collect())
         .collect();
-    let (before, _) = generation.progress.hung();
-    generation
-        .progress
-        .look(clock::since_boot(), &groups, after);
-    let (hung, queue) = generation.progress.hung();
-    let (service, generation) = (context.name(), generation.name.as_str());
+    let progress = generation.slots_mut().progress_mut();
+    let (before, _) = progress.hung();
+    progress.look(clock::since_boot(), &groups, after);
+    let (hung, queue) = progress.hung();
+    let (service, generation) = (context.name(), generation.name());
     if hung > before {
         tracing::warn!(
             service,
@@ -195,7 +197,7 @@ fn note_untaken(
     error: Option<&CheckError>,
 ) {
     let generation = books.get_mut(id);
-    let is_new = generation.is_some_and(|g| g.untaken.note(error));
+    let is_new = generation.is_some_and(|g| g.slots_mut().untaken_mut().note(error));
     if let Some(error) = error
         && is_new
     {

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use super::{
     super::{
         CheckError, VerbError,
-        books::{Books, Generation},
+        books::{Books, Command, Generation},
         broken::{Broken, unbroken},
         checks::still_alive,
         ending::{place, signal_of},
@@ -34,16 +34,14 @@ use crate::{
     generation::{
         adoptee::{self, Unfit},
         exec::ExecSpec,
-        launch,
         life::{self, Main},
         notify::NotifySocket,
-        roots::Roots,
         serving::Place,
         unit,
     },
     rollout::GenerationState,
     store::{Origin, Outside},
-    sys::{cgroup::Cgroup, inspect::Inspected, netns::Netns, process},
+    sys::{cgroup::Cgroup, inspect::Inspected, netns::Netns},
 };
 
 /// What the books say of a generation that its supervisor started again.
@@ -82,13 +80,12 @@ impl Adoptions {
             netns: self.elsewhere(&caller),
             ..self.exec_spec(&books, (id, &name), &cgroup, notify.as_ref())
         };
-        books.generations.push(Generation {
-            outside: Outside {
-                ended_from: awaited.then_some(GenerationState::Active),
-                ..outside
-            },
-            ..Self::begun(id, name, cgroup, &caller, counted, request.command)
-        });
+        let command = Command::shown(request.command, caller.cwd.clone());
+        let begun = Self::begun(id, name, cgroup, &caller, command, counted);
+        books.add(begun.having(Outside {
+            ended_from: awaited.then_some(GenerationState::Active),
+            ..outside
+        }));
         self.lives.word_follows(&mut books);
         self.seats.forget_old(&mut books);
         self.state.settle(&books);
@@ -107,20 +104,12 @@ impl Adoptions {
         name: String,
         cgroup: Cgroup,
         process: &Inspected,
+        command: Command,
         counted: ConnectionCounts,
-        command: Vec<String>,
     ) -> Generation {
-        Generation {
-            // What a rollback would start; unknown where the process shows a title.
-            roots: launch::find(&command, &process.cwd)
-                .ok()
-                .and_then(|program| Roots::of(&program, &process.cwd).ok()),
-            command,
-            cwd: process.cwd.clone(),
-            main: Some((process.pid, process.started)),
-            counted,
-            ..Generation::begin(id, name, cgroup)
-        }
+        let mut generation = Generation::begin(id, name, cgroup).of(command, counted);
+        generation.runs_as(process.pid, process.started);
+        generation
     }
 
     /// Takes what is left of an earlier life of this name out of the way. Says whether that one
@@ -129,8 +118,8 @@ impl Adoptions {
         let Some(earlier) = books.by_name(name) else {
             return false;
         };
-        let (id, state) = (earlier.id, earlier.state);
-        let awaited = earlier.outside.is_awaited() && !state.is_live();
+        let (id, state) = (earlier.id(), earlier.state());
+        let awaited = earlier.outside().is_awaited() && !state.is_live();
         if !state.is_live() || state == GenerationState::Stopping {
             return awaited;
         }
@@ -258,7 +247,7 @@ impl Adoptions {
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
             HandOver::Inherit => books
-                .parks
+                .parks()
                 .group_keys()
                 .into_iter()
                 .map(|group_key| (self.name().to_owned(), group_key))
@@ -303,11 +292,11 @@ impl Adoptions {
         id: GenerationId,
     ) -> bool {
         // No other one that starts has been ready already.
-        let is_to_prove = |g: &Generation| g.outside.origin == Origin::Exec || g.was_ready;
+        let is_to_prove = |g: &Generation| g.outside().origin == Origin::Exec || g.was_ready();
         let proving = books.get(id).filter(|g| is_to_prove(g));
         let proves = proving.is_some();
         if let Some(generation) = proving {
-            freeze::thaw(self, &generation.cgroup);
+            freeze::thaw(self, generation.cgroup());
             tokio::spawn(Arc::clone(self).prove(id, None));
         }
         proves
@@ -317,7 +306,7 @@ impl Adoptions {
     async fn note_unit_signal(&self, id: GenerationId) {
         let unit = self
             .state
-            .look(|books| books.get(id).and_then(|g| g.outside.unit.clone()))
+            .look(|books| books.get(id).and_then(|g| g.outside().unit.clone()))
             .await;
         let Some(unit) = unit else {
             return;
@@ -325,7 +314,7 @@ impl Adoptions {
         if let Some(signal) = unit::stop_signal(&unit).await
             && let Some(generation) = self.state.lock().await.get_mut(id)
         {
-            generation.outside.unit_signal = Some(signal.as_str().to_owned());
+            generation.note_unit_signal(signal.as_str().to_owned());
         }
     }
 
@@ -348,23 +337,15 @@ impl Adoptions {
         let Some(generation) = books.get_mut(id) else {
             return; // its supervisor has started the next one of its name
         };
-        if generation.state != GenerationState::Starting {
+        if generation.state() != GenerationState::Starting {
             return; // it was stopped meanwhile
         }
         match proved {
             Ok(()) => {
-                // Why one that was found is here, goes with it.
-                let was_found = std::mem::replace(&mut generation.was_ready, true);
-                let reason = generation.reason.take().filter(|_| was_found);
-                let awaited = generation.outside.is_awaited();
-                generation.outside.ended_from = None;
-                // Nobody waits to promote one that was found: it is kept for as long as others are.
-                let stands_by = was_found && generation.outside.origin == Origin::Launched;
-                if stands_by {
-                    generation.enter(GenerationState::Standby, reason);
+                let awaited = generation.outside().is_awaited();
+                generation.prove();
+                if generation.state() == GenerationState::Standby {
                     freeze::freeze(self, &mut books, id);
-                } else {
-                    generation.enter(GenerationState::Ready, reason);
                 }
                 self.lives.word_follows(&mut books);
                 if awaited && going && self.path.word().active.is_none() {
@@ -372,12 +353,12 @@ impl Adoptions {
                 }
             }
             // One of the agent's own has no supervisor that would end it.
-            Err(check) if generation.outside.origin == Origin::Launched => {
-                generation.failed = Some(check.to_string());
+            Err(check) if generation.outside().origin == Origin::Launched => {
+                generation.condemn(check.to_string());
                 self.lives.stop_in_background(&mut books, id);
             }
             Err(check) => {
-                let ended = generation.ended.borrow().is_some();
+                let ended = generation.end().has_come();
                 let after = if ended {
                     ""
                 } else {
@@ -411,7 +392,7 @@ impl Adoptions {
         let error = broken.of_verb(format!("the check of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted the check of a generation");
         if let Some(generation) = books.get_mut(id)
-            && generation.state == GenerationState::Starting
+            && generation.state() == GenerationState::Starting
         {
             generation.enter(GenerationState::Failed, Some(error.summary()));
             self.seats.retire_from_kernel(&mut books, id);
@@ -426,14 +407,11 @@ fn refuse_running(books: &Books, name: &str) -> Result<(), VerbError> {
     let Some(earlier) = books.by_name(name) else {
         return Ok(());
     };
-    let main_runs = earlier
-        .main
-        .is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
-    let is_exec = earlier.outside.origin == Origin::Exec;
-    if main_runs || earlier.state.is_live() && !is_exec {
+    let is_exec = earlier.outside().origin == Origin::Exec;
+    if earlier.main_runs() || earlier.state().is_live() && !is_exec {
         return Err(VerbError::NameTaken {
             name: name.to_owned(),
-            state: earlier.state,
+            state: earlier.state(),
         });
     }
     Ok(())

@@ -19,7 +19,7 @@ use lb_common::GenerationId;
 
 use super::{
     AdoptError, CheckError, Context, VerbError,
-    books::Books,
+    books::{Books, Command, Generation},
     checks::Checks,
     ending::Endings,
     lives::Lives,
@@ -39,9 +39,7 @@ use crate::{
     datapath::{Group, Registered},
     generation::{
         adoptee::{self, Adoptee},
-        launch,
         life::Main,
-        roots::Roots,
         unit,
     },
     rollout::GenerationState,
@@ -143,7 +141,7 @@ impl Adoptions {
         let books = self.state.lock().await;
         let name = books.name_of(id);
         let generation = books.get(id);
-        let state = generation.map_or(GenerationState::Failed, |g| g.state);
+        let state = generation.map_or(GenerationState::Failed, Generation::state);
         let open = self.path.live(Some(id));
         Ok(Done {
             message: format!(
@@ -170,22 +168,17 @@ impl Adoptions {
         let (command, cwd) = target
             .command
             .unwrap_or_else(|| (process.command.clone(), process.cwd.clone()));
-        let mut generation =
-            Self::begun(id, name, adoptee.cgroup.clone(), process, counted, command);
-        generation.roots = launch::find(&generation.command, &cwd)
-            .ok()
-            .and_then(|program| Roots::of(&program, &cwd).ok());
-        generation.cwd = cwd;
-        generation.outside = Outside {
+        let command = Command::shown(command, cwd);
+        let begun = Self::begun(id, name, adoptee.cgroup.clone(), process, command, counted);
+        books.add(begun.having(Outside {
             origin: Origin::Adopted,
             cgroup: Some(adoptee.cgroup.path().to_owned()),
             unit: target.unit.or_else(|| process.unit()),
             unit_signal: target.unit_signal,
             ..Outside::default()
-        };
-        books.generations.push(generation);
+        }));
         self.seats.forget_old(&mut books);
-        let first = books.awaits_adopt;
+        let first = books.awaits_adopt();
         let mut taken = self.take_clients(&mut books, id, &adoptee, &claim).await;
         if first && taken.is_ok() {
             drop(books);
@@ -201,7 +194,7 @@ impl Adoptions {
             self.give_back(id, &claim, first, &error).await;
             return Err(error);
         }
-        books.awaits_adopt = false;
+        books.await_no_adopt();
         self.state.settle(&books);
         self.lives
             .watch_life(&mut books, id, Main::Found(target.pid));
@@ -210,10 +203,12 @@ impl Adoptions {
     }
 
     fn refuse_own(&self, books: &Books, pid: u32) -> Result<(), AdoptError> {
-        let living = books.generations.iter().filter(|g| g.state.is_live());
+        let living = books.living();
         let generation = living
-            .filter(|g| g.main.map(|(main, _)| main) == Some(pid) || g.cgroup.pids().contains(&pid))
-            .map(|g| format!("generation {}", g.name))
+            .filter(|g| {
+                g.main().map(|(main, _)| main) == Some(pid) || g.cgroup().pids().contains(&pid)
+            })
+            .map(|g| format!("generation {}", g.name()))
             .next();
         let agents = self
             .cgroup
@@ -248,12 +243,11 @@ impl Adoptions {
         if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
             return Err(AdoptError::Changed(adoptee.who.clone()).into());
         }
-        let waited = books.awaits_adopt;
+        let waited = books.awaits_adopt();
         let nobody = self.path.word().active.is_none();
         if let Some(generation) = books.get_mut(id) {
-            generation.steered = steered;
-            generation.was_ready = true;
-            generation.enter(GenerationState::Ready, None);
+            generation.slots_mut().adopt(steered);
+            generation.become_ready();
         }
         if !nobody {
             self.lives.word_follows(books);
@@ -268,7 +262,7 @@ impl Adoptions {
         };
         let datagrams = by_group(self.path.datagram_groups(), claim.datagrams(), register)?;
         if let Some(generation) = books.get_mut(id) {
-            generation.datagrams = datagrams;
+            generation.slots_mut().give_datagrams(datagrams);
         }
         Ok(())
     }
@@ -295,7 +289,7 @@ impl Adoptions {
             generation.enter(GenerationState::Active, None);
         }
         self.recorded(books).await?;
-        books.steering.adopt(id);
+        books.steering_mut().adopt(id);
         self.attach_through(claim)
     }
 
@@ -310,8 +304,7 @@ impl Adoptions {
         let earlier: BTreeSet<u64> = self.open_connections(cgroup)?;
         self.path.set_earlier(id, earlier.len() as u64);
         if let Some(generation) = books.get_mut(id) {
-            generation.counted.opened += earlier.len() as u64;
-            generation.outside.earlier = earlier;
+            generation.note_earlier(earlier);
         }
         Ok(())
     }
@@ -350,7 +343,7 @@ impl Adoptions {
         }
         let mut books = self.state.lock().await;
         if first && self.path.word().active == Some(id) {
-            books.steering.lead_nowhere();
+            books.steering_mut().lead_nowhere();
             let sockets = claim.listeners().chain(claim.datagrams());
             for (group, sockets) in self.path.all_groups().zip(sockets) {
                 // Without a program the kernel's hash decides, among the server's own sockets. It
@@ -363,12 +356,7 @@ impl Adoptions {
         }
         self.path.set_earlier(id, 0);
         if let Some(generation) = books.get_mut(id) {
-            generation.enter(GenerationState::Failed, Some(error.to_string()));
-            generation.was_ready = false;
-            generation.outside.ended_from = None;
-            generation.outside.earlier.clear();
-            generation.steered.clear();
-            generation.datagrams.clear();
+            generation.give_back(error.to_string());
         }
         self.state.settle(&books);
     }
@@ -406,17 +394,20 @@ impl Adoptions {
         if self.path.word().active.is_some() || books.is_ending() {
             return None;
         }
-        let former = books.generations.iter().rev().find(|g| {
-            let outside = &g.outside;
-            outside.origin == Origin::Adopted && outside.is_awaited() && !g.state.is_live()
+        let former = books.all().rev().find(|g| {
+            let outside = g.outside();
+            outside.origin == Origin::Adopted && outside.is_awaited() && !g.state().is_live()
         })?;
-        let cgroup = Cgroup::foreign(former.outside.cgroup.clone()?);
+        let cgroup = Cgroup::foreign(former.outside().cgroup.clone()?);
         Some(Target {
-            name: Some(former.name.clone()),
+            name: Some(former.name().to_owned()),
             pid: *unit::first_processes(&cgroup).first()?,
-            unit: former.outside.unit.clone(),
-            unit_signal: former.outside.unit_signal.clone(),
-            command: Some((former.command.clone(), former.cwd.clone())),
+            unit: former.outside().unit.clone(),
+            unit_signal: former.outside().unit_signal.clone(),
+            command: Some((
+                former.command().words().to_vec(),
+                former.command().cwd().to_owned(),
+            )),
         })
     }
 }
@@ -451,7 +442,7 @@ fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {
     if books.is_ending() {
         return Err(VerbError::GoingDown);
     }
-    match books.by_name(&name).map(|g| g.state) {
+    match books.by_name(&name).map(Generation::state) {
         Some(state) if state.is_live() => Err(VerbError::NameTaken { name, state }),
         _ => Ok(name),
     }

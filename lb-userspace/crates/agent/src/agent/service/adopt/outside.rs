@@ -5,7 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{books::Books, broken::kept_up, steering::Steering},
+    super::{
+        books::{Books, Generation},
+        broken::kept_up,
+        steering::Steering,
+    },
     Adoptions,
 };
 use crate::{
@@ -35,7 +39,7 @@ impl Adoptions {
         let mut books = self.state.lock().await;
         for remembered in &ledger.generations {
             if let Some(cgroup) = adopted_cgroup(remembered) {
-                self.steer_through(&mut books.steering, remembered, &cgroup);
+                self.steer_through(books.steering_mut(), remembered, &cgroup);
             }
         }
     }
@@ -79,7 +83,7 @@ impl Adoptions {
         books: &mut Books,
         id: GenerationId,
     ) {
-        let earlier = books.get(id).map_or(0, |g| g.outside.earlier.len());
+        let earlier = books.get(id).map_or(0, |g| g.outside().earlier.len());
         if earlier > 0 {
             self.path.set_earlier(id, earlier as u64);
             self.follow_in_background(id);
@@ -108,15 +112,9 @@ impl Adoptions {
                 let Some(generation) = books.get_mut(id) else {
                     return;
                 };
-                let before = generation.outside.earlier.len();
-                generation
-                    .outside
-                    .earlier
-                    .retain(|cookie| open.contains(cookie));
-                let left = generation.outside.earlier.len();
+                let (before, left) = generation.keep_earlier(|cookie| open.contains(cookie));
                 self.path.set_earlier(id, left as u64);
-                generation.counted.closed += (before - left) as u64;
-                let hurried = is_hurried(generation.state);
+                let hurried = is_hurried(generation.state());
                 if left == 0 {
                     self.state.settle(&books);
                     return;
@@ -157,7 +155,7 @@ impl Adoptions {
             let changed = self.state.changed();
             let state = self
                 .state
-                .look(|books| books.get(id).map(|g| g.state))
+                .look(|books| books.get(id).map(Generation::state))
                 .await;
             if state.is_none_or(is_hurried) {
                 return;

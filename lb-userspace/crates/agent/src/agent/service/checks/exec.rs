@@ -78,11 +78,11 @@ impl Checks {
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
         let mut env = self.hook_env();
-        env.set("HOTLB_GENERATION", &generation.name);
+        env.set("HOTLB_GENERATION", generation.name());
         env.extend(self.quic_server_id(id));
         if let Some(pid) = generation.pid() {
             env.set("HOTLB_PID", pid.to_string());
         }
-        Ok((generation.cwd.clone(), env))
+        Ok((generation.command().cwd().to_owned(), env))
     }
 }

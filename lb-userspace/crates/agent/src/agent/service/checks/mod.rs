@@ -118,8 +118,8 @@ impl Checks {
             return Ok(false);
         };
         let is_alone = |books: &Books| {
-            let mut others = books.generations.iter().filter(|g| g.id != id);
-            !others.any(|other| other.state.can_serve()) && still_alive(books, id).is_ok()
+            let mut others = books.all().filter(|g| g.id() != id);
+            !others.any(|other| other.state().can_serve()) && still_alive(books, id).is_ok()
         };
         let group_key = GroupKey {
             address,
@@ -140,7 +140,7 @@ impl Checks {
     ) -> Result<(), CheckError> {
         let mut pace = Pace::until(deadline);
         let cgroup = match self.state.lock().await.get(id) {
-            Some(generation) => generation.cgroup.clone(),
+            Some(generation) => generation.cgroup().clone(),
             None => return Err(CheckError::Ended("is gone".to_owned())),
         };
         let candidate = Candidate {
@@ -205,7 +205,7 @@ impl Checks {
     /// The error, together with what `join` had to say.
     async fn explained(&self, id: GenerationId, error: CheckError) -> CheckError {
         let books = self.state.lock().await;
-        match books.get(id).and_then(|g| g.binds.last()) {
+        match books.get(id).and_then(|g| g.slots().last_bind()) {
             Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
             None => error,
         }
@@ -218,7 +218,7 @@ impl Checks {
                 let mut books = self.state.lock().await;
                 still_alive(&books, id)?;
                 if let Some(generation) = books.get(id) {
-                    freeze::thaw(self, &generation.cgroup);
+                    freeze::thaw(self, generation.cgroup());
                 }
                 register(self, &mut books, id)?;
             }
@@ -238,7 +238,7 @@ impl Checks {
         let mut books = self.state.lock().await;
         let stands_by = books
             .get(id)
-            .is_some_and(|g| g.state == GenerationState::Standby);
+            .is_some_and(|g| g.state() == GenerationState::Standby);
         if stands_by {
             freeze::freeze(self, &mut books, id);
         }
@@ -260,7 +260,7 @@ impl Checks {
     ) -> Result<(), CheckError> {
         let limit = deadline.left().unwrap_or_default();
         let mut ended = match self.state.lock().await.get(id) {
-            Some(generation) => generation.ended.subscribe(),
+            Some(generation) => generation.end().awaited(),
             None => return Ok(()),
         };
         let notice = async {
@@ -322,9 +322,9 @@ pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckEr
     let Some(generation) = books.get(id) else {
         return Err(CheckError::Ended("is gone".to_owned()));
     };
-    let ended = generation.ended.borrow().clone();
+    let ended = generation.end().how();
     match ended {
-        Some(how) => Err(match generation.binds.last() {
+        Some(how) => Err(match generation.slots().last_bind() {
             Some(bind) => CheckError::Bind(format!("it {how}; {bind}")),
             None => CheckError::Ended(how),
         }),

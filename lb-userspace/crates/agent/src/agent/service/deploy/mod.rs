@@ -9,7 +9,7 @@ use tokio::process::Child;
 
 use super::{
     CheckError, Context, Now, VerbError,
-    books::{Books, Generation},
+    books::{Books, Command, Generation},
     broken::{Broken, unbroken},
     checks::{Checks, still_alive},
     lives::Lives,
@@ -112,7 +112,7 @@ impl Deploys {
         let result = self.bring_up(id, Deadline::after(limit), reporter).await;
         let mut books = self.state.lock().await;
         let name = books.name_of(id);
-        books.deploying = None;
+        books.end_deploy();
         // Whoever stopped it meanwhile is the reason for whatever else failed.
         let result = match (result, still_starting(&books, id)) {
             (Ok(()) | Err(BringUpError::Launch(_)), Err(stopped)) => Err(stopped.into()),
@@ -122,7 +122,7 @@ impl Deploys {
             Ok(()) => Ok(()),
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
             Err(BringUpError::Check(check)) => Err(VerbError::NeverReady {
-                check: match books.get(id).and_then(|g| g.doubt.as_ref()) {
+                check: match books.get(id).and_then(|g| g.command().doubt()) {
                     Some(doubt) => format!("{check}; {doubt}"),
                     None => check.to_string(),
                 },
@@ -137,13 +137,14 @@ impl Deploys {
             return Err(error);
         }
         if let Some(generation) = books.get_mut(id) {
-            generation.was_ready = true;
-            generation.enter(GenerationState::Ready, None);
+            generation.become_ready();
         }
         self.lives.word_follows(&mut books);
         self.state.settle(&books);
         let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
-        let doubt = books.get(id).and_then(|g| g.doubt.clone());
+        let doubt = books
+            .get(id)
+            .and_then(|g| g.command().doubt().map(str::to_owned));
         let took =
             humantime::format_duration(Duration::from_millis(clock::millis(began.elapsed())));
         Ok(Done {
@@ -183,7 +184,7 @@ impl Deploys {
             );
         }
         if let Some(generation) = books.get_mut(id) {
-            generation.doubt = doubt;
+            generation.command_mut().note_doubt(doubt);
         }
     }
 
@@ -202,13 +203,13 @@ impl Deploys {
         if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
-        if let Some(other) = &books.deploying {
-            return Err(VerbError::Busy(other.clone()));
+        if let Some(other) = books.deploying() {
+            return Err(VerbError::Busy(other.to_owned()));
         }
         refuse_taken(books, &name)?;
         let roots = match books
             .by_name(&name)
-            .and_then(|earlier| earlier.roots.clone())
+            .and_then(|earlier| earlier.command().roots().cloned())
         {
             // Only what a rollback leads to is started again under its name.
             Some(roots) if again => Some(roots),
@@ -226,18 +227,17 @@ impl Deploys {
         let id = self.seats.seat_for(books).await?;
         let counted = self.seats.succeed(books, &name, id);
         let cgroup = self.generation_cgroup(id, &name);
-        books.generations.push(Generation {
-            command: request.command.clone(),
+        let command = Command::new(
+            request.command.clone(),
             cwd,
-            program: Some(program),
-            roots: roots.ok(),
-            env: request.env.clone(),
-            counted,
-            ..Generation::begin(id, name.clone(), cgroup)
-        });
+            request.env.clone(),
+            roots.ok(),
+        );
+        let begun = Generation::begin(id, name.clone(), cgroup);
+        books.add(begun.of(command.executing(program), counted));
         self.seats.forget_old(books);
         // Last: whoever sets it is who takes it back.
-        books.deploying = Some(name);
+        books.begin_deploy(name);
         self.state.settle(books);
         Ok(id)
     }
@@ -319,7 +319,7 @@ impl Deploys {
     async fn born(self: &Arc<Self>, id: GenerationId, child: Child) {
         let mut books = self.state.lock().await;
         if let (Some(generation), Some(pid)) = (books.get_mut(id), child.id()) {
-            generation.main = Some((pid, process::start_time(pid).unwrap_or_default()));
+            generation.runs_as(pid, process::start_time(pid).unwrap_or_default());
         }
         self.lives
             .watch_life(&mut books, id, Main::Child(Box::new(child)));
@@ -345,13 +345,14 @@ impl Deploys {
         let generation = books
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
-        let program = match &generation.program {
-            Some(program) => program.clone(),
-            None => launch::find(&generation.command, &generation.cwd)?,
+        let command = generation.command();
+        let program = match command.program() {
+            Some(program) => program.to_owned(),
+            None => launch::find(command.words(), command.cwd())?,
         };
         let mut env = self.base_env();
-        env.extend(&generation.env);
-        env.set("HOTLB_GENERATION", &generation.name);
+        env.extend(command.env());
+        env.set("HOTLB_GENERATION", generation.name());
         env.extend(self.quic_server_id(id));
         if let Some(notify) = notify {
             env.set("NOTIFY_SOCKET", notify.path());
@@ -359,19 +360,19 @@ impl Deploys {
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
             HandOver::Inherit => books
-                .parks
+                .parks()
                 .group_keys()
                 .into_iter()
                 .map(|group_key| (self.name().to_owned(), group_key))
                 .collect(),
         };
         Ok(LaunchSpec {
-            cgroup: generation.cgroup.path().to_owned(),
+            cgroup: generation.cgroup().path().to_owned(),
             program,
-            arguments: generation.command.iter().skip(1).cloned().collect(),
-            cwd: generation.cwd.clone(),
+            arguments: command.words().iter().skip(1).cloned().collect(),
+            cwd: command.cwd().to_owned(),
             env,
-            output: self.places.output(self.name(), &generation.name),
+            output: self.places.output(self.name(), generation.name()),
             pipe: None,
             uid: self.config.identity.uid,
             gid: self.config.identity.gid,
@@ -386,8 +387,8 @@ impl Deploys {
         let name = books.name_of(id);
         let error = broken.of_verb(format!("the deploy of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a deploy");
-        books.deploying = books.deploying.take().filter(|other| *other != name);
-        if books.get(id).map(|g| g.state) == Some(GenerationState::Starting) {
+        books.end_deploy_of(&name);
+        if books.get(id).map(Generation::state) == Some(GenerationState::Starting) {
             self.lives.discard(&mut books, id, error.summary());
         }
         error
@@ -397,17 +398,17 @@ impl Deploys {
 /// Whether the generation's processes ended without being told to.
 fn ended_by_itself(books: &Books, id: GenerationId) -> bool {
     books.get(id).is_some_and(|generation| {
-        generation.state == GenerationState::Starting && generation.ended.borrow().is_some()
+        generation.state() == GenerationState::Starting && generation.end().has_come()
     })
 }
 
 fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
-    match books.by_name(name).map(|g| g.state) {
+    match books.by_name(name).map(Generation::state) {
         None | Some(GenerationState::Failed) => Ok(()),
         // Rolled back to: its own command is started again.
         Some(GenerationState::Stopped)
-            if books.steering.previous().is_some()
-                && books.steering.previous() == books.by_name(name).map(|g| g.id) =>
+            if books.steering().previous().is_some()
+                && books.steering().previous() == books.by_name(name).map(Generation::id) =>
         {
             Ok(())
         }
@@ -421,7 +422,7 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
 /// An error if the candidate was stopped, or ended, while it proved itself.
 fn still_starting(books: &Books, id: GenerationId) -> Result<(), CheckError> {
     still_alive(books, id)?;
-    match books.get(id).map(|g| g.state) {
+    match books.get(id).map(Generation::state) {
         Some(GenerationState::Starting) if !books.is_ending() => Ok(()),
         _ => Err(CheckError::Ended("was stopped meanwhile".to_owned())),
     }

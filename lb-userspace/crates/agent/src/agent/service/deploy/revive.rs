@@ -31,10 +31,10 @@ impl Deploys {
                 VerbError::NothingBefore("the generation before is forgotten".to_owned())
             })?;
             DeployRequest {
-                generation: Some(generation.name.clone()),
-                command: generation.command.clone(),
-                cwd: generation.cwd.clone(),
-                env: generation.env.clone(),
+                generation: Some(generation.name().to_owned()),
+                command: generation.command().words().to_vec(),
+                cwd: generation.command().cwd().to_owned(),
+                env: generation.command().env().clone(),
                 timeout_ms: None,
             }
         };
@@ -43,12 +43,12 @@ impl Deploys {
         // Its name is free for whom a rollback leads to.
         let previous = self
             .state
-            .change(|books| books.steering.set_previous(Some(id)))
+            .change(|books| books.steering_mut().set_previous(Some(id)))
             .await;
         let started = self.deploy_again(request, reporter, true).await;
         if started.is_err() {
             self.state
-                .change(|books| books.steering.set_previous(previous))
+                .change(|books| books.steering_mut().set_previous(previous))
                 .await;
         }
         started?;
@@ -67,15 +67,15 @@ impl Deploys {
             let Some(g) = books.get(id) else {
                 return Ok(None);
             };
-            let outside = &g.outside;
-            let (name, command) = (g.name.clone(), g.command.clone());
+            let outside = g.outside();
+            let (name, command) = (g.name().to_owned(), g.command().words().to_vec());
             (
                 outside.origin,
                 outside.unit.clone(),
                 name,
                 command,
-                g.cwd.clone(),
-                g.roots.is_some(),
+                g.command().cwd().to_owned(),
+                g.command().roots().is_some(),
             )
         };
         match origin {
@@ -123,10 +123,10 @@ impl Deploys {
             {
                 let books = self.state.lock().await;
                 if let Some(found) = books.by_name(&name)
-                    && found.state.can_serve()
-                    && still_alive(&books, found.id).is_ok()
+                    && found.state().can_serve()
+                    && still_alive(&books, found.id()).is_ok()
                 {
-                    return Ok(found.id);
+                    return Ok(found.id());
                 }
             }
             if !self.state.look_again(&mut pace).await {

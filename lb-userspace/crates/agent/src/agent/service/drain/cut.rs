@@ -67,7 +67,7 @@ impl Leaving {
     /// Passes over those that were cut before: some need a moment to be gone.
     async fn forget_listed(&self, id: GenerationId, cut: &mut Vec<CutConnection>) {
         let books = self.state.lock().await;
-        let listed = books.get(id).map_or(&[][..], |g| &g.cut_list);
+        let listed = books.get(id).map_or(&[][..], |g| g.end().cut_list());
         let listed: HashSet<_> = listed.iter().map(|c| (c.peer, c.local)).collect();
         cut.retain(|c| !listed.contains(&(c.peer, c.local)));
     }
@@ -101,7 +101,7 @@ impl Leaving {
         }
         let mut books = self.state.lock().await;
         if let Some(generation) = books.get_mut(id) {
-            generation.cut_list.extend(cut);
+            generation.end_mut().note_cut(cut);
             self.state.settle(&books);
         }
         count

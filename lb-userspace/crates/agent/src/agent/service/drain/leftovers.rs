@@ -1,13 +1,13 @@
 //! When a server is told to end, and what becomes of what is left at the deadline.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
 use super::{
     super::{
         Context,
-        books::Books,
+        books::{Books, Generation},
         datagrams::Datagrams,
         ending::{Endings, Judged, Teller, place, signal_wait},
         polite::PoliteDrain,
@@ -75,7 +75,7 @@ impl Leaving {
         let recipe = self.recipe(id).await?;
         let wait = signal_wait(&self.config.drain, &recipe).unwrap_or(WITHOUT_END);
         let books = self.state.lock().await;
-        let began = books.get(id)?.drain.as_ref()?.began;
+        let began = books.get(id)?.drain()?.began();
         Some(Deadline::since(began, wait))
     }
 
@@ -166,7 +166,7 @@ impl Leaving {
         if !judged.recipe.saves {
             return None;
         }
-        let told = Duration::from_secs(self.state.lock().await.get(id)?.told?);
+        let told = Duration::from_secs(self.state.lock().await.get(id)?.end().told()?);
         let passed = clock::since_boot().saturating_sub(told);
         let left = self.config.drain.stop_deadline.saturating_sub(passed);
         let until = Deadline::after(left);
@@ -180,16 +180,16 @@ impl Leaving {
     /// How much longer a data store may save what it has, while it does.
     pub(in crate::agent::service) async fn saves_for(&self, id: GenerationId) -> Option<Duration> {
         let books = self.state.lock().await;
-        let drain = books.get(id)?.drain.as_ref()?;
-        let saves = drain.step == DrainStep::Saving;
-        saves.then(|| drain.deadline.left().unwrap_or_default())
+        let drain = books.get(id)?.drain()?;
+        drain
+            .saves()
+            .then(|| drain.deadline().left().unwrap_or_default())
     }
 
     async fn enter_saving(&self, id: GenerationId, until: Deadline) {
         let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
-            drain.step = DrainStep::Saving;
-            drain.deadline = until;
+        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+            drain.enter_until(DrainStep::Saving, until);
         }
     }
 
@@ -202,9 +202,8 @@ impl Leaving {
         let later = self.long_lived_deadline(id).await?;
         let ended = self.cut(id, true).await;
         let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
-            drain.step = DrainStep::LongLived;
-            drain.deadline = later;
+        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+            drain.enter_until(DrainStep::LongLived, later);
         }
         Some((later, ended))
     }
@@ -218,7 +217,7 @@ impl Leaving {
         if self.state.look(Books::is_ending).await {
             return None;
         }
-        let began = self.state.lock().await.get(id)?.drain.as_ref()?.began;
+        let began = self.state.lock().await.get(id)?.drain()?.began();
         let later = Deadline::since(began, long.deadline);
         later.left()?;
         let stay = self
@@ -261,12 +260,10 @@ impl Leaving {
         let (place, listeners) = {
             let books = self.state.lock().await;
             let generation = books.get(id)?;
-            if !generation.cgroup.is_foreign() || generation.main_runs() {
+            if !generation.cgroup().is_foreign() || generation.main_runs() {
                 return None;
             }
-            let all = generation.steered.keys().chain(generation.datagrams.keys());
-            let listeners: BTreeSet<u64> = all.copied().collect();
-            (place(self, generation), listeners)
+            (place(self, generation), generation.slots().cookies())
         };
         let looking = tokio::task::spawn_blocking(move || place.holding(&listeners));
         let left = looking.await.unwrap_or_default();
@@ -283,8 +280,8 @@ impl Leaving {
 
     pub(in crate::agent::service) async fn enter_step(&self, id: GenerationId, step: DrainStep) {
         let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(|g| g.drain.as_mut()) {
-            drain.step = step;
+        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+            drain.enter(step);
         }
     }
 }

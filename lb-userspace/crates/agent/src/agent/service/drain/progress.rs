@@ -41,15 +41,15 @@ impl DrainStep {
 #[derive(Clone, Debug)]
 pub(in crate::agent::service) struct Drain {
     /// When it began.
-    pub(in crate::agent::service) began: Instant,
+    began: Instant,
     /// The same, in time since the host was started: another agent goes by it too.
-    pub(in crate::agent::service) since: Duration,
+    since: Duration,
     /// Connections there were then.
     initially: u64,
     /// What it waits for.
-    pub(in crate::agent::service) step: DrainStep,
+    step: DrainStep,
     /// When what is left is ended.
-    pub(in crate::agent::service) deadline: Deadline,
+    deadline: Deadline,
     /// The task that does it, until the generation is told to end.
     task: Option<AbortHandle>,
 }
@@ -91,6 +91,37 @@ impl Drain {
     /// An end that was asked for, without a drain before it.
     pub(in crate::agent::service) fn end_now(initially: u64, deadline: Duration) -> Self {
         Self::found(clock::since_boot(), initially, deadline)
+    }
+
+    /// When it began.
+    pub(in crate::agent::service) const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The same, in time since the host was started.
+    pub(in crate::agent::service) const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// When what is left is ended.
+    pub(in crate::agent::service) const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Whether it waits for a data store that saves what it has.
+    pub(super) fn saves(&self) -> bool {
+        self.step == DrainStep::Saving
+    }
+
+    /// It waits for something else.
+    pub(in crate::agent::service) const fn enter(&mut self, step: DrainStep) {
+        self.step = step;
+    }
+
+    /// The same, and what is left is ended at another time.
+    pub(super) const fn enter_until(&mut self, step: DrainStep, deadline: Deadline) {
+        self.step = step;
+        self.deadline = deadline;
     }
 
     /// Ends the task; what it has begun stays.

@@ -129,9 +129,9 @@ impl Endings {
     ) -> HashMap<GenerationId, Judged> {
         let known = state
             .look(|books| {
-                let living = books.generations.iter().filter(|g| g.state.is_live());
-                let living = living.filter(|g| g.state != GenerationState::Starting);
-                let known = living.map(|g| (g.id, Known::of(context, books, g)));
+                let living = books.living();
+                let living = living.filter(|g| g.state() != GenerationState::Starting);
+                let known = living.map(|g| (g.id(), Known::of(context, books, g)));
                 known.collect()
             })
             .await;
@@ -199,16 +199,16 @@ struct Known {
 
 impl Known {
     fn of(context: &Context, books: &Books, generation: &Generation) -> Self {
-        let unit = generation.outside.unit_signal.as_deref();
+        let unit = generation.outside().unit_signal.as_deref();
         Self {
             place: place(context, generation),
             configured: context.config.drain.signal,
             unit: unit.and_then(|name| name.parse().ok()),
             // Clients wait until it has ended.
             alone: context.path.word().active.is_none()
-                && generation.state != GenerationState::Ready
+                && generation.state() != GenerationState::Ready
                 && !books.is_ending(),
-            habits: books.habits.clone(),
+            habits: books.sums().habits().clone(),
         }
     }
 
@@ -237,8 +237,8 @@ impl Known {
 pub(in crate::agent::service) fn place(context: &Context, generation: &Generation) -> Place {
     let udp = context.config.datagrams.iter().flat_map(|udp| &udp.listen);
     Place {
-        cgroup: generation.cgroup.clone(),
-        main: generation.main,
+        cgroup: generation.cgroup().clone(),
+        main: generation.main(),
         tcp: context.ports(),
         udp: udp.map(std::net::SocketAddr::port).collect(),
     }

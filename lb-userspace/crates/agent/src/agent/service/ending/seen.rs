@@ -99,20 +99,20 @@ impl Teller {
             Outcome::Finished => Some(Seen::Finishes),
             Outcome::Unclear => None,
             Outcome::Cut(connections) => {
-                let drain = generation.drain.as_ref();
-                let after = drain.map_or(Duration::ZERO, |drain| watched.at - drain.began);
-                generation.signal_cut =
-                    Some(advice(&self.config.drain, judged, connections, after));
+                let drain = generation.drain();
+                let after = drain.map_or(Duration::ZERO, |drain| watched.at - drain.began());
+                let advice = advice(&self.config.drain, judged, connections, after);
+                generation.end_mut().note_signal_cut(advice);
                 Some(Seen::Cuts {
                     connections,
-                    generation: generation.name.clone(),
+                    generation: generation.name().to_owned(),
                     after,
                 })
             }
         };
         tracing::info!(
             service = self.name(),
-            generation = generation.name,
+            generation = generation.name(),
             program = server.program.name,
             %signal,
             ?outcome,
@@ -120,8 +120,11 @@ impl Teller {
         );
         let (program, signal) = (server.program.key(), signal.as_str());
         match seen {
-            Some(seen) => books.habits.note(program, signal.to_owned(), seen),
-            None => books.habits.doubt(&program, signal),
+            Some(seen) => books
+                .sums_mut()
+                .habits_mut()
+                .note(program, signal.to_owned(), seen),
+            None => books.sums_mut().habits_mut().doubt(&program, signal),
         }
         self.state.settle(&books);
     }

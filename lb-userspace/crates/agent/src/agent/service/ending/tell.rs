@@ -9,7 +9,7 @@ use nix::{
 };
 
 use super::{
-    super::freeze,
+    super::{books::Generation, freeze},
     Judged, Teller,
     judge::{place, recipes},
 };
@@ -36,15 +36,14 @@ impl Teller {
         let Some(generation) = books.get_mut(id) else {
             return false;
         };
-        freeze::thaw(self, &generation.cgroup);
-        if generation.told.is_some() {
+        freeze::thaw(self, generation.cgroup());
+        if generation.end().told().is_some() {
             return false; // by an earlier agent
         }
-        generation.told = Some(clock::since_boot().as_secs());
-        generation.told_whom = judged.whom();
+        generation.end_mut().note_told(judged.whom());
         tracing::info!(
             service = self.name(),
-            generation = generation.name,
+            generation = generation.name(),
             signal = %judged.recipe.signal,
             why = judged.recipe.why(&judged.program()),
             "signalled a generation to end"
@@ -54,8 +53,8 @@ impl Teller {
             nobody &= !send(server, recipe.signal);
         }
         // In somebody else's cgroup who is left may be its supervisor's next server.
-        if nobody && !generation.cgroup.is_foreign() {
-            generation.cgroup.signal(judged.recipe.signal);
+        if nobody && !generation.cgroup().is_foreign() {
+            generation.cgroup().signal(judged.recipe.signal);
         }
         self.state.settle(&books);
         true
@@ -70,7 +69,7 @@ impl Teller {
     ) -> Infallible {
         let whom = self
             .state
-            .look(|books| books.get(id).map(|generation| generation.told_whom.clone()))
+            .look(|books| books.get(id).map(|g| g.end().told_whom().to_vec()))
             .await;
         let whom = whom.unwrap_or_default();
         let runs = |&(pid, started): &(u32, u64)| process::start_time(pid) == Some(started);
@@ -95,7 +94,7 @@ impl Teller {
     async fn tell_left(&self, id: GenerationId, told: &[Server]) {
         let place = {
             let books = self.state.lock().await;
-            let Some(generation) = books.get(id).filter(|g| g.told_again.is_none()) else {
+            let Some(generation) = books.get(id).filter(|g| g.end().told_again().is_none()) else {
                 return;
             };
             place(self, generation)
@@ -108,15 +107,15 @@ impl Teller {
         }
         let judged = recipes(self, &self.state, id, left).await;
         let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id).filter(|g| g.told_again.is_none()) else {
+        let Some(generation) = books.get_mut(id).filter(|g| g.end().told_again().is_none()) else {
             return; // another agent did it
         };
-        generation.told_again = Some(clock::since_boot().as_secs());
+        generation.end_mut().note_told_again();
         for (server, recipe) in &judged {
             let signal = recipe.signal;
             tracing::info!(
                 service = self.name(),
-                generation = generation.name,
+                generation = generation.name(),
                 pid = server.pid,
                 program = server.program.name,
                 %signal,
@@ -131,7 +130,7 @@ impl Teller {
     /// The first process of the generation, if it was not among those that were told.
     async fn tell_first(&self, id: GenerationId, told: &[(u32, u64)]) {
         let books = self.state.lock().await;
-        let Some((pid, started)) = books.get(id).and_then(|generation| generation.main) else {
+        let Some((pid, started)) = books.get(id).and_then(Generation::main) else {
             return;
         };
         if told.contains(&(pid, started)) || process::start_time(pid) != Some(started) {

@@ -164,16 +164,16 @@ impl Incidents {
 fn subjects(books: &Books) -> Vec<Subject> {
     let has_clients = |generation: &&Generation| {
         let works = matches!(
-            generation.state,
+            generation.state(),
             GenerationState::Ready | GenerationState::Active | GenerationState::Draining
         );
-        works && !generation.unseated
+        works && !generation.counts().is_unseated()
     };
-    let generations = books.generations.iter().filter(has_clients);
+    let generations = books.all().filter(has_clients);
     let subject = |generation: &Generation| Subject {
-        id: generation.id,
-        name: generation.name.clone(),
-        cgroup: generation.cgroup.clone(),
+        id: generation.id(),
+        name: generation.name().to_owned(),
+        cgroup: generation.cgroup().clone(),
     };
     generations.map(subject).collect()
 }

@@ -35,13 +35,13 @@ impl Lives {
             return;
         };
         // One that drains already goes on where it was.
-        let since = generation.drain.as_ref().map(|drain| drain.since);
-        let since = since.filter(|_| generation.state == GenerationState::Draining);
+        let since = generation.drain().map(Drain::since);
+        let since = since.filter(|_| generation.state() == GenerationState::Draining);
         generation.undrain();
-        if !generation.state.can_serve() {
+        if !generation.state().can_serve() {
             return; // it ended, or is being ended
         }
-        if generation.state != GenerationState::Draining {
+        if generation.state() != GenerationState::Draining {
             generation.enter(GenerationState::Draining, None);
         }
         let lives = Arc::clone(self);
@@ -51,7 +51,7 @@ impl Lives {
             }
         });
         let deadline = self.config.drain.deadline;
-        generation.drain = Some(Drain::begin(
+        generation.begin_drain(Drain::begin(
             since.unwrap_or_else(clock::since_boot),
             live,
             deadline,
@@ -68,13 +68,13 @@ impl Lives {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        if generation.state != GenerationState::Draining {
+        if generation.state() != GenerationState::Draining {
             return;
         }
         if let Some(hung) = &hung {
-            generation.reason = Some(hung.clone());
+            generation.explain(hung.clone());
         }
-        let kept = self.config.keep.keeps() && hung.is_none() && generation.failed.is_none();
+        let kept = self.config.keep.keeps() && hung.is_none() && !generation.is_condemned();
         // Flows that are left have a server that can say goodbye to them.
         if self.path.live(Some(id)) == 0 && self.datagrams.flows(id) == 0 && kept {
             generation.undrain();
@@ -114,7 +114,7 @@ impl Lives {
     async fn long_lived_leave(self: &Arc<Self>, id: GenerationId) {
         let deadline = {
             let books = self.state.lock().await;
-            books.get(id).and_then(|g| Some(g.drain.as_ref()?.deadline))
+            books.get(id).and_then(|g| Some(g.drain()?.deadline()))
         };
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
             return;
@@ -142,9 +142,9 @@ impl Lives {
         let error = broken.of_verb(format!("the drain of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a drain");
         if let Some(generation) = books.get_mut(id)
-            && generation.state == GenerationState::Draining
+            && generation.state() == GenerationState::Draining
         {
-            generation.reason = Some(error.summary());
+            generation.explain(error.summary());
             self.stop_in_background(&mut books, id);
         }
         self.state.settle(&books);

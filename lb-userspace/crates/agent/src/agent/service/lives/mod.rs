@@ -112,7 +112,7 @@ impl Lives {
     ) -> Result<Option<GenerationId>, VerbError> {
         // Between the checks and now it may have been stopped, promoted, or ended.
         refuse_unpromotable(books, id)?;
-        let previous = books.steering.former(id);
+        let previous = books.steering().former(id);
         let fallback = books.decide(|standing| {
             rollout::fallback(
                 Standing {
@@ -123,11 +123,11 @@ impl Lives {
             )
         });
         if let Some(generation) = books.get(id) {
-            freeze::thaw(self, &generation.cgroup);
+            freeze::thaw(self, generation.cgroup());
         }
         let former = match purpose {
-            Purpose::Promote => books.steering.promote(id, fallback),
-            Purpose::Rollback => books.steering.roll_back(id, fallback),
+            Purpose::Promote => books.steering_mut().promote(id, fallback),
+            Purpose::Rollback => books.steering_mut().roll_back(id, fallback),
         };
         self.became_active(books, id, None);
         if former.is_none() || self.path.live(None) > 0 {
@@ -153,8 +153,8 @@ impl Lives {
         self.datagrams.take_flows(id);
         if let Some(generation) = books.get_mut(id) {
             generation.undrain();
-            generation.failed = None;
-            freeze::thaw(self, &generation.cgroup);
+            generation.acquit();
+            freeze::thaw(self, generation.cgroup());
             generation.enter(GenerationState::Active, reason);
         }
     }
@@ -170,10 +170,9 @@ impl Lives {
         let room = self.config.keep.generations;
         let room = room.saturating_sub(usize::from(former.is_some()));
         let mut others: Vec<(u64, GenerationId)> = books
-            .generations
-            .iter()
-            .filter(|g| g.state == GenerationState::Standby)
-            .map(|g| (g.since, g.id))
+            .all()
+            .filter(|g| g.state() == GenerationState::Standby)
+            .map(|g| (g.since(), g.id()))
             .filter(|&(_, id)| id != active && Some(id) != former)
             .collect();
         others.sort_unstable();
@@ -191,7 +190,7 @@ impl Lives {
 
     /// [`Lives::can_take_over`] for who has the lock.
     pub(super) fn can_take_over_in(&self, books: &Books, id: GenerationId) -> bool {
-        let able = books.get(id).is_some_and(|g| g.state.can_serve());
+        let able = books.get(id).is_some_and(|g| g.state().can_serve());
         able && still_alive(books, id).is_ok() && self.listens(id)
     }
 
@@ -200,7 +199,7 @@ impl Lives {
         self.catch_up(books);
         let word = self.path.word();
         let able = |id: GenerationId| match books.get(id) {
-            Some(generation) => generation.state.can_serve(),
+            Some(generation) => generation.state().can_serve(),
             // Unknown, for the ledger was lost: if it listens, it serves.
             None => self.listens(id),
         };
@@ -212,7 +211,7 @@ impl Lives {
         let fallback = books.decide(|standing| rollout::fallback(standing, active));
         // With nobody active, a candidate that was never promoted waits to be.
         let fallback = fallback.filter(|_| active.is_some());
-        if books.steering.follow(active, fallback)
+        if books.steering_mut().follow(active, fallback)
             && let Some(id) = active
         {
             self.failed_over(books, word.active, id);
@@ -229,7 +228,7 @@ impl Lives {
         self.parking.release();
         let how = former
             .and_then(|former| books.get(former))
-            .and_then(|former| former.reason.as_deref())
+            .and_then(|former| former.reason())
             .unwrap_or("ended");
         let how = how.strip_prefix("it ").unwrap_or(how);
         let why = format!("the active generation {how}");
@@ -241,8 +240,8 @@ impl Lives {
         let Some(generation) = books.get(id) else {
             return;
         };
-        let cgroup = generation.cgroup.clone();
-        let last_words = outlet::last_words(self, &generation.name);
+        let cgroup = generation.cgroup().clone();
+        let last_words = outlet::last_words(self, generation.name());
         let lives = Arc::clone(self);
         tokio::spawn(async move {
             let how = match unbroken(life::ended(main, &cgroup)).await {
@@ -268,7 +267,7 @@ impl Lives {
             .change(|books| {
                 self.reports.hear(books);
                 if let Some(generation) = books.get(id) {
-                    generation.ended.send_replace(Some(how));
+                    generation.end().note(how);
                 }
             })
             .await;
@@ -280,7 +279,7 @@ impl Lives {
         let word = self.path.word();
         let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
         let waits = self.config.keep.freeze || someone_waits(self, Some(id));
-        if led && !waits && self.state.look(|books| books.rollout.is_none()).await {
+        if led && !waits && self.state.look(|books| books.rollout().is_none()).await {
             tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
         }
     }
@@ -294,9 +293,8 @@ impl Lives {
     /// Makes the end of an active generation official that waits for its clients: who decides now must not take it for
     /// alive.
     pub(super) fn catch_up(self: &Arc<Self>, books: &mut Books) {
-        let is_over =
-            |g: &&Generation| g.state == GenerationState::Active && g.ended.borrow().is_some();
-        if let Some(id) = books.generations.iter().find(is_over).map(|g| g.id) {
+        let is_over = |g: &&Generation| g.state() == GenerationState::Active && g.end().has_come();
+        if let Some(id) = books.all().find(is_over).map(Generation::id) {
             self.ended_in(books, id);
         }
     }
@@ -305,14 +303,14 @@ impl Lives {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        let how = generation.ended.borrow().clone().unwrap_or_default();
-        match generation.state {
+        let how = generation.end().how().unwrap_or_default();
+        match generation.state() {
             GenerationState::Ready
             | GenerationState::Active
             | GenerationState::Draining
             | GenerationState::Standby => {
                 tracing::error!(
-                    generation = generation.name,
+                    generation = generation.name(),
                     how,
                     "a generation ended by itself"
                 );
@@ -339,7 +337,7 @@ impl Lives {
         note: &str,
     ) {
         let fallback = books.decide(|standing| rollout::fallback(standing, Some(id)));
-        books.steering.promote_again(id, fallback);
+        books.steering_mut().promote_again(id, fallback);
         self.became_active(books, id, Some(note.to_owned()));
         self.parking.release();
         self.note_failover(books, None, id, note.to_owned());
@@ -354,7 +352,7 @@ impl Lives {
         id: GenerationId,
         why: String,
     ) {
-        if books.rollout.is_some() {
+        if books.rollout().is_some() {
             return;
         }
         let reference = |id: GenerationId| GenerationRef {
@@ -406,7 +404,7 @@ impl Lives {
 /// back to it.
 pub(super) fn hold(books: &mut Books, id: GenerationId) {
     if let Some(generation) = books.get_mut(id)
-        && generation.state.can_serve()
+        && generation.state().can_serve()
     {
         generation.undrain();
         generation.enter(GenerationState::Draining, None);
@@ -416,7 +414,9 @@ pub(super) fn hold(books: &mut Books, id: GenerationId) {
 /// An error for a generation that cannot be made active.
 pub(super) fn refuse_unpromotable(books: &Books, id: GenerationId) -> Result<(), VerbError> {
     let generation = books.name_of(id);
-    let state = books.get(id).map_or(GenerationState::Failed, |g| g.state);
+    let state = books
+        .get(id)
+        .map_or(GenerationState::Failed, Generation::state);
     match rollout::cannot_promote(state) {
         Some(reason) => Err(VerbError::Unpromotable { generation, reason }),
         None => Ok(()),

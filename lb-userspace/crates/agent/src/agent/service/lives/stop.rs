@@ -7,7 +7,7 @@ use lb_common::GenerationId;
 use super::{
     super::{
         VerbError,
-        books::Books,
+        books::{Books, Generation},
         broken::{Broken, unbroken},
         drain::{Drain, DrainStep, FINISH, Signalled},
         outlet,
@@ -57,7 +57,9 @@ impl Lives {
         let is_active = {
             let mut books = self.state.lock().await;
             self.catch_up(&mut books);
-            let is_active = books.get(id).is_some_and(|g| rollout::cannot_stop(g.state));
+            let is_active = books
+                .get(id)
+                .is_some_and(|g| rollout::cannot_stop(g.state()));
             if is_active && !park {
                 return Err(VerbError::ActiveStop(name.to_owned()));
             }
@@ -75,10 +77,13 @@ impl Lives {
         // Who is told that it ended finds its last words in its file.
         outlet::last_words(self, name).settled().await;
         let books = self.state.lock().await;
-        if books.get(id).is_some_and(|g| rollout::cannot_stop(g.state)) {
+        if books
+            .get(id)
+            .is_some_and(|g| rollout::cannot_stop(g.state()))
+        {
             return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile
         }
-        let reason = books.get(id).and_then(|g| g.reason.clone());
+        let reason = books.get(id).and_then(|g| g.reason().map(str::to_owned));
         Ok(Done {
             message: match reason {
                 Some(reason) => format!("{name} is stopped ({reason})"),
@@ -101,7 +106,7 @@ impl Lives {
         loop {
             let state = self
                 .state
-                .look(|books| books.get(id).map(|g| g.state))
+                .look(|books| books.get(id).map(Generation::state))
                 .await;
             if state != Some(GenerationState::Stopping) || !self.state.look_again(&mut pace).await {
                 return;
@@ -115,7 +120,7 @@ impl Lives {
         books: &mut Books,
         active: GenerationId,
     ) {
-        books.steering.park(active);
+        books.steering_mut().park(active);
         if let Some(generation) = books.get_mut(active) {
             generation.enter(GenerationState::Draining, None);
         }
@@ -142,40 +147,37 @@ impl Lives {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        let can_stop = generation.state != GenerationState::Active || going_down;
+        let can_stop = generation.state() != GenerationState::Active || going_down;
         if !can_stop
-            || matches!(generation.state, GenerationState::Stopping)
-            || !generation.state.is_live()
+            || matches!(generation.state(), GenerationState::Stopping)
+            || !generation.state().is_live()
         {
             return;
         }
-        match &mut generation.drain {
+        match generation.drain_mut() {
             // Its time began with the drain.
             Some(drain) if !going_down => {
                 drain.abort();
-                drain.step = DrainStep::Finishing;
+                drain.enter(DrainStep::Finishing);
             }
             _ => {
                 generation.undrain();
-                generation.drain = Some(Drain::end_now(live, deadline));
+                generation.begin_drain(Drain::end_now(live, deadline));
             }
         }
-        let reason = generation.reason.take();
-        generation.enter(GenerationState::Stopping, reason);
+        generation.enter_stopping();
         self.word_follows(books);
     }
 
     /// Says whose it is to end a generation.
     fn begin_stop(self: &Arc<Self>, books: &mut Books, id: GenerationId) -> Ending {
         self.mark_stopping(books, id);
-        match books.get_mut(id) {
+        let generation = books.get_mut(id);
+        let generation = generation.filter(|g| g.state() != GenerationState::Active);
+        match generation.map(Generation::begin_end) {
             None => Ending::NotToBe,
-            Some(generation) if generation.state == GenerationState::Active => Ending::NotToBe,
-            Some(generation) if generation.being_ended => Ending::Others,
-            Some(generation) => {
-                generation.being_ended = generation.state.is_live();
-                Ending::Ours
-            }
+            Some(true) => Ending::Ours,
+            Some(false) => Ending::Others,
         }
     }
 
@@ -211,8 +213,8 @@ impl Lives {
             let Some(generation) = books.get(id) else {
                 return;
             };
-            let deadline = generation.drain.as_ref().map(|drain| drain.deadline);
-            (generation.cgroup.clone(), deadline)
+            let deadline = generation.drain().map(Drain::deadline);
+            (generation.cgroup().clone(), deadline)
         };
         let mut deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
@@ -235,35 +237,24 @@ impl Lives {
         let mut books = self.state.lock().await;
         self.seats.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
-            && generation.state == GenerationState::Stopping
+            && generation.state() == GenerationState::Stopping
         {
-            let took = generation.drain.as_ref().map(|drain| drain.began.elapsed());
+            let took = generation.drain().map(|drain| drain.began().elapsed());
             let took = Duration::from_secs(took.unwrap_or_default().as_secs());
             let limit = humantime::format_duration(took);
-            // Some by an earlier agent, perhaps.
-            let listed = generation.cut_list.len() as u64;
-            let cut = match listed {
-                0 => cut,
-                listed => Some(cut.unwrap_or_default().max(listed)),
-            };
-            let reason = match (cut, &generation.signal_cut) {
+            generation.end_mut().settle(cut, left);
+            let end = generation.end();
+            let reason = match (end.cut(), end.signal_cut()) {
                 (Some(cut), _) => Some(format!("ended after {limit}, {cut} connections cut")),
-                (None, Some(advice)) => Some(advice.clone()),
-                (None, None) => generation.reason.take(),
+                (None, advice) => advice.or(generation.reason()).map(str::to_owned),
             };
-            let reason = match (reason, &left) {
+            let reason = match (reason, end.left()) {
                 (Some(reason), Some(left)) => Some(format!("{reason}; {left}")),
-                (reason, left) => reason.or_else(|| left.clone()),
+                (reason, left) => reason.or_else(|| left.map(str::to_owned)),
             };
-            generation.left = left;
-            generation.cut = cut;
             generation.undrain();
-            // A candidate that a rollout got rid of makes room for the next of its name.
-            let (state, reason) = match generation.failed.take() {
-                Some(why) => (GenerationState::Failed, Some(why)),
-                None => (GenerationState::Stopped, reason),
-            };
-            generation.enter(state, reason);
+            let (state, why) = generation.last_state();
+            generation.enter(state, why.or(reason));
         }
         self.state.settle(&books);
     }
@@ -278,8 +269,8 @@ impl Lives {
         self.seats.retire_from_kernel(books, id);
         if let Some(generation) = books.get_mut(id) {
             generation.enter(GenerationState::Failed, Some(why));
-            if let Err(error) = generation.cgroup.kill() {
-                tracing::error!(%error, generation = generation.name, "failed to kill a candidate");
+            if let Err(error) = generation.cgroup().kill() {
+                tracing::error!(%error, generation = generation.name(), "failed to kill a candidate");
             }
         }
         self.state.settle(books);
@@ -293,10 +284,10 @@ impl Lives {
             let Some(generation) = books.get(id) else {
                 return;
             };
-            let error = broken.of_verb(format!("the end of {}", generation.name));
-            let drain = generation.drain.as_ref();
-            let deadline = drain.map_or_else(|| Deadline::after(BY_ITSELF), |drain| drain.deadline);
-            (generation.cgroup.clone(), deadline, error)
+            let error = broken.of_verb(format!("the end of {}", generation.name()));
+            let drain = generation.drain();
+            let deadline = drain.map_or_else(|| Deadline::after(BY_ITSELF), Drain::deadline);
+            (generation.cgroup().clone(), deadline, error)
         };
         tracing::error!(service = self.name(), %error, "a bug aborted the end of a generation");
         // Unless that is what broke: the deadline ends it then.
@@ -321,14 +312,10 @@ impl Lives {
         let mut books = self.state.lock().await;
         self.seats.retire_from_kernel(&mut books, id);
         if let Some(generation) = books.get_mut(id)
-            && generation.state == GenerationState::Stopping
+            && generation.state() == GenerationState::Stopping
         {
             generation.undrain();
-            // A candidate that a rollout got rid of makes room for the next of its name.
-            let state = match generation.failed.take() {
-                Some(_why) => GenerationState::Failed,
-                None => GenerationState::Stopped,
-            };
+            let (state, _why) = generation.last_state();
             generation.enter(state, Some(error.summary()));
         }
         self.state.settle(&books);

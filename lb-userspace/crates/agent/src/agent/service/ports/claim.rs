@@ -71,10 +71,10 @@ impl ForeignPorts {
     ) -> Result<Claim, VerbError> {
         let found = listeners::find(&self.netns, &adoptee.cgroup, Protocol::Tcp)?;
         self.refuse_made_elsewhere(adoptee)?;
-        let group_keys = if books.awaits_adopt {
+        let group_keys = if books.awaits_adopt() {
             self.group_keys_of(&found)
         } else {
-            books.parks.group_keys()
+            books.parks().group_keys()
         };
         let misfit = |misfit| AdoptError::Misfit {
             who: adoptee.who.clone(),

@@ -4,7 +4,7 @@ pub(super) mod claim;
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use super::{Context, OpenError, VerbError, parking::Parking, shared::SharedState};
+use super::{Context, OpenError, VerbError, books::Books, parking::Parking, shared::SharedState};
 use crate::{
     config::ServiceConfig,
     generation::{adoptee::describe, fit::overlaps, keeper},
@@ -216,7 +216,7 @@ impl ForeignPorts {
     /// Takes the ports if they are free by now; refuses while somebody else has them.
     pub(super) async fn take_port(self: &Arc<Self>) -> Result<(), VerbError> {
         self.refuse_while_held().await?;
-        if !self.state.look(|books| books.awaits_adopt).await {
+        if !self.state.look(Books::awaits_adopt).await {
             return Ok(());
         }
         self.parking
@@ -226,14 +226,14 @@ impl ForeignPorts {
                 doing: "open the parking listeners",
                 source: std::io::Error::other(error.to_string()),
             })?;
-        self.state.change(|books| books.awaits_adopt = false).await;
+        self.state.change(Books::await_no_adopt).await;
         Ok(())
     }
 
     async fn why_waiting(self: &Arc<Self>) -> Result<Option<String>, DumpError> {
         let cgroups = {
             let books = self.state.lock().await;
-            if !books.awaits_adopt {
+            if !books.awaits_adopt() {
                 return Ok(None);
             }
             books.cgroups()

@@ -7,6 +7,7 @@ use lb_common::GenerationId;
 use super::{
     super::{
         Now, VerbError,
+        books::Generation,
         lives::{Purpose, hold},
         pace::Pace,
     },
@@ -123,7 +124,7 @@ impl Executor {
         if self.rollouts.path.word().active == Some(to) {
             // An agent that was killed did it.
             let mut books = self.rollouts.state.lock().await;
-            books.steering.set_previous(self.plan.from());
+            books.steering_mut().set_previous(self.plan.from());
             if let Some(from) = self.plan.from() {
                 hold(&mut books, from);
             }
@@ -266,19 +267,20 @@ impl Executor {
         let why = {
             let books = self.rollouts.state.lock().await;
             let generation = books.get(to);
-            if generation.is_some_and(|g| g.state == GenerationState::Active) {
+            if generation.is_some_and(|g| g.state() == GenerationState::Active) {
                 if self.rollouts.listens(to) {
                     return Ok(());
                 }
                 // Its processes close them before its end is known.
-                match generation.and_then(|g| g.ended.borrow().clone()) {
+                match generation.and_then(|g| g.end().how()) {
                     Some(how) => format!("it {how}"),
                     None => "its listeners are gone".to_owned(),
                 }
             } else {
                 generation
-                    .and_then(|g| g.reason.clone())
-                    .unwrap_or_else(|| "it is no longer active".to_owned())
+                    .and_then(Generation::reason)
+                    .unwrap_or("it is no longer active")
+                    .to_owned()
             }
         };
         Err(self.bake_failed(to, why).await)
@@ -302,8 +304,10 @@ impl Executor {
             .state
             .change(|books| {
                 if let Some(generation) = books.get_mut(from) {
-                    generation.keep = self.plan.keep;
-                    if generation.state == GenerationState::Draining && generation.drain.is_none() {
+                    generation.keep_for(self.plan.keep);
+                    if generation.state() == GenerationState::Draining
+                        && generation.drain().is_none()
+                    {
                         self.rollouts.lives.drain(books, from);
                     }
                 }
@@ -392,14 +396,14 @@ impl Executor {
             return Ok(());
         };
         let mut books = self.rollouts.state.lock().await;
-        let state = books.get(to).map(|g| g.state);
-        let drains = books.get(to).is_some_and(|g| g.drain.is_some());
+        let state = books.get(to).map(Generation::state);
+        let drains = books.get(to).is_some_and(|g| g.drain().is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
         // However it ended: nobody deploys it any more.
         let name = books.name_of(to);
-        books.deploying = books.deploying.take().filter(|other| *other != name);
+        books.end_deploy_of(&name);
         if let Some(generation) = books.get_mut(to).filter(|_| !undone) {
-            generation.failed = Some(why.clone());
+            generation.condemn(why.clone());
         }
         match state {
             Some(GenerationState::Draining) if undone || drains => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_common::GenerationId;
 
 use super::{
-    super::{VerbError, again::Again, find::own_cgroup, lives::Purpose},
+    super::{VerbError, again::Again, books::Generation, find::own_cgroup, lives::Purpose},
     execute::Executor,
 };
 use crate::{
@@ -27,7 +27,7 @@ impl Executor {
             .plan
             .from()
             .and_then(|from| books.get(from))
-            .is_some_and(|former| former.state == GenerationState::Active);
+            .is_some_and(|former| former.state() == GenerationState::Active);
         runs && self.rollouts.config.hand_over == HandOver::Auto
     }
 
@@ -63,9 +63,9 @@ impl Executor {
         self.rollouts.lives.switch(to, Purpose::Promote).await?;
         self.stored();
         let mut books = self.rollouts.state.lock().await;
-        books.steering.set_previous(self.plan.from());
+        books.steering_mut().set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
-        books.runs_alone = self.rollouts.config.hand_over == HandOver::Auto;
+        books.note_alone(self.rollouts.config.hand_over == HandOver::Auto);
         self.done.generation = Some(books.name_of(to));
         self.done.message = format!("{} is active", books.name_of(to));
         self.rollouts.state.settle(&books);
@@ -94,7 +94,11 @@ impl Executor {
         let cut = self
             .rollouts
             .state
-            .look(|books| books.get(id).and_then(|g| g.signal_cut.clone()))
+            .look(|books| {
+                books
+                    .get(id)
+                    .and_then(|g| g.end().signal_cut().map(str::to_owned))
+            })
             .await;
         if let Some(text) = cut {
             let text = format!("{name}: {text}");
@@ -141,7 +145,7 @@ impl Executor {
             .rollouts
             .state
             .look(|books| {
-                let state = books.get(to).map(|g| g.state);
+                let state = books.get(to).map(Generation::state);
                 state == Some(GenerationState::Starting)
             })
             .await;
@@ -167,7 +171,7 @@ impl Executor {
         }
         let Some(back) = back else {
             let mut books = self.rollouts.state.lock().await;
-            books.steering.lead_nowhere();
+            books.steering_mut().lead_nowhere();
             return Ok(());
         };
         let back = self.make_active_again(back).await;

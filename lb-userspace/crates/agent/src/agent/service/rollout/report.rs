@@ -69,8 +69,8 @@ impl Executor {
                 .state
                 .look(|books| {
                     let ended = self.plan.both().filter_map(|id| books.get(id));
-                    let mut ended = ended.filter(|g| !g.state.is_live());
-                    ended.any(|g| self.rollouts.path.live(Some(g.id)) > 0)
+                    let mut ended = ended.filter(|g| !g.state().is_live());
+                    ended.any(|g| self.rollouts.path.live(Some(g.id())) > 0)
                 })
                 .await;
             if !is_left || !self.rollouts.state.look_again(&mut pace).await {
@@ -132,7 +132,7 @@ impl Executor {
             ended_ms: clock::unix_millis(),
         };
         let mut books = self.rollouts.state.lock().await;
-        books.tally.rollout(
+        books.sums_mut().tally_mut().rollout(
             ended.kind,
             ended.outcome,
             last,
@@ -145,7 +145,7 @@ impl Executor {
     pub(super) async fn tally_hook(&self, phase: Phase, succeeded: bool) {
         self.rollouts
             .state
-            .change(|books| books.tally.hook(phase, succeeded))
+            .change(|books| books.sums_mut().tally_mut().hook(phase, succeeded))
             .await;
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{
     super::{
         Reporter, VerbError,
-        books::Books,
+        books::{Books, Generation},
         broken::{Broken, unbroken},
     },
     Plan, Rollouts,
@@ -78,12 +78,12 @@ impl Rollouts {
             }
             self.seats.begin_traced(books, &intent.plan);
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resuming a rollout");
-            books.last_token += 1;
+            let token = books.next_token();
             let (interrupt, interrupted) = watch::channel(None);
             let (saw, seen) = watch::channel(intent.course.phase);
             if intent.course.phase != Phase::Drain {
-                books.rollout = Some(InFlight {
-                    token: books.last_token,
+                books.begin_rollout(InFlight {
+                    token,
                     id: Some(id),
                     plan: intent.plan.clone(),
                     phase: intent.course.phase,
@@ -97,7 +97,7 @@ impl Rollouts {
                 id: Some(id),
                 new: None,
                 pending: Vec::new(),
-                token: books.last_token,
+                token,
                 plan: intent.plan,
                 course: intent.course,
                 reporter: Reporter::silent(),
@@ -152,11 +152,11 @@ impl Rollouts {
             return;
         };
         let mut books = self.state.lock().await;
-        if books.get(to).map(|g| g.state) != Some(GenerationState::Starting) {
+        if books.get(to).map(Generation::state) != Some(GenerationState::Starting) {
             return;
         }
         let name = books.name_of(to);
-        books.deploying = books.deploying.take().filter(|other| *other != name);
+        books.end_deploy_of(&name);
         self.lives
             .discard(&mut books, to, plan.reason.clone().unwrap_or_default());
     }
@@ -170,7 +170,7 @@ impl Rollouts {
                 let rollout = books.rollout_of(token);
                 let known = rollout.map(|rollout| (rollout.id, rollout.plan.clone()));
                 if known.is_some() {
-                    books.rollout = None;
+                    books.end_rollout();
                 }
                 known.map_or((None, None), |(id, plan)| (id, Some(plan)))
             })
@@ -212,7 +212,7 @@ fn known_as(books: &Books, generation: &GenerationRef) -> Option<u32> {
     if GenerationId::new(generation.id).is_some_and(lives_on) {
         return None;
     }
-    Some(books.by_name(&generation.name)?.id.raw())
+    Some(books.by_name(&generation.name)?.id().raw())
 }
 
 /// The last phase that a rollout entered, and where the journal has the first of its attempts.

@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{Caller, Reporter, VerbError, again::Again, books::Books, find::named, lives::Purpose},
+    super::{
+        Caller, Reporter, VerbError,
+        again::Again,
+        books::{Books, Generation},
+        find::named,
+        lives::Purpose,
+    },
     Rollouts,
     plan::Plan,
     report::Drained,
@@ -122,7 +128,7 @@ impl Rollouts {
     ) -> Result<Option<Done>, VerbError> {
         let (id, name, mut seen) = {
             let mut books = self.state.lock().await;
-            let Some(rollout) = &books.rollout else {
+            let Some(rollout) = books.rollout() else {
                 return Ok(None);
             };
             if rollout.phase > Phase::Bake {
@@ -148,7 +154,7 @@ impl Rollouts {
             {
                 self.lives.switch_in(&mut books, from, Purpose::Rollback)?;
             }
-            if let Some(rollout) = &books.rollout {
+            if let Some(rollout) = books.rollout() {
                 rollout.undo(format!("{} requested a rollback", who.name));
             }
             (id, name, seen)
@@ -187,7 +193,7 @@ impl Rollouts {
     ) -> Result<GenerationId, VerbError> {
         if let Some(name) = wanted {
             let id = named(self, books, name)?;
-            return match books.get(id).map(|g| g.state) {
+            return match books.get(id).map(Generation::state) {
                 Some(GenerationState::Active) => Err(VerbError::NoWayBack {
                     generation: name.to_owned(),
                     reason: rollout::Unpromotable::Active,
@@ -204,11 +210,11 @@ impl Rollouts {
         {
             return Ok(id);
         }
-        let before = books.steering.previous().and_then(|id| books.get(id));
-        if let Some(before) = before.filter(|before| before.state == GenerationState::Failed) {
+        let before = books.steering().previous().and_then(|id| books.get(id));
+        if let Some(before) = before.filter(|before| before.state() == GenerationState::Failed) {
             return Err(VerbError::NothingBefore(format!(
                 "{0} failed when it was started again, or before; `hotlb rollback --to {0}` tries it once more",
-                before.name
+                before.name()
             )));
         }
         Err(VerbError::NothingBefore(match self.path.word().active {
@@ -272,14 +278,14 @@ impl Rollouts {
                 signal_cut: None,
             });
         };
-        match generation.state {
+        match generation.state() {
             GenerationState::Draining | GenerationState::Stopping => None,
             state => Some(Drained {
                 state,
-                reason: generation.reason.clone(),
-                cut: generation.cut_list.clone(),
-                cut_count: generation.cut,
-                signal_cut: generation.signal_cut.clone(),
+                reason: generation.reason().map(str::to_owned),
+                cut: generation.end().cut_list().to_vec(),
+                cut_count: generation.end().cut(),
+                signal_cut: generation.end().signal_cut().map(str::to_owned),
             }),
         }
     }

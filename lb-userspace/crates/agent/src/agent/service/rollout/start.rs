@@ -162,14 +162,10 @@ impl Rollouts {
     pub(super) fn is_parked(&self, books: &Books) -> bool {
         let alone = match self.config.hand_over {
             HandOver::Parked => true,
-            HandOver::Auto => books.runs_alone,
+            HandOver::Auto => books.runs_alone(),
             HandOver::Overlap | HandOver::Inherit => false,
         };
-        alone
-            && books
-                .generations
-                .iter()
-                .any(|g| g.state == GenerationState::Active)
+        alone && books.all().any(|g| g.state() == GenerationState::Active)
     }
 
     fn plan(
@@ -209,7 +205,7 @@ impl Rollouts {
             {
                 let books = self.state.lock().await;
                 let moves = [Phase::Swap, Phase::RollingBack, Phase::PostRollback];
-                let busy = books.rollout.as_ref();
+                let busy = books.rollout();
                 if !busy.is_some_and(|rollout| moves.contains(&rollout.phase)) {
                     return;
                 }
@@ -225,7 +221,7 @@ impl Rollouts {
         if books.is_ending() {
             return Err(VerbError::GoingDown);
         }
-        let Some(other) = &books.rollout else {
+        let Some(other) = books.rollout() else {
             return Ok(());
         };
         if other.phase == Phase::Bake {
@@ -247,7 +243,7 @@ impl Rollouts {
     ) -> Executor {
         plan.lost_before = self.lost_in(books, &plan);
         self.seats.begin_traced(books, &plan);
-        if let Some(other) = books.rollout.take() {
+        if let Some(other) = books.end_rollout() {
             let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
             // Its executor may have ended just now.
             other.interrupt.send_replace(Some(Interrupt {
@@ -255,11 +251,11 @@ impl Rollouts {
                 reason: format!("its bake was cut short: a promote of {to} was requested"),
             }));
         }
-        books.last_token += 1;
+        let token = books.next_token();
         let (interrupt, interrupted) = watch::channel(None);
         let (saw, seen) = watch::channel(phase);
-        books.rollout = Some(InFlight {
-            token: books.last_token,
+        books.begin_rollout(InFlight {
+            token,
             id: None,
             plan: plan.clone(),
             phase,
@@ -271,7 +267,7 @@ impl Rollouts {
             id: None,
             new: Some(self.first_record(books, &plan, asked.who)),
             pending: Vec::new(),
-            token: books.last_token,
+            token,
             done: Done {
                 generation: plan.to().map(|to| books.name_of(to)),
                 message: plan
@@ -376,7 +372,7 @@ impl Rollouts {
             rollout.phase = phase;
             rollout.plan = plan.clone();
             if phase == Phase::Drain {
-                books.rollout = None;
+                books.end_rollout();
             }
         }
         self.state.ring();
@@ -386,7 +382,7 @@ impl Rollouts {
     pub(super) async fn rollout_is_over(&self, token: u64) {
         let mut books = self.state.lock().await;
         if books.rollout_of(token).is_some() {
-            books.rollout = None;
+            books.end_rollout();
         }
         self.state.ring();
     }

@@ -49,22 +49,11 @@ impl Seats {
 
     /// Forgets the oldest of those that ended, beyond what is remembered; not their counts.
     pub(super) fn forget_old(&self, books: &mut Books) {
-        let ended = books.generations.iter().filter(|g| !g.state.is_live());
-        let mut excess = ended.count().saturating_sub(REMEMBERED);
-        let previous = books.steering.previous();
-        let (forgotten, kept) = std::mem::take(&mut books.generations)
-            .into_iter()
-            .partition::<Vec<_>, _>(|g| {
-                let forget = excess > 0 && !g.state.is_live() && Some(g.id) != previous;
-                excess -= usize::from(forget);
-                forget
-            });
-        books.generations = kept;
-        for generation in forgotten {
-            books.counted_on.push(generation.id);
-            retire(books, accounting::connections(&self.path, &generation));
-            if !generation.unseated {
-                self.keep_latencies(books, generation.id);
+        for generation in books.forget_ended(REMEMBERED) {
+            let counts = accounting::connections(&self.path, &generation);
+            books.sums_mut().retire(counts);
+            if !generation.counts().is_unseated() {
+                self.keep_latencies(books, generation.id());
             }
         }
     }
@@ -72,7 +61,8 @@ impl Seats {
     /// Keeps how long clients waited at the seat of a generation that is forgotten, or whose seat
     /// is given on.
     pub(super) fn keep_latencies(&self, books: &mut Books, id: GenerationId) {
-        books.past.add(&self.path.latencies(Some(id)));
+        let latencies = self.path.latencies(Some(id));
+        books.sums_mut().keep_latencies(&latencies);
     }
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
@@ -105,10 +95,10 @@ impl Seats {
     /// Notes the counts of whoever had the seat before; whether there was anybody.
     pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) -> bool {
         let mut was_taken = false;
-        for generation in &mut books.generations {
-            if generation.id.seat() == id.seat() && !generation.unseated {
-                generation.counted = accounting::connections(&self.path, generation);
-                generation.unseated = true;
+        for generation in books.all_mut() {
+            if generation.id().seat() == id.seat() && !generation.counts().is_unseated() {
+                let all = accounting::connections(&self.path, generation);
+                generation.counts_mut().lose_seat(all);
                 was_taken = true;
             }
         }
@@ -130,13 +120,11 @@ impl Seats {
             return ConnectionCounts::default();
         };
         let counted = accounting::connections(&self.path, earlier);
-        let (former, is_seated) = (earlier.id, !earlier.unseated);
+        let (former, is_seated) = (earlier.id(), !earlier.counts().is_unseated());
         if is_seated {
             self.keep_latencies(books, former);
         }
-        books.steering.succeeds(former, id);
-        books.generations.retain(|g| g.name != name);
-        books.counted_on.push(former);
+        books.succeed(name, former, id);
         counted
     }
 
@@ -149,20 +137,11 @@ impl Seats {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        generation.steered.clear();
-        generation.datagrams.clear();
-        if !generation.cgroup.is_populated()
-            && let Err(error) = generation.cgroup.remove()
+        generation.slots_mut().clear();
+        if !generation.cgroup().is_populated()
+            && let Err(error) = generation.cgroup().remove()
         {
             tracing::debug!(%error, "failed to remove the cgroup");
         }
     }
-}
-
-/// Keeps counts whose generation is forgotten.
-pub(super) fn retire(books: &mut Books, counts: ConnectionCounts) {
-    books.retired = ConnectionCounts {
-        live: 0,
-        ..books.retired.plus(counts)
-    };
 }

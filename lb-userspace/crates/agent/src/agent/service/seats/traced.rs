@@ -3,10 +3,7 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{
-        books::{Books, Generation},
-        rollout::Plan,
-    },
+    super::{books::Books, rollout::Plan},
     Seats,
 };
 use crate::{agent::observed::Slowest, datapath::Latencies};
@@ -23,6 +20,14 @@ pub(in crate::agent::service) struct Traced {
 }
 
 impl Traced {
+    /// The slowest clients of it, when they have waited as in `now` so far.
+    pub(in crate::agent::service) fn slowest(&self, now: Option<&Latencies>) -> Option<Slowest> {
+        match &self.after {
+            Some(after) => Some(after.clone()),
+            None => Some(self.since(now?)),
+        }
+    }
+
     fn since(&self, now: &Latencies) -> Slowest {
         let before = &self.before;
         Slowest {
@@ -30,17 +35,6 @@ impl Traced {
             queue_wait: now.queue_wait.greatest_since(&before.queue_wait),
             service_time: now.service_time.greatest_since(&before.service_time),
             lifetime: now.lifetime.greatest_since(&before.lifetime),
-        }
-    }
-}
-
-impl Generation {
-    /// Its slowest clients in a rollout, when they have waited as in `now` so far.
-    pub(in crate::agent::service) fn slowest(&self, now: Option<&Latencies>) -> Option<Slowest> {
-        let traced = self.traced.as_ref()?;
-        match &traced.after {
-            Some(after) => Some(after.clone()),
-            None => Some(traced.since(now?)),
         }
     }
 }
@@ -60,9 +54,9 @@ impl Seats {
         let Some(generation) = books.get_mut(id) else {
             return;
         };
-        let known = generation.traced.as_ref();
+        let known = generation.traced();
         if known.is_none_or(|known| known.trace != trace || known.after.is_some()) {
-            generation.traced = Some(Traced {
+            generation.trace(Traced {
                 trace: trace.to_owned(),
                 before: self.path.latencies(Some(id)),
                 after: None,
@@ -76,8 +70,8 @@ impl Seats {
             let Some(generation) = books.get_mut(id) else {
                 continue;
             };
-            let unseated = generation.unseated;
-            let Some(traced) = generation.traced.as_mut() else {
+            let unseated = generation.counts().is_unseated();
+            let Some(traced) = generation.traced_mut() else {
                 continue;
             };
             if Some(traced.trace.as_str()) == plan.recorded_trace() && !unseated {

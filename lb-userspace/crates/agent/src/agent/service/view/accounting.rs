@@ -8,16 +8,17 @@ pub(in crate::agent::service) fn connections(
     path: &ServicePath,
     generation: &Generation,
 ) -> ConnectionCounts {
-    if generation.unseated {
-        return generation.counted;
+    let counts = generation.counts();
+    if counts.is_unseated() {
+        return counts.counted();
     }
-    path.connections(Some(generation.id))
-        .plus(generation.counted)
+    path.connections(Some(generation.id()))
+        .plus(counts.counted())
 }
 
 /// How long its clients waited, unless its seat is another's by now.
 pub(super) fn latencies(path: &ServicePath, generation: &Generation) -> Option<Latencies> {
-    (!generation.unseated).then(|| path.latencies(Some(generation.id)))
+    (!generation.counts().is_unseated()).then(|| path.latencies(Some(generation.id())))
 }
 
 /// All connections the service has had: those of its generations, forgotten ones included, and

@@ -176,7 +176,7 @@ fn ending(context: &Context, seen: &GenerationView, judged: &Judged) -> EndingSt
         .map(|at| millis(clock::since_boot().saturating_sub(at)));
     let waits = seen.state == GenerationState::Draining;
     let passed = seen.drain.as_ref().filter(|_| waits);
-    let passed = passed.map(|drain| drain.began.elapsed());
+    let passed = passed.map(|drain| drain.began().elapsed());
     EndingStatus {
         signal: judged.recipe.signal.to_string(),
         pids: judged.pids(),

@@ -160,6 +160,8 @@ pub(in crate::agent::service) fn of_ledger(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use lb_common::GenerationId;
 
     use super::*;
@@ -178,9 +180,11 @@ mod tests {
     fn a_failure_is_said_of_those_that_have_been_ready() {
         let failed = |was_ready| {
             seen(|generation| {
-                generation.state = GenerationState::Failed;
-                generation.was_ready = was_ready;
-                generation.reason = Some("it exited with 1".to_owned());
+                if was_ready {
+                    generation.become_ready();
+                }
+                let why = "it exited with 1".to_owned();
+                generation.enter(GenerationState::Failed, Some(why));
             })
         };
         assert_eq!(
@@ -193,8 +197,10 @@ mod tests {
     #[test]
     fn what_is_wrong_with_listeners_is_said_of_each_generation() {
         let warnings = of_listeners(&seen(|generation| {
-            generation.unsteered = 2;
-            generation.unseen_ends = 7;
+            generation.slots_mut().give(BTreeMap::new(), 2);
+            for _look in 0..2 {
+                generation.counts_mut().compare(7, 7);
+            }
         }));
         let [slots, ends] = warnings.as_slice() else {
             panic!("{warnings:?}");
