@@ -75,7 +75,7 @@ impl Service {
         let netns = network(&config, &places, &cgroup).await?;
         let awaits_adopt = ports::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
-        if ServicePath::is_of_other_addresses(&pins, &declared)
+        if declared.differs_from(&pins)
             || is_of_other_user(&places, &config).await
             || is_of_other_network(&places, &config.name, &netns).await
         {
