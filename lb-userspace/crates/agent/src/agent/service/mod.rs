@@ -276,6 +276,11 @@ impl Service {
         self.state.unrecorded().await
     }
 
+    /// Waits for that, and says in the log what is to be said.
+    pub(in crate::agent) async fn log_unrecorded(&self) {
+        self.state.log_unrecorded(self.name()).await;
+    }
+
     /// Has whoever looks after the service come to an end.
     pub(in crate::agent) fn halt(&self) {
         self.halted.send_replace(true);

@@ -149,9 +149,7 @@ impl Service {
         }
         let unfinished = self.rollouts.unfinished().await;
         self.recover(ledger, unfinished).await;
-        if let Some(unrecorded) = self.unrecorded().await {
-            tracing::error!(service = self.name(), "{unrecorded}");
-        }
+        self.log_unrecorded().await;
         wake::after_another(
             Arc::clone(&self.context),
             self.state.clone(),
