@@ -94,7 +94,7 @@ use view::snapshot::Snapshot;
 use workers::WorkerBalance;
 
 use super::{
-    error::{AdoptError, CheckError, NotSharing, Now, OpenError, VerbError},
+    error::{AdoptError, CheckError, HostError, NotSharing, Now, OpenError, Unbound, VerbError},
     observed::ObservedService,
 };
 use crate::{
