@@ -19,16 +19,18 @@ const CGROUPS: usize = 1;
 impl Soak {
     /// After each step.
     pub(super) fn check(&mut self) -> Result<()> {
-        self.agent()?;
-        ensure!(self.host.keeper()?.is_some(), "no keeper");
-        let web = self.host.web()?;
+        self.shaken.agent()?;
+        ensure!(self.shaken.host().keeper()?.is_some(), "no keeper");
+        let web = self.shaken.host().web()?;
         web.steering.check_balance()?;
-        let active = self.active()?;
-        self.host.expect_answers(self.target, ASKED, &active)?;
+        let active = self.shaken.active()?;
+        self.shaken
+            .host()
+            .expect_answers(self.shaken.target(), ASKED, &active)?;
         self.connected += ASKED as u64;
-        ensure!(history::all_over(&self.host)?, "a rollout goes on");
+        ensure!(history::all_over(self.shaken.host())?, "a rollout goes on");
         self.check_processes()?;
-        let count = Count::of(&self.host)?;
+        let count = Count::of(self.shaken.host())?;
         if let Some(former) = self.count.replace(count) {
             count.expect_grown_from(&former)?;
         }
@@ -46,9 +48,9 @@ impl Soak {
     }
 
     fn risen(&self) -> Result<Vec<String>> {
-        let web = self.host.web()?;
+        let web = self.shaken.host().web()?;
         let mut risen = Vec::new();
-        for pid in self.host.netns().pids()? {
+        for pid in self.shaken.host().netns().pids()? {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split('\0');
             if words
@@ -72,12 +74,12 @@ impl Soak {
     /// Without load, with one generation active and one beside it: counted to the connection, and
     /// nothing is held that was not at the first rest.
     pub(super) fn check_rest(&mut self) -> Result<()> {
-        let standby = self.active()?;
-        self.upgrade()?;
-        cycles::settle(&self.host, &standby)?;
+        let standby = self.shaken.active()?;
+        self.shaken.upgrade()?;
+        cycles::settle(self.shaken.host(), &standby)?;
         self.check()?;
         self.check_counts()?;
-        let holds = Footprint::of_agent_at_rest(&self.host, self.agent()?)?;
+        let holds = Footprint::of_agent_at_rest(self.shaken.host(), self.shaken.agent()?)?;
         self.summary.rested(holds);
         let first = *self.settled.get_or_insert(holds);
         let bound = Footprint {
@@ -91,16 +93,16 @@ impl Soak {
     fn check_counts(&self) -> Result<()> {
         let mut last = None;
         let ended = wait::until_true("every connection has ended", LIMIT, || {
-            last = Count::of(&self.host).ok();
+            last = Count::of(self.shaken.host()).ok();
             last.is_some_and(|count| whole(count.opened) == whole(count.closed))
         });
-        let web = self.host.web()?;
+        let web = self.shaken.host().web()?;
         ended.with_context(|| format!("{last:?}\n{web:#?}"))?;
         for generation in &web.generations {
             let live = generation.connections.live;
             ensure!(live == 0, "{} has {live} connections", generation.name);
         }
-        let count = Count::of(&self.host)?;
+        let count = Count::of(self.shaken.host())?;
         let clients = whole(count.opened - count.probes);
         let range = self.connected..=self.connected + self.unclear;
         ensure!(

@@ -2,20 +2,16 @@
 //! and after each step all that must hold whatever happened.
 
 mod act;
-mod agent;
 mod check;
 mod count;
 mod step;
 mod summary;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::{count::Count, step::Allowed};
+use self::{act::Shaken, count::Count, step::Allowed};
 pub use self::{step::Step, summary::Summary};
 use crate::{
     footprint::Footprint,
@@ -41,13 +37,7 @@ const STEPS: usize = 12;
 /// One host that is shaken.
 #[derive(Debug)]
 pub struct Soak {
-    host: Host,
-    target: SocketAddr,
-    chance: fastrand::Rng,
-    /// The kinds of steps that are done; all if it is empty.
-    only: Vec<Step>,
-    /// Generations named so far.
-    named: u32,
+    shaken: Shaken,
     /// Connections that the checks themselves made, and those of the loads that were stopped.
     connected: u64,
     /// Requests that had leave to fail: their connections may be counted or not.
@@ -71,11 +61,7 @@ impl Soak {
     /// A host with one generation. The same `seed` gives the same steps in the same order.
     pub fn new(seed: u64) -> Result<Self> {
         let mut soak = Self {
-            host: Host::with_service(SERVICE)?,
-            target: TARGET.parse()?,
-            chance: fastrand::Rng::with_seed(seed),
-            only: Vec::new(),
-            named: 0,
+            shaken: Shaken::new(Host::with_service(SERVICE)?, TARGET.parse()?, seed),
             connected: 0,
             unclear: 0,
             late: (0, 0),
@@ -84,14 +70,15 @@ impl Soak {
             settled: None,
             summary: Summary::default(),
         };
-        soak.upgrade()?;
+        soak.shaken.upgrade()?;
         Ok(soak)
     }
 
     /// Does steps of these kinds alone; all kinds, if it names none.
     #[must_use]
-    pub fn only(self, only: Vec<Step>) -> Self {
-        Self { only, ..self }
+    pub fn only(mut self, only: Vec<Step>) -> Self {
+        self.shaken.only(only);
+        self
     }
 
     /// Shakes it for so long, and rests at the end.
@@ -100,14 +87,14 @@ impl Soak {
         while began.elapsed() < time {
             self.begin_loads(time)?;
             for _ in 0..STEPS {
-                let step = Step::any(&mut self.chance, &self.only);
+                let step = self.shaken.any_step();
                 self.one(step)?;
                 if began.elapsed() >= time {
                     break;
                 }
             }
             let rest = self.rest();
-            rest.with_context(|| format!("at rest: {:#?}", self.host.web()))?;
+            rest.with_context(|| format!("at rest: {:#?}", self.shaken.host().web()))?;
         }
         self.summary.took = began.elapsed();
         Ok(self.summary)
@@ -118,7 +105,7 @@ impl Soak {
         let number = self.summary.steps() + 1;
         let began = Instant::now();
         let done = self.shake(step);
-        let (host, loads) = (&self.host, &self.loads);
+        let (host, loads) = (self.shaken.host(), &self.loads);
         done.with_context(|| {
             let seen = loads.as_ref().map(|l| (l.fresh.so_far(), l.kept.so_far()));
             let log = host.agent_log();
@@ -133,7 +120,7 @@ impl Soak {
 
     fn shake(&mut self, step: Step) -> Result<()> {
         let (fresh, kept) = self.seen()?;
-        let allowed = self.act(step)?;
+        let allowed = self.shaken.act(step)?;
         let loads = self.loads.as_ref().context("no load runs")?;
         loads.fresh.wait_more(BETWEEN, LIMIT)?;
         loads.kept.wait_more(BETWEEN, LIMIT)?;
@@ -155,10 +142,13 @@ impl Soak {
             max_duration: time + Duration::from_mins(10),
             ..plan
         };
-        let plan = Plan::new(self.target);
-        let fresh = self.host.load(endless(plan.clone().workers(FRESH)))?;
+        let plan = Plan::new(self.shaken.target());
+        let fresh = self
+            .shaken
+            .host()
+            .load(endless(plan.clone().workers(FRESH)))?;
         let kept = endless(plan.workers(KEPT).keep_alive());
-        let kept = self.host.load(kept)?;
+        let kept = self.shaken.host().load(kept)?;
         fresh.wait_more(BETWEEN, LIMIT)?;
         kept.wait_more(BETWEEN, LIMIT)?;
         self.loads = Some(Loads { fresh, kept });

@@ -156,25 +156,17 @@ impl Client {
 
     /// Everything the agent knows.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        // What an agent of the version before says has the names of this one by now.
-        let status = self.get("/v1/status").await?;
-        Ok(Status {
-            api: VERSION,
-            ..status
-        })
+        self.get_marked("/v1/status", |told: &mut Status| &mut told.api)
+            .await
     }
 
     /// The newest `limit` rollouts, of one service or of all. The service's name is a name: letters,
     /// digits, - and _.
     pub async fn history(&self, service: Option<&str>, limit: u32) -> Result<History, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
-        let told: History = self
-            .get(&format!("/v1/history?{service}limit={limit}"))
-            .await?;
-        Ok(History {
-            api: VERSION,
-            ..told
-        })
+        let path = format!("/v1/history?{service}limit={limit}");
+        self.get_marked(&path, |told: &mut History| &mut told.api)
+            .await
     }
 
     /// One rollout with everything that was written down.
@@ -189,13 +181,9 @@ impl Client {
         limit: u32,
     ) -> Result<IncidentList, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
-        let told: IncidentList = self
-            .get(&format!("/v1/incidents?{service}limit={limit}"))
-            .await?;
-        Ok(IncidentList {
-            api: VERSION,
-            ..told
-        })
+        let path = format!("/v1/incidents?{service}limit={limit}");
+        self.get_marked(&path, |told: &mut IncidentList| &mut told.api)
+            .await
     }
 
     /// One incident with everything.
@@ -210,13 +198,9 @@ impl Client {
 
     /// The `limit` flows of a service, whose name is a name, with the latest datagrams.
     pub async fn flows(&self, service: &str, limit: usize) -> Result<FlowList, ClientError> {
-        let told: FlowList = self
-            .get(&format!("/v1/services/{service}/flows?limit={limit}"))
-            .await?;
-        Ok(FlowList {
-            api: VERSION,
-            ..told
-        })
+        let path = format!("/v1/services/{service}/flows?limit={limit}");
+        self.get_marked(&path, |told: &mut FlowList| &mut told.api)
+            .await
     }
 
     /// The metrics, in the form that `accept` names.
@@ -262,6 +246,18 @@ impl Client {
             value(response).await
         })
         .await
+    }
+
+    /// The same of what says the version of the API in `api`: what an agent of the version before says has the names
+    /// of this one by now.
+    async fn get_marked<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        api: impl FnOnce(&mut T) -> &mut u32,
+    ) -> Result<T, ClientError> {
+        let mut told = self.get(path).await?;
+        *api(&mut told) = VERSION;
+        Ok(told)
     }
 
     /// What is looked up and not done has its answer soon.

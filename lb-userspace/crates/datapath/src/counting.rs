@@ -27,15 +27,22 @@ impl ServicePath {
 
     /// Nobody is parked: sets that count to 0, and says by how much it was wrong.
     pub fn forget_parked(&self) -> i64 {
-        let live = self.live.load(0);
-        self.live.add(0, live.wrapping_neg());
-        live.cast_signed()
+        self.live.forget_parked()
     }
 
     /// So many of the generation's connections have ended without `track` being told.
     pub fn forget_ended(&self, generation: GenerationId, ended: u64) {
-        let seat = generation.seat() as usize;
-        self.live.add(seat, ended.wrapping_neg());
+        self.live.forget_ended(generation, ended);
+    }
+
+    /// Sets how many open connections of the generation `track` has not seen the beginning of.
+    pub fn set_earlier(&self, generation: GenerationId, connections: u64) {
+        self.live.set_earlier(generation, connections);
+    }
+
+    /// Whether connections are still open that were counted at this seat.
+    pub fn seat_in_use(&self, seat: u32) -> bool {
+        self.live.tracked(seat) != 0 || self.live.earlier(seat) != 0
     }
 
     /// Whether any connection is open that moved, from wherever.

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lb_common::quic::Quic;
+use aya::maps::MapData;
+use lb_common::{names, quic::Quic};
+
+use super::pins::Pins;
 
 /// What `join` must know of a service.
 #[derive(Clone, Debug)]
@@ -31,6 +34,30 @@ pub struct DeclaredDatagrams {
 }
 
 impl Declared {
+    /// Whether pins exist whose groups are not those of this: the configuration changed.
+    pub fn differs_from(&self, pins: &Pins) -> bool {
+        let udp = self.datagram_addresses();
+        pins.exist() && pins.group_count() != self.addresses.len() + udp.len()
+            || pins.exist() && !self.addresses.iter().all(|&a| pins.group(a).is_dir())
+            || pins.exist() && !udp.iter().all(|&a| pins.datagram_group(a).is_dir())
+            || pins.exist() && self.has_other_table(pins)
+    }
+
+    /// Whether there is room for another number of flows, or of connection ids, than declared. A
+    /// table cannot grow.
+    fn has_other_table(&self, pins: &Pins) -> bool {
+        if self.datagrams.is_none() {
+            return false;
+        }
+        let room = |name: &'static str| {
+            let made = MapData::from_pin(pins.map(name)).ok()?.info().ok()?;
+            Some(made.max_entries())
+        };
+        // Pins that an agent made which knew of no ids have no such map.
+        room(names::FLOWS) != Some(self.flows())
+            || room(names::CONNECTION_IDS).unwrap_or(1) != self.connection_ids()
+    }
+
     pub(super) fn datagram_addresses(&self) -> &[SocketAddr] {
         self.datagrams.as_ref().map_or(&[], |d| &d.addresses)
     }

@@ -6,7 +6,7 @@ use std::{fs, sync::OnceLock};
 
 use aya::EbpfLoader;
 use btfparse::{Error, ErrorKind, Integer32Value, Offset, Readable, TypeInformation, TypeVariant};
-use hotlb_sys::heap;
+use hotlb_sys::heap::GivesBack;
 use lb_common::names;
 
 /// The constants of [`names::TCP_FIELDS`], by name: offsets in `struct tcp_sock`, in bytes.
@@ -92,9 +92,8 @@ fn look_up(types: &TypeInformation) -> Result<Known, String> {
 
 /// Looks something up in all of the kernel's types, which take some 60 MB meanwhile.
 fn with_types<T>(look: impl FnOnce(&TypeInformation) -> Result<T, String>) -> Result<T, String> {
-    let found = read_types().and_then(|types| look(&types));
-    heap::give_back();
-    found
+    let _after = GivesBack::at_the_end();
+    read_types().and_then(|types| look(&types))
 }
 
 fn read_types() -> Result<TypeInformation, String> {

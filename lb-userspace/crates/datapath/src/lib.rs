@@ -18,6 +18,7 @@ mod guard;
 mod kernel_fields;
 mod latency;
 mod listeners;
+mod live;
 mod loaders;
 mod loading;
 mod loads;

@@ -33,13 +33,17 @@ impl ServicePath {
         listeners: &BTreeMap<u64, OwnedFd>,
     ) -> Result<Registered, DatapathError> {
         // A socket is in one map at a time.
-        self.forget_fresh(generation, group.address());
+        if let Some(reloads) = &self.reloads {
+            reloads.forget_at(generation, group.address());
+        }
         let registered = match group.register(generation, listeners) {
             // Of a server that its supervisor started again: noted for the generation it was then.
             Err(DatapathError::Slot { source, .. })
                 if source.raw_os_error() == Some(libc::EBUSY) =>
             {
-                self.forget_fresh_at(group.address());
+                if let Some(reloads) = &self.reloads {
+                    reloads.forget_all_at(group.address());
+                }
                 group.register(generation, listeners)?
             }
             done => done?,
@@ -47,6 +51,42 @@ impl ServicePath {
         let least = self.chosen_by() == Workers::Least;
         self.loads.count(least, &registered, listeners)?;
         Ok(registered)
+    }
+
+    /// Gives each of the generation's UDP sockets in a group a slot, and has `steer_udp` choose in it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a socket, or has no slots left.
+    pub fn register_datagrams(
+        &self,
+        group: &Group,
+        generation: GenerationId,
+        sockets: &BTreeMap<u64, OwnedFd>,
+    ) -> Result<Registered, DatapathError> {
+        let registered = group.register(generation, sockets)?;
+        if let Some(socket) = sockets.values().next() {
+            group.attach(socket)?;
+        }
+        Ok(registered)
+    }
+
+    /// Has every connection of a transparent listener counted, whatever its port.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn count_transparent(&self, listener: &OwnedFd) -> Result<(), DatapathError> {
+        match &self.reloads {
+            Some(reloads) => reloads.count_transparent(listener),
+            None => Ok(()),
+        }
+    }
+
+    /// The agent runs: clients may wait for what only it can do.
+    pub fn beat(&self) {
+        let now = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
+        self.steering.store(steering::BEAT, now);
     }
 
     /// How the choice falls between the listeners of a generation.

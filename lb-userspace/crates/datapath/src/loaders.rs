@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::EbpfLoader;
-use hotlb_sys::heap;
+use hotlb_sys::heap::GivesBack;
 use lb_common::names;
 
 use super::{kernel_fields, pins::Pins, watched::OfAll};
@@ -110,9 +110,9 @@ fn take() -> EbpfLoader<'static> {
     if let Some(loader) = kept {
         return loader;
     }
+    let _after = GivesBack::at_the_end();
     let mut loader = EbpfLoader::new();
     loader.btf(None);
-    heap::give_back();
     loader
 }
 

@@ -10,7 +10,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use hotlb_sys::heap;
+use hotlb_sys::heap::GivesBack;
 use lb_common::names;
 
 use super::{error::DatapathError, latency, verified::verified};
@@ -102,8 +102,8 @@ impl Deref for Types {
 
 impl Drop for Types {
     fn drop(&mut self) {
+        let _after = GivesBack::at_the_end();
         self.0 = Btf::default();
-        heap::give_back();
     }
 }
 

@@ -6,7 +6,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapError},
 };
-use hotlb_sys::heap;
+use hotlb_sys::heap::GivesBack;
 use lb_common::names;
 
 use super::{
@@ -114,6 +114,7 @@ pub(super) fn load_for_its_cost() -> Result<Ebpf, EbpfError> {
 /// Has the programs know the kernel's fields, and loads them. The loader has read all of the
 /// kernel's types meanwhile: some 20 MB.
 fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, EbpfError> {
+    let _after = GivesBack::at_the_end();
     if let Ok(fields) = kernel_fields::tcp_fields() {
         for (name, at) in fields {
             loader.override_global(name, at, true);
@@ -121,7 +122,6 @@ fn finish(mut loader: EbpfLoader<'_>) -> Result<Ebpf, EbpfError> {
     }
     let loaded = loader.load(OBJECT);
     drop(loader);
-    heap::give_back();
     loaded
 }
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use aya::maps::{HashMap, Map, MapData, SockHash};
-use hotlb_sys::{bpf, clock, mapped::MappedCells};
-use lb_common::{FreshKey, GenerationId, ListenKey, SEATS, names, steering};
+use hotlb_sys::{bpf, mapped::MappedCells};
+use lb_common::{FreshKey, GenerationId, ListenKey, SEATS, names};
 
-use super::{error::DatapathError, pins::Pins, service::ServicePath};
+use super::{error::DatapathError, pins::Pins};
 
 /// What `track` and `steer` know of listeners without slots.
 pub(super) struct Reloads {
@@ -49,6 +49,32 @@ impl Reloads {
             .forget_all(|key| key.first() == Some(&generation.raw()));
     }
 
+    /// The listeners of the generation at `address` get slots now: none is to be found without one.
+    pub(super) fn forget_at(&self, generation: GenerationId, address: SocketAddr) {
+        let key = FreshKey {
+            generation: generation.raw(),
+            address: ListenKey::new(address.ip(), address.port()),
+        };
+        self.fresh().forget(&key.to_words());
+    }
+
+    /// The same for whatever generation they were noted.
+    pub(super) fn forget_all_at(&self, address: SocketAddr) {
+        let address = ListenKey::new(address.ip(), address.port()).to_words();
+        self.fresh().forget_all(|key| key.ends_with(&address));
+    }
+
+    /// Has every connection of a transparent listener counted, whatever its port.
+    pub(super) fn count_transparent(&self, listener: &OwnedFd) -> Result<(), DatapathError> {
+        let given = bpf::give_storage(self.transparent.fd().as_fd(), listener, [1]);
+        match given {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(DatapathError::system("mark a transparent listener")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Nothing is known of the seat.
     pub(super) fn clear(&self, generation: GenerationId) {
         self.closings.store(generation.seat() as usize, 0);
@@ -79,53 +105,6 @@ impl Fresh {
         let there: Vec<_> = keys.flatten().filter(which).collect();
         for key in there {
             self.forget(&key);
-        }
-    }
-}
-
-impl ServicePath {
-    /// The agent runs: clients may wait for what only it can do.
-    pub fn beat(&self) {
-        let now = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
-        self.steering.store(steering::BEAT, now);
-    }
-
-    /// The listeners of the generation at `address` get slots now: none is to be found without one.
-    pub(super) fn forget_fresh(&self, generation: GenerationId, address: SocketAddr) {
-        let Some(reloads) = &self.reloads else {
-            return;
-        };
-        let key = FreshKey {
-            generation: generation.raw(),
-            address: ListenKey::new(address.ip(), address.port()),
-        };
-        reloads.fresh().forget(&key.to_words());
-    }
-
-    /// The same for whatever generation they were noted.
-    pub(super) fn forget_fresh_at(&self, address: SocketAddr) {
-        let Some(reloads) = &self.reloads else {
-            return;
-        };
-        let address = ListenKey::new(address.ip(), address.port()).to_words();
-        reloads.fresh().forget_all(|key| key.ends_with(&address));
-    }
-
-    /// Has every connection of a transparent listener counted, whatever its port.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses it.
-    pub fn count_transparent(&self, listener: &OwnedFd) -> Result<(), DatapathError> {
-        let Some(reloads) = &self.reloads else {
-            return Ok(());
-        };
-        let given = bpf::give_storage(reloads.transparent.fd().as_fd(), listener, [1]);
-        match given {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(DatapathError::system("mark a transparent listener")(error))
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -12,7 +12,7 @@ use aya::{
     programs::PerfEvent,
     util::nr_cpus,
 };
-use hotlb_sys::heap;
+use hotlb_sys::heap::GivesBack;
 use lb_common::{names, sample};
 
 use super::{DatapathError, object, registers, verified::verified};
@@ -92,8 +92,10 @@ impl Samples {
         for (name, size) in names::OF_SAMPLE.into_iter().zip([room, room, drafts]) {
             loader.map_max_entries(name, size);
         }
-        let mut object = object::load_alone(loader)?;
-        heap::give_back();
+        let mut object = {
+            let _after = GivesBack::at_the_end();
+            object::load_alone(loader)?
+        };
         let program: &mut PerfEvent = object
             .program_mut(names::SAMPLE)
             .ok_or(DatapathError::Missing(names::SAMPLE))?

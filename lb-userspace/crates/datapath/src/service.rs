@@ -5,10 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,16 +13,18 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use hotlb_sys::{mapped::MappedCells, netns::Netns};
 use hotlb_values::{ConnectionCounts, Latencies, SteeringCounts};
 use lb_common::{
-    BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SEATS, SteeringWord,
-    TicketKey, names, port_key, steering,
+    BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SteeringWord, TicketKey,
+    names, port_key, steering,
 };
 
 use super::{
+    datagrams::Datagrams,
     declared::Declared,
     error::DatapathError,
     flows::Flows,
     group::Group,
     latency::{self, Histograms},
+    live::Live,
     loads::Loads,
     make,
     owners::Owners,
@@ -42,10 +41,9 @@ use super::{
 pub struct ServicePath {
     pins: Pins,
     pub(super) groups: Vec<Group>,
-    pub(super) datagram_groups: Vec<Group>,
-    pub(super) flows: Option<Flows>,
+    datagrams: Datagrams,
     pub(super) steering: Arc<MappedCells>,
-    pub(super) live: MappedCells,
+    pub(super) live: Live,
     exits: PerCpuArray<MapData, [u64; EXIT_CELLS]>,
     recent: Recent,
     latencies: Histograms,
@@ -55,8 +53,6 @@ pub struct ServicePath {
     /// `None` of pins that an earlier release made.
     pub(super) reloads: Option<Reloads>,
     tables: Mutex<Tables>,
-    /// By seat: open connections that are older than their generation's `track`.
-    earlier: [AtomicU64; SEATS as usize],
     renewal: Renewal,
 }
 
@@ -178,20 +174,12 @@ impl ServicePath {
             .iter()
             .map(|&address| Group::open(&pins, address))
             .collect::<Result<_, _>>()?;
-        let datagram_groups = declared
-            .datagram_addresses()
-            .iter()
-            .map(|&address| Group::open_datagrams(&pins, address))
-            .collect::<Result<_, _>>()?;
-        let flows = declared.datagrams.as_ref();
-        let flows = flows.map(|datagrams| Flows::open(&pins, datagrams.idle, datagrams.quic));
+        let datagrams = Datagrams::open(&pins, declared)?;
         Ok(Self {
             groups,
-            datagram_groups,
-            flows: flows.transpose()?,
+            datagrams,
             steering: Arc::new(steering_row(&pins)?),
-            live: MappedCells::new(map(names::LIVE)?.fd(), SEATS as usize)
-                .map_err(DatapathError::system("map the live counts"))?,
+            live: Live::open(&pins)?,
             exits: exits.map_err(DatapathError::map(names::EXITS))?,
             recent: Recent::open(&pins)?,
             latencies: Histograms::open(&pins)?,
@@ -202,7 +190,6 @@ impl ServicePath {
                 .ok(),
             polite: Polite::open(&pins),
             tables: Mutex::new(tables),
-            earlier: std::array::from_fn(|_seat| AtomicU64::new(0)),
             renewal,
             pins,
         })
@@ -216,6 +203,21 @@ impl ServicePath {
     /// The groups, one for each declared address, in that order.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// The groups of UDP sockets, one for each declared address, in that order.
+    pub fn datagram_groups(&self) -> &[Group] {
+        self.datagrams.groups()
+    }
+
+    /// All groups.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(self.datagrams.groups())
+    }
+
+    /// The flows of UDP clients; `None` for a service without UDP.
+    pub fn flows(&self) -> Option<&Flows> {
+        self.datagrams.flows()
     }
 
     /// The steering word.
@@ -302,21 +304,9 @@ impl ServicePath {
             .connections
             .get(&seat, 0)
             .map_or([0; CONNECTION_CELLS], |cpus| sum(&cpus));
-        let mut counts = ConnectionCounts::from_cells(&cells, self.live.load(seat as usize));
-        counts.live += self.earlier_at(seat);
+        let mut counts = ConnectionCounts::from_cells(&cells, self.live.tracked(seat));
+        counts.live += self.live.earlier(seat);
         counts
-    }
-
-    /// Sets how many open connections of the generation `track` has not seen the beginning of.
-    pub fn set_earlier(&self, generation: GenerationId, connections: u64) {
-        if let Some(earlier) = self.earlier.get(generation.seat() as usize) {
-            earlier.store(connections, Ordering::Release);
-        }
-    }
-
-    fn earlier_at(&self, seat: u32) -> u64 {
-        let earlier = self.earlier.get(seat as usize);
-        earlier.map_or(0, |earlier| earlier.load(Ordering::Acquire))
     }
 
     /// How long ago a connection was opened; `None` when that is not known: it is not one of the
@@ -379,11 +369,6 @@ impl ServicePath {
         self.polite.as_ref()
     }
 
-    /// Whether connections are still open that were counted at this seat.
-    pub fn seat_in_use(&self, seat: u32) -> bool {
-        self.live.load(seat as usize) != 0 || self.earlier_at(seat) != 0
-    }
-
     /// Sets the counts of a generation's seat to zero; for a generation that begins.
     pub fn clear_seat(&self, generation: GenerationId) -> Result<(), DatapathError> {
         let cpus = aya::util::nr_cpus()
@@ -394,12 +379,11 @@ impl ServicePath {
             .connections
             .set(generation.seat(), zeros, 0)
             .map_err(DatapathError::map(names::CONNECTIONS))?;
-        self.live.store(generation.seat() as usize, 0);
-        self.set_earlier(generation, 0);
+        self.live.clear(generation);
         if let Some(reloads) = &self.reloads {
             reloads.clear(generation);
         }
-        if let Some(flows) = &self.flows {
+        if let Some(flows) = self.datagrams.flows() {
             flows.reopen(generation);
         }
         self.latencies.clear(generation)

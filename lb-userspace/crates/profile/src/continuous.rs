@@ -11,7 +11,7 @@ use std::{
 use hotlb_sys::{
     cgroup::Cgroup,
     clock::{self, millis},
-    heap,
+    heap::GivesBack,
     perf::{Rings, Scope},
 };
 
@@ -155,9 +155,11 @@ impl Archive {
                 self.take();
                 self.end_slice();
                 let before = Used::now().cpu;
-                let answer = self.give(&wanted);
-                say(&Said::Kept(wanted.id, answer))?;
-                heap::give_back();
+                {
+                    let _after = GivesBack::at_the_end();
+                    let answer = self.give(&wanted);
+                    say(&Said::Kept(wanted.id, answer))?;
+                }
                 let names = Used::now().cpu.saturating_sub(before);
                 self.names_cpu += names;
                 self.cpu_before += names;

@@ -1,6 +1,7 @@
 //! The heap.
 
-/// Does [`give_back`] as it is dropped: the first value of a block, and so the last that goes.
+/// Gives freed memory back to the system as it is dropped: the first value of a block, and so the
+/// last that goes.
 #[derive(Debug)]
 #[must_use]
 pub struct GivesBack(());
@@ -18,10 +19,10 @@ impl Drop for GivesBack {
     }
 }
 
-/// Gives freed memory back to the system. For after work that needed far more for a moment than
-/// the agent does: glibc keeps the pages of such a moment for ever (`malloc_trim(3)`).
+/// For after work that needed far more for a moment than the agent does: glibc keeps the pages of
+/// such a moment for ever (`malloc_trim(3)`).
 #[expect(unsafe_code, reason = "no safe wrapper exists")]
-pub fn give_back() {
+fn give_back() {
     // SAFETY: no arguments that could be wrong; it may be called at any time from any thread.
     #[cfg(target_env = "gnu")]
     unsafe {

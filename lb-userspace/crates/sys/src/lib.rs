@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod cgroup_limits;
 pub mod clock;
 pub mod devices;
+pub mod disk;
 pub mod environment;
 pub mod established;
 pub mod fifo;

@@ -13,7 +13,9 @@ mod start;
 mod view;
 
 pub use custody::Custody;
-pub use error::{AdoptError, NotSharing, Now, OpenError, PinsGone, StartError, VerbError};
+pub use error::{
+    AdoptError, HostError, NotSharing, Now, OpenError, PinsGone, StartError, Unbound, VerbError,
+};
 pub use ground::GROUP;
 pub use own_process::OwnProcess;
 pub use service::{Caller, Context, Fulfilled, Reporter, Service, preflight};

@@ -329,12 +329,7 @@ impl Agent {
     /// Waits until the next agent would know of all that was done.
     pub async fn record(&self) {
         let all = self.services.read().await.all();
-        let records = all.values().map(|service| async move {
-            if let Some(unrecorded) = service.unrecorded().await {
-                tracing::error!(service = service.name(), "{unrecorded}");
-            }
-        });
-        futures_util::future::join_all(records).await;
+        futures_util::future::join_all(all.values().map(|service| service.log_unrecorded())).await;
     }
 
     /// Ends every generation, closes the parking listeners, removes pins, ledgers and cgroups.

@@ -17,12 +17,11 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
-    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{loadable::LoadableError, shim::LaunchSpec};
-use crate::sys::{netns::Netns, reader};
+use crate::sys::{disk, netns::Netns, reader};
 
 /// Why a server was not started.
 #[derive(Debug, Error)]
@@ -75,8 +74,6 @@ impl LaunchError {
 
 /// Longest time between the start of the shim and the exec of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest wait for the disk that the server's output is on.
-const DISK: Duration = Duration::from_secs(2);
 
 /// The whole path of the program a command names: as a shell would find it from `cwd`.
 pub fn resolve(program: &OsStr, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, LaunchError> {
@@ -128,7 +125,7 @@ pub async fn begin_output(output: &Path) -> Result<(), LaunchError> {
     let made = output.to_owned();
     let is_over = Arc::new(AtomicBool::new(false));
     let given_up = Arc::clone(&is_over);
-    let making = spawn_blocking(move || {
+    let making = disk::in_time(move || {
         fs::create_dir_all(made.parent().unwrap_or(&made))?;
         // By now it may be the output of another one.
         if given_up.load(Ordering::Relaxed) {
@@ -136,13 +133,10 @@ pub async fn begin_output(output: &Path) -> Result<(), LaunchError> {
         }
         reader::set_aside(&made)
     });
-    let made = match timeout(DISK, making).await {
-        Ok(made) => made.map_err(io::Error::other).flatten(),
-        Err(_elapsed) => {
-            is_over.store(true, Ordering::Relaxed);
-            Err(io::Error::other("its disk does not respond"))
-        }
-    };
+    let made = making.await.unwrap_or_else(|undone| {
+        is_over.store(true, Ordering::Relaxed);
+        Err(undone.into())
+    });
     made.map_err(LaunchError::at("make room for the output", output))
 }
 

@@ -4,23 +4,22 @@
 //! respond delays those who wait for the ledger, and nobody else.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 use super::{Ledger, LedgerError};
-use crate::clock::{self, Deadline};
+use crate::{
+    clock::{self, Deadline},
+    sys::disk::{PATIENCE, SILENT, Turn, Undone},
+};
 
-/// Longest wait for the disk.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Before a write that nobody waits for: what comes meanwhile is written together, and clients who were just led to
 /// another generation have the CPUs.
 const SOON: Duration = Duration::from_millis(5);
-const SILENT: &str = "its disk does not respond";
 
 /// The file of one service's ledger.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ pub struct LedgerFile {
     path: Arc<PathBuf>,
     next: Arc<Mutex<Next>>,
     /// Held by the thread that uses the file, for as long as that takes.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Turn,
 }
 
 /// What is to be written, and how that went.
@@ -52,7 +51,7 @@ impl LedgerFile {
         Self {
             path: Arc::new(path),
             next: Arc::default(),
-            turn: Arc::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -106,15 +105,9 @@ impl LedgerFile {
 
     /// Whether somebody removed it. Not while it is being written, or the disk does not respond.
     pub async fn is_missing(&self) -> bool {
-        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else {
-            return false;
-        };
         let path = Arc::clone(&self.path);
-        let look = spawn_blocking(move || {
-            let _turn = turn;
-            !path.exists()
-        });
-        matches!(timeout(PATIENCE, look).await, Ok(Ok(true)))
+        let is_missing = self.turn.work_at_once(move || !path.exists());
+        is_missing.await.unwrap_or(false)
     }
 
     /// Removes it; nothing is written any more.
@@ -133,7 +126,7 @@ impl LedgerFile {
             tokio::spawn(async move { file.with_turn(|path, _next| Ledger::remove(path)).await });
         match timeout(PATIENCE, removing).await {
             Ok(removed) => removed.ok().flatten().unwrap_or(Ok(())),
-            Err(_elapsed) => Err(LedgerError::of(&self.path, io::Error::other(SILENT))),
+            Err(_elapsed) => Err(LedgerError::of(&self.path, Undone::Silent.into())),
         }
     }
 
@@ -170,13 +163,8 @@ impl LedgerFile {
         &self,
         work: impl FnOnce(&Path, &Mutex<Next>) -> T + Send + 'static,
     ) -> Option<T> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
         let (path, next) = (Arc::clone(&self.path), Arc::clone(&self.next));
-        let working = spawn_blocking(move || {
-            let _turn = turn;
-            work(&path, &next)
-        });
-        working.await.ok()
+        self.turn.work(move || work(&path, &next)).await.ok()
     }
 
     fn next(&self) -> MutexGuard<'_, Next> {
@@ -212,7 +200,7 @@ mod tests {
         assert!(!file.is_missing().await);
         std::fs::remove_file(&path).unwrap();
         // The thread that was started first finds nothing to write.
-        drop(file.turn.lock().await);
+        drop(file.turn.take().await);
         assert!(file.is_missing().await);
     }
 
@@ -267,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.json");
         let file = LedgerFile::at(path.clone());
-        let turn = Arc::clone(&file.turn).lock_owned().await;
+        let turn = file.turn.take().await;
         file.write(with_id(1));
         assert_eq!(file.written().await.as_deref(), Some(SILENT));
         assert!(!file.is_missing().await);

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use super::what_it_has;
-
+use super::Unbound;
 use crate::generation::{adoptee::Unfit, fit::Misfit, unit::UnitError};
 
 /// Why a running server is not adopted, or not started again.
@@ -39,17 +38,14 @@ pub enum AdoptError {
     },
     /// It has no UDP socket where the service has its datagrams.
     #[error(
-        "{who} does not match this service: no UDP socket of its own is bound to {address}; {}; \
-         nothing was changed",
-        what_it_has(&found.join(", "))
+        "{who} does not match this service: no UDP socket of its own is {unbound}; nothing was \
+         changed"
     )]
     NoDatagrams {
         /// The process.
         who: String,
-        /// The declared address.
-        address: SocketAddr,
-        /// Where it has some.
-        found: Vec<String>,
+        /// The declared address, and where it has some.
+        unbound: Unbound,
     },
     /// It listens on more than is declared.
     #[error(

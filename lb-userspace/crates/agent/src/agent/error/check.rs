@@ -4,13 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use thiserror::Error;
 
-use super::what_it_has;
-
-use crate::{
-    datapath::DatapathError,
-    generation::{fit::Misfit, keeper::KeeperError},
-    sys::sock_diag::DumpError,
-};
+use super::{HostError, Unbound};
+use crate::generation::fit::Misfit;
 
 /// One check of a candidate that failed.
 #[derive(Debug, Error)]
@@ -25,13 +20,8 @@ pub(in crate::agent) enum CheckError {
     #[error("{0}")]
     Misfit(#[from] Misfit),
     /// It has no UDP socket on a declared address.
-    #[error("no UDP socket is bound to {address}; {}", what_it_has(found))]
-    NoDatagrams {
-        /// The declared address.
-        address: SocketAddr,
-        /// Where it has some.
-        found: String,
-    },
+    #[error("no UDP socket is {0}")]
+    NoDatagrams(Unbound),
     /// Some of its sockets were held by nobody who could be asked: their holder was just ending.
     #[error(
         "{} at {address} could not be given a slot: no process of the generation has {} open",
@@ -62,13 +52,7 @@ pub(in crate::agent) enum CheckError {
     /// The parking listeners are gone, and with them the groups' shape.
     #[error("no keeper holds the parking listeners: {0}")]
     NoKeeper(String),
-    /// The kernel side.
+    /// The host.
     #[error(transparent)]
-    Datapath(#[from] DatapathError),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// The list of sockets.
-    #[error(transparent)]
-    Sockets(#[from] DumpError),
+    Host(#[from] HostError),
 }

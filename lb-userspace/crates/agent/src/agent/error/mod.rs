@@ -2,24 +2,20 @@
 
 mod adopt;
 mod check;
+mod host;
 mod now;
 mod open;
 mod start;
+mod unbound;
 mod verb;
 
 pub(super) use self::check::CheckError;
 pub use self::{
     adopt::{AdoptError, NotSharing},
+    host::HostError,
     now::Now,
     open::{OpenError, PinsGone},
     start::StartError,
+    unbound::Unbound,
     verb::VerbError,
 };
-
-/// Where a server has UDP sockets that has none where it should.
-fn what_it_has(found: &str) -> String {
-    match found {
-        "" => "it has none at all".to_owned(),
-        found => format!("it has {found}"),
-    }
-}

@@ -4,10 +4,8 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::{
-    datapath::DatapathError, generation::keeper::KeeperError, store::LedgerError,
-    sys::sock_diag::DumpError,
-};
+use super::HostError;
+use crate::store::LedgerError;
 
 /// Generations live, and what the kernel steers them by cannot be found.
 #[derive(Debug, Error)]
@@ -95,24 +93,18 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// The kernel side.
+    /// The host.
     #[error(transparent)]
-    Datapath(#[from] DatapathError),
+    Host(#[from] HostError),
     /// `drain.polite` is "on" on a kernel that cannot do it.
     #[error(
         "drain.polite is \"on\", but clients cannot be asked to leave on this host: {0}; set it to \
          \"auto\" or \"off\""
     )]
     Impolite(String),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The list of sockets.
-    #[error(transparent)]
-    Sockets(#[from] DumpError),
     /// Its cgroup.
     #[error("cannot make cgroup {path}: {source}")]
     Cgroup {

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use super::OpenError;
+use super::{HostError, OpenError};
 use crate::{
     agent::drill::NoPoint, config::ConfigError, datapath::DatapathError,
     store::journal::DrillError, sys::mounts::MountError, takeover::drill::NoStep,
@@ -112,7 +112,7 @@ impl StartError {
                     | OpenError::Netns { .. }
                     | OpenError::PinsGone(_)
                     | OpenError::LivesElsewhere { .. }
-                    | OpenError::Datapath(DatapathError::Layout { .. }),
+                    | OpenError::Host(HostError::Datapath(DatapathError::Layout { .. })),
                 ..
             } => 78,
             Self::Locked { .. }

@@ -4,14 +4,12 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{AdoptError, Now};
+use super::{AdoptError, HostError, Now};
 use crate::{
     config::ConfigError,
-    datapath::DatapathError,
-    generation::{keeper::KeeperError, launch::LaunchError},
+    generation::launch::LaunchError,
     rollout::{GenerationState, Unpromotable},
     store::journal::JournalError,
-    sys::sock_diag::DumpError,
     takeover::UpgradeError,
 };
 
@@ -215,15 +213,9 @@ pub enum VerbError {
     /// The server was not started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// The kernel side.
+    /// The host.
     #[error(transparent)]
-    Datapath(#[from] DatapathError),
-    /// The keeper.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// The list of sockets.
-    #[error(transparent)]
-    Sockets(#[from] DumpError),
+    Host(#[from] HostError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -291,7 +283,7 @@ impl VerbError {
             Self::Journal(JournalError::Over(_)) => "rollout_over",
             Self::Unjournaled(_) | Self::Journal(JournalError::Unusable { .. }) => "journal",
             Self::Upgrade(error) => error.code(),
-            Self::Datapath(_) | Self::Keeper(_) | Self::Sockets(_) | Self::System { .. } => "host",
+            Self::Host(_) | Self::System { .. } => "host",
         }
     }
 
@@ -335,9 +327,7 @@ impl VerbError {
             Self::Adopt(error) => error.exit(),
             Self::Upgrade(error) => error.exit(),
             Self::Broke { .. }
-            | Self::Datapath(_)
-            | Self::Keeper(_)
-            | Self::Sockets(_)
+            | Self::Host(_)
             | Self::Journal(JournalError::Unusable { .. })
             | Self::Unjournaled(_)
             | Self::System { .. } => 7,

@@ -1,9 +1,8 @@
 //! Generations that are started again: whether they would be what they were.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::PathBuf;
 
 use lb_common::GenerationId;
-use tokio::sync::Mutex;
 
 use super::{
     VerbError,
@@ -16,13 +15,11 @@ use crate::{
     },
     rollout::GenerationState,
     store::Origin,
+    sys::disk,
 };
 
-/// How long disks may take to say what is there. One on the network may never do.
-const LIMIT: Duration = Duration::from_secs(2);
-
 /// Who looks at the disks of a generation: one at a time, so that one that says nothing holds one thread and no more.
-pub(super) type Look = Arc<Mutex<()>>;
+pub(super) type Look = disk::Turn;
 
 /// A generation that would be started again, as the books had it.
 #[derive(Clone)]
@@ -43,7 +40,7 @@ impl Again {
             roots: generation.command().roots().cloned(),
             command: generation.command().words().to_vec(),
             cwd: generation.command().cwd().to_owned(),
-            look: Arc::clone(generation.command().look()),
+            look: generation.command().look().clone(),
         }
     }
 
@@ -111,16 +108,8 @@ impl Again {
             return None; // its supervisor starts it
         }
         let asked = self.clone();
-        let looked = tokio::time::timeout(LIMIT, async {
-            let turn = Arc::clone(&asked.look).lock_owned().await;
-            let looking = tokio::task::spawn_blocking(move || {
-                let found = asked.look_at_disks();
-                drop(turn);
-                found
-            });
-            looking.await.unwrap_or(Some(Obstacle::Silent))
-        });
-        looked.await.unwrap_or(Some(Obstacle::Silent))
+        let looking = self.look.work_in_time(move || asked.look_at_disks());
+        looking.await.unwrap_or(Some(Obstacle::Silent))
     }
 
     fn look_at_disks(&self) -> Option<Obstacle> {
@@ -196,20 +185,20 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_says_nothing_is_not_waited_for_and_is_nobody_elses() {
         let look = Look::default();
-        let _hangs = look.lock().await;
+        let _hangs = look.take().await;
         let (refused, allowed) = tokio::join!(
-            again(Arc::clone(&look)).refuse_another(true),
-            again(Arc::clone(&look)).refuse_last(true)
+            again(look.clone()).refuse_another(true),
+            again(look.clone()).refuse_last(true)
         );
         let text = refused.unwrap_err().to_string();
         assert!(text.contains("does not respond"), "{text}");
         allowed.unwrap();
-        again(Arc::clone(&look)).allowed_change().await.unwrap_err();
+        again(look.clone()).allowed_change().await.unwrap_err();
         let of_another = again(Look::default()).refuse_another(false).await;
         of_another.unwrap();
         let supervised = Again {
             origin: Origin::Exec,
-            ..again(Arc::clone(&look))
+            ..again(look.clone())
         };
         supervised.refuse_another(false).await.unwrap();
     }

@@ -16,7 +16,7 @@ use lb_common::GenerationId;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    CheckError, Context,
+    CheckError, Context, Unbound,
     books::{Books, Generation},
     ending::Endings,
     hung,
@@ -69,10 +69,9 @@ pub(super) fn give_datagram_slots(
 ) -> Result<(), CheckError> {
     let fit = datagram_fit(context, generation.cgroup())?;
     let members = fit.map_err(|misfit| match misfit {
-        Misfit::Missing { address, found, .. } => CheckError::NoDatagrams {
-            address,
-            found: found.join(", "),
-        },
+        Misfit::Missing { address, found, .. } => {
+            CheckError::NoDatagrams(Unbound::new(address, found))
+        }
         other => other.into(),
     })?;
     let cookies: BTreeSet<u64> = members.iter().flatten().map(|w| w.cookie).collect();

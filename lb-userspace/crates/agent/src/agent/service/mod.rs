@@ -94,7 +94,7 @@ use view::snapshot::Snapshot;
 use workers::WorkerBalance;
 
 use super::{
-    error::{AdoptError, CheckError, NotSharing, Now, OpenError, VerbError},
+    error::{AdoptError, CheckError, HostError, NotSharing, Now, OpenError, Unbound, VerbError},
     observed::ObservedService,
 };
 use crate::{
@@ -274,6 +274,11 @@ impl Service {
     /// Waits until the next agent would know of all that was done. What is to be said if it would not.
     pub async fn unrecorded(&self) -> Option<String> {
         self.state.unrecorded().await
+    }
+
+    /// Waits for that, and says in the log what is to be said.
+    pub(in crate::agent) async fn log_unrecorded(&self) {
+        self.state.log_unrecorded(self.name()).await;
     }
 
     /// Has whoever looks after the service come to an end.

@@ -75,7 +75,7 @@ impl Service {
         let netns = network(&config, &places, &cgroup).await?;
         let awaits_adopt = ports::must_wait(&config, &netns, &cgroup, &ledger, has_parks)?;
         let declared = declared(&config);
-        if ServicePath::is_of_other_addresses(&pins, &declared)
+        if declared.differs_from(&pins)
             || is_of_other_user(&places, &config).await
             || is_of_other_network(&places, &config.name, &netns).await
         {
@@ -149,9 +149,7 @@ impl Service {
         }
         let unfinished = self.rollouts.unfinished().await;
         self.recover(ledger, unfinished).await;
-        if let Some(unrecorded) = self.unrecorded().await {
-            tracing::error!(service = self.name(), "{unrecorded}");
-        }
+        self.log_unrecorded().await;
         wake::after_another(
             Arc::clone(&self.context),
             self.state.clone(),

@@ -25,7 +25,7 @@ pub async fn preflight(config: &ServiceConfig, places: &Places) -> Result<(), Op
     }
     ServicePath::refuse_unknown_layout(&pins)?;
     let netns = network(config, places, &cgroup(config, places)).await?;
-    if ServicePath::is_of_other_addresses(&pins, &declared(config))
+    if declared(config).differs_from(&pins)
         || is_of_other_user(places, config).await
         || is_of_other_network(places, &config.name, &netns).await
     {

@@ -78,6 +78,14 @@ impl SharedState {
         Some(view::warnings::of_ledger(&error))
     }
 
+    /// Waits until the next agent would know of all that was done with the service, and says in the log if it would
+    /// not.
+    pub(super) async fn log_unrecorded(&self, service: &str) {
+        if let Some(unrecorded) = self.unrecorded().await {
+            tracing::error!(service, "{unrecorded}");
+        }
+    }
+
     /// Wakes everybody who waits for a change.
     pub(super) fn ring(&self) {
         self.0.changed.notify_waiters();

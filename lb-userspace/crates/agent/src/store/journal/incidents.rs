@@ -9,9 +9,10 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
 
 use super::{
-    HistoryFilter, Journal, JournalError, Kind,
+    HistoryFilter, Journal, JournalError,
     error::{Fault, Trouble},
     read::newest,
+    worker::Kind,
 };
 use crate::{
     clock,
@@ -52,7 +53,7 @@ impl Journal {
             ..self
         };
         // Nobody waits for it, and if it fails that is known as any other trouble.
-        kept.later(Kind::Write, move |database| {
+        kept.worker.later(Kind::Write, move |database| {
             drop(database.write_aside(|work| there(work).and_then(|()| prune(work, &retention))));
         });
         kept
@@ -61,7 +62,7 @@ impl Journal {
     /// Keeps an incident, and gives it its id.
     pub async fn keep_incident(&self, mut incident: Incident) -> Result<IncidentId, JournalError> {
         let retention = self.incidents;
-        self.run(move |database| {
+        self.worker.run(move |database| {
             database.write_aside(|work| {
                 there(work)?;
                 let body = packed_within(&mut incident, MOST_BYTES)?;
@@ -90,20 +91,21 @@ impl Journal {
 
     /// Incidents in short, newest first.
     pub async fn incidents(&self, filter: HistoryFilter) -> Result<Vec<Summary>, JournalError> {
-        self.read(move |database| {
-            database.read(|work| {
-                if !is_there(work)? {
-                    return Ok(Vec::new());
-                }
-                newest(work, "incident", SUMMARY, &filter, |row| Ok(summary(row)?))
+        self.worker
+            .read(move |database| {
+                database.read(|work| {
+                    if !is_there(work)? {
+                        return Ok(Vec::new());
+                    }
+                    newest(work, "incident", SUMMARY, &filter, |row| Ok(summary(row)?))
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// One incident with everything.
     pub async fn incident(&self, id: IncidentId) -> Result<Incident, JournalError> {
-        let found = self.read(move |database| {
+        let found = self.worker.read(move |database| {
             database.read(|work| {
                 if !is_there(work)? {
                     return Ok(None);

@@ -116,41 +116,44 @@ impl Journal {
 
     /// The rollouts that are over and whose traces were not delivered, oldest first.
     pub async fn untold(&self) -> Result<Vec<RolloutId>, JournalError> {
-        self.run(|database| {
-            database.write_aside(|work| {
-                work.execute_batch(TABLES)?;
-                read_dropped(work)?;
-                let mut query = work.prepare(
-                    "SELECT id FROM rollout JOIN outbox ON rollout = id
+        self.worker
+            .run(|database| {
+                database.write_aside(|work| {
+                    work.execute_batch(TABLES)?;
+                    read_dropped(work)?;
+                    let mut query = work.prepare(
+                        "SELECT id FROM rollout JOIN outbox ON rollout = id
                      WHERE outcome IS NOT NULL ORDER BY id",
-                )?;
-                let found = query.query_map([], |row| row.get(0).map(RolloutId))?;
-                Ok(found.collect::<rusqlite::Result<_>>()?)
+                    )?;
+                    let found = query.query_map([], |row| row.get(0).map(RolloutId))?;
+                    Ok(found.collect::<rusqlite::Result<_>>()?)
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// The trace of this rollout is elsewhere.
     pub async fn trace_delivered(&self, id: RolloutId) -> Result<(), JournalError> {
-        self.run(move |database| {
-            database.write_aside(|work| {
-                work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
-                Ok(())
+        self.worker
+            .run(move |database| {
+                database.write_aside(|work| {
+                    work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
+                    Ok(())
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// No collector will take the trace of this rollout: it is counted as dropped.
     pub async fn trace_refused(&self, id: RolloutId) -> Result<(), JournalError> {
-        self.run(move |database| {
-            database.write_aside(|work| {
-                let left = work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
-                count_lost(work, left)
+        self.worker
+            .run(move |database| {
+                database.write_aside(|work| {
+                    let left = work.execute("DELETE FROM outbox WHERE rollout = ?1", [id.0])?;
+                    count_lost(work, left)
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// Waits until a rollout is over, from the last time on that somebody waited.

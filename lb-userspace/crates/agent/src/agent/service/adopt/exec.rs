@@ -92,9 +92,7 @@ impl Adoptions {
         self.lives.watch_life(&mut books, id, Main::Found(pid));
         tokio::spawn(Arc::clone(self).prove(id, notify));
         drop(books);
-        if let Some(unrecorded) = self.state.unrecorded().await {
-            tracing::warn!(service = self.name(), pid, "{unrecorded}");
-        }
+        self.state.log_unrecorded(self.name()).await;
         Ok(spec)
     }
 

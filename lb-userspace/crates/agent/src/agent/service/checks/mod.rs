@@ -8,7 +8,7 @@ use lb_common::GenerationId;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    CheckError, Context, VerbError, books::Books, freeze, pace::Pace, parking::Parking,
+    CheckError, Context, HostError, VerbError, books::Books, freeze, pace::Pace, parking::Parking,
     shared::SharedState, slots::register,
 };
 use crate::{
@@ -283,11 +283,11 @@ impl CheckError {
     pub(super) fn is_of_listeners(&self) -> bool {
         match self {
             Self::Misfit(_)
-            | Self::NoDatagrams { .. }
+            | Self::NoDatagrams(_)
             | Self::NoDescriptor { .. }
             | Self::Untaken { .. } => true,
             // What was listed a moment ago listens no more, or in another way: bound to a device, say.
-            Self::Datapath(DatapathError::Slot { source, .. }) => {
+            Self::Host(HostError::Datapath(DatapathError::Slot { source, .. })) => {
                 source.kind() == ErrorKind::InvalidInput
             }
             _ => false,
@@ -311,7 +311,7 @@ impl CheckError {
     const fn is_somewhere(&self) -> bool {
         match self {
             Self::Misfit(Misfit::Missing { found, .. }) => !found.is_empty(),
-            Self::NoDatagrams { found, .. } => !found.is_empty(),
+            Self::NoDatagrams(unbound) => !unbound.has_none(),
             _ => true,
         }
     }

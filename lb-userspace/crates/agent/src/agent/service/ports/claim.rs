@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     super::{
-        AdoptError, NotSharing, VerbError, books::Books, datagrams::datagram_fit,
+        AdoptError, NotSharing, Unbound, VerbError, books::Books, datagrams::datagram_fit,
         ending::signal_of, slots::stray,
     },
     ForeignPorts,
@@ -104,8 +104,7 @@ impl ForeignPorts {
         let groups = fit.map_err(|misfit| match misfit {
             Misfit::Missing { address, found, .. } => AdoptError::NoDatagrams {
                 who: who(),
-                address,
-                found,
+                unbound: Unbound::new(address, found),
             },
             misfit => AdoptError::Misfit { who: who(), misfit },
         })?;

@@ -12,10 +12,11 @@ use super::{
         pace::Pace,
     },
     execute::Executor,
+    report::Report,
 };
 use crate::{
     clock::{self, Deadline},
-    rollout::{Event, GenerationState},
+    rollout::GenerationState,
     store::journal::{Record, RolloutKind},
 };
 
@@ -71,7 +72,7 @@ impl Executor {
                 self.done.warnings.extend(started?.warnings);
                 return Ok(());
             }
-            () = self.interruption() => {}
+            () = self.wanted.comes(self.course) => {}
         }
         // It finds out that it was stopped, and returns. It may have come to its turn for the books,
         // so it goes on meanwhile.
@@ -110,8 +111,7 @@ impl Executor {
         if error.is_some() {
             self.note(check).await;
         } else {
-            // With the next thing that is written, for each write waits for the disk.
-            self.pending.push(check.into());
+            self.minutes.later(check);
         }
     }
 
@@ -247,7 +247,7 @@ impl Executor {
         let mut pace = Pace::until(Deadline::after(longest));
         loop {
             tokio::select! {
-                () = self.interruption() => return Err(self.called_off()),
+                () = self.wanted.comes(self.course) => return Err(self.called_off()),
                 again = self.rollouts.state.look_again(&mut pace) => if !again {
                     return Ok(());
                 },
@@ -313,7 +313,10 @@ impl Executor {
                 }
             })
             .await;
-        self.await_drain(from).await;
+        let report = Report::new(&self.rollouts, &self.plan, &self.reporter);
+        report
+            .await_drain(from, self.course.phase, &mut self.minutes, &mut self.done)
+            .await;
         Ok(())
     }
 
@@ -387,11 +390,7 @@ impl Executor {
 
     /// Ends a candidate that this rollout started, unless an operator may want it later.
     pub(super) async fn discard(&mut self) -> Result<(), VerbError> {
-        let undone = self
-            .interrupt
-            .borrow()
-            .as_ref()
-            .is_some_and(|wanted| wanted.event == Event::Undo);
+        let undone = self.wanted.is_undo();
         let Some(to) = self.plan.to().filter(|_| self.plan.start.is_some()) else {
             return Ok(());
         };

@@ -1,7 +1,6 @@
 //! Carrying a rollout out: journal, then do, then ask what follows.
 
 use std::{
-    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,45 +11,110 @@ use tracing::Instrument as _;
 use super::{
     super::{Now, Reporter, VerbError, broken::unbroken, seats::Ended},
     Rollouts,
-    late::Unwritten,
+    hooks::{Hooks, Occasion},
+    minutes::Minutes,
     plan::{Intent, Interrupt, Plan},
+    report::Report,
+    wanted::Wanted,
 };
 use crate::{
     agent::drill,
     api::wire::Done,
+    clock,
     rollout::{Course, Effect, Event, Phase, step, work},
-    store::journal::{
-        End, Entry, JournalError, NewRollout, Outcome, Record, RolloutId, RolloutKind, Stamped,
-    },
+    store::journal::{End, Entry, NewRollout, Outcome, Record, RolloutId, RolloutKind},
 };
-
-/// How long a rollback waits for the journal.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Carries one rollout out.
 pub(super) struct Executor {
     pub(super) rollouts: Arc<Rollouts>,
-    pub(super) id: Option<RolloutId>,
-    /// What the journal is told first, until it has been.
-    pub(super) new: Option<NewRollout>,
-    /// What is to be written down with the next thing that matters.
-    pub(super) pending: Vec<Stamped>,
-    pub(super) token: u64,
+    token: u64,
     pub(super) plan: Plan,
     pub(super) course: Course,
     pub(super) reporter: Reporter,
-    pub(super) interrupt: watch::Receiver<Option<Interrupt>>,
-    pub(super) seen: watch::Sender<Phase>,
+    pub(super) minutes: Minutes,
+    pub(super) wanted: Wanted,
+    seen: watch::Sender<Phase>,
     /// When it was asked for.
     pub(super) began: Instant,
     /// What an earlier agent journaled of it.
-    pub(super) past: Vec<Entry>,
+    past: Vec<Entry>,
     /// Why it is undone.
-    pub(super) failure: Option<VerbError>,
+    failure: Option<VerbError>,
     pub(super) done: Done,
 }
 
+/// What the journal knows of a rollout when somebody begins to carry it out.
+pub(super) enum Known {
+    /// Nothing: it is told this first.
+    New(NewRollout),
+    /// What an earlier agent wrote down, since the phase began in which it ended.
+    Before(RolloutId, Vec<Entry>),
+}
+
+impl Known {
+    /// How the journal calls it, if it does.
+    pub(super) fn id(&self) -> Option<RolloutId> {
+        match self {
+            Self::New(_) => None,
+            Self::Before(id, _) => Some(*id),
+        }
+    }
+}
+
 impl Executor {
+    /// One that nobody listens to, of the rollout that is `token` in the books. It hears in
+    /// `wanted` what others want, and tells in `seen` where it stands.
+    pub(super) fn new(
+        rollouts: &Arc<Rollouts>,
+        token: u64,
+        (plan, course): (Plan, Course),
+        known: Known,
+        wanted: Wanted,
+        seen: watch::Sender<Phase>,
+    ) -> Self {
+        let starts = plan.start.is_some();
+        let (minutes, past) = match known {
+            Known::New(new) => (Minutes::begin(rollouts, token, new, starts), Vec::new()),
+            Known::Before(id, past) => (Minutes::go_on(rollouts, token, id, starts), past),
+        };
+        Self {
+            rollouts: Arc::clone(rollouts),
+            token,
+            plan,
+            course,
+            reporter: Reporter::silent(),
+            minutes,
+            wanted,
+            seen,
+            began: clock::now(),
+            past,
+            failure: None,
+            done: Done::default(),
+        }
+    }
+
+    /// The same for somebody who asked for it at `began`, is told of it, and is answered `done`
+    /// if all goes well.
+    pub(super) fn asked_for(self, reporter: &Reporter, began: Instant, done: Done) -> Self {
+        Self {
+            reporter: reporter.clone(),
+            began,
+            done,
+            ..self
+        }
+    }
+
+    /// What is answered to somebody who does not wait for the end.
+    pub(super) fn promises(&self) -> Done {
+        self.done.clone()
+    }
+
+    /// Hears where it stands.
+    pub(super) fn seen(&self) -> watch::Receiver<Phase> {
+        self.seen.subscribe()
+    }
+
     /// Carries it out from the phase it stands in; returns when it is over.
     pub(super) async fn run(self) -> Result<Done, VerbError> {
         let (span, rollouts, token) = (self.log_span(), Arc::clone(&self.rollouts), self.token);
@@ -67,7 +131,7 @@ impl Executor {
         tracing::error_span!(
             "rollout",
             service = self.rollouts.name(),
-            rollout = self.id.map(tracing::field::display),
+            rollout = self.minutes.id().map(tracing::field::display),
             trace_id = self.plan.trace,
         )
     }
@@ -167,8 +231,7 @@ impl Executor {
 
     /// How it is called.
     pub(super) fn name(&self) -> String {
-        self.id
-            .map_or_else(|| "the rollout".to_owned(), |id| id.to_string())
+        self.minutes.name()
     }
 
     /// Says that the phase begins, and writes that down before anything is done. Only before the
@@ -181,11 +244,13 @@ impl Executor {
         self.rollouts
             .rollout_enters(self.token, phase, &self.plan)
             .await;
-        self.only_waits().await;
+        self.report()
+            .only_waits(phase, self.minutes.id(), &self.done)
+            .await;
         // Nobody may wait for it.
         self.seen.send_replace(phase);
         let record = self.phase_record();
-        self.pending.push(record.into());
+        self.minutes.later(record);
         tracing::info!(
             phase = phase.name(),
             attempt = self.course.attempt,
@@ -194,7 +259,7 @@ impl Executor {
         if !self.changes_anything(phase) {
             return Ok(());
         }
-        match self.flush().await {
+        match self.minutes.flush(phase).await {
             Err(error) if phase <= Phase::Swap => Err(error),
             Err(error) => {
                 tracing::error!(%error, "failed to record the phase in the journal");
@@ -238,11 +303,11 @@ impl Executor {
     async fn work(&mut self, effects: &[Effect]) -> Event {
         drill::point(self.course.phase.name());
         for &effect in effects {
-            if let Some(interrupt) = self.interrupted() {
+            if let Some(interrupt) = self.wanted.at(self.course) {
                 return self.heed(interrupt);
             }
             if let Err(error) = self.effect(effect).await {
-                return match self.interrupted() {
+                return match self.wanted.at(self.course) {
                     Some(interrupt) => self.heed(interrupt),
                     None => self.failed(error),
                 };
@@ -263,28 +328,6 @@ impl Executor {
             Effect::StoreBack => self.store_back().await,
             Effect::Discard => self.discard().await,
             Effect::Close => Ok(()),
-        }
-    }
-
-    /// What somebody else wants, if it changes anything here.
-    fn interrupted(&self) -> Option<Interrupt> {
-        let interrupt = self.interrupt.borrow().clone()?;
-        let (_, effects) = step(self.course, interrupt.event);
-        (!effects.is_empty()).then_some(interrupt)
-    }
-
-    /// Returns when somebody else wants something that changes what is done here.
-    pub(super) async fn interruption(&self) {
-        let mut interrupt = self.interrupt.clone();
-        let course = self.course;
-        let heeds = |wanted: &Option<Interrupt>| {
-            wanted
-                .as_ref()
-                .is_some_and(|wanted| !step(course, wanted.event).1.is_empty())
-        };
-        if interrupt.wait_for(heeds).await.is_err() {
-            // Whoever could want something is gone.
-            std::future::pending::<()>().await;
         }
     }
 
@@ -315,85 +358,35 @@ impl Executor {
         Event::Failed
     }
 
-    /// Writes something down, and what is still to be written down before it.
-    pub(super) async fn record(&mut self, record: Record) -> Result<(), VerbError> {
-        self.pending.push(record.into());
-        self.flush().await
-    }
-
-    async fn flush(&mut self) -> Result<(), VerbError> {
-        let journal = self.rollouts.journal.clone();
-        let records = self.pending.clone();
-        match (self.id, &self.new) {
-            (Some(_), _) if records.is_empty() => return Ok(()),
-            (Some(id), _) => self.in_time(journal.record_all(id, records)).await?,
-            (None, Some(new)) => {
-                if self.plan.start.is_some() {
-                    // No agent finds a rollout whose candidate it does not know, unless the ledger cannot be written: that is
-                    // said when the verb ends.
-                    let _unrecorded = self.rollouts.state.ledger().written().await;
-                }
-                let id = self
-                    .in_time(journal.begin_with(new.clone(), records))
-                    .await?;
-                self.id = Some(id);
-                self.new = None;
-                tracing::Span::current().record("rollout", tracing::field::display(id));
-                self.rollouts.rollout_is_called(self.token, id).await;
-            }
-            (None, None) => {}
-        }
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// A rollback does not wait for a disk that does not answer.
-    async fn in_time<T>(
-        &self,
-        written: impl Future<Output = Result<T, JournalError>>,
-    ) -> Result<T, VerbError> {
-        if self.course.phase <= Phase::Swap {
-            return written.await.map_err(VerbError::Unjournaled);
-        }
-        match tokio::time::timeout(PATIENCE, written).await {
-            Ok(result) => result.map_err(VerbError::Unjournaled),
-            Err(_elapsed) => Err(VerbError::System {
-                doing: "write the journal",
-                source: std::io::ErrorKind::TimedOut.into(),
-            }),
-        }
-    }
-
-    /// Writes down what nobody waits for: if that fails, `status` says so.
+    /// Writes down what nobody waits for.
     pub(super) async fn note(&mut self, record: Record) {
-        if let Err(error) = self.record(record).await {
-            tracing::error!(%error, "failed to record an event of the rollout in the journal");
-        }
+        self.minutes.note(self.course.phase, record).await;
     }
 
-    /// Writes down how it ended: soon, or, if that is not possible, in the background until it is.
-    async fn write_end(&mut self, end: End) {
-        let refused = matches!(self.failure, Some(VerbError::Unjournaled(_)));
-        if self.id.is_none() && refused && self.flush().await.is_err() {
-            // Nothing was done, and whoever wanted it was told so.
-            return;
-        }
-        let mut records = std::mem::take(&mut self.pending);
-        if self.new.is_some() {
-            records.push(self.phase_record().into());
-        }
-        let unwritten = Unwritten {
-            id: self.id,
-            new: self.new.take(),
-            records,
-            end,
+    /// Runs the phase's hooks.
+    async fn hooks(&mut self, phase: Phase) -> Result<(), VerbError> {
+        let Self {
+            rollouts,
+            plan,
+            course,
+            reporter,
+            wanted,
+            minutes,
+            past,
+            ..
+        } = self;
+        let occasion = Occasion {
+            rollouts,
+            plan,
+            course: *course,
+            reporter,
+            wanted,
         };
-        // A task of its own: what is tried is not given up half-way.
-        let writing = unwritten.write_in_the_end(self.rollouts.journal.clone());
-        let writing = tokio::spawn(writing.in_current_span());
-        if let Ok(Ok(id)) = tokio::time::timeout(PATIENCE, writing).await {
-            self.id = id;
-        }
+        Hooks::new(occasion, past, minutes).run(phase).await
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report::new(&self.rollouts, &self.plan, &self.reporter)
     }
 
     async fn close(&mut self) {
@@ -411,9 +404,12 @@ impl Executor {
             reason = end.reason,
             "rollout is over"
         );
-        let losses = self.losses().await;
-        self.pending.push(losses.into());
-        self.write_end(end).await;
+        let losses = self.report().losses().await;
+        self.minutes.later(losses);
+        let refused = matches!(self.failure, Some(VerbError::Unjournaled(_)));
+        let stands = self.phase_record();
+        let phase = self.course.phase;
+        self.minutes.end(phase, stands, refused, end).await;
         let ended = Ended {
             kind: self.plan.kind,
             outcome,
@@ -427,9 +423,9 @@ impl Executor {
                 self.rollouts.seats.end_traced(books, &self.plan);
             })
             .await;
-        self.tally_rollout(ended).await;
+        self.report().tally(ended).await;
         self.rollouts.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
-        self.done.rollout = self.id.map(|id| id.to_string());
+        self.done.rollout = self.minutes.id().map(|id| id.to_string());
     }
 }

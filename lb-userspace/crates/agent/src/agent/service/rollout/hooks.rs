@@ -1,15 +1,17 @@
 //! Running the hooks of a phase.
 
 use super::{
-    super::{VerbError, checks::exec::hooks_cgroup},
-    execute::Executor,
+    super::{Reporter, VerbError, checks::exec::hooks_cgroup},
+    Plan, Rollouts,
+    minutes::Minutes,
+    wanted::Wanted,
 };
 use crate::{
     clock,
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
-    rollout::Phase,
-    store::journal::Record,
+    rollout::{Course, Phase},
+    store::journal::{Entry, Record},
     sys::environment::Environment,
     telemetry::traces::HookSpan,
 };
@@ -25,11 +27,32 @@ enum Past {
     Begun(u32),
 }
 
-impl Executor {
+/// The rollout that hooks are run in, and where it stands.
+pub(super) struct Occasion<'a> {
+    pub(super) rollouts: &'a Rollouts,
+    pub(super) plan: &'a Plan,
+    pub(super) course: Course,
+    pub(super) reporter: &'a Reporter,
+    pub(super) wanted: &'a Wanted,
+}
+
+/// Runs the hooks of a phase.
+pub(super) struct Hooks<'a> {
+    of: Occasion<'a>,
+    /// What an earlier agent journaled of the phase.
+    past: &'a [Entry],
+    minutes: &'a mut Minutes,
+}
+
+impl<'a> Hooks<'a> {
+    pub(super) fn new(of: Occasion<'a>, past: &'a [Entry], minutes: &'a mut Minutes) -> Self {
+        Self { of, past, minutes }
+    }
+
     /// Runs the phase's hooks, one after the other; the first that fails ends the phase.
-    pub(super) async fn hooks(&mut self, phase: Phase) -> Result<(), VerbError> {
+    pub(super) async fn run(&mut self, phase: Phase) -> Result<(), VerbError> {
         let hooks: Vec<(u32, Hook)> = (0..)
-            .zip(self.plan.hooks.iter().cloned())
+            .zip(self.of.plan.hooks.iter().cloned())
             .filter(|(_, hook)| Phase::from(hook.phase) == phase)
             .collect();
         for (index, hook) in hooks {
@@ -47,7 +70,7 @@ impl Executor {
 
     fn past_of(&self, phase: Phase, index: u32) -> Past {
         let mut past = Past::Nothing;
-        for entry in &self.past {
+        for entry in self.past {
             match &entry.record {
                 Record::HookBegun {
                     phase: of,
@@ -81,7 +104,7 @@ impl Executor {
             return Ok(());
         }
         Err(VerbError::CalledOff {
-            rollout: self.name(),
+            rollout: self.minutes.name(),
             reason: text,
         })
     }
@@ -89,7 +112,8 @@ impl Executor {
     async fn hook(&mut self, index: u32, hook: &Hook, attempt: u32) -> Result<(), VerbError> {
         let phase = Phase::from(hook.phase);
         let command = hook.command.join(" ");
-        self.reporter
+        self.of
+            .reporter
             .step(format!("{} hook: {command}", hook.phase));
         let begun = Record::HookBegun {
             phase,
@@ -98,7 +122,7 @@ impl Executor {
             command: command.clone(),
             reentrant: hook.reentrant,
         };
-        match self.record(begun).await {
+        match self.minutes.record(self.of.course.phase, begun).await {
             // Nobody could tell later that it has run.
             Err(error) if phase <= Phase::Swap => return Err(error),
             _ => {}
@@ -116,7 +140,12 @@ impl Executor {
         })
         .await;
         let succeeded = result.outcome.is_success();
-        self.tally_hook(phase, succeeded).await;
+        // Written down with whatever is next.
+        self.of
+            .rollouts
+            .state
+            .change(|books| books.sums_mut().tally_mut().hook(phase, succeeded))
+            .await;
         match result.outcome {
             HookOutcome::Succeeded => Ok(()),
             outcome => Err(VerbError::HookFailed {
@@ -128,22 +157,26 @@ impl Executor {
         }
     }
 
+    async fn note(&mut self, record: Record) {
+        self.minutes.note(self.of.course.phase, record).await;
+    }
+
     /// Runs one hook; it is killed when somebody wants something else.
     async fn run_hook(&self, index: u32, hook: &Hook, attempt: u32) -> HookResult {
-        let name = format!("{}-{}-{index}", self.name(), hook.phase);
-        let cgroup = hooks_cgroup(&self.rollouts.cgroup).child(&name);
+        let name = format!("{}-{}-{index}", self.minutes.name(), hook.phase);
+        let cgroup = hooks_cgroup(&self.of.rollouts.cgroup).child(&name);
         let env = self.hook_env(index, hook, attempt).await;
         let running = hook::run(HookRun {
             hook,
             cgroup: cgroup.clone(),
-            netns: &self.rollouts.netns,
+            netns: &self.of.rollouts.netns,
             cwd: std::path::Path::new("/"),
             env,
         });
         tokio::pin!(running);
         tokio::select! {
             result = &mut running => return result,
-            () = self.interruption() => {}
+            () = self.of.wanted.comes(self.of.course) => {}
         }
         if let Err(error) = cgroup.kill() {
             tracing::error!(%error, "failed to kill a hook; it runs until its deadline");
@@ -157,23 +190,26 @@ impl Executor {
             index,
             attempt,
         };
-        let books = self.rollouts.state.lock().await;
+        let books = self.of.rollouts.state.lock().await;
         let name = |id| books.name_of(id);
-        let mut env = self.rollouts.hook_env();
-        let from = self.plan.from().map(name).unwrap_or_default();
-        let to = self.plan.to().map(name).unwrap_or_default();
-        let reason = self.plan.reason.clone().unwrap_or_default();
+        let mut env = self.of.rollouts.hook_env();
+        let from = self.of.plan.from().map(name).unwrap_or_default();
+        let to = self.of.plan.to().map(name).unwrap_or_default();
+        let reason = self.of.plan.reason.clone().unwrap_or_default();
         env.extend([
-            ("HOTLB_SERVICE".to_owned(), self.rollouts.name().to_owned()),
+            (
+                "HOTLB_SERVICE".to_owned(),
+                self.of.rollouts.name().to_owned(),
+            ),
             ("HOTLB_FROM".to_owned(), from),
             ("HOTLB_TO".to_owned(), to),
-            ("HOTLB_ROLLOUT".to_owned(), self.name()),
+            ("HOTLB_ROLLOUT".to_owned(), self.minutes.name()),
             ("HOTLB_PHASE".to_owned(), hook.phase.name().to_owned()),
             ("HOTLB_ATTEMPT".to_owned(), attempt.to_string()),
             ("HOTLB_REASON".to_owned(), reason),
             (
                 "TRACEPARENT".to_owned(),
-                self.plan.lineage.of_hook(&self.plan.trace, &span),
+                self.of.plan.lineage.of_hook(&self.of.plan.trace, &span),
             ),
         ]);
         env

@@ -5,12 +5,14 @@ mod effects;
 mod execute;
 mod hooks;
 mod late;
+mod minutes;
 mod parked;
 mod plan;
 mod report;
 mod resume;
 mod rollback;
 mod start;
+mod wanted;
 
 pub(super) use plan::{InFlight, Plan};
 

@@ -13,7 +13,7 @@ use crate::{
     datapath::Losses,
     rollout::{Course, Event, Phase},
     store::journal::{RolloutId, RolloutKind},
-    telemetry::traces::Lineage,
+    telemetry::traces::{Lineage, TraceParent},
 };
 
 /// A rollout's plan. It is in the journal with each phase.
@@ -53,6 +53,33 @@ pub(in crate::agent::service) struct Plan {
 }
 
 impl Plan {
+    /// To make `to` active in the place of `from`, at once, within the trace of `parent` if there is one.
+    pub(super) fn new(
+        kind: RolloutKind,
+        from: Option<GenerationId>,
+        to: GenerationId,
+        hooks: Vec<Hook>,
+        parent: Option<&TraceParent>,
+    ) -> Self {
+        let (trace, lineage) = Lineage::begin(parent);
+        Self {
+            kind,
+            from: from.map(GenerationId::raw),
+            to: to.raw(),
+            start: None,
+            parked: false,
+            anyway: false,
+            bake: Duration::ZERO,
+            bake_until: None,
+            keep: None,
+            hooks,
+            trace,
+            lineage,
+            reason: None,
+            lost_before: Losses::default(),
+        }
+    }
+
     /// Who is to be active.
     pub(super) fn to(&self) -> Option<GenerationId> {
         GenerationId::new(self.to)

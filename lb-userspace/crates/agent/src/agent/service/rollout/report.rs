@@ -3,8 +3,9 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{pace::Pace, seats::Ended},
-    execute::Executor,
+    super::{Reporter, pace::Pace, seats::Ended},
+    Plan, Rollouts,
+    minutes::Minutes,
 };
 use crate::{
     api::wire::Done,
@@ -12,7 +13,7 @@ use crate::{
     rollout::{GenerationState, Phase},
     store::{
         LastRollout,
-        journal::{CutConnection, Outcome, Record},
+        journal::{CutConnection, Outcome, Record, RolloutId},
     },
 };
 
@@ -21,11 +22,26 @@ const LAST_ENDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a drain is waited for at a time.
 const LOOK: std::time::Duration = std::time::Duration::from_hours(24);
 
-impl Executor {
+/// What is said of a rollout, and counted.
+pub(super) struct Report<'a> {
+    rollouts: &'a Rollouts,
+    plan: &'a Plan,
+    reporter: &'a Reporter,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(rollouts: &'a Rollouts, plan: &'a Plan, reporter: &'a Reporter) -> Self {
+        Self {
+            rollouts,
+            plan,
+            reporter,
+        }
+    }
+
     /// From the bake on any agent goes on with it: says what to answer if that happens.
-    pub(super) async fn only_waits(&self) {
-        let bakes = self.course.phase == Phase::Bake && !self.plan.bake.is_zero();
-        if !bakes && self.course.phase != Phase::Drain {
+    pub(super) async fn only_waits(&self, phase: Phase, id: Option<RolloutId>, done: &Done) {
+        let bakes = phase == Phase::Bake && !self.plan.bake.is_zero();
+        if !bakes && phase != Phase::Drain {
             return;
         }
         let former = match self.plan.from().filter(|_| !bakes) {
@@ -37,15 +53,15 @@ impl Executor {
             ),
             None => None,
         };
-        let message = &self.done.message;
+        let message = &done.message;
         self.reporter.only_waits(&Done {
             message: match &former {
                 Some(former) => format!("{message}, {former} is still draining"),
                 None => format!("{message}; the rollout continues: see `hotlb status`"),
             },
-            rollout: self.id.map(|id| id.to_string()),
+            rollout: id.map(|id| id.to_string()),
             former,
-            ..self.done.clone()
+            ..done.clone()
         });
     }
 
@@ -53,7 +69,7 @@ impl Executor {
     pub(super) async fn losses(&self) -> Record {
         self.await_last_ends().await;
         let books = self.rollouts.state.lock().await;
-        let lost = self.rollouts.lost_in(&books, &self.plan);
+        let lost = self.rollouts.lost_in(&books, self.plan);
         Record::Lost {
             lost: lost.since(self.plan.lost_before),
         }
@@ -81,7 +97,13 @@ impl Executor {
 
     /// Waits until the former generation is drained, saying how far it is, and writes down what
     /// was cut.
-    pub(super) async fn await_drain(&mut self, former: GenerationId) {
+    pub(super) async fn await_drain(
+        &self,
+        former: GenerationId,
+        phase: Phase,
+        minutes: &mut Minutes,
+        done: &mut Done,
+    ) {
         let name = match self.plan.to() {
             Some(to) => self.rollouts.state.look(|books| books.name_of(to)).await,
             None => String::new(),
@@ -102,30 +124,28 @@ impl Executor {
             self.reporter.remaining(step, left);
             self.rollouts.state.look_again(&mut pace).await;
         };
-        self.note(Record::Figure {
+        let figure = Record::Figure {
             name: format!("drain of {former_name}"),
             value: began.elapsed().as_secs_f64() * 1000.0,
             unit: "ms".to_owned(),
-        })
-        .await;
+        };
+        minutes.note(phase, figure).await;
         if let Some(text) = drained.signal_cut.clone() {
             let text = format!("{former_name}: {text}");
-            self.note(Record::Note { text }).await;
+            minutes.note(phase, Record::Note { text }).await;
         }
-        self.done.cut = drained.cut_count;
-        self.done.message = drained.message(&name, &former_name);
+        done.cut = drained.cut_count;
+        done.message = drained.message(&name, &former_name);
         if !drained.cut.is_empty() {
-            self.note(Record::Cut {
-                connections: drained.cut,
-            })
-            .await;
+            let connections = drained.cut;
+            minutes.note(phase, Record::Cut { connections }).await;
         }
-        self.done.former = Some(former_name);
+        done.former = Some(former_name);
     }
 
     /// Counts a rollout that is over. An agent that is killed between this and the journal's note
     /// of the end leaves one of them undone: the count is of what the agents saw to the end.
-    pub(super) async fn tally_rollout(&self, ended: Ended) {
+    pub(super) async fn tally(&self, ended: Ended) {
         let last = LastRollout {
             done: ended.outcome == Outcome::Done,
             took: ended.took,
@@ -139,14 +159,6 @@ impl Executor {
             ended.steered.map(|took| (took, ended.trace)),
         );
         self.rollouts.state.settle(&books);
-    }
-
-    /// Counts a hook that ended; written down with whatever is next.
-    pub(super) async fn tally_hook(&self, phase: Phase, succeeded: bool) {
-        self.rollouts
-            .state
-            .change(|books| books.sums_mut().tally_mut().hook(phase, succeeded))
-            .await;
     }
 }
 

@@ -3,21 +3,18 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::sync::watch;
 
 use super::{
     super::{
-        Reporter, VerbError,
+        VerbError,
         books::{Books, Generation},
         broken::{Broken, unbroken},
     },
     Plan, Rollouts,
-    execute::Executor,
-    plan::{InFlight, Intent},
+    execute::Known,
+    plan::Intent,
 };
 use crate::{
-    api::wire::Done,
-    clock,
     rollout::{GenerationState, Phase},
     store::journal::{End, Entry, GenerationRef, Outcome, Record, RolloutDetail, RolloutKind},
     sys::process,
@@ -78,36 +75,10 @@ impl Rollouts {
             }
             self.seats.begin_traced(books, &intent.plan);
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resuming a rollout");
-            let token = books.next_token();
-            let (interrupt, interrupted) = watch::channel(None);
-            let (saw, seen) = watch::channel(intent.course.phase);
-            if intent.course.phase != Phase::Drain {
-                books.begin_rollout(InFlight {
-                    token,
-                    id: Some(id),
-                    plan: intent.plan.clone(),
-                    phase: intent.course.phase,
-                    interrupt,
-                    seen,
-                });
-            }
             let swapped = self.path.word().active == intent.plan.to();
-            let executor = Executor {
-                rollouts: Arc::clone(self),
-                id: Some(id),
-                new: None,
-                pending: Vec::new(),
-                token,
-                plan: intent.plan,
-                course: intent.course,
-                reporter: Reporter::silent(),
-                interrupt: interrupted,
-                seen: saw,
-                began: clock::now(),
-                past: told.entries.into_iter().skip(at).collect(),
-                failure: None,
-                done: Done::default(),
-            };
+            let past = told.entries.into_iter().skip(at).collect();
+            let known = Known::Before(id, past);
+            let executor = self.launch(books, intent.plan, intent.course, known);
             tokio::spawn(async move {
                 match executor.resume(swapped).await {
                     Ok(done) => tracing::info!(rollout = %id, "{}", done.message),

@@ -20,10 +20,8 @@ use super::{
 use crate::{
     api::wire::{Done, RollbackRequest},
     clock,
-    datapath::Losses,
     rollout::{self, GenerationState, Phase, RollbackWay},
     store::journal::{Record, RolloutKind, Who},
-    telemetry::traces::Lineage,
 };
 
 /// Longest wait for a rollout to have been undone, its hooks included.
@@ -56,22 +54,14 @@ impl Rollouts {
             Self::make_room(&books)?;
             let to = self.rollback_target(&books, request.to.as_deref())?;
             let parked = self.back_is_parked(&books, to);
-            let (trace, lineage) = Lineage::begin(caller.parent.as_ref());
+            let from = self.path.word().active;
+            let hooks = self.config.hooks.clone();
+            let parent = caller.parent.as_ref();
             let plan = Plan {
-                kind: RolloutKind::Rollback,
-                from: self.path.word().active.map(GenerationId::raw),
-                to: to.raw(),
-                start: None,
                 parked,
                 anyway: request.anyway,
-                bake: Duration::ZERO,
-                bake_until: None,
-                keep: None,
-                hooks: self.config.hooks.clone(),
-                trace,
-                lineage,
                 reason: Some(format!("requested by {}", caller.who.name)),
-                lost_before: Losses::default(),
+                ..Plan::new(RolloutKind::Rollback, from, to, hooks, parent)
             };
             self.register_rollout(
                 &mut books,

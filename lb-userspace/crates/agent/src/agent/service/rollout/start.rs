@@ -25,8 +25,9 @@ use super::{
         view::accounting,
     },
     Rollouts,
-    execute::Executor,
+    execute::{Executor, Known},
     plan::{InFlight, Interrupt, Plan},
+    wanted::Wanted,
 };
 use crate::{
     api::wire::{Done, PromoteRequest, RolloutOptions, UpgradeRequest},
@@ -36,7 +37,6 @@ use crate::{
     rollout::{Course, Event, GenerationState, Phase},
     store::journal::{GenerationRef, NewRollout, RolloutId, RolloutKind, Who},
     sys::process,
-    telemetry::traces::Lineage,
 };
 
 /// Longest wait of a verb for the drain, beyond the drain's own deadlines.
@@ -175,26 +175,14 @@ impl Rollouts {
         options: &RolloutOptions,
         caller: &Caller,
     ) -> Plan {
-        let (trace, lineage) = Lineage::begin(caller.parent.as_ref());
         let mut hooks = self.config.hooks.clone();
         hooks.extend(options.hooks.iter().cloned());
+        let from = self.path.word().active;
+        let bake = options.bake_ms;
         Plan {
-            kind,
-            from: self.path.word().active.map(GenerationId::raw),
-            to: to.raw(),
-            start: None,
-            parked: false,
-            anyway: false,
-            bake: options
-                .bake_ms
-                .map_or(self.config.bake, Duration::from_millis),
-            bake_until: None,
+            bake: bake.map_or(self.config.bake, Duration::from_millis),
             keep: options.keep_ms.map(Duration::from_millis),
-            hooks,
-            trace,
-            lineage,
-            reason: None,
-            lost_before: Losses::default(),
+            ..Plan::new(kind, from, to, hooks, caller.parent.as_ref())
         }
     }
 
@@ -251,40 +239,44 @@ impl Rollouts {
                 reason: format!("its bake was cut short: a promote of {to} was requested"),
             }));
         }
+        let name = plan.to().map(|to| books.name_of(to));
+        let done = Done {
+            message: name
+                .as_ref()
+                .map(|name| format!("{name} is active"))
+                .unwrap_or_default(),
+            generation: name,
+            ..Done::default()
+        };
+        let known = Known::New(self.first_record(books, &plan, asked.who));
+        self.launch(books, plan, Course::begin(phase), known)
+            .asked_for(asked.reporter, asked.began, done)
+    }
+
+    /// Enters a rollout into the books that stands at `course`, unless it has come to its drain, and
+    /// gives who carries it out.
+    pub(super) fn launch(
+        self: &Arc<Self>,
+        books: &mut Books,
+        plan: Plan,
+        course: Course,
+        known: Known,
+    ) -> Executor {
         let token = books.next_token();
         let (interrupt, interrupted) = watch::channel(None);
-        let (saw, seen) = watch::channel(phase);
-        books.begin_rollout(InFlight {
-            token,
-            id: None,
-            plan: plan.clone(),
-            phase,
-            interrupt,
-            seen,
-        });
-        Executor {
-            rollouts: Arc::clone(self),
-            id: None,
-            new: Some(self.first_record(books, &plan, asked.who)),
-            pending: Vec::new(),
-            token,
-            done: Done {
-                generation: plan.to().map(|to| books.name_of(to)),
-                message: plan
-                    .to()
-                    .map(|to| format!("{} is active", books.name_of(to)))
-                    .unwrap_or_default(),
-                ..Done::default()
-            },
-            plan,
-            course: Course::begin(phase),
-            reporter: asked.reporter.clone(),
-            interrupt: interrupted,
-            seen: saw,
-            began: asked.began,
-            past: Vec::new(),
-            failure: None,
+        let (saw, seen) = watch::channel(course.phase);
+        if course.phase != Phase::Drain {
+            books.begin_rollout(InFlight {
+                token,
+                id: known.id(),
+                plan: plan.clone(),
+                phase: course.phase,
+                interrupt,
+                seen,
+            });
         }
+        let wanted = Wanted::new(interrupted);
+        Executor::new(self, token, (plan, course), known, wanted, saw)
     }
 
     /// Has a rollout carried out by a task of its own, and waits for it as long as was asked.
@@ -293,8 +285,8 @@ impl Rollouts {
         executor: Executor,
         no_wait: bool,
     ) -> Result<Done, VerbError> {
-        let mut early = executor.done.clone();
-        let mut seen = executor.seen.subscribe();
+        let mut early = executor.promises();
+        let mut seen = executor.seen();
         let mut task: JoinHandle<_> = tokio::spawn(executor.run());
         tokio::select! {
             result = &mut task => return self.joined(result),

@@ -13,7 +13,7 @@ async fn nothing_is_written_through_a_handle_that_is_held() {
         async move { service.finish(id, done()).await }
     });
     // A handle beside it, through the same thread: what was asked for before has been passed by.
-    while service.fence.parked() == 0 {
+    while service.worker.parked() == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(journal.unfinished("web").await.unwrap().len(), 1);
@@ -44,7 +44,7 @@ async fn what_nobody_waits_for_any_more_is_not_written() {
         let service = service.clone();
         async move { service.finish(id, done()).await }
     });
-    while service.fence.parked() == 0 {
+    while service.worker.parked() == 0 {
         tokio::task::yield_now().await;
     }
     given_up.abort();

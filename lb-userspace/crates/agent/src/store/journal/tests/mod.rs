@@ -7,12 +7,12 @@ mod retention;
 mod successor;
 mod trouble;
 
-use std::{future::Future, path::Path};
+use std::{future::Future, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-use super::*;
+use super::{worker::TICK, *};
 use crate::{
     clock::{self, Deadline},
     rollout::Phase,
@@ -86,7 +86,7 @@ async fn in_the_end<T, F: Future<Output = Result<T, JournalError>>>(
 
 /// Ends the journal and waits until its file is closed: the log goes with that.
 async fn close(journal: Journal) {
-    let mut log = journal.path.clone().into_os_string();
+    let mut log = journal.worker.path().to_owned().into_os_string();
     log.push("-wal");
     drop(journal);
     let deadline = Deadline::after(Duration::from_secs(10));

@@ -10,7 +10,7 @@ use super::{
 /// A successor that stands beside the agent in charge, as [`Journal::beside_former`] has it.
 async fn beside_former(schema: Schema, path: PathBuf) -> Result<Journal, JournalError> {
     let journal = of(schema, path);
-    journal.stand_beside().await?;
+    journal.worker.stand_beside().await?;
     journal.prune_later();
     Ok(journal)
 }
@@ -34,7 +34,7 @@ async fn a_successor_migrates_once_the_former_agent_has_left() {
         }
     });
     // The prune of the start, and this.
-    while successor.charge.parked() < 2 {
+    while successor.worker.parked() < 2 {
         tokio::task::yield_now().await;
     }
     // They can be held meanwhile, too.

@@ -182,10 +182,10 @@ async fn a_drill_is_a_full_disk_for_a_while() {
 #[tokio::test]
 async fn a_disk_that_does_not_answer_is_not_waited_for() {
     let (_directory, mut journal) = scene();
-    journal.patience = 1;
+    journal.worker.has_patience(1);
     let id = works_again(&journal).await;
     let (go_on, hold) = mpsc::channel::<()>();
-    journal.later(Kind::Write, move |_database| {
+    journal.worker.later(Kind::Write, move |_database| {
         let _go_on = hold.recv();
     });
     let error = journal.record(id, note("never")).await.unwrap_err();

@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 
-use super::{LIMIT, Soak};
+use super::{super::LIMIT, Shaken};
 use crate::wait;
 
-impl Soak {
+impl Shaken {
     /// The one agent that runs, which is the one that answers.
-    pub(super) fn agent(&self) -> Result<Pid> {
+    pub(in crate::soak) fn agent(&self) -> Result<Pid> {
         let mut last = Vec::new();
         let one = wait::until("exactly one agent runs", LIMIT, || {
             last = self.host.agents().ok()?;

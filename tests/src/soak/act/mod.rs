@@ -1,18 +1,62 @@
 //! How each step is done.
 
-use std::time::Duration;
+mod agent;
+
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hotlb::fault::FAULTS;
 use nix::sys::signal::{Signal, kill};
 
-use super::{Allowed, LIMIT, Soak, Step};
-use crate::{cgroups, command::Run, history, servers::Kind, status::Service, wait};
+use super::{Allowed, LIMIT, Step};
+use crate::{cgroups, command::Run, history, host::Host, servers::Kind, status::Service, wait};
 
 /// Writes of the journal in an upgrade; a fault at a later one never comes.
 const WRITES: u32 = 12;
 
-impl Soak {
+/// The host that is shaken, and what it is shaken by.
+#[derive(Debug)]
+pub(super) struct Shaken {
+    host: Host,
+    target: SocketAddr,
+    chance: fastrand::Rng,
+    /// The kinds of steps that are done; all if it is empty.
+    only: Vec<Step>,
+    /// Generations named so far.
+    named: u32,
+}
+
+impl Shaken {
+    /// Nothing runs on it yet. The same `seed` gives the same steps in the same order.
+    pub(super) fn new(host: Host, target: SocketAddr, seed: u64) -> Self {
+        Self {
+            host,
+            target,
+            chance: fastrand::Rng::with_seed(seed),
+            only: Vec::new(),
+            named: 0,
+        }
+    }
+
+    /// Steps of these kinds alone; all kinds, if it names none.
+    pub(super) fn only(&mut self, only: Vec<Step>) {
+        self.only = only;
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Where its service is.
+    pub(super) fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// The next step.
+    pub(super) fn any_step(&mut self) -> Step {
+        Step::any(&mut self.chance, &self.only)
+    }
+
     /// Does it; what it may have cost.
     pub(super) fn act(&mut self, step: Step) -> Result<Allowed> {
         match step {
