@@ -11,6 +11,7 @@ mod imports;
 mod links;
 mod lints_inherited;
 mod lists;
+mod log_calls;
 mod machine_paths;
 mod open_fields;
 mod paths;
@@ -34,7 +35,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -66,6 +67,10 @@ const RULES: [Rule; 15] = [
     Rule {
         name: "lists",
         check: lists::check,
+    },
+    Rule {
+        name: "log messages",
+        check: log_calls::check,
     },
     Rule {
         name: "phrases",

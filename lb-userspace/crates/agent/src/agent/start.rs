@@ -331,7 +331,11 @@ impl Agent {
         let all = self.services.read().await.all();
         let records = all.values().map(|service| async move {
             if let Some(unrecorded) = service.unrecorded().await {
-                tracing::error!(service = service.name(), "{unrecorded}");
+                tracing::error!(
+                    service = service.name(),
+                    reason = unrecorded,
+                    "failed to complete the ledger before the agent ends"
+                );
             }
         });
         futures_util::future::join_all(records).await;

@@ -150,7 +150,11 @@ impl Service {
         let unfinished = self.rollouts.unfinished().await;
         self.recover(ledger, unfinished).await;
         if let Some(unrecorded) = self.unrecorded().await {
-            tracing::error!(service = self.name(), "{unrecorded}");
+            tracing::error!(
+                service = self.name(),
+                reason = unrecorded,
+                "failed to record the opened service in the ledger"
+            );
         }
         wake::after_another(
             Arc::clone(&self.context),
@@ -240,7 +244,7 @@ impl Service {
             tracing::error!(
                 %error,
                 generation = books.name_of(id),
-                "failed to register the listeners of a generation"
+                "failed to register the listeners of a recovered generation"
             );
         }
     }

@@ -96,7 +96,12 @@ impl Adoptions {
         tokio::spawn(Arc::clone(self).prove(id, notify));
         drop(books);
         if let Some(unrecorded) = self.state.unrecorded().await {
-            tracing::warn!(service = self.name(), pid, "{unrecorded}");
+            tracing::warn!(
+                service = self.name(),
+                pid,
+                reason = unrecorded,
+                "failed to record an exec in the ledger"
+            );
         }
         Ok(spec)
     }
@@ -201,7 +206,7 @@ impl Adoptions {
         if let Err(error) = attached {
             self.path.stop_counting(id);
             if let Err(error) = cgroup.remove() {
-                tracing::warn!(%error, "failed to remove the cgroup");
+                tracing::warn!(%error, "failed to remove the cgroup of a refused exec");
             }
             return Err(error.into());
         }

@@ -77,7 +77,7 @@ impl Executor {
         );
         self.note(Record::Note { text: text.clone() }).await;
         if hook.phase == HookPhase::PostRollback {
-            tracing::error!("{text}");
+            tracing::error!(reason = text, "a hook is not run again");
             return Ok(());
         }
         Err(VerbError::CalledOff {

@@ -110,11 +110,13 @@ impl Rollouts {
             };
             tokio::spawn(async move {
                 match executor.resume(swapped).await {
-                    Ok(done) => tracing::info!(rollout = %id, "{}", done.message),
+                    Ok(done) => {
+                        tracing::info!(rollout = %id, result = done.message, "completed a resumed rollout");
+                    }
                     Err(error) => tracing::warn!(
                         rollout = %id,
                         %error,
-                        "resumed rollout was rolled back"
+                        "failed to complete a resumed rollout; it was rolled back"
                     ),
                 }
             });
@@ -141,7 +143,7 @@ impl Rollouts {
                 reason: Some(reason.to_owned()),
             };
             if let Err(error) = rollouts.journal.finish(told.summary.id, end).await {
-                tracing::error!(%error, "failed to record the end of the rollout in the journal");
+                tracing::error!(%error, "failed to record the end of a rollout that left nothing to undo");
             }
         });
     }
@@ -196,7 +198,7 @@ impl Rollouts {
             if !matches!(unbroken(written).await, Ok(Ok(Ok(())))) {
                 tracing::error!(
                     rollout = %id,
-                    "failed to record the end of the rollout in the journal"
+                    "failed to record the end of a rollout in the journal after a bug"
                 );
             }
         }
