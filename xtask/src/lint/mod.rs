@@ -13,6 +13,7 @@ mod lints_inherited;
 mod lists;
 mod log_calls;
 mod machine_paths;
+mod messages;
 mod open_fields;
 mod paths;
 mod phrases;
@@ -35,7 +36,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -71,6 +72,10 @@ const RULES: [Rule; 16] = [
     Rule {
         name: "log messages",
         check: log_calls::check,
+    },
+    Rule {
+        name: "quoted messages",
+        check: messages::check,
     },
     Rule {
         name: "phrases",
