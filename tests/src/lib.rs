@@ -12,6 +12,7 @@ pub mod command;
 pub mod cycles;
 pub mod datagrams;
 pub mod dns;
+pub mod everywhere;
 pub mod exposition;
 pub mod failure;
 pub mod fleet;

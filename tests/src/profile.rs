@@ -9,7 +9,13 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{cgroups, host::Host};
+use crate::{
+    cgroups,
+    host::Host,
+    report,
+    servers::{Kind, nginx},
+    wrk::{self, Wrk},
+};
 
 /// A profile.
 #[derive(Debug, Clone, Deserialize)]
@@ -72,6 +78,23 @@ impl Profile {
     pub fn take(host: &Host, arguments: &[&str]) -> Result<Self> {
         let run = host.ok(&[&["profile", "--output", "json"], arguments].concat())?;
         serde_json::from_str(&run.stdout).with_context(|| run.describe())
+    }
+
+    /// Of stock nginx under load; none, and the test `name` is skipped, where a program for that is missing.
+    pub fn of_nginx(name: &str, options: &[&str]) -> Result<Option<Self>> {
+        let nginx = nginx::binary().is_none();
+        let missing = nginx.then_some("nginx is not installed").or(wrk::missing());
+        if let Some(reason) = missing {
+            report::skip(name, reason)?;
+            return Ok(None);
+        }
+        let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+        let server = Kind::Nginx.command(host.directory(), "gen1", 8080)?;
+        host.upgrade("gen1", &server)?;
+        let load = Wrk::start(host.netns(), "127.0.0.1:8080".parse()?, 16)?;
+        let profile = Self::take(&host, &[&["gen1", "--for", "5s"], options].concat());
+        load.stop()?;
+        profile.map(Some)
     }
 
     /// The only generation.

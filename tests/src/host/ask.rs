@@ -10,6 +10,7 @@ use crate::{
     command::{self, Run, Running},
     http::Response,
     load::{Load, Plan},
+    servers::Kind,
     status::{Generation, Service, Status},
     wait,
     waiting::Waiting,
@@ -50,6 +51,37 @@ impl Host {
             .with_context(|| format!("the agent's log:\n{}", self.agent_log()))
     }
 
+    /// Deploys a plain server on port 8080.
+    pub fn deploy_plain(&self, generation: &str) -> Result<()> {
+        let server = Kind::Plain.command(self.directory(), generation, 8080)?;
+        self.deploy(generation, &server).map(drop)
+    }
+
+    /// Starts `hotlb upgrade --generation GENERATION OPTIONS -- SERVER`.
+    pub fn start_upgrade(
+        &self,
+        generation: &str,
+        options: &[&str],
+        server: &[String],
+    ) -> Result<Running> {
+        let mut arguments = vec!["upgrade", "--generation", generation];
+        arguments.extend(options);
+        arguments.push("--");
+        arguments.extend(server.iter().map(String::as_str));
+        self.start_hotlb(&arguments)
+    }
+
+    /// The same to its end, whatever comes of it.
+    pub fn try_upgrade(
+        &self,
+        generation: &str,
+        options: &[&str],
+        server: &[String],
+    ) -> Result<Run> {
+        let running = self.start_upgrade(generation, options, server)?;
+        running.finish(COMMAND_LIMIT)
+    }
+
     /// Promotes; fails unless that is done.
     pub fn promote(&self, generation: &str) -> Result<Run> {
         self.ok(&["promote", generation])
@@ -62,11 +94,16 @@ impl Host {
         Ok(())
     }
 
-    /// Deploys and promotes in one of several services.
-    pub fn upgrade_of(&self, service: &str, generation: &str, server: &[String]) -> Result<()> {
+    /// Deploys in one of several services.
+    pub fn deploy_of(&self, service: &str, generation: &str, server: &[String]) -> Result<()> {
         let mut arguments = vec!["deploy", "-s", service, "--generation", generation, "--"];
         arguments.extend(server.iter().map(String::as_str));
-        self.ok(&arguments)?;
+        self.ok(&arguments).map(drop)
+    }
+
+    /// Deploys and promotes in one of several services.
+    pub fn upgrade_of(&self, service: &str, generation: &str, server: &[String]) -> Result<()> {
+        self.deploy_of(service, generation, server)?;
         self.ok(&["promote", "-s", service, generation])?;
         Ok(())
     }

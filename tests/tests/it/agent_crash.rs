@@ -5,13 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
-    cgroups, command,
-    host::Host,
-    load::Plan,
-    report,
-    servers::{Kind, Plain},
-    wait,
-    waiting::Waiting,
+    cgroups, command, host::Host, load::Plan, report, servers::Plain, wait, waiting::Waiting,
 };
 use nix::sys::signal::{Signal, kill};
 
@@ -22,18 +16,10 @@ fn target() -> Result<SocketAddr> {
     Ok(TARGET.parse()?)
 }
 
-fn deploy(host: &Host, generation: &str) -> Result<()> {
-    host.deploy(
-        generation,
-        &Kind::Plain.command(host.directory(), generation, 8080)?,
-    )
-    .map(drop)
-}
-
 /// `gen1` is active.
 fn scene() -> Result<Host> {
     let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
-    deploy(&host, "gen1")?;
+    host.deploy_plain("gen1")?;
     host.promote("gen1")?;
     Ok(host)
 }
@@ -75,7 +61,7 @@ fn a_killed_agent_costs_nobody_anything() -> Result<()> {
         after.steering
     );
 
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.promote("gen2")?;
     load.wait_for("answers of gen2", LIMIT, |outcome| {
         outcome.by("gen2") > 1_000
@@ -91,7 +77,7 @@ fn a_killed_agent_costs_nobody_anything() -> Result<()> {
 #[test]
 fn a_ready_candidate_is_found_again() -> Result<()> {
     let mut host = scene()?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.kill_agent()?;
     host.start_agent()?;
     let web = host.web()?;
@@ -126,7 +112,7 @@ fn killed_in_a_deploy() -> Result<()> {
     {
         host.ok(&["stop", "gen2"])?;
     }
-    deploy(&host, "gen3")?;
+    host.deploy_plain("gen3")?;
     host.promote("gen3")?;
     load.wait_for("answers of gen3", LIMIT, |outcome| outcome.by("gen3") > 100)?;
     let outcome = load.stop()?;
@@ -140,9 +126,9 @@ fn killed_in_a_drain() -> Result<()> {
     let mut host = Host::with_service(
         "listen = [\"0.0.0.0:8080\"]\ndrain = { signal_after = \"1s\", deadline = \"2s\" }",
     )?;
-    deploy(&host, "gen1")?;
+    host.deploy_plain("gen1")?;
     host.promote("gen1")?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     let _held = Waiting::silent(host.netns(), target()?, 3)?;
     let promote = host.start_hotlb(&["promote", "gen2"])?;
     host.wait_state("gen1", &["draining"])?;
@@ -158,7 +144,7 @@ fn killed_in_a_drain() -> Result<()> {
     host.expect_answers(target()?, 20, "gen2")?;
     // The drain goes on to its end: the held connections do not keep gen1 for ever.
     host.wait_state("gen1", &["stopped", "standby"])?;
-    deploy(&host, "gen3")?;
+    host.deploy_plain("gen3")?;
     host.promote("gen3")?;
     host.expect_answers(target()?, 20, "gen3")
 }
@@ -171,7 +157,7 @@ fn a_generation_that_died_meanwhile_is_noticed() -> Result<()> {
     cgroups::kill(&cgroups::of(pid)?)?;
     host.start_agent()?;
     host.wait_state("gen1", &["failed", "stopped"])?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.promote("gen2")?;
     host.expect_answers(target()?, 20, "gen2")
 }
@@ -194,7 +180,7 @@ fn a_keeper_that_died_meanwhile_is_replaced() -> Result<()> {
         "nobody keeps the parking listeners\n{}",
         host.agent_log()
     );
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.promote("gen2")?;
     load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 100)?;
     load.stop()?.expect_none_lost()?;
@@ -202,7 +188,7 @@ fn a_keeper_that_died_meanwhile_is_replaced() -> Result<()> {
         cgroups::kill(&cgroups::of(host.generation(generation)?.process()?)?)?;
     }
     let waiting = Waiting::open(host.netns(), target()?, 20)?;
-    deploy(&host, "gen3")?;
+    host.deploy_plain("gen3")?;
     host.promote("gen3")?;
     waiting.expect_by("gen3")?;
     Ok(())
@@ -223,7 +209,7 @@ fn an_agent_told_to_end_leaves_the_service_running() -> Result<()> {
     );
     load.wait_more(500, LIMIT)?;
     host.start_agent()?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.promote("gen2")?;
     load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 500)?;
     load.stop()?.expect_none_lost()
@@ -244,7 +230,7 @@ fn two_agents_in_two_namespaces_do_not_meet() -> Result<()> {
     let mut other = host.sibling()?;
     other.write_config("[service.web]\nlisten = [\"0.0.0.0:8080\"]\n")?;
     other.start_agent()?;
-    deploy(&other, "other1")?;
+    other.deploy_plain("other1")?;
     other.promote("other1")?;
     host.expect_answers(target()?, 20, "gen1")?;
     other.expect_answers(target()?, 20, "other1")
@@ -253,7 +239,7 @@ fn two_agents_in_two_namespaces_do_not_meet() -> Result<()> {
 #[test]
 fn down_leaves_nothing_behind() -> Result<()> {
     let mut host = scene()?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.ok(&["down"])?;
     let status = host.agent()?.wait(LIMIT)?;
     ensure!(

@@ -22,7 +22,7 @@ use hotlb_tests::{
     host::Host,
     load::{Load, Plan},
     report,
-    servers::{Kind, Plain},
+    servers::Plain,
     wait,
     waiting::Waiting,
 };
@@ -40,18 +40,10 @@ fn target() -> Result<SocketAddr> {
     Ok(TARGET.parse()?)
 }
 
-fn deploy(host: &Host, generation: &str) -> Result<()> {
-    host.deploy(
-        generation,
-        &Kind::Plain.command(host.directory(), generation, 8080)?,
-    )
-    .map(drop)
-}
-
 /// `gen1` is active.
 fn scene() -> Result<Host> {
     let host = Host::with_config(SERVICE)?;
-    deploy(&host, "gen1")?;
+    host.deploy_plain("gen1")?;
     host.promote("gen1")?;
     Ok(host)
 }
@@ -103,7 +95,7 @@ impl Onlooker {
 #[test]
 fn twenty_upgrades_under_load() -> Result<()> {
     let host = scene()?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     let load = host.load(Plan::new(target()?))?;
     load.wait_more(500, LIMIT)?;
     let onlooker = Onlooker::start(&host);
@@ -137,7 +129,7 @@ fn twenty_upgrades_under_load() -> Result<()> {
     host.promote("gen2")?;
     load.wait_for("answers of gen2", LIMIT, |outcome| outcome.by("gen2") > 200)?;
     host.ok(&["rollback"])?;
-    deploy(&host, "gen3")?;
+    host.deploy_plain("gen3")?;
     host.promote("gen3")?;
     load.wait_for("answers of gen3", LIMIT, |outcome| outcome.by("gen3") > 200)?;
     let outcome = load.stop()?;
@@ -247,7 +239,7 @@ fn killed_at(host: &mut Host, load: &Load, step: Step, number: usize) -> Result<
     ensure!(after.active == before.active, "{after:#?}");
     ensure!(after.unusual().is_empty(), "agent {agent}: {after:#?}");
     let next = format!("gen{number}");
-    deploy(host, &next)?;
+    host.deploy_plain(&next)?;
     host.promote(&next)?;
     load.wait_for("answers of the next", LIMIT, |outcome| {
         outcome.by(&next) > 50
@@ -323,7 +315,7 @@ fn what_cannot_take_over_is_refused() -> Result<()> {
         ensure!(one_agent(&host)? == agent, "{program}");
         ensure!(host.web()?.epoch == before, "{program} moved the word");
     }
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     host.promote("gen2")?;
     host.ok(&["rollback"])?;
     host.ok(&["agent", "upgrade"])?;
@@ -337,9 +329,9 @@ fn a_drain_goes_on() -> Result<()> {
     let host = Host::with_config(&format!(
         "{SERVICE}drain = {{ signal_after = \"6s\", deadline = \"9s\" }}\n"
     ))?;
-    deploy(&host, "gen1")?;
+    host.deploy_plain("gen1")?;
     host.promote("gen1")?;
-    deploy(&host, "gen2")?;
+    host.deploy_plain("gen2")?;
     let held = Waiting::silent(host.netns(), target()?, 2)?;
     let promote = host.start_hotlb(&["promote", "gen2"])?;
     let former = host.wait_state("gen1", &["draining"])?;

@@ -36,11 +36,7 @@ fn server(host: &Host, generation: &str) -> Result<Vec<String>> {
 /// `hotlb upgrade` to `gen2` with these options; returns once its phase is `phase`.
 fn upgrading(host: &Host, options: &[&str], phase: &str) -> Result<hotlb_tests::command::Running> {
     let server = server(host, "gen2")?;
-    let mut arguments = vec!["upgrade", "--generation", "gen2"];
-    arguments.extend(options);
-    arguments.push("--");
-    arguments.extend(server.iter().map(String::as_str));
-    let running = host.start_hotlb(&arguments)?;
+    let running = host.start_upgrade("gen2", options, &server)?;
     wait::until_true(&format!("the rollout is in {phase}"), LIMIT, || {
         rollout(host, "phase").is_ok_and(|found| found == phase)
     })?;

@@ -295,11 +295,7 @@ impl Series {
 
     fn upgrade(&self, generation: &str, options: &[&str]) -> Result<Run> {
         let server = self.server(generation)?;
-        let mut arguments = vec!["upgrade", "--generation", generation];
-        arguments.extend(options);
-        arguments.push("--");
-        arguments.extend(server.iter().map(String::as_str));
-        self.host.hotlb(&arguments)
+        self.host.try_upgrade(generation, options, &server)
     }
 
     fn processes_of(&self, generation: &str) -> Result<usize> {

@@ -1,17 +1,12 @@
 //! Promise: IPv4, IPv6, dual-stack, and several addresses of one service, all moved by one store.
 
-use std::{net::SocketAddr, time::Duration};
-
 use anyhow::{Result, ensure};
 use hotlb_tests::{
+    everywhere,
     host::Host,
-    load::Plan,
     report,
     servers::{CommandLine, Kind, Nginx, Plain, node},
-    waiting::Waiting,
 };
-
-const LIMIT: Duration = Duration::from_secs(15);
 
 /// Promotes through three generations and looks at every target after each.
 fn story(
@@ -20,36 +15,10 @@ fn story(
     server: impl Fn(&Host, &str) -> Result<CommandLine>,
 ) -> Result<()> {
     let host = Host::with_service(&format!("listen = [{listen}]"))?;
-    let targets = targets
-        .iter()
-        .map(|target| Ok(target.parse()?))
-        .collect::<Result<Vec<SocketAddr>>>()?;
-    // One waits at each address from before the first generation.
-    let early = targets
-        .iter()
-        .map(|target| Waiting::open(host.netns(), *target, 5))
-        .collect::<Result<Vec<_>>>()?;
-    host.upgrade("gen1", &server(&host, "gen1")?)?;
-    for waiting in early {
-        waiting.expect_by("gen1")?;
+    let (web, outcomes) = everywhere::upgrades(&host, targets, 3, |name| server(&host, name))?;
+    for outcome in outcomes {
+        outcome.expect_none_lost()?;
     }
-    let loads = targets
-        .iter()
-        .map(|target| host.load(Plan::new(*target).workers(8)))
-        .collect::<Result<Vec<_>>>()?;
-    for generation in ["gen2", "gen3"] {
-        host.deploy(generation, &server(&host, generation)?)?;
-        host.promote(generation)?;
-        expect_everywhere(&host, &targets, generation)?;
-    }
-    host.ok(&["rollback"])?;
-    expect_everywhere(&host, &targets, "gen2")?;
-    for load in loads {
-        load.wait_more(200, LIMIT)?;
-        load.stop()?.expect_none_lost()?;
-    }
-    let web = host.web()?;
-    web.steering.check_balance()?;
     ensure!(web.steering.exit("unselected")? == 0, "{:?}", web.steering);
     ensure!(
         web.generation("gen2")?
@@ -59,12 +28,6 @@ fn story(
         "{web:#?}"
     );
     Ok(())
-}
-
-fn expect_everywhere(host: &Host, targets: &[SocketAddr], generation: &str) -> Result<()> {
-    targets
-        .iter()
-        .try_for_each(|target| host.expect_answers(*target, 20, generation))
 }
 
 #[test]

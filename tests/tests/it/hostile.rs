@@ -55,9 +55,7 @@ impl Scene {
     /// The same of one whose listeners are there now and then: a promote may find that nobody accepts.
     fn upgrade_flapping(&self, arguments: &[&str]) -> Result<()> {
         let command = hostile::command("bad1", BAD, arguments)?;
-        let mut deploy = vec!["deploy", "-s", "bad", "--generation", "bad1", "--"];
-        deploy.extend(command.iter().map(String::as_str));
-        self.host.ok(&deploy)?;
+        self.host.deploy_of("bad", "bad1", &command)?;
         wait::until_true("it is promoted", LIMIT, || {
             let promoted = self.host.hotlb(&["promote", "-s", "bad", "bad1"]);
             promoted.is_ok_and(|run| run.code == 0)

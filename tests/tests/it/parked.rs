@@ -56,10 +56,8 @@ fn etcd(directory: &Path) -> Vec<String> {
 }
 
 fn upgrade(host: &Host, generation: &str) -> Result<()> {
-    let server = etcd(host.directory());
-    let mut arguments = vec!["upgrade", "--generation", generation, "--"];
-    arguments.extend(server.iter().map(String::as_str));
-    host.ok(&arguments).map(drop)
+    let run = host.try_upgrade(generation, &[], &etcd(host.directory()))?;
+    run.expect_success().map(drop)
 }
 
 /// Puts, one after the other, each on a connection of its own.

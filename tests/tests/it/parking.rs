@@ -336,7 +336,7 @@ bpf(2, struct.pack('IIQQQ', live, 0, ctypes.addressof(key), ctypes.addressof(val
 /// As after programs of another release that counted wrong: the listeners themselves are looked at, and the count is
 /// corrected once nobody is parked.
 #[test]
-fn a_wrong_count_of_parked_clients_harms_nobody() -> Result<()> {
+fn a_wrong_count_of_parked_clients_is_corrected() -> Result<()> {
     let (host, target) = scene()?;
     upgrade(&host, "gen1")?;
     host.ok(&["stop", "--park", "gen1"])?;

@@ -1,6 +1,6 @@
 //! Promise: a profile shows where exactly one generation spends its CPU time, without a change of the server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
@@ -9,8 +9,7 @@ use hotlb_tests::{
     locate,
     profile::Profile,
     report,
-    servers::{Kind, nginx, node, split},
-    wrk::{self, Wrk},
+    servers::{node, split},
 };
 
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
@@ -96,28 +95,17 @@ fn a_known_split_is_recovered_without_frame_pointers() -> Result<()> {
 
 #[test]
 fn stacks_of_stock_nginx_are_complete() -> Result<()> {
-    let nginx = nginx::binary().is_none();
-    let missing = nginx.then_some("nginx is not installed").or(wrk::missing());
-    if let Some(reason) = missing {
-        return report::skip("stacks_of_stock_nginx_are_complete", reason);
-    }
-    let host = Host::with_service(SERVICE)?;
-    host.upgrade(
-        "gen1",
-        &Kind::Nginx.command(host.directory(), "gen1", 8080)?,
-    )?;
-    let target: SocketAddr = "127.0.0.1:8080".parse()?;
-    let load = Wrk::start(host.netns(), target, 16)?;
-    let profile = Profile::take(&host, &["gen1", "--for", "5s"]);
-    load.stop()?;
-    let profile = profile?;
+    let name = "stacks_of_stock_nginx_are_complete";
+    let Some(profile) = Profile::of_nginx(name, &[])? else {
+        return Ok(());
+    };
     let complete = profile.percent_complete()?;
     report::figure(
-        "profile: complete stacks of nginx, percent",
+        "profile: complete stacks of percent",
         format!("{complete:.2}"),
     );
     report::figure(
-        "profile: samples of nginx, percent of expected",
+        "profile: samples of percent of expected",
         format!("{:.2}", profile.percent_of_expected()?),
     );
     report::figure(
@@ -129,7 +117,7 @@ fn stacks_of_stock_nginx_are_complete() -> Result<()> {
         ),
     );
     report::figure(
-        "profile: memory of sampling nginx, MB",
+        "profile: memory of sampling MB",
         profile.own_memory_bytes >> 20,
     );
     ensure!(complete >= 95.0, "{complete} % are complete: {profile:?}");

@@ -1,6 +1,6 @@
 //! Promise: a profile of waiting shows where the threads of exactly one generation wait, and for how long.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hotlb_tests::{
@@ -8,8 +8,7 @@ use hotlb_tests::{
     mounts,
     profile::{Profile, Stack},
     report,
-    servers::{Kind, nginx, split},
-    wrk::{self, Wrk},
+    servers::split,
 };
 
 const SERVICE: &str = "listen = [\"0.0.0.0:8080\"]";
@@ -121,21 +120,10 @@ fn waiting_for_a_cpu_is_told_apart() -> Result<()> {
 
 #[test]
 fn waiting_of_nginx_under_load_is_shown() -> Result<()> {
-    let nginx = nginx::binary().is_none();
-    let missing = nginx.then_some("nginx is not installed").or(wrk::missing());
-    if let Some(reason) = missing {
-        return report::skip("waiting_of_nginx_under_load_is_shown", reason);
-    }
-    let host = Host::with_service(SERVICE)?;
-    host.upgrade(
-        "gen1",
-        &Kind::Nginx.command(host.directory(), "gen1", 8080)?,
-    )?;
-    let target: SocketAddr = "127.0.0.1:8080".parse()?;
-    let load = Wrk::start(host.netns(), target, 16)?;
-    let profile = Profile::take(&host, &["gen1", "--off-cpu", "--for", "5s"]);
-    load.stop()?;
-    let profile = profile?;
+    let name = "waiting_of_nginx_under_load_is_shown";
+    let Some(profile) = Profile::of_nginx(name, &["--off-cpu"])? else {
+        return Ok(());
+    };
     let complete = profile.percent_complete()?;
     report::figure(
         "profile: complete stacks of nginx's waiting, percent",

@@ -52,11 +52,7 @@ impl Scene {
 
     fn start_upgrade(&self, generation: &str, options: &[&str]) -> Result<Running> {
         let server = self.server(generation)?;
-        let mut arguments = vec!["upgrade", "--generation", generation];
-        arguments.extend(options);
-        arguments.push("--");
-        arguments.extend(server.iter().map(String::as_str));
-        self.host.start_hotlb(&arguments)
+        self.host.start_upgrade(generation, options, &server)
     }
 
     fn upgrade(&self, generation: &str, options: &[&str]) -> Result<Run> {

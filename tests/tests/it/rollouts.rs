@@ -39,11 +39,7 @@ impl Scene {
     /// `hotlb upgrade` to `generation`, with these options, whatever comes of it.
     fn upgrade(&self, generation: &str, options: &[&str]) -> Result<Run> {
         let server = self.server(generation)?;
-        let mut arguments = vec!["upgrade", "--generation", generation];
-        arguments.extend(options);
-        arguments.push("--");
-        arguments.extend(server.iter().map(String::as_str));
-        self.host.hotlb(&arguments)
+        self.host.try_upgrade(generation, options, &server)
     }
 
     fn expect_active(&self, generation: &str) -> Result<()> {
@@ -187,9 +183,7 @@ impl Scene {
 
     fn start_upgrade(&self, generation: &str) -> Result<hotlb_tests::command::Running> {
         let server = self.server(generation)?;
-        let mut arguments = vec!["upgrade", "--generation", generation, "--"];
-        arguments.extend(server.iter().map(String::as_str));
-        self.host.start_hotlb(&arguments)
+        self.host.start_upgrade(generation, &[], &server)
     }
 
     fn wait_phase(&self, phase: &str) -> Result<()> {

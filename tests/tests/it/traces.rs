@@ -460,7 +460,7 @@ fn the_log_has_the_same_ids() -> Result<()> {
             .find(|line| history::text(line, "/fields/message") == Some(text));
         found.with_context(|| format!("nobody says {text}: {log}"))
     };
-    for text in ["phase failed", "rollout is over"] {
+    for text in ["failed to complete a phase", "rollout is over"] {
         let line = says(text)?;
         ensure!(history::text(line, "/span/rollout") == id, "{line}");
         ensure!(

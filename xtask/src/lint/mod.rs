@@ -11,7 +11,9 @@ mod imports;
 mod links;
 mod lints_inherited;
 mod lists;
+mod log_calls;
 mod machine_paths;
+mod messages;
 mod open_fields;
 mod paths;
 mod phrases;
@@ -34,7 +36,7 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     Rule {
         name: "imports",
         check: imports::check,
@@ -66,6 +68,14 @@ const RULES: [Rule; 15] = [
     Rule {
         name: "lists",
         check: lists::check,
+    },
+    Rule {
+        name: "log messages",
+        check: log_calls::check,
+    },
+    Rule {
+        name: "quoted messages",
+        check: messages::check,
     },
     Rule {
         name: "phrases",

@@ -274,7 +274,7 @@ pub(super) struct TraceArgs {
 }
 
 impl TraceArgs {
-    /// The caller's span. What stands in the environment may be anybody's: if it cannot be read,
+    /// The caller's span. A value of the environment may be anybody's: if it cannot be read,
     /// there is none.
     pub(super) fn parent(&self) -> Option<TraceParent> {
         let inherited = || std::env::var("TRACEPARENT").ok()?.parse().ok();

@@ -115,8 +115,7 @@ impl ServicePath {
         if let Err(error) = self.owners.note(cookie, generation) {
             tracing::warn!(
                 %error,
-                "failed to note whose a listener is: connections that move from it are counted for the \
-                 generation they came to first"
+                "failed to note the owner of a listener: what moves from it counts for its first generation"
             );
         }
     }

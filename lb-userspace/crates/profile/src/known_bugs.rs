@@ -68,8 +68,8 @@ const BUGS: [Bug; 3] = [
         part: Part::Interrupt,
         what: "the kernel's own call chain, taken in the interrupt of a perf event, can end in an \
                oops (arch_stack_walk)",
-        source: "parca-dev/parca-agent#3112, on Amazon Linux 2023; the release that fixed it is not \
-                 known",
+        source: "parca-dev/parca-agent#3112, on Amazon Linux 2023; the release that fixed it is \
+                 unknown",
         instead: "--off-cpu, which needs no interrupt, or another kernel",
     },
 ];

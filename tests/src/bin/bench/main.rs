@@ -129,7 +129,7 @@ const PARTS: &[(Part, &str, &str, Measure)] = &[
     (
         Part::FailOver,
         "Crash",
-        "From the SIGKILL to the first answer of the generation that stands in.",
+        "From the SIGKILL to the first answer of the fallback generation.",
         fail_over::measure,
     ),
     (

@@ -189,12 +189,7 @@ impl Shaken {
     }
 
     fn try_upgrade(&self, name: &str, options: &[&str]) -> Result<Run> {
-        let server = self.server(name)?;
-        let mut arguments = vec!["upgrade", "--generation", name];
-        arguments.extend(options);
-        arguments.push("--");
-        arguments.extend(server.iter().map(String::as_str));
-        self.host.hotlb(&arguments)
+        self.host.try_upgrade(name, options, &self.server(name)?)
     }
 
     fn name(&mut self) -> String {

@@ -245,10 +245,10 @@ impl Custody<'_> {
             tracing::warn!(service = name, %error, "failed to remove BPF pins");
         }
         if let Err(error) = Ledger::remove(&places.ledger(name)) {
-            tracing::warn!(service = name, %error, "failed to remove the ledger");
+            tracing::warn!(service = name, %error, "failed to remove the ledger of a dead successor's service");
         }
         if let Err(error) = self.agent.host.cgroup.child(name).remove() {
-            tracing::warn!(service = name, %error, "failed to remove the cgroup");
+            tracing::warn!(service = name, %error, "failed to remove the cgroup of a dead successor's service");
         }
     }
 }

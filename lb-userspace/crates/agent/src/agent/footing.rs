@@ -93,7 +93,11 @@ fn found(support: Support, missing: Option<String>) {
     if let Some(reason) = &missing
         && record.missing.is_none()
     {
-        tracing::error!(support = support.name(), "{reason}");
+        tracing::error!(
+            support = support.name(),
+            reason,
+            "failed to restore what the agent relies on"
+        );
     }
     record.missing = missing;
 }

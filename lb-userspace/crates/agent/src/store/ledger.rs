@@ -149,7 +149,7 @@ impl Ledger {
         };
         serde_json::from_slice(&text).or_else(|error| {
             let aside = path.with_extension("damaged");
-            tracing::error!(%error, aside = %aside.display(), "the ledger is damaged; set aside");
+            tracing::error!(%error, aside = %aside.display(), "failed to read the ledger: it is damaged and set aside");
             fs::rename(path, &aside).map_err(|source| LedgerError::of(path, source))?;
             Ok(Self::default())
         })

@@ -53,7 +53,7 @@ impl Former<'_> {
         match &result {
             Ok(done) => {
                 order.upgrading.replaced();
-                tracing::info!("{}", done.message);
+                tracing::info!(result = done.message, "handed over to the successor");
             }
             Err(error) => {
                 let end = successor.end().await;

@@ -2,6 +2,8 @@
 
 mod command_line;
 mod datagrams;
+#[cfg(test)]
+mod docs;
 mod error;
 mod file;
 mod health;

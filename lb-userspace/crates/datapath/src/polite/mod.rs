@@ -122,7 +122,7 @@ impl Polite {
                 if taken_out > 0 {
                     tracing::warn!(
                         taken_out,
-                        "stopped asking clients by messages: their servers could not read on"
+                        "stopped asking clients by messages, which kept their servers from reading"
                     );
                 }
                 let packets = Packets::open(pins).map_err(|why| Impolite {

@@ -103,7 +103,7 @@ impl<'a> Down<'a> {
             tracing::warn!(
                 %error,
                 cgroup = %cgroup.path().display(),
-                "failed to remove the cgroup"
+                "failed to remove the cgroup of the service"
             );
         }
         self.state.change(Books::be_gone).await;

@@ -126,7 +126,7 @@ impl Desk {
             tracing::warn!(
                 service = context.name(),
                 reason = self.state().stopped,
-                "continuous profiling stopped"
+                "lost the sampling helper of continuous profiling"
             );
         }
     }
@@ -200,7 +200,7 @@ impl Desk {
                 state.runs = false;
                 state.stopped = Some(reason);
             }
-            Err(error) => tracing::warn!(%error, "unexpected message from the sampling helper"),
+            Err(error) => tracing::warn!(%error, "failed to read a message of the sampling helper"),
         }
     }
 

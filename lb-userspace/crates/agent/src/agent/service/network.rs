@@ -36,8 +36,7 @@ pub(super) async fn network(
                 service = config.name,
                 netns = %path.display(),
                 error = %source,
-                "failed to enter the network namespace by its name; the service continues in the \
-                 namespace of its generations"
+                "failed to enter the network namespace by name; the generations' namespace is used"
             );
             Ok(netns)
         }

@@ -215,7 +215,7 @@ impl Service {
             tracing::error!(
                 %error,
                 generation = books.name_of(id),
-                "failed to register the listeners of a generation"
+                "failed to register the listeners of a recovered generation"
             );
         }
     }

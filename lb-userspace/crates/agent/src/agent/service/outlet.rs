@@ -37,9 +37,7 @@ pub(super) fn open(context: &Context, spec: &mut LaunchSpec) -> Option<Outlet> {
             tracing::error!(
                 service = context.name(),
                 %error,
-                "failed to create a pipe for the output of a server: the server writes the \
-                 file itself, and a process that reopens /dev/stderr may truncate the file, or \
-                 be refused"
+                "failed to create a pipe for the output of a server; the server writes the file itself"
             );
             None
         }

@@ -50,8 +50,7 @@ fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool
         service = context.name(),
         generation = generation.name(),
         ended,
-        "corrected the count of connections whose end was not counted: another sock_ops \
-         program takes the callback away; their losses and bytes are unknown"
+        "corrected the count of connections: another sock_ops program hid the end of some"
     );
     true
 }

@@ -130,7 +130,7 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
         ),
         EventKind::Idle | EventKind::Bound | EventKind::Closed => return,
     };
-    tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, "{text}");
+    tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, report = text, "a bind of a server was refused or moved");
     let owner = books
         .all_mut()
         .rev()

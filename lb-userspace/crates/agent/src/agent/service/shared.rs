@@ -82,7 +82,11 @@ impl SharedState {
     /// not.
     pub(super) async fn log_unrecorded(&self, service: &str) {
         if let Some(unrecorded) = self.unrecorded().await {
-            tracing::error!(service, "{unrecorded}");
+            tracing::error!(
+                service,
+                reason = unrecorded,
+                "failed to record what was done in the ledger"
+            );
         }
     }
 

@@ -138,7 +138,7 @@ impl Given {
         sockets.retain(|cookie, _| wanted.contains(cookie));
         for (&cookie, socket) in &sockets {
             if let Err(error) = listener::deepen(socket) {
-                tracing::warn!(%error, "failed to enlarge a listener's backlog");
+                tracing::warn!(%error, "failed to enlarge the backlog of a listener");
             }
             context.path.note_listener(cookie, Some(generation.id()));
         }

@@ -28,7 +28,7 @@ pub(super) fn with_each(
     let found = match established::find(cgroup, &context.ports(), true) {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(service = context.name(), %error, "failed to list connections");
+            tracing::warn!(service = context.name(), %error, "failed to list connections to wake");
             return;
         }
     };

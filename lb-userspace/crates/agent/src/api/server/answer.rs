@@ -89,7 +89,7 @@ fn answer(
         let line = match result {
             Ok(Ok(done)) => Line::Done(done),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "request refused or failed");
+                tracing::warn!(%error, "failed to carry out a request");
                 Line::Error(verb_failure(&error))
             }
             // The panic itself is in the log.

@@ -28,7 +28,9 @@ impl FromRequestParts<Arc<Control>> for Own {
             match forward(&socket, path, &parts.headers).await {
                 Ok(answer) => return Err(answer),
                 // It has died: what this agent knows is the best there is.
-                Err(error) => tracing::warn!(%error, path, "the successor does not answer"),
+                Err(error) => {
+                    tracing::warn!(%error, path, "failed to forward a request to the successor");
+                }
             }
         }
         Ok(Self(view))

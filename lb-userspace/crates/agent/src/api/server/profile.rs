@@ -51,7 +51,7 @@ pub(super) async fn profile(
             Json(profile).into_response()
         }
         Err(error) => {
-            tracing::warn!(%error, "profile refused or failed");
+            tracing::warn!(%error, "failed to take a profile");
             failure(StatusCode::CONFLICT, verb_failure(&error))
         }
     }

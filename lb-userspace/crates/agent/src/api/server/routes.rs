@@ -117,7 +117,7 @@ async fn exec(
     match service.exec(request, pid).await {
         Ok(spec) => Json(spec).into_response(),
         Err(error) => {
-            tracing::warn!(%error, pid, "exec refused or failed");
+            tracing::warn!(%error, pid, "failed to take a process in by exec");
             failure(StatusCode::CONFLICT, verb_failure(&error))
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn check(path: &Path) -> Result<Loading, LoadableError> {
             tracing::debug!(
                 %error,
                 path = %path.display(),
-                "program not checked: failed to read it"
+                "failed to read an ELF file, which is not checked"
             );
             return Ok(Loading::Unknown);
         }

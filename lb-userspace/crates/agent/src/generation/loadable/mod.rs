@@ -148,7 +148,7 @@ pub async fn check(program: Program<'_>) -> Result<Option<Doubt>, LoadableError>
                 tracing::debug!(
                     %error,
                     path = %path.display(),
-                    "program not checked: failed to read it"
+                    "failed to read a program, which is not checked"
                 );
                 return Ok(None);
             }

@@ -47,7 +47,7 @@ impl Health {
         let mut known = self.known();
         match (&known.trouble, &trouble) {
             (None, Some(trouble)) => {
-                tracing::error!(reason = %trouble, "the journal cannot be written; new rollouts are refused");
+                tracing::error!(reason = %trouble, "failed to write the journal; new rollouts are refused");
             }
             (Some(_), None) => tracing::info!("the journal can be written again"),
             _ => {}

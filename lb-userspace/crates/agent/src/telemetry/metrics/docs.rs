@@ -1,6 +1,11 @@
 //! `docs/user/observe/metrics.md` says what the table says, and whoever names a metric names one of it.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     row::{Kind, Metric, Section},
@@ -107,6 +112,38 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
         }
         assert!(found > 10, "{file} names {found} metrics");
     }
+}
+
+/// The Markdown files in the directory and those below.
+fn pages(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            pages(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn documents_name_metrics_that_exist() {
+    let mut found = vec![docs("../README.md")];
+    pages(&docs(""), &mut found);
+    let mut count = 0;
+    for page in found {
+        let text = fs::read_to_string(&page).unwrap();
+        for word in named(&text).filter(|word| word.starts_with("hotlb_")) {
+            // `hotlb_profile_*` stands for several.
+            let exists = table::all().any(|metric| {
+                is_series_of(metric, word)
+                    || (word.ends_with('_') && metric.whole_name().starts_with(word))
+            });
+            assert!(exists, "{}: {word} is no metric", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 100, "documents name {count} metrics");
 }
 
 #[test]

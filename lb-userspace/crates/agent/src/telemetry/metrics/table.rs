@@ -256,7 +256,7 @@ pub(super) const TABLE: &[Section] = &[
             Metric::gauge(
                 "hotlb_programs_own",
                 &["service", "object"],
-                "1 if the programs that decide are this agent's, 0 if another release's; whose, by the object's digest, empty if that is not known",
+                "1 if the programs that decide are this agent's, 0 if another release's; whose, by the object's digest, empty if unknown",
                 steering::programs,
             ),
             Metric::gauge(

@@ -135,8 +135,7 @@ impl Exporter {
         {
             if then == Then::GiveUp {
                 tracing::warn!(rollout = %id, trace_id = told.trace, error,
-                    "dropped the trace of a rollout: the collector would refuse it again; `hotlb \
-                     history` still has the rollout");
+                    "failed to deliver a trace: the collector refuses it; `hotlb history` has the rollout");
                 return Ok(self.journal.trace_refused(id).await?);
             }
             if !self.silent {

@@ -188,7 +188,7 @@ impl Adoptions {
         if let Err(error) = attached {
             self.path.stop_counting(id);
             if let Err(error) = cgroup.remove() {
-                tracing::warn!(%error, "failed to remove the cgroup");
+                tracing::warn!(%error, "failed to remove the cgroup of a refused exec");
             }
             return Err(error.into());
         }

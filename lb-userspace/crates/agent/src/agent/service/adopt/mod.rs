@@ -317,7 +317,7 @@ impl Adoptions {
     ) -> Result<BTreeMap<u64, u32>, VerbError> {
         for (&cookie, socket) in sockets {
             if let Err(error) = listener::deepen(socket) {
-                tracing::warn!(%error, "failed to enlarge a listener's backlog");
+                tracing::warn!(%error, "failed to enlarge the backlog of an adopted listener");
             }
             self.path.note_listener(cookie, Some(id));
         }

@@ -180,7 +180,8 @@ impl Deploys {
             tracing::warn!(
                 service = self.name(),
                 generation = books.name_of(id),
-                "{doubt}"
+                doubt,
+                "the program of a generation may not start"
             );
         }
         if let Some(generation) = books.get_mut(id) {

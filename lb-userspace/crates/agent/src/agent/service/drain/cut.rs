@@ -37,11 +37,11 @@ impl Leaving {
         let found = match found.await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::error!(service = self.name(), %error, "failed to list connections");
+                tracing::error!(service = self.name(), %error, "failed to list connections to end");
                 return Vec::new();
             }
             Err(error) => {
-                tracing::error!(service = self.name(), %error, "failed to list connections");
+                tracing::error!(service = self.name(), %error, "a bug aborted the listing of connections");
                 return Vec::new();
             }
         };

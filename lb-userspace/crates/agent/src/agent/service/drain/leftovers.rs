@@ -237,7 +237,7 @@ impl Leaving {
             tracing::error!(
                 %error,
                 cgroup = %cgroup.path().display(),
-                "failed to kill the processes of a generation"
+                "failed to kill leftover processes of a generation"
             );
         }
         self.await_gone(id, cgroup).await;

@@ -305,7 +305,7 @@ impl Lives {
             tracing::error!(
                 %error,
                 cgroup = %cgroup.path().display(),
-                "failed to kill the processes of a generation"
+                "failed to kill the processes of a generation after a bug"
             );
         }
         self.leaving.await_gone(id, &cgroup).await;

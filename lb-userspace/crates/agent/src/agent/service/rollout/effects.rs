@@ -358,7 +358,7 @@ impl Executor {
             };
             if let Some(change) = change {
                 let text = format!("{name} is restarted, but {change}");
-                tracing::warn!("{text}");
+                tracing::warn!(generation = name, %change, "restarting a generation whose program or directory changed");
                 self.done.warnings.push(text.clone());
                 self.note(Record::Note { text }).await;
             }

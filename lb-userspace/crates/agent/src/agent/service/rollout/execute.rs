@@ -345,7 +345,7 @@ impl Executor {
 
     /// Remembers the first thing that failed: that is why the rollout is undone.
     fn failed(&mut self, error: VerbError) -> Event {
-        tracing::warn!(phase = self.course.phase.name(), %error, "phase failed");
+        tracing::warn!(phase = self.course.phase.name(), %error, "failed to complete a phase");
         if self.course.phase == Phase::PostRollback {
             // The word is back where it was; the hook's end is in the history.
             self.reporter.step(error.summary());

@@ -100,7 +100,7 @@ impl<'a> Hooks<'a> {
         );
         self.note(Record::Note { text: text.clone() }).await;
         if hook.phase == HookPhase::PostRollback {
-            tracing::error!("{text}");
+            tracing::error!(reason = text, "a hook is not run again");
             return Ok(());
         }
         Err(VerbError::CalledOff {

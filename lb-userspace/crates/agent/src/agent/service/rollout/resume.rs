@@ -81,11 +81,13 @@ impl Rollouts {
             let executor = self.launch(books, intent.plan, intent.course, known);
             tokio::spawn(async move {
                 match executor.resume(swapped).await {
-                    Ok(done) => tracing::info!(rollout = %id, "{}", done.message),
+                    Ok(done) => {
+                        tracing::info!(rollout = %id, result = done.message, "completed a resumed rollout");
+                    }
                     Err(error) => tracing::warn!(
                         rollout = %id,
                         %error,
-                        "resumed rollout was rolled back"
+                        "failed to complete a resumed rollout; it was rolled back"
                     ),
                 }
             });
@@ -112,7 +114,7 @@ impl Rollouts {
                 reason: Some(reason.to_owned()),
             };
             if let Err(error) = rollouts.journal.finish(told.summary.id, end).await {
-                tracing::error!(%error, "failed to record the end of the rollout in the journal");
+                tracing::error!(%error, "failed to record the end of a rollout that left nothing to undo");
             }
         });
     }
@@ -167,7 +169,7 @@ impl Rollouts {
             if !matches!(unbroken(written).await, Ok(Ok(Ok(())))) {
                 tracing::error!(
                     rollout = %id,
-                    "failed to record the end of the rollout in the journal"
+                    "failed to record the end of a rollout in the journal after a bug"
                 );
             }
         }

@@ -318,7 +318,7 @@ impl Rollouts {
         result: Result<Result<Done, VerbError>, tokio::task::JoinError>,
     ) -> Result<Done, VerbError> {
         result.unwrap_or_else(|error| {
-            tracing::error!(service = self.name(), %error, "a bug aborted a rollout");
+            tracing::error!(service = self.name(), %error, "a bug aborted the task of a rollout");
             Err(VerbError::System {
                 doing: "carry out the rollout",
                 source: std::io::Error::other(error),

@@ -141,7 +141,7 @@ impl Seats {
         if !generation.cgroup().is_populated()
             && let Err(error) = generation.cgroup().remove()
         {
-            tracing::debug!(%error, "failed to remove the cgroup");
+            tracing::debug!(%error, "failed to remove the cgroup of a generation");
         }
     }
 }

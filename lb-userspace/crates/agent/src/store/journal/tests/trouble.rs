@@ -198,5 +198,9 @@ async fn a_disk_that_does_not_answer_is_not_waited_for() {
     assert_eq!(journal.trouble(), None);
     let entries = journal.show(id).await.unwrap().unwrap().entries;
     let written: Vec<_> = entries.iter().map(|entry| &entry.record).collect();
-    assert_eq!(written, [&note(""), &note("later")], "nobody waited for it");
+    assert_eq!(
+        written,
+        [&note(""), &note("later")],
+        "it was not waited for"
+    );
 }
