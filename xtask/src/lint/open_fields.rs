@@ -6,31 +6,31 @@ use super::{finding::Finding, sources::Sources};
 /// down.
 const STATE: [(&str, usize); 8] = [
     (
-        "lb-userspace/crates/agent/src/agent/service/books/command.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/command.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/counts.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/counts.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/end.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/end.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/generation.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/generation.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/mod.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/mod.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/slots.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/slots.rs",
         0,
     ),
     (
-        "lb-userspace/crates/agent/src/agent/service/books/sums.rs",
+        "lb-userspace/crates/agent/src/agent/service/registry/sums.rs",
         0,
     ),
     (

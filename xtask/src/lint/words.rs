@@ -45,7 +45,7 @@ const fn retired(
     }
 }
 
-const RETIRED: [Retired; 11] = [
+const RETIRED: [Retired; 13] = [
     // A candidate is what is being tried. Left: the journal's name of the word's field (three times), how the status
     // of a former agent is read, and the check of a candidate.
     retired("\"candidate\"", "fallback", 5, 0),
@@ -63,6 +63,8 @@ const RETIRED: [Retired; 11] = [
     // is an injected fault: `Fault` is what a journal suffers by itself.
     retired("drill", "fault", 16, ANY),
     retired("drills", "faults", 2, ANY),
+    retired("books", "registry", 0, 0),
+    retired("custody", "quiesce", 0, 0),
     // How the status of a former agent is read.
     retired("told_ms_ago", "signalled_ms_ago", 1, 0),
 ];

@@ -330,8 +330,8 @@ impl Daemon {
                 let held = traces.hold().await;
                 held.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
             }
-            let custody = self.agent.take_into_custody().await?;
-            custody.renew().await;
+            let quiesced = self.agent.quiesce().await?;
+            quiesced.renew().await;
             upgrading.renewed();
             Ok::<(), UpgradeError>(())
         };

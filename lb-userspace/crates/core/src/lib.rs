@@ -11,6 +11,6 @@ pub mod config;
 pub mod exec;
 pub mod history;
 pub mod incident;
-pub mod outside;
+pub mod provenance;
 pub mod rollout;
 pub mod trace_parent;

@@ -1,6 +1,5 @@
 //! The agent: owns the services, and does what the API asks of them.
 
-mod custody;
 pub mod drill;
 mod error;
 pub mod footing;
@@ -8,16 +7,17 @@ mod ground;
 pub mod observed;
 mod outputs;
 mod own_process;
+mod quiesce;
 mod service;
 mod start;
 mod view;
 
-pub use custody::Custody;
 pub use error::{
     AdoptError, HostError, NotSharing, Now, OpenError, PinsGone, StartError, Unbound, VerbError,
 };
 pub use ground::GROUP;
 pub use own_process::OwnProcess;
+pub use quiesce::Quiesced;
 pub use service::{Caller, Context, Fulfilled, Reporter, Service, preflight};
 pub use start::{Agent, Host, LOCKS, ONLY};
 pub use view::View;

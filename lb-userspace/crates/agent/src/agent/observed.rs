@@ -11,7 +11,7 @@ use crate::{
     datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
-    store::Tally,
+    store::RolloutStats,
 };
 
 /// An agent and its services.
@@ -63,7 +63,7 @@ pub struct ObservedService {
     /// Where the rollout that goes on stands.
     pub phase: Option<Phase>,
     /// What its rollouts came to.
-    pub tally: Tally,
+    pub rollout_stats: RolloutStats,
 }
 
 /// The slowest of a generation's clients in the rollout that goes on, or in the last one that the

@@ -20,11 +20,11 @@ use tokio::{
 };
 
 use super::{
-    custody::{Services, tend},
     error::{StartError, VerbError},
     footing,
     ground::{STATE, is_still_at, lock_dir, lock_file, make_dir, make_runtime, place},
     outputs,
+    quiesce::{Services, tend},
     service::Service,
 };
 use crate::{

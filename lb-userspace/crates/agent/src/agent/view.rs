@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Agent, OwnProcess, Service, VerbError, custody::Services, observed::Observed, start};
+use super::{Agent, OwnProcess, Service, VerbError, observed::Observed, quiesce::Services, start};
 use crate::{
     api::wire::{FlowList, History, Incident, IncidentId, IncidentList, Status, VERSION, Windows},
     generation::output,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use super::{Outside, Tally, journal::CutConnection};
+use super::{Provenance, RolloutStats, journal::CutConnection};
 use crate::{
     datapath::{ConnectionCounts, Latencies},
     generation::roots::Roots,
@@ -65,8 +65,8 @@ pub struct Ledger {
     #[serde(default)]
     pub past: Latencies,
     /// What its rollouts came to.
-    #[serde(default)]
-    pub tally: Tally,
+    #[serde(rename = "tally", default)]
+    pub rollout_stats: RolloutStats,
     /// What its programs were seen to do on their signals.
     #[serde(default)]
     pub habits: Habits,
@@ -114,20 +114,20 @@ pub struct Remembered {
     #[serde(default)]
     pub failed: Option<String>,
     /// What it has outside hotlb.
-    #[serde(default)]
-    pub outside: Outside,
+    #[serde(rename = "outside", default)]
+    pub provenance: Provenance,
     /// When its drain began, in time since the host was started, while it drains or ends.
     #[serde(default)]
     pub drain_since: Option<Duration>,
     /// When it was sent the signal to end, in seconds since the host was started.
-    #[serde(default)]
-    pub told: Option<u64>,
+    #[serde(rename = "told", default)]
+    pub signalled: Option<u64>,
     /// Who was told then: processes, and when they started, in ticks since boot.
-    #[serde(default)]
-    pub told_whom: Vec<(u32, u64)>,
+    #[serde(rename = "told_whom", default)]
+    pub signalled_whom: Vec<(u32, u64)>,
     /// When others were told, those having ended, in seconds since the host was started.
-    #[serde(default)]
-    pub told_again: Option<u64>,
+    #[serde(rename = "told_again", default)]
+    pub signalled_again: Option<u64>,
     /// What its signal cut, if it cut anything.
     #[serde(default)]
     pub signal_cut: Option<String>,

@@ -2,12 +2,14 @@
 
 mod ledger;
 mod ledger_file;
-mod tally;
+mod rollout_stats;
 
 pub mod journal;
 
-pub use hotlb_core::outside::{Origin, Outside};
+pub use hotlb_core::provenance::{Origin, Provenance};
 pub use journal::Journal;
 pub use ledger::{LEDGER_VERSION, Ledger, LedgerError, Remembered};
 pub use ledger_file::LedgerFile;
-pub use tally::{Durations, HookCounts, LastRollout, Tally, TracedDuration, WindowCounts};
+pub use rollout_stats::{
+    Durations, HookCounts, LastRollout, RolloutStats, TracedDuration, WindowCounts,
+};

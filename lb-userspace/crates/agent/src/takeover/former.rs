@@ -13,7 +13,7 @@ use super::{
     program::Successor,
 };
 use crate::{
-    agent::{Agent, Custody, Reporter},
+    agent::{Agent, Quiesced, Reporter},
     api::wire::Done,
     clock,
     config::Places,
@@ -78,22 +78,22 @@ impl Former<'_> {
             let held = traces.hold().await;
             held.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
         }
-        let custody = self.agent.take_into_custody().await?;
+        let quiesced = self.agent.quiesce().await?;
         Step::FormerHeld.done();
         if let Err(error) = self.give(successor) {
-            custody.release();
+            quiesced.release();
             return Err(not_an_agent(successor, error.to_string()));
         }
         Step::FormerGave.done();
         if let Err(error) = taken(successor, &order.reporter).await {
             // It must be gone before anybody else acts.
             successor.end().await;
-            self.take_up(custody).await;
+            self.take_up(quiesced).await;
             order.upgrading.taken_up();
             return Err(error);
         }
         successor.let_go();
-        custody.give_up();
+        quiesced.give_up();
         Step::FormerLeft.done();
         Ok(Done {
             message: format!(
@@ -159,8 +159,8 @@ impl Former<'_> {
     }
 
     /// Goes on after a successor that died.
-    async fn take_up(&self, custody: Custody<'_>) {
-        custody.take_up().await;
+    async fn take_up(&self, quiesced: Quiesced<'_>) {
+        quiesced.take_up().await;
         // It may have said that it is the service now.
         supervisor::ready();
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use hotlb_core::{
     config::{HandOver, WorkerChoice},
-    outside::Origin,
+    provenance::Origin,
     rollout::GenerationState,
 };
 use lb_common::Workers;

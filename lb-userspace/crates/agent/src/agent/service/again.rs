@@ -6,7 +6,7 @@ use lb_common::GenerationId;
 
 use super::{
     VerbError,
-    books::{Books, Generation},
+    registry::{Generation, Registry},
 };
 use crate::{
     generation::{
@@ -21,7 +21,7 @@ use crate::{
 /// Who looks at the disks of a generation: one at a time, so that one that says nothing holds one thread and no more.
 pub(super) type Look = disk::Turn;
 
-/// A generation that would be started again, as the books had it.
+/// A generation that would be started again, as the registry had it.
 #[derive(Clone)]
 pub(super) struct Again {
     name: String,
@@ -36,7 +36,7 @@ impl Again {
     pub(super) fn of(generation: &Generation) -> Self {
         Self {
             name: generation.name().to_owned(),
-            origin: generation.outside().origin,
+            origin: generation.provenance().origin,
             roots: generation.command().roots().cloned(),
             command: generation.command().words().to_vec(),
             cwd: generation.command().cwd().to_owned(),
@@ -133,14 +133,14 @@ impl Again {
     }
 
     /// The generation that a rollback leads to, if that starts it again.
-    pub(super) fn aim(books: &Books) -> Option<Self> {
-        let generation = books.get(books.steering().previous()?)?;
+    pub(super) fn aim(registry: &Registry) -> Option<Self> {
+        let generation = registry.get(registry.steering().previous()?)?;
         (!generation.state().can_serve()).then(|| Self::of(generation))
     }
 
     /// The generation, if it is active: where it ends for a hand-over that fails, it would be started again.
-    pub(super) fn after_all(books: &Books, id: GenerationId) -> Option<Self> {
-        let generation = books.get(id)?;
+    pub(super) fn after_all(registry: &Registry, id: GenerationId) -> Option<Self> {
+        let generation = registry.get(id)?;
         (generation.state() == GenerationState::Active).then(|| Self::of(generation))
     }
 }

@@ -17,11 +17,11 @@ use tokio::time::MissedTickBehavior;
 
 use super::{
     CheckError, Context, Unbound,
-    books::{Books, Generation},
     ending::Endings,
     hung,
     pace::Pace,
     processes::gone,
+    registry::{Generation, Registry},
     shared::SharedState,
     slots::{kept, untaken_of},
 };
@@ -169,8 +169,8 @@ impl Datagrams {
     pub(super) async fn flows_leave(&self, id: GenerationId) -> Option<String> {
         let flows = self.path.flows()?;
         let (deadline, cgroup) = {
-            let books = self.state.lock().await;
-            let generation = books.get(id)?;
+            let registry = self.state.lock().await;
+            let generation = registry.get(id)?;
             (generation.drain()?.deadline(), generation.cgroup().clone())
         };
         let hung_after = self.config.drain.hung_after;
@@ -259,7 +259,7 @@ impl Datagrams {
     async fn read_up(&self, id: GenerationId) {
         let cgroup = self
             .state
-            .look(|books| books.get(id).map(|g| g.cgroup().clone()))
+            .look(|registry| registry.get(id).map(|g| g.cgroup().clone()))
             .await;
         if let Some(cgroup) = cgroup {
             self.await_read(&cgroup).await;
@@ -279,7 +279,7 @@ impl Datagrams {
     }
 
     /// No flow stays with generations whose drain is over; flows stay with every other one.
-    pub(super) fn restore_flows(&self, books: &Books) {
+    pub(super) fn restore_flows(&self, registry: &Registry) {
         let Some(flows) = self.path.flows() else {
             return;
         };
@@ -289,7 +289,7 @@ impl Datagrams {
             GenerationState::Stopping => flows.is_closed(generation.id()),
             _ => false,
         };
-        let over = books.all().filter(is_over);
+        let over = registry.all().filter(is_over);
         flows.close_only(over.map(Generation::id));
     }
 

@@ -6,11 +6,11 @@ use lb_common::GenerationId;
 
 use super::{
     Context, VerbError,
-    books::{Books, Generation},
     checks::exec::hooks_cgroup,
     lives::Lives,
     pace::Pace,
     parking::Parking,
+    registry::{Generation, Registry},
     shared::SharedState,
 };
 use crate::{
@@ -60,19 +60,19 @@ impl<'a> Down<'a> {
     pub(super) async fn down(&self) -> Result<Vec<String>, VerbError> {
         let mut left = Vec::new();
         self.state
-            .change(|books| {
+            .change(|registry| {
                 // Nobody takes over: the active one is ended too, and the keeper is not started again.
-                books.go_down();
-                books.steering_mut().set_previous(None);
-                books.steering_mut().lead_nowhere();
+                registry.go_down();
+                registry.steering_mut().set_previous(None);
+                registry.steering_mut().lead_nowhere();
             })
             .await;
         self.call_everything_off().await;
         loop {
             let living: Vec<GenerationId> = self
                 .state
-                .look(|books| {
-                    let living = books.living();
+                .look(|registry| {
+                    let living = registry.living();
                     living.map(Generation::id).collect()
                 })
                 .await;
@@ -81,8 +81,8 @@ impl<'a> Down<'a> {
             }
             let all = living.iter().map(|&id| self.lives.end(id));
             futures_util::future::join_all(all).await;
-            let books = self.state.lock().await;
-            let ended = living.iter().filter_map(|&id| books.get(id));
+            let registry = self.state.lock().await;
+            let ended = living.iter().filter_map(|&id| registry.get(id));
             left.extend(ended.filter_map(|ended| {
                 let left = ended.end().left()?;
                 Some(format!("{}: {left}", ended.name()))
@@ -106,7 +106,7 @@ impl<'a> Down<'a> {
                 "failed to remove the cgroup of the service"
             );
         }
-        self.state.change(Books::be_gone).await;
+        self.state.change(Registry::be_gone).await;
         if let Err(error) = self.state.ledger().remove().await {
             left.push(format!(
                 "{error}; remove it before the service is started again, or its generations are \
@@ -121,11 +121,11 @@ impl<'a> Down<'a> {
     async fn call_everything_off(&self) {
         let starting = self
             .state
-            .look(|books| {
-                if let Some(rollout) = books.rollout() {
+            .look(|registry| {
+                if let Some(rollout) = registry.rollout() {
                     rollout.undo("the service is shutting down");
                 }
-                let starting = books
+                let starting = registry
                     .all()
                     .filter(|g| g.state() == GenerationState::Starting);
                 starting.map(Generation::id).collect::<Vec<_>>()
@@ -153,7 +153,7 @@ impl<'a> Down<'a> {
 
     /// Whether nothing is being deployed, and no rollout is before its drain.
     async fn is_at_rest(&self) -> bool {
-        let books = self.state.lock().await;
-        books.deploying().is_none() && books.rollout().is_none()
+        let registry = self.state.lock().await;
+        registry.deploying().is_none() && registry.rollout().is_none()
     }
 }

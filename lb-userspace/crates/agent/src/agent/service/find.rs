@@ -4,7 +4,7 @@ use lb_common::GenerationId;
 
 use super::{
     Context, VerbError,
-    books::{Books, Generation},
+    registry::{Generation, Registry},
     shared::SharedState,
 };
 use crate::sys::cgroup::Cgroup;
@@ -12,16 +12,16 @@ use crate::sys::cgroup::Cgroup;
 /// The id of the generation with this name, for who has the lock.
 pub(super) fn named(
     context: &Context,
-    books: &Books,
+    registry: &Registry,
     name: &str,
 ) -> Result<GenerationId, VerbError> {
-    books
+    registry
         .by_name(name)
         .map(Generation::id)
         .ok_or_else(|| VerbError::UnknownGeneration {
             service: context.name().to_owned(),
             name: name.escape_debug().to_string(),
-            known: books.names(),
+            known: registry.names(),
         })
 }
 

@@ -2,7 +2,7 @@
 
 use lb_common::GenerationId;
 
-use super::{Context, books::Books};
+use super::{Context, registry::Registry};
 use crate::{store::Origin, sys::cgroup::Cgroup};
 
 /// Why a generation is not frozen that the agent did not start: while frozen it would answer
@@ -11,14 +11,14 @@ const SUPERVISED: &str = "is not frozen, because its own supervisor could not en
 
 /// Freezes a generation on standby, if the operator wants that, and offers its memory to
 /// others. One that cannot be frozen stands by as it is, and says why.
-pub(super) fn freeze(context: &Context, books: &mut Books, id: GenerationId) {
+pub(super) fn freeze(context: &Context, registry: &mut Registry, id: GenerationId) {
     if !context.config.keep.freeze {
         return;
     }
-    let Some(generation) = books.get_mut(id) else {
+    let Some(generation) = registry.get_mut(id) else {
         return;
     };
-    if generation.outside().origin != Origin::Launched {
+    if generation.provenance().origin != Origin::Launched {
         generation.note_frozen(Some(SUPERVISED.to_owned()));
         return;
     }

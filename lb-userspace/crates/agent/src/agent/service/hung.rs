@@ -125,8 +125,8 @@ impl HangDetector {
 
     /// Whether datagrams are suspected to lie.
     async fn note(&self, id: GenerationId, note: impl FnOnce(&mut Still)) -> bool {
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return false;
         };
         note(generation.still_mut());
@@ -135,8 +135,8 @@ impl HangDetector {
 
     async fn tell(&self, id: GenerationId) {
         let after = self.context.config.drain.hung_after;
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         let hung = generation.still().lasts(after).is_some();

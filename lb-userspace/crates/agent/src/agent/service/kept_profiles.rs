@@ -17,9 +17,9 @@ use tokio::{
 
 use super::{
     Context, VerbError,
-    books::Books,
     find::named,
     profile::{helper_command, refused},
+    registry::Registry,
     shared::SharedState,
     view::accounting,
 };
@@ -213,8 +213,8 @@ impl Desk {
         keep: Duration,
     ) -> Vec<Target> {
         let seen: Vec<_> = state
-            .look(|books| {
-                let seen = books.all().map(|generation| {
+            .look(|registry| {
+                let seen = registry.all().map(|generation| {
                     let counts = accounting::connections(&context.path, generation);
                     (
                         generation.name().to_owned(),
@@ -269,9 +269,9 @@ impl Desk {
             return Err(refused("bad_request", message, 2));
         }
         {
-            let books = state.lock().await;
+            let registry = state.lock().await;
             for name in &request.generations {
-                named(context, &books, name)?;
+                named(context, &registry, name)?;
             }
         }
         let stopped = || {
@@ -307,7 +307,7 @@ impl Desk {
     fn add_exposure(
         &self,
         context: &Context,
-        books: &Books,
+        registry: &Registry,
         profile: &mut Profile,
         last: Duration,
     ) {
@@ -315,7 +315,7 @@ impl Desk {
         let since = state.counts.iter().find(|(at, _)| at.elapsed() <= last);
         for sampled in &mut profile.generations {
             let name = &sampled.generation;
-            let now = books
+            let now = registry
                 .by_name(name)
                 .map(|found| accounting::connections(&context.path, found));
             let before = since.and_then(|(_, counts)| counts.get(name)).copied();

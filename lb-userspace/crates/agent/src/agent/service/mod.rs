@@ -10,11 +10,9 @@ mod context;
 mod adopt;
 mod again;
 mod beside;
-mod books;
 mod broken;
 mod caller;
 mod checks;
-mod custody;
 mod datagrams;
 mod deploy;
 mod down;
@@ -22,8 +20,8 @@ mod drain;
 mod ending;
 mod find;
 mod flows;
+mod foreign_programs;
 mod freeze;
-mod guard;
 mod hung;
 mod incidents;
 mod kept_profiles;
@@ -40,7 +38,9 @@ mod preflight;
 mod processes;
 mod profile;
 mod programs;
+mod quiesced;
 mod recount;
+mod registry;
 mod reload;
 mod report;
 mod reports;
@@ -57,8 +57,8 @@ mod workers;
 
 pub use caller::Caller;
 pub use context::Context;
-pub(super) use custody::Held;
 pub use preflight::preflight;
+pub(super) use quiesced::QuiescedService;
 pub use report::{Fulfilled, Reporter};
 
 use std::{
@@ -72,12 +72,11 @@ use tokio::sync::watch as channel;
 use adopt::Adoptions;
 use again::Again;
 use beside::beside;
-use books::Books;
 use datagrams::Datagrams;
 use deploy::Deploys;
 use down::Down;
 use ending::Endings;
-use guard::ProgramGuard;
+use foreign_programs::ForeignProgramDetector;
 use incidents::Incidents;
 use lives::Lives;
 use parking::Parking;
@@ -85,6 +84,7 @@ use polite::PoliteDrain;
 use ports::ForeignPorts;
 use profile::Profiler;
 use programs::Programs;
+use registry::Registry;
 use reload::Reloads;
 use reports::Reports;
 use rollout::Rollouts;
@@ -120,7 +120,7 @@ pub struct Service {
     /// Who was asked to leave.
     polite: PoliteDrain,
     /// Whether its programs decide.
-    guard: ProgramGuard,
+    foreign_programs: ForeignProgramDetector,
     /// True while nobody may look after it; `look_after` waits for it and ends.
     halted: channel::Sender<bool>,
     profiler: Profiler,
@@ -225,7 +225,7 @@ impl Service {
         let waiting = self.ports.waiting_warning().await;
         let (snapshot, aim) = self
             .state
-            .look(|books| (Snapshot::take(self, books), Again::aim(books)))
+            .look(|registry| (Snapshot::take(self, registry), Again::aim(registry)))
             .await;
         let context = Arc::clone(&self.context);
         let view = move || view::status::status(&context, &snapshot, asked, &judged, waiting);
@@ -257,8 +257,8 @@ impl Service {
     /// The `limit` flows with the latest datagrams.
     pub(super) async fn list_flows(&self, limit: usize) -> Result<FlowList, VerbError> {
         let flows = flows::read(&self.context).await?;
-        let books = self.state.lock().await;
-        Ok(flows::list(self, &flows, limit, |id| books.name_of(id)))
+        let registry = self.state.lock().await;
+        Ok(flows::list(self, &flows, limit, |id| registry.name_of(id)))
     }
 
     /// Whether the present programs could take the place of a former agent's, and were not told to.
@@ -299,24 +299,24 @@ impl Service {
         let _halted = halted.wait_for(|halted| *halted).await;
     }
 
-    /// Locks the books and writes them down; what is under way in the journal is written too.
+    /// Locks the registry and writes it down; what is under way in the journal is written too.
     ///
     /// # Errors
     ///
     /// [`UpgradeError::Busy`] as [`Service::refuse_busy`]; [`UpgradeError::NotHeld`] when
     /// something cannot be written: nobody else would know of it.
-    pub(in crate::agent) async fn hold(&self) -> Result<Held, UpgradeError> {
+    pub(in crate::agent) async fn hold(&self) -> Result<QuiescedService, UpgradeError> {
         let parking = self.parking.hold().await;
         let polite = self.polite.turn().await;
-        let guard = self.guard.hold().await;
-        let books = self.state.hold().await;
-        self.refuse_busy_in(&books)?;
-        if let Some(error) = self.state.record(&books).await {
+        let guard = self.foreign_programs.hold().await;
+        let registry = self.state.hold().await;
+        self.refuse_busy_in(&registry)?;
+        if let Some(error) = self.state.record(&registry).await {
             return Err(UpgradeError::NotHeld(error));
         }
         let written = self.journal.hold().await;
         written.map_err(|error| UpgradeError::NotHeld(error.to_string()))?;
-        Ok(Held::new(books, polite, guard, parking))
+        Ok(QuiescedService::new(registry, polite, guard, parking))
     }
 
     /// A successor goes on with a rollout in its bake or drain. In any other phase hooks run, or
@@ -329,8 +329,8 @@ impl Service {
         self.refuse_busy_in(&*self.state.lock().await)
     }
 
-    fn refuse_busy_in(&self, books: &Books) -> Result<(), UpgradeError> {
-        match books.rollout() {
+    fn refuse_busy_in(&self, registry: &Registry) -> Result<(), UpgradeError> {
+        match registry.rollout() {
             Some(rollout) if rollout.phase != Phase::Bake => Err(UpgradeError::Busy(format!(
                 "{} on service {} ({})",
                 rollout.name(),

@@ -8,14 +8,13 @@ use tokio::sync::watch;
 use super::{
     Context, OpenError, Service,
     adopt::Adoptions,
-    books::{Books, Generation},
     checks::exec::hooks_cgroup,
     datagrams::Datagrams,
     deploy::Deploys,
     drain::Drain,
     ending::Endings,
+    foreign_programs::ForeignProgramDetector,
     freeze,
-    guard::ProgramGuard,
     lives::Lives,
     network::{generations_run, is_of_other_network, network},
     parking::Parking,
@@ -23,6 +22,7 @@ use super::{
     ports::{self, ForeignPorts},
     profile::Profiler,
     programs::Programs,
+    registry::{Generation, Registry},
     reload::Reloads,
     reports::Reports,
     rollout::Rollouts,
@@ -98,7 +98,7 @@ impl Service {
         let context = Context::new((config, places), journal.fenced(), cgroup, netns, path);
         let service = Arc::new(Self::of(
             context,
-            Books::new(Steering::new(writer), awaits_adopt),
+            Registry::new(Steering::new(writer), awaits_adopt),
             Parking::new(keeper),
         ));
         service.begin(ledger, awaits_adopt).await?;
@@ -106,9 +106,9 @@ impl Service {
     }
 
     /// One of which nothing is remembered yet.
-    fn of(context: Context, books: Books, parking: Parking) -> Self {
+    fn of(context: Context, registry: Registry, parking: Parking) -> Self {
         let ledger = LedgerFile::at(context.places.ledger(context.name()));
-        let state = SharedState::new(books, ledger);
+        let state = SharedState::new(registry, ledger);
         let (context, parking) = (Arc::new(context), Arc::new(parking));
         let (polite, endings) = (PoliteDrain::default(), Endings::default());
         let halted = watch::Sender::new(false);
@@ -120,7 +120,7 @@ impl Service {
         Self {
             programs: Programs::default(),
             workers: WorkerBalance::default(),
-            guard: ProgramGuard::default(),
+            foreign_programs: ForeignProgramDetector::default(),
             profiler: Profiler::default(),
             incidents: Arc::default(),
             seats: Seats::new(&context, &state),
@@ -163,29 +163,29 @@ impl Service {
     /// Takes over the generations of an earlier agent.
     async fn recover(self: &Arc<Self>, ledger: Ledger, unfinished: Vec<RolloutDetail>) {
         let held = Rollouts::held_by(&unfinished);
-        let mut books = self.state.lock().await;
-        self.remember(&mut books, ledger);
-        self.datagrams.restore_flows(&books);
-        let living: Vec<GenerationId> = books.living().map(Generation::id).collect();
+        let mut registry = self.state.lock().await;
+        self.remember(&mut registry, ledger);
+        self.datagrams.restore_flows(&registry);
+        let living: Vec<GenerationId> = registry.living().map(Generation::id).collect();
         for &id in &living {
-            self.follow_again(&mut books, id);
+            self.follow_again(&mut registry, id);
         }
-        self.lives.word_follows(&mut books);
+        self.lives.word_follows(&mut registry);
         for id in living {
-            self.continue_with(&mut books, id, held.contains(&id));
+            self.continue_with(&mut registry, id, held.contains(&id));
         }
-        self.rollouts.resume_rollouts(&mut books, unfinished);
-        self.state.settle(&books);
+        self.rollouts.resume_rollouts(&mut registry, unfinished);
+        self.state.settle(&registry);
     }
 
     /// Enters what an earlier agent wrote down.
-    fn remember(&self, books: &mut Books, ledger: Ledger) {
+    fn remember(&self, registry: &mut Registry, ledger: Ledger) {
         let same_boot = ledger.boot == process::boot_id();
         let word = self.path.word();
-        for remembered in books.restore(ledger, word) {
+        for remembered in registry.restore(ledger, word) {
             if !same_boot && remembered.state == GenerationState::Active {
                 // Nobody is active after a reboot; a rollback leads to whoever was.
-                books
+                registry
                     .steering_mut()
                     .set_previous(GenerationId::new(remembered.id));
             }
@@ -193,50 +193,50 @@ impl Service {
             let seated = !remembered.unseated && same_boot;
             let id = GenerationId::new(remembered.id);
             let Some(generation) = self.restore(remembered, same_boot, word.active) else {
-                books.sums_mut().retire(counted);
+                registry.sums_mut().retire(counted);
                 if let Some(id) = id.filter(|_| seated) {
-                    self.seats.keep_latencies(books, id);
+                    self.seats.keep_latencies(registry, id);
                 }
                 continue;
             };
-            books.add(generation);
+            registry.add(generation);
         }
     }
 
     /// Watches one that lives, and gives its listeners slots.
-    fn follow_again(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+    fn follow_again(self: &Arc<Self>, registry: &mut Registry, id: GenerationId) {
         // A pid that started at another time is somebody else's by now.
-        let main = books.get(id).and_then(Generation::main);
+        let main = registry.get(id).and_then(Generation::main);
         let main = main.filter(|&(pid, start)| process::start_time(pid) == Some(start));
         let main = main.map_or(0, |(pid, _)| pid);
-        self.lives.watch_life(books, id, Main::Found(main));
-        self.adoptions.resume_outside(books, id);
-        if let Err(error) = register(self, books, id) {
+        self.lives.watch_life(registry, id, Main::Found(main));
+        self.adoptions.resume_outside(registry, id);
+        if let Err(error) = register(self, registry, id) {
             tracing::error!(
                 %error,
-                generation = books.name_of(id),
+                generation = registry.name_of(id),
                 "failed to register the listeners of a recovered generation"
             );
         }
     }
 
     /// Goes on with what was being done to one that lives; `held`: a rollout on probation may go back to it.
-    fn continue_with(self: &Arc<Self>, books: &mut Books, id: GenerationId, held: bool) {
-        match books.get(id).map(Generation::state) {
+    fn continue_with(self: &Arc<Self>, registry: &mut Registry, id: GenerationId, held: bool) {
+        match registry.get(id).map(Generation::state) {
             Some(GenerationState::Draining) if held => {
-                if let Some(generation) = books.get_mut(id) {
+                if let Some(generation) = registry.get_mut(id) {
                     generation.undrain();
                 }
             }
-            Some(GenerationState::Draining) => self.lives.drain(books, id),
+            Some(GenerationState::Draining) => self.lives.drain(registry, id),
             Some(GenerationState::Active) => {
-                if let Some(generation) = books.get(id) {
+                if let Some(generation) = registry.get(id) {
                     freeze::thaw(self, generation.cgroup());
                 }
             }
-            Some(GenerationState::Starting) if self.adoptions.prove_again(books, id) => {}
+            Some(GenerationState::Starting) if self.adoptions.prove_again(registry, id) => {}
             Some(GenerationState::Stopping | GenerationState::Starting) => {
-                self.lives.stop_in_background(books, id);
+                self.lives.stop_in_background(registry, id);
             }
             _ => {}
         }
@@ -291,7 +291,7 @@ impl Service {
     }
 
     fn remembered_cgroup(&self, id: GenerationId, remembered: &Remembered) -> Cgroup {
-        match (remembered.outside.origin, &remembered.outside.cgroup) {
+        match (remembered.provenance.origin, &remembered.provenance.cgroup) {
             (Origin::Adopted, Some(path)) => Cgroup::foreign(path.clone()),
             (_, Some(path)) => Cgroup::at(path.clone()),
             (_, None) => self.generation_cgroup(id, &remembered.name),

@@ -65,8 +65,8 @@ pub(super) async fn keep(context: &Arc<Context>, state: &SharedState) {
     loop {
         turns.tick().await;
         let outputs: Vec<_> = state
-            .look(|books| {
-                let living = books.living();
+            .look(|registry| {
+                let living = registry.living();
                 living
                     .map(|g| (g.name().to_owned(), g.cgroup().clone()))
                     .collect()

@@ -11,7 +11,7 @@ use std::{
 use lb_common::GenerationId;
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, watch};
 
-use super::{Context, OpenError, books::Books, parks::Parks, shared::SharedState};
+use super::{Context, OpenError, parks::Parks, registry::Registry, shared::SharedState};
 use crate::{
     clock,
     datapath::{ConnectionCounts, DatapathError},
@@ -220,7 +220,7 @@ impl Parking {
         let _turn = self.turn().await?;
         let keeper = self.keeper();
         let held = keeper.list().await?;
-        let former = state.look(|books| books.parks().group_keys()).await;
+        let former = state.look(|registry| registry.parks().group_keys()).await;
         let mut parks = Vec::new();
         for (index, group) in context.path.groups().iter().enumerate() {
             // More than one is what an agent leaves that dies in the middle of a rotation; the
@@ -256,7 +256,7 @@ impl Parking {
             parks.push(parked);
         }
         state
-            .change(|books| books.set_parks(Parks::new(parks)))
+            .change(|registry| registry.set_parks(Parks::new(parks)))
             .await;
         Ok(())
     }
@@ -277,7 +277,7 @@ impl Parking {
             parks.push(parked);
         }
         state
-            .change(|books| books.set_parks(Parks::new(parks)))
+            .change(|registry| registry.set_parks(Parks::new(parks)))
             .await;
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Parking {
     pub(super) async fn close(&self, state: &SharedState) -> Result<(), ParkError> {
         let _turn = self.turn().await?;
         state
-            .change(|books| books.set_parks(Parks::default()))
+            .change(|registry| registry.set_parks(Parks::default()))
             .await;
         self.close_others(state, &self.keeper()).await
     }
@@ -337,10 +337,10 @@ impl Parking {
         let _turn = self.turn().await?;
         // Nobody waits for this but those who are parked. It ends with the keeper, at the latest.
         let keeper = self.keeper().without_limit();
-        let group_keys = state.look(|books| books.parks().group_keys()).await;
+        let group_keys = state.look(|registry| registry.parks().group_keys()).await;
         for (index, group_key) in group_keys.into_iter().enumerate() {
             if let Err(error) = self
-                .replace(context, state, (index, group_key), &keeper, |_books| true)
+                .replace(context, state, (index, group_key), &keeper, |_registry| true)
                 .await
             {
                 tracing::error!(
@@ -362,14 +362,14 @@ impl Parking {
         state: &SharedState,
         (index, group_key): (usize, GroupKey),
         keeper: &Keeper,
-        may: impl FnOnce(&Books) -> bool + Send,
+        may: impl FnOnce(&Registry) -> bool + Send,
     ) -> Result<bool, ParkError> {
         let fresh = keeper.open(group_key).await?;
-        let mut books = state.lock().await;
-        let may = may(&books);
+        let mut registry = state.lock().await;
+        let may = may(&registry);
         if may {
             self.put_in_place(context, index, &fresh)?;
-            books.replace_park(index, fresh);
+            registry.replace_park(index, fresh);
         }
         Ok(may)
     }
@@ -379,10 +379,10 @@ impl Parking {
     async fn close_others(&self, state: &SharedState, keeper: &Keeper) -> Result<(), ParkError> {
         let held = keeper.list().await?;
         let others: Vec<u64> = state
-            .look(|books| {
+            .look(|registry| {
                 let cookies = held.iter().map(|parked| parked.cookie);
                 cookies
-                    .filter(|&cookie| !books.parks().has(cookie))
+                    .filter(|&cookie| !registry.parks().has(cookie))
                     .collect()
             })
             .await;
@@ -399,17 +399,17 @@ impl Parking {
         context: &Context,
         state: &SharedState,
         group_key: GroupKey,
-        may: impl Fn(&Books) -> bool + Send + Sync,
+        may: impl Fn(&Registry) -> bool + Send + Sync,
     ) -> Result<bool, ParkError> {
         let _turn = self.turn().await?;
-        let may = |books: &Books| {
-            may(books) && context.path.word().active.is_none() && context.path.live(None) == 0
+        let may = |registry: &Registry| {
+            may(registry) && context.path.word().active.is_none() && context.path.live(None) == 0
         };
         let index = state
-            .look(|books| {
-                let mut parks = books.parks().all().iter();
+            .look(|registry| {
+                let mut parks = registry.parks().all().iter();
                 let index = parks.position(|parked| parked.group_key.address == group_key.address);
-                index.filter(|_| may(books))
+                index.filter(|_| may(registry))
             })
             .await;
         let Some(index) = index else {

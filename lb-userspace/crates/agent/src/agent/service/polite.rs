@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     Context,
-    books::{Books, Generation},
+    registry::{Generation, Registry},
     shared::SharedState,
     wake,
 };
@@ -80,7 +80,7 @@ impl PoliteDrain {
 
     /// Asks the clients of a draining generation to leave after their current response: those not
     /// asked before. Connections that are accepted later are asked by the next call; when nothing
-    /// can be new, it costs two reads of counters. Takes no lock of the books while it looks.
+    /// can be new, it costs two reads of counters. Takes no lock of the registry while it looks.
     pub(super) async fn ask(
         &self,
         context: &Arc<Context>,
@@ -92,7 +92,7 @@ impl PoliteDrain {
         }
         let mut turn = self.turn().await;
         let cgroup = state
-            .look(|books| match books.get(id) {
+            .look(|registry| match registry.get(id) {
                 Some(generation) if drains(generation.state()) => generation.own_cgroup(),
                 _ => None,
             })
@@ -115,9 +115,9 @@ impl PoliteDrain {
             return;
         }
         let over: Vec<(Seen, Option<Cgroup>)> = state
-            .look(|books| {
-                let over = asked.extract_if(|&id, _| !drains_now(books, id));
-                over.map(|(id, seen)| (seen, books.get(id).and_then(Generation::own_cgroup)))
+            .look(|registry| {
+                let over = asked.extract_if(|&id, _| !drains_now(registry, id));
+                over.map(|(id, seen)| (seen, registry.get(id).and_then(Generation::own_cgroup)))
                     .collect()
             })
             .await;
@@ -294,8 +294,8 @@ fn drains(state: GenerationState) -> bool {
     matches!(state, GenerationState::Draining | GenerationState::Stopping)
 }
 
-fn drains_now(books: &Books, id: GenerationId) -> bool {
-    books
+fn drains_now(registry: &Registry, id: GenerationId) -> bool {
+    registry
         .get(id)
         .is_some_and(|generation| drains(generation.state()))
 }

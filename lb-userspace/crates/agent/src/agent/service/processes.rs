@@ -4,7 +4,7 @@ use std::io;
 
 use lb_common::GenerationId;
 
-use super::{books::Generation, shared::SharedState};
+use super::{registry::Generation, shared::SharedState};
 use crate::{
     generation::{life, unit},
     sys::{cgroup::Cgroup, process},
@@ -49,7 +49,7 @@ pub(super) async fn gone(state: &SharedState, id: GenerationId, cgroup: &Cgroup)
         return life::emptied(cgroup).await;
     }
     let ended = state
-        .look(|books| books.get(id).map(|g| g.end().awaited()))
+        .look(|registry| registry.get(id).map(|g| g.end().awaited()))
         .await;
     if let Some(mut ended) = ended {
         // It fails when the entry is gone, and with it the generation.
@@ -66,8 +66,8 @@ pub(super) async fn kill_rest(
     cgroup: &Cgroup,
 ) -> io::Result<()> {
     // Under the lock, for it is for the agent in charge to do.
-    let books = state.lock().await;
-    let runs = books.get(id).is_some_and(Generation::main_runs);
+    let registry = state.lock().await;
+    let runs = registry.get(id).is_some_and(Generation::main_runs);
     if cgroup.is_foreign() && !runs {
         return Ok(());
     }

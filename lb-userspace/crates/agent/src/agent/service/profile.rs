@@ -6,9 +6,9 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::Mutex};
 
 use super::{
     Context, VerbError,
-    books::{Books, Generation},
     find::named,
     kept_profiles::Desk,
+    registry::{Generation, Registry},
     shared::SharedState,
     view::accounting,
 };
@@ -73,11 +73,11 @@ impl Profiler {
             refused("profile_runs", message, 6)
         })?;
         let (found, before) = state
-            .look(|books| {
+            .look(|registry| {
                 let names = &request.generations;
                 (
-                    found(context, books, names),
-                    counts_of(context, books, names),
+                    found(context, registry, names),
+                    counts_of(context, registry, names),
                 )
             })
             .await;
@@ -97,11 +97,11 @@ impl Profiler {
 /// Where the processes of each of these are.
 fn found(
     context: &Context,
-    books: &Books,
+    registry: &Registry,
     names: &[String],
 ) -> Vec<Result<Option<Cgroup>, VerbError>> {
-    let cgroup = |id| books.get(id).and_then(Generation::own_cgroup);
-    let found = |name: &String| named(context, books, name).map(cgroup);
+    let cgroup = |id| registry.get(id).and_then(Generation::own_cgroup);
+    let found = |name: &String| named(context, registry, name).map(cgroup);
     names.iter().map(found).collect()
 }
 
@@ -136,9 +136,9 @@ fn sampling_plan(
     })
 }
 
-fn counts_of(context: &Context, books: &Books, names: &[String]) -> Vec<ConnectionCounts> {
+fn counts_of(context: &Context, registry: &Registry, names: &[String]) -> Vec<ConnectionCounts> {
     let counts = |name: &String| {
-        let generation = books.by_name(name);
+        let generation = registry.by_name(name);
         generation.map_or_else(ConnectionCounts::default, |found| {
             accounting::connections(&context.path, found)
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lb_common::GenerationId;
 
-use super::{Context, books::Generation, find::own_cgroup, shared::SharedState};
+use super::{Context, find::own_cgroup, registry::Generation, shared::SharedState};
 use crate::generation::established;
 
 /// Compares the generation's count with the kernel's list, and corrects it by what was missing
@@ -33,8 +33,8 @@ pub(super) async fn compare(context: &Arc<Context>, state: &SharedState, id: Gen
     let after = context.path.connections(Some(id));
     let ended = after.closed.saturating_sub(before.closed);
     let missing = before.live.saturating_sub(found.len() as u64 + ended);
-    let mut books = state.lock().await;
-    let generation = books.get_mut(id);
+    let mut registry = state.lock().await;
+    let generation = registry.get_mut(id);
     generation.is_some_and(|generation| correct(context, generation, missing))
 }
 
@@ -58,8 +58,8 @@ fn correct(context: &Context, generation: &mut Generation, missing: u64) -> bool
 /// Those whose count grew since it was compared. Says whether any was corrected.
 pub(super) async fn compare_grown(context: &Arc<Context>, state: &SharedState) -> bool {
     let grown: Vec<GenerationId> = state
-        .look(|books| {
-            let living = books.living();
+        .look(|registry| {
+            let living = registry.living();
             let grown = living.filter(|g| {
                 let live = context.path.live(Some(g.id()));
                 g.counts().are_to_compare(live)

@@ -8,8 +8,8 @@ use tokio::{sync::watch as channel, time::MissedTickBehavior};
 
 use super::{
     Context,
-    books::{Books, Generation},
     parking::{Parking, someone_waits},
+    registry::{Generation, Registry},
     shared::SharedState,
     slots::register,
 };
@@ -65,18 +65,18 @@ impl Reloads {
     }
 
     /// A process of this cgroup bound an address of the service.
-    pub(super) fn follow_bind(self: &Arc<Self>, books: &mut Books, cgroup: u64) {
-        let able = books.all().rev();
+    pub(super) fn follow_bind(self: &Arc<Self>, registry: &mut Registry, cgroup: u64) {
+        let able = registry.all().rev();
         let mut able = able.filter(|generation| generation.state().can_serve());
         let owner = able.find(|generation| generation.cgroup().ids().contains(&cgroup));
         if let Some(id) = owner.map(Generation::id) {
-            self.follow(books, id);
+            self.follow(registry, id);
         }
     }
 
     /// Looks for new listeners of the generation for a moment.
-    pub(super) fn follow(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
-        let Some(generation) = books.get_mut(id) else {
+    pub(super) fn follow(self: &Arc<Self>, registry: &mut Registry, id: GenerationId) {
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         if !generation.state().can_serve() {
@@ -101,8 +101,8 @@ impl Reloads {
 
     /// One look; whether to look again.
     async fn give_new_slots(self: &Arc<Self>, id: GenerationId, pause: &mut Duration) -> bool {
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return false;
         };
         let halted = *self.halted.borrow() || !generation.state().can_serve();
@@ -113,15 +113,15 @@ impl Reloads {
         let slots = generation.slots();
         let before = (slots.steered().clone(), slots.datagrams().clone());
         // What does not fit (yet) is found, and said, once a second.
-        let fits = register(self, &mut books, id).is_ok();
-        let changed = books.get(id).is_some_and(|g| {
+        let fits = register(self, &mut registry, id).is_ok();
+        let changed = registry.get(id).is_some_and(|g| {
             (g.slots().steered(), g.slots().datagrams()) != (&before.0, &before.1)
         });
         if changed {
             *pause = FIRST;
             tracing::info!(
                 service = self.name(),
-                generation = books.name_of(id),
+                generation = registry.name_of(id),
                 "a server reopened its listeners"
             );
         }

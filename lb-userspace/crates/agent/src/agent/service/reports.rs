@@ -7,7 +7,7 @@ use std::{
 
 use lb_common::{Event, EventKind, GenerationId};
 
-use super::{Context, books::Books, broken::outlive, reload::Reloads, shared::SharedState};
+use super::{Context, broken::outlive, registry::Registry, reload::Reloads, shared::SharedState};
 use crate::{
     config::{HandOver, ServiceConfig, Undeclared},
     datapath::{Events, PARKING},
@@ -20,7 +20,7 @@ pub(super) struct Reports {
     context: Arc<Context>,
     state: SharedState,
     reloads: Arc<Reloads>,
-    /// None while nobody looks after the service. Locked by who has the books.
+    /// None while nobody looks after the service. Locked by who has the registry.
     events: Mutex<Option<Events>>,
 }
 
@@ -69,7 +69,7 @@ impl Reports {
     }
 
     /// Hears what was reported by now: whoever tells of a server's end knows what it did before.
-    pub(super) fn hear(&self, books: &mut Books) {
+    pub(super) fn hear(&self, registry: &mut Registry) {
         let arrived = self.events().as_mut().map(Events::take).unwrap_or_default();
         if arrived.is_empty() {
             return;
@@ -79,16 +79,16 @@ impl Reports {
         for event in &arrived {
             match event.kind {
                 EventKind::Idle => {}
-                EventKind::Bound => self.reloads.follow_bind(books, event.cgroup),
+                EventKind::Bound => self.reloads.follow_bind(registry, event.cgroup),
                 EventKind::Closed => {
                     if let Some(id) = GenerationId::new(event.generation) {
-                        self.reloads.follow(books, id);
+                        self.reloads.follow(registry, id);
                     }
                 }
                 // Keeper and shim bind as root what they have made over to the service's user.
                 EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
                 EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
-                    note_bind(books, event, &self.config);
+                    note_bind(registry, event, &self.config);
                 }
             }
         }
@@ -101,7 +101,7 @@ impl Reports {
 }
 
 /// Remembers what `join` did, with the generation whose process it was.
-fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
+fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
     let declared: Vec<String> = config
         .addresses()
         .map(|listen| listen.to_string())
@@ -131,7 +131,7 @@ fn note_bind(books: &mut Books, event: &Event, config: &ServiceConfig) {
         EventKind::Idle | EventKind::Bound | EventKind::Closed => return,
     };
     tracing::warn!(pid = event.pid, uid = event.uid, address = %asked, report = text, "a bind of a server was refused or moved");
-    let owner = books
+    let owner = registry
         .all_mut()
         .rev()
         .find(|g| g.cgroup().ids().contains(&event.cgroup));

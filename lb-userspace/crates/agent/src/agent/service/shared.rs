@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard, futures::Notified};
 
-use super::{books::Books, pace::Pace, view};
+use super::{pace::Pace, registry::Registry, view};
 use crate::store::LedgerFile;
 
 /// Everything that changes of a service. Clones share it.
@@ -14,7 +14,7 @@ pub(super) struct SharedState(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    books: Arc<Mutex<Books>>,
+    registry: Arc<Mutex<Registry>>,
     /// What the next agent is to know.
     ledger: LedgerFile,
     /// Rung at every change, and at every event from the kernel.
@@ -22,9 +22,9 @@ struct Shared {
 }
 
 impl SharedState {
-    pub(super) fn new(books: Books, ledger: LedgerFile) -> Self {
+    pub(super) fn new(registry: Registry, ledger: LedgerFile) -> Self {
         Self(Arc::new(Shared {
-            books: Arc::new(Mutex::new(books)),
+            registry: Arc::new(Mutex::new(registry)),
             ledger,
             changed: Notify::new(),
         }))
@@ -32,38 +32,38 @@ impl SharedState {
 
     /// For several steps that nobody may come between. Held for moments, and never while waiting for a server, a
     /// connection or the keeper.
-    pub(super) async fn lock(&self) -> MutexGuard<'_, Books> {
-        self.0.books.lock().await
+    pub(super) async fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.registry.lock().await
     }
 
     /// Takes it for as long as nobody may act on the service.
-    pub(super) async fn hold(&self) -> OwnedMutexGuard<Books> {
-        Arc::clone(&self.0.books).lock_owned().await
+    pub(super) async fn hold(&self) -> OwnedMutexGuard<Registry> {
+        Arc::clone(&self.0.registry).lock_owned().await
     }
 
     /// What `question` finds.
-    pub(super) async fn look<T>(&self, question: impl FnOnce(&Books) -> T) -> T {
+    pub(super) async fn look<T>(&self, question: impl FnOnce(&Registry) -> T) -> T {
         question(&*self.lock().await)
     }
 
     /// Changes it in one step. Nobody is told: see [`SharedState::settle`].
-    pub(super) async fn change<T>(&self, step: impl FnOnce(&mut Books) -> T) -> T {
+    pub(super) async fn change<T>(&self, step: impl FnOnce(&mut Registry) -> T) -> T {
         step(&mut *self.lock().await)
     }
 
     /// Has it written down, soon, and wakes everybody who waits for a change.
-    pub(super) fn settle(&self, books: &Books) {
-        if books.is_gone() {
+    pub(super) fn settle(&self, registry: &Registry) {
+        if registry.is_gone() {
             return;
         }
-        self.0.ledger.write(books.to_ledger());
+        self.0.ledger.write(registry.to_ledger());
         self.ring();
     }
 
     /// Has the next agent know of a step before it is done. Says why it would not. Whoever waits for the lock waits for
     /// the disk here, within its limit: an adoption that another verb came between could not be taken back.
-    pub(super) async fn record(&self, books: &Books) -> Option<String> {
-        self.settle(books);
+    pub(super) async fn record(&self, registry: &Registry) -> Option<String> {
+        self.settle(registry);
         self.0.ledger.written().await
     }
 

@@ -10,8 +10,8 @@ use lb_common::GenerationId;
 
 use super::{
     CheckError, Context,
-    books::{Books, Generation},
     datagrams::give_datagram_slots,
+    registry::{Generation, Registry},
 };
 use crate::{
     datapath::Group,
@@ -36,16 +36,16 @@ use crate::{
 /// when some can have none; the others have theirs then.
 pub(super) fn register(
     context: &Context,
-    books: &mut Books,
+    registry: &mut Registry,
     id: GenerationId,
 ) -> Result<(), CheckError> {
     let listing = Listing::now(&context.netns, Protocol::Tcp)?;
-    let stray = match books.get(id) {
+    let stray = match registry.get(id) {
         Some(generation) => stray(context, generation.cgroup(), &own(generation, &listing))?,
         None => None,
     };
-    let members = members(books, id, &listing);
-    let given = members.and_then(|members| give_slots(context, books, id, &members));
+    let members = members(registry, id, &listing);
+    let given = members.and_then(|members| give_slots(context, registry, id, &members));
     stray.map_or(given, |misfit| Err(misfit.into()))
 }
 
@@ -69,11 +69,11 @@ pub(super) fn stray(
 /// [`register`] for who has the listeners, by group.
 pub(super) fn give_slots(
     context: &Context,
-    books: &mut Books,
+    registry: &mut Registry,
     id: GenerationId,
     members: &[Vec<Waiting>],
 ) -> Result<(), CheckError> {
-    let Some(generation) = books.get_mut(id) else {
+    let Some(generation) = registry.get_mut(id) else {
         return Ok(());
     };
     give_datagram_slots(context, generation)?;
@@ -169,18 +169,18 @@ pub(super) fn kept(members: &[Waiting], slots: &BTreeMap<u64, u32>) -> BTreeMap<
 
 /// The generation's listeners in each group, or why they do not fit.
 pub(super) fn members(
-    books: &Books,
+    registry: &Registry,
     id: GenerationId,
     listing: &Listing,
 ) -> Result<Vec<Vec<Waiting>>, CheckError> {
-    let Some(generation) = books.get(id) else {
+    let Some(generation) = registry.get(id) else {
         return Ok(Vec::new());
     };
     let found = own(generation, listing);
-    if let Some(error) = books.keeper_error() {
+    if let Some(error) = registry.keeper_error() {
         return Err(CheckError::NoKeeper(error.to_owned()));
     }
-    Ok(fit::fit(&books.parks().group_keys(), &found)?)
+    Ok(fit::fit(&registry.parks().group_keys(), &found)?)
 }
 
 fn own(generation: &Generation, listing: &Listing) -> Vec<Waiting> {

@@ -5,7 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use super::{Context, books::Generation, polite::PoliteDrain, shared::SharedState};
+use super::{Context, polite::PoliteDrain, registry::Generation, shared::SharedState};
 use crate::{
     generation::established::{self, Holders},
     sys::{cgroup::Cgroup, established::Connection, wake},
@@ -66,8 +66,8 @@ pub(super) fn after_another(
     tokio::spawn(async move {
         let _touching = polite.turn().await;
         let cgroups: Vec<Cgroup> = state
-            .look(|books| {
-                let living = books.living();
+            .look(|registry| {
+                let living = registry.living();
                 living.filter_map(Generation::own_cgroup).collect()
             })
             .await;

@@ -8,12 +8,12 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use super::{
     Service,
     beside::in_turn,
-    books::{Books, Generation},
     broken::{kept_up, outlive},
     flows, freeze,
     hung::HangDetector,
     incidents, outlet,
     parking::someone_waits,
+    registry::{Generation, Registry},
 };
 use crate::{
     agent::{
@@ -39,12 +39,12 @@ impl Service {
     pub async fn look_after(self: Arc<Self>) {
         // In tasks of their own, for they take long now and then.
         let mut tasks = JoinSet::new();
-        let guarded = Arc::clone(&self);
+        let looked = Arc::clone(&self);
         tasks.spawn(async move {
             kept_up("foreign programs", || {
-                guarded
-                    .guard
-                    .keep(&guarded.context, &guarded.state, &guarded.parking)
+                looked
+                    .foreign_programs
+                    .keep(&looked.context, &looked.state, &looked.parking)
             })
             .await;
         });
@@ -111,7 +111,7 @@ impl Service {
         }
         if let Some(counts) = counts {
             self.state
-                .change(|books| books.sums_mut().tally_mut().screened(counts))
+                .change(|registry| registry.sums_mut().rollout_stats_mut().screened(counts))
                 .await;
         }
     }
@@ -122,9 +122,9 @@ impl Service {
             let incidents = &self.incidents;
             let stored = incidents.capture(&self.context, &self.state, &self.profiler, found);
             if stored.await {
-                let mut books = self.state.lock().await;
-                books.sums_mut().tally_mut().incident();
-                self.state.settle(&books);
+                let mut registry = self.state.lock().await;
+                registry.sums_mut().rollout_stats_mut().incident();
+                self.state.settle(&registry);
             }
         };
         tokio::select! {
@@ -138,12 +138,12 @@ impl Service {
     /// `steer` chose, or is lost.
     async fn keep_again(&self) {
         {
-            let books = self.state.lock().await;
+            let registry = self.state.lock().await;
             let keeper = self.parking.keeper();
             let is_well = keeper.is_alive() && keeper.has_socket();
-            if books.is_ending()
-                || books.awaits_adopt()
-                || is_well && books.keeper_error().is_none()
+            if registry.is_ending()
+                || registry.awaits_adopt()
+                || is_well && registry.keeper_error().is_none()
             {
                 return;
             }
@@ -171,7 +171,9 @@ impl Service {
         if let Some(error) = &error {
             tracing::error!(service = self.name(), error, "failed to start a keeper");
         }
-        self.state.change(|books| books.note_keeper(error)).await;
+        self.state
+            .change(|registry| registry.note_keeper(error))
+            .await;
     }
 
     /// Writes the ledger again if somebody removed it, or the last write failed.
@@ -181,11 +183,11 @@ impl Service {
             return;
         }
         {
-            let books = self.state.lock().await;
-            if books.is_ending() {
+            let registry = self.state.lock().await;
+            if registry.is_ending() {
                 return;
             }
-            self.state.settle(&books);
+            self.state.settle(&registry);
         }
         if self.state.ledger().written().await.is_none() && is_missing {
             let path = self.places.ledger(self.name());
@@ -204,12 +206,12 @@ impl Service {
         self.workers.tend(&self.context, &self.state).await;
         let netns = self.netns.clone();
         let listing = in_turn(move || Listing::recent(&netns, Protocol::Tcp, LATELY).ok()).await;
-        let mut books = self.state.lock().await;
+        let mut registry = self.state.lock().await;
         let active = self.path.word().active;
-        self.thaw_fallback(&books);
+        self.thaw_fallback(&registry);
         let queued = listing
             .as_ref()
-            .map(|listing| books.parks().queued(listing));
+            .map(|listing| registry.parks().queued(listing));
         if let Some(queued) = queued {
             self.parking.compare(self, queued);
         }
@@ -219,10 +221,10 @@ impl Service {
         {
             self.parking.release();
         }
-        self.expire(&mut books);
-        books.stop_counting(|id| self.path.stop_counting(id));
+        self.expire(&mut registry);
+        registry.stop_counting(|id| self.path.stop_counting(id));
         if let Some(listing) = listing {
-            let parked = |cookie| books.parks().has(cookie);
+            let parked = |cookie| registry.parks().has(cookie);
             self.path
                 .forget_listeners(|cookie| parked(cookie) || listing.get(cookie).is_some());
         }
@@ -230,27 +232,27 @@ impl Service {
 
     /// Has the fallback run on when the active one has closed its listeners but lives:
     /// the kernel leads clients to it.
-    fn thaw_fallback(&self, books: &Books) {
+    fn thaw_fallback(&self, registry: &Registry) {
         let word = self.path.word();
         let gone = word.active.is_some_and(|active| !self.listens(active));
         let fallback = word.candidate.filter(|_| gone);
-        if let Some(generation) = fallback.and_then(|id| books.get(id)) {
+        if let Some(generation) = fallback.and_then(|id| registry.get(id)) {
             freeze::thaw(self, generation.cgroup());
         }
     }
 
     /// Ends what has been on standby long enough.
-    fn expire(self: &Arc<Self>, books: &mut Books) {
+    fn expire(self: &Arc<Self>, registry: &mut Registry) {
         let now = clock::since_boot().as_secs();
         let usual = self.config.keep.time;
-        let over: Vec<GenerationId> = books
+        let over: Vec<GenerationId> = registry
             .all()
             .filter(|g| g.state() == GenerationState::Standby)
             .filter(|g| now.saturating_sub(g.since()) >= g.keep().unwrap_or(usual).as_secs())
             .map(Generation::id)
             .collect();
         for id in over {
-            self.lives.stop_in_background(books, id);
+            self.lives.stop_in_background(registry, id);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     datapath::{ConnectionCounts, Pins, ServicePath, why_gone},
     rollout::GenerationState,
     store::{
-        Journal, Ledger, Outside, Remembered,
+        Journal, Ledger, Provenance, Remembered,
         journal::{HistoryFilter, JournalError, Outcome, RolloutKind},
     },
     sys::{
@@ -57,8 +57,8 @@ pub(super) fn refuse_lost(
             None => living.name,
         })
         .collect();
-    let outside = remembered_living(ledger).filter(|(it, _)| it.outside.cgroup.is_some());
-    living.extend(outside.map(|(it, process)| format!("{} (pid {})", it.name, process.pid)));
+    let provenance = remembered_living(ledger).filter(|(it, _)| it.provenance.cgroup.is_some());
+    living.extend(provenance.map(|(it, process)| format!("{} (pid {})", it.name, process.pid)));
     if living.is_empty() {
         return Ok(());
     }
@@ -235,11 +235,11 @@ fn describe(living: Living, active: Option<GenerationId>) -> Option<Remembered> 
         keep: None,
         unseated: false,
         failed: None,
-        outside: Outside::default(),
+        provenance: Provenance::default(),
         drain_since: None,
-        told: None,
-        told_whom: Vec::new(),
-        told_again: None,
+        signalled: None,
+        signalled_whom: Vec::new(),
+        signalled_again: None,
         signal_cut: None,
         unseen_ends: 0,
         cut_list: Vec::new(),

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::{GenerationId, SteeringWord};
 
-use super::{CheckError, Context, beside::in_turn, books::Books, shared::SharedState, slots};
+use super::{CheckError, Context, beside::in_turn, registry::Registry, shared::SharedState, slots};
 use crate::{
     clock::{self, Deadline},
     config::WorkerChoice,
@@ -73,14 +73,14 @@ impl WorkerBalance {
             let Some((slotted, listing)) = list(context, state, id).await else {
                 continue;
             };
-            let mut books = state.lock().await;
-            let books = &mut *books;
+            let mut registry = state.lock().await;
+            let registry = &mut *registry;
             let word = context.path.word();
             if !served(word).any(|now| now == id) {
                 continue; // it ended meanwhile, or others get the connections
             }
             let is_active = word.active == Some(id);
-            if books
+            if registry
                 .get(id)
                 .is_none_or(|g| g.slots().given_at() != slotted)
             {
@@ -88,37 +88,37 @@ impl WorkerBalance {
                 continue;
             }
             let looked = listing.map_err(CheckError::from);
-            let looked = looked.and_then(|all| self.look(context, books, id, &all, is_active));
+            let looked = looked.and_then(|all| self.look(context, registry, id, &all, is_active));
             let looked = match looked {
                 // The list was made a moment ago: perhaps before the generation was there, or
                 // while it opened its listeners anew.
                 Err(error) if error.is_of_listeners() && !error.is_hidden() => {
-                    slots::register(context, books, id)
+                    slots::register(context, registry, id)
                 }
                 looked => looked,
             };
-            note_untaken(context, books, id, looked.as_ref().err());
+            note_untaken(context, registry, id, looked.as_ref().err());
         }
     }
 
     fn look(
         &self,
         context: &Context,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         listing: &Listing,
         is_active: bool,
     ) -> Result<(), CheckError> {
-        let members = slots::members(books, id, listing)?;
+        let members = slots::members(registry, id, listing)?;
         if is_active && context.config.workers == WorkerChoice::Auto {
-            self.choose_anew(context, books, &members);
+            self.choose_anew(context, registry, &members);
         }
-        note_progress(context, books, id, &members);
-        slots::give_slots(context, books, id, &members)
+        note_progress(context, registry, id, &members);
+        slots::give_slots(context, registry, id, &members)
     }
 
     /// What `workers = "auto"` does: takes the dearer choice while it is worth its cost.
-    fn choose_anew(&self, context: &Context, books: &mut Books, members: &[Vec<Waiting>]) {
+    fn choose_anew(&self, context: &Context, registry: &mut Registry, members: &[Vec<Waiting>]) {
         let queues = members.iter().flatten().map(|waiting| waiting.queue);
         let wanted = {
             let evenness = self.evenness.lock();
@@ -135,7 +135,7 @@ impl WorkerBalance {
         );
         context.path.choose_by(wanted);
         // They are registered again, so that their connections are counted, or not any more.
-        for generation in books.all_mut() {
+        for generation in registry.all_mut() {
             generation.slots_mut().renew();
         }
     }
@@ -149,8 +149,8 @@ async fn list(
     id: GenerationId,
 ) -> Option<(Instant, Result<Arc<Listing>, DumpError>)> {
     let slotted = {
-        let books = state.lock().await;
-        let generation = books.get(id).filter(|g| !g.slots().untaken().rests())?;
+        let registry = state.lock().await;
+        let generation = registry.get(id).filter(|g| !g.slots().untaken().rests())?;
         generation.slots().given_at()
     };
     let lately = clock::now().checked_sub(LATELY).unwrap_or(slotted);
@@ -159,8 +159,13 @@ async fn list(
     Some((slotted, listing.await))
 }
 
-fn note_progress(context: &Context, books: &mut Books, id: GenerationId, members: &[Vec<Waiting>]) {
-    let (Some(after), Some(generation)) = (context.config.hung_worker_after, books.get_mut(id))
+fn note_progress(
+    context: &Context,
+    registry: &mut Registry,
+    id: GenerationId,
+    members: &[Vec<Waiting>],
+) {
+    let (Some(after), Some(generation)) = (context.config.hung_worker_after, registry.get_mut(id))
     else {
         return;
     };
@@ -192,16 +197,16 @@ fn note_progress(context: &Context, books: &mut Books, id: GenerationId, members
 
 fn note_untaken(
     context: &Context,
-    books: &mut Books,
+    registry: &mut Registry,
     id: GenerationId,
     error: Option<&CheckError>,
 ) {
-    let generation = books.get_mut(id);
+    let generation = registry.get_mut(id);
     let is_new = generation.is_some_and(|g| g.slots_mut().untaken_mut().note(error));
     if let Some(error) = error
         && is_new
     {
-        let generation = books.name_of(id);
+        let generation = registry.name_of(id);
         tracing::warn!(
             service = context.name(),
             generation,

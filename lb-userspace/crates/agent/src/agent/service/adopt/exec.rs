@@ -17,11 +17,11 @@ use nix::sys::signal::Signal;
 use super::{
     super::{
         CheckError, VerbError,
-        books::{Books, Command, Generation},
         broken::{Broken, unbroken},
         checks::still_alive,
         ending::{place, signal_of},
         freeze,
+        registry::{Command, Generation, Registry},
     },
     Adoptions,
 };
@@ -40,11 +40,11 @@ use crate::{
         unit,
     },
     rollout::GenerationState,
-    store::{Origin, Outside},
+    store::{Origin, Provenance},
     sys::{cgroup::Cgroup, inspect::Inspected, netns::Netns},
 };
 
-/// What the books say of a generation that its supervisor started again.
+/// What the registry says of a generation that its supervisor started again.
 const AGAIN: &str = "restarted by its supervisor; it was active before, and no other generation is";
 
 impl Adoptions {
@@ -60,43 +60,43 @@ impl Adoptions {
     ) -> Result<ExecSpec, VerbError> {
         self.ports.take_port().await?;
         let caller = self.caller(pid)?;
-        let mut books = self.state.lock().await;
+        let mut registry = self.state.lock().await;
         let name = match &request.generation {
             Some(name) => name.clone(),
-            None => books.next_name(),
+            None => registry.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
-        if books.is_ending() {
+        if registry.is_ending() {
             return Err(VerbError::GoingDown);
         }
-        self.lives.catch_up(&mut books);
-        refuse_running(&books, &name)?;
-        let id = self.seats.seat_for(&mut books).await?;
-        let awaited = self.free_name(&mut books, &name);
-        let (cgroup, outside) = self.settle_in(id, &name, &caller)?;
+        self.lives.catch_up(&mut registry);
+        refuse_running(&registry, &name)?;
+        let id = self.seats.seat_for(&mut registry).await?;
+        let awaited = self.free_name(&mut registry, &name);
+        let (cgroup, provenance) = self.settle_in(id, &name, &caller)?;
         let notify = self.own_notify(id, &request)?;
-        let counted = self.seats.succeed(&mut books, &name, id);
+        let counted = self.seats.succeed(&mut registry, &name, id);
         let spec = ExecSpec {
             netns: self.elsewhere(&caller),
-            ..self.exec_spec(&books, (id, &name), &cgroup, notify.as_ref())
+            ..self.exec_spec(&registry, (id, &name), &cgroup, notify.as_ref())
         };
         let command = Command::shown(request.command, caller.cwd.clone());
         let begun = Self::begun(id, name, cgroup, &caller, command, counted);
-        books.add(begun.having(Outside {
+        registry.add(begun.having(Provenance {
             ended_from: awaited.then_some(GenerationState::Active),
-            ..outside
+            ..provenance
         }));
-        self.lives.word_follows(&mut books);
-        self.seats.forget_old(&mut books);
-        self.state.settle(&books);
-        self.lives.watch_life(&mut books, id, Main::Found(pid));
+        self.lives.word_follows(&mut registry);
+        self.seats.forget_old(&mut registry);
+        self.state.settle(&registry);
+        self.lives.watch_life(&mut registry, id, Main::Found(pid));
         tokio::spawn(Arc::clone(self).prove(id, notify));
-        drop(books);
+        drop(registry);
         self.state.log_unrecorded(self.name()).await;
         Ok(spec)
     }
 
-    /// An entry of the books for a process that runs already.
+    /// An entry of the registry for a process that runs already.
     pub(in crate::agent::service) fn begun(
         id: GenerationId,
         name: String,
@@ -112,12 +112,12 @@ impl Adoptions {
 
     /// Takes what is left of an earlier life of this name out of the way. Says whether that one
     /// was active when it ended.
-    fn free_name(self: &Arc<Self>, books: &mut Books, name: &str) -> bool {
-        let Some(earlier) = books.by_name(name) else {
+    fn free_name(self: &Arc<Self>, registry: &mut Registry, name: &str) -> bool {
+        let Some(earlier) = registry.by_name(name) else {
             return false;
         };
         let (id, state) = (earlier.id(), earlier.state());
-        let awaited = earlier.outside().is_awaited() && !state.is_live();
+        let awaited = earlier.provenance().is_awaited() && !state.is_live();
         if !state.is_live() || state == GenerationState::Stopping {
             return awaited;
         }
@@ -126,7 +126,7 @@ impl Adoptions {
         for group in self.path.all_groups() {
             group.unregister(id);
         }
-        if let Some(earlier) = books.get_mut(id) {
+        if let Some(earlier) = registry.get_mut(id) {
             earlier.undrain();
             let place = place(self, earlier);
             tokio::spawn(Arc::clone(self).dismiss(place));
@@ -167,7 +167,7 @@ impl Adoptions {
         id: GenerationId,
         name: &str,
         caller: &Inspected,
-    ) -> Result<(Cgroup, Outside), VerbError> {
+    ) -> Result<(Cgroup, Provenance), VerbError> {
         let room = adoptee::own_room(caller);
         let nested = room.map(|room| room.path().join(adoptee::nested(id.raw(), name)));
         let path = match &nested {
@@ -192,13 +192,13 @@ impl Adoptions {
             }
             return Err(error.into());
         }
-        let outside = Outside {
+        let provenance = Provenance {
             origin: Origin::Exec,
             cgroup: nested,
             unit: caller.unit(),
-            ..Outside::default()
+            ..Provenance::default()
         };
-        Ok((cgroup, outside))
+        Ok((cgroup, provenance))
     }
 
     /// The agent's own notify socket: only if readiness waits for it and the supervisor, whose own
@@ -222,7 +222,7 @@ impl Adoptions {
 
     fn exec_spec(
         &self,
-        books: &Books,
+        registry: &Registry,
         (id, name): (GenerationId, &str),
         cgroup: &Cgroup,
         notify: Option<&NotifySocket>,
@@ -244,7 +244,7 @@ impl Adoptions {
         }
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
-            HandOver::Inherit => books
+            HandOver::Inherit => registry
                 .parks()
                 .group_keys()
                 .into_iter()
@@ -286,12 +286,12 @@ impl Adoptions {
     /// was found running without a ledger.
     pub(in crate::agent::service) fn prove_again(
         self: &Arc<Self>,
-        books: &Books,
+        registry: &Registry,
         id: GenerationId,
     ) -> bool {
         // No other one that starts has been ready already.
-        let is_to_prove = |g: &Generation| g.outside().origin == Origin::Exec || g.was_ready();
-        let proving = books.get(id).filter(|g| is_to_prove(g));
+        let is_to_prove = |g: &Generation| g.provenance().origin == Origin::Exec || g.was_ready();
+        let proving = registry.get(id).filter(|g| is_to_prove(g));
         let proves = proving.is_some();
         if let Some(generation) = proving {
             freeze::thaw(self, generation.cgroup());
@@ -304,7 +304,7 @@ impl Adoptions {
     async fn note_unit_signal(&self, id: GenerationId) {
         let unit = self
             .state
-            .look(|books| books.get(id).and_then(|g| g.outside().unit.clone()))
+            .look(|registry| registry.get(id).and_then(|g| g.provenance().unit.clone()))
             .await;
         let Some(unit) = unit else {
             return;
@@ -329,10 +329,10 @@ impl Adoptions {
         drill::point("prove");
         let deadline = Deadline::after(self.config.ready_timeout);
         let proved = self.proved(id, notify, deadline).await;
-        let mut books = self.state.lock().await;
-        let proved = proved.and_then(|()| still_alive(&books, id));
-        let going = !books.is_ending();
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let proved = proved.and_then(|()| still_alive(&registry, id));
+        let going = !registry.is_ending();
+        let Some(generation) = registry.get_mut(id) else {
             return; // its supervisor has started the next one of its name
         };
         if generation.state() != GenerationState::Starting {
@@ -340,20 +340,20 @@ impl Adoptions {
         }
         match proved {
             Ok(()) => {
-                let awaited = generation.outside().is_awaited();
+                let awaited = generation.provenance().is_awaited();
                 generation.prove();
                 if generation.state() == GenerationState::Standby {
-                    freeze::freeze(self, &mut books, id);
+                    freeze::freeze(self, &mut registry, id);
                 }
-                self.lives.word_follows(&mut books);
+                self.lives.word_follows(&mut registry);
                 if awaited && going && self.path.word().active.is_none() {
-                    self.lives.take_over_again(&mut books, id, AGAIN);
+                    self.lives.take_over_again(&mut registry, id, AGAIN);
                 }
             }
             // One of the agent's own has no supervisor that would end it.
-            Err(check) if generation.outside().origin == Origin::Launched => {
+            Err(check) if generation.provenance().origin == Origin::Launched => {
                 generation.condemn(check.to_string());
-                self.lives.stop_in_background(&mut books, id);
+                self.lives.stop_in_background(&mut registry, id);
             }
             Err(check) => {
                 let ended = generation.end().has_come();
@@ -364,10 +364,10 @@ impl Adoptions {
                      ends it"
                 };
                 generation.enter(GenerationState::Failed, Some(format!("{check}{after}")));
-                self.seats.retire_from_kernel(&mut books, id);
+                self.seats.retire_from_kernel(&mut registry, id);
             }
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 
     async fn proved(
@@ -385,27 +385,27 @@ impl Adoptions {
 
     /// It was not found out whether a process that somebody else supervises serves.
     pub(super) async fn proof_broke(&self, id: GenerationId, broken: Broken) {
-        let mut books = self.state.lock().await;
-        let name = books.name_of(id);
+        let mut registry = self.state.lock().await;
+        let name = registry.name_of(id);
         let error = broken.of_verb(format!("the check of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted the check of a generation");
-        if let Some(generation) = books.get_mut(id)
+        if let Some(generation) = registry.get_mut(id)
             && generation.state() == GenerationState::Starting
         {
             generation.enter(GenerationState::Failed, Some(error.summary()));
-            self.seats.retire_from_kernel(&mut books, id);
+            self.seats.retire_from_kernel(&mut registry, id);
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 }
 
 /// A name is free when the first process of whoever had it has ended, whether or not that was
 /// noticed; but an agent's own server may live on without its first process.
-fn refuse_running(books: &Books, name: &str) -> Result<(), VerbError> {
-    let Some(earlier) = books.by_name(name) else {
+fn refuse_running(registry: &Registry, name: &str) -> Result<(), VerbError> {
+    let Some(earlier) = registry.by_name(name) else {
         return Ok(());
     };
-    let is_exec = earlier.outside().origin == Origin::Exec;
+    let is_exec = earlier.provenance().origin == Origin::Exec;
     if earlier.main_runs() || earlier.state().is_live() && !is_exec {
         return Err(VerbError::NameTaken {
             name: name.to_owned(),

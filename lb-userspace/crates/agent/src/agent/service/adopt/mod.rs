@@ -7,7 +7,7 @@
 //! that was never steered, or one that the next agent finds active.
 
 pub(super) mod exec;
-pub(super) mod outside;
+pub(super) mod supervised;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,15 +19,15 @@ use lb_common::GenerationId;
 
 use super::{
     AdoptError, CheckError, Context, VerbError,
-    books::{Books, Command, Generation},
     checks::Checks,
     ending::Endings,
     lives::Lives,
     parking::Parking,
     ports::{
         ForeignPorts,
-        claim::{Claim, Sockets},
+        adoption_check::{AdoptionCheck, Sockets},
     },
+    registry::{Command, Generation, Registry},
     report::Reporter,
     seats::Seats,
     shared::SharedState,
@@ -43,11 +43,11 @@ use crate::{
         unit,
     },
     rollout::GenerationState,
-    store::{Origin, Outside},
+    store::{Origin, Provenance},
     sys::{cgroup::Cgroup, inspect, listener, process},
 };
 
-/// What the books say of a generation that was adopted again.
+/// What the registry says of a generation that was adopted again.
 const AGAIN: &str = "restarted by its supervisor and adopted again; it was active before";
 
 /// Which process, and what is known of it.
@@ -138,9 +138,9 @@ impl Adoptions {
         let ends = judged.map_or_else(String::new, |judged| {
             format!("; to end it, hotlb sends {}", judged.words())
         });
-        let books = self.state.lock().await;
-        let name = books.name_of(id);
-        let generation = books.get(id);
+        let registry = self.state.lock().await;
+        let name = registry.name_of(id);
+        let generation = registry.get(id);
         let state = generation.map_or(GenerationState::Failed, Generation::state);
         let open = self.path.live(Some(id));
         Ok(Done {
@@ -156,54 +156,56 @@ impl Adoptions {
     }
 
     async fn take_in(self: &Arc<Self>, target: Target) -> Result<GenerationId, VerbError> {
-        let mut books = self.state.lock().await;
-        let name = name_for(&books, target.name.clone())?;
-        self.refuse_own(&books, target.pid)?;
+        let mut registry = self.state.lock().await;
+        let name = name_for(&registry, target.name.clone())?;
+        self.refuse_own(&registry, target.pid)?;
         let adoptee = adoptee::examine(target.pid, target.unit.is_some(), &self.netns)
             .map_err(AdoptError::from)?;
-        let claim = self.ports.claim(&books, &adoptee, &name)?;
-        let id = self.seats.seat_for(&mut books).await?;
-        let counted = self.seats.succeed(&mut books, &name, id);
+        let adoption_check = self.ports.adoption_check(&registry, &adoptee, &name)?;
+        let id = self.seats.seat_for(&mut registry).await?;
+        let counted = self.seats.succeed(&mut registry, &name, id);
         let process = &adoptee.process;
         let (command, cwd) = target
             .command
             .unwrap_or_else(|| (process.command.clone(), process.cwd.clone()));
         let command = Command::shown(command, cwd);
         let begun = Self::begun(id, name, adoptee.cgroup.clone(), process, command, counted);
-        books.add(begun.having(Outside {
+        registry.add(begun.having(Provenance {
             origin: Origin::Adopted,
             cgroup: Some(adoptee.cgroup.path().to_owned()),
             unit: target.unit.or_else(|| process.unit()),
             unit_signal: target.unit_signal,
-            ..Outside::default()
+            ..Provenance::default()
         }));
-        self.seats.forget_old(&mut books);
-        let first = books.awaits_adopt();
-        let mut taken = self.take_clients(&mut books, id, &adoptee, &claim).await;
+        self.seats.forget_old(&mut registry);
+        let first = registry.awaits_adopt();
+        let mut taken = self
+            .take_clients(&mut registry, id, &adoptee, &adoption_check)
+            .await;
         if first && taken.is_ok() {
-            drop(books);
+            drop(registry);
             let parked = self
                 .parking
-                .open_as(self, &self.state, &claim.group_keys())
+                .open_as(self, &self.state, &adoption_check.group_keys())
                 .await;
             taken = parked.map_err(VerbError::from);
-            books = self.state.lock().await;
+            registry = self.state.lock().await;
         }
         if let Err(error) = taken {
-            drop(books);
-            self.give_back(id, &claim, first, &error).await;
+            drop(registry);
+            self.give_back(id, &adoption_check, first, &error).await;
             return Err(error);
         }
-        books.await_no_adopt();
-        self.state.settle(&books);
+        registry.await_no_adopt();
+        self.state.settle(&registry);
         self.lives
-            .watch_life(&mut books, id, Main::Found(target.pid));
+            .watch_life(&mut registry, id, Main::Found(target.pid));
         self.follow_in_background(id);
         Ok(id)
     }
 
-    fn refuse_own(&self, books: &Books, pid: u32) -> Result<(), AdoptError> {
-        let living = books.living();
+    fn refuse_own(&self, registry: &Registry, pid: u32) -> Result<(), AdoptError> {
+        let living = registry.living();
         let generation = living
             .filter(|g| {
                 g.main().map(|(main, _)| main) == Some(pid) || g.cgroup().pids().contains(&pid)
@@ -228,40 +230,44 @@ impl Adoptions {
     /// Counts, registers, steers, in this order.
     async fn take_clients(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         adoptee: &Adoptee,
-        claim: &Claim,
+        adoption_check: &AdoptionCheck,
     ) -> Result<(), VerbError> {
         self.path.count(id, adoptee.cgroup.path())?;
         self.path.join_outside(id, adoptee.cgroup.path())?;
-        self.note_earlier(books, id, &adoptee.cgroup)?;
+        self.note_earlier(registry, id, &adoptee.cgroup)?;
         // From here on the ledger knows it, so that a next agent takes back what is half done.
-        self.recorded(books).await?;
+        self.recorded(registry).await?;
         let register = |group: &Group, sockets: &Sockets| self.register_sockets(group, id, sockets);
-        let steered = by_group(self.path.groups(), claim.listeners(), register)?;
+        let steered = by_group(self.path.groups(), adoption_check.listeners(), register)?;
         if process::start_time(adoptee.process.pid) != Some(adoptee.process.started) {
             return Err(AdoptError::Changed(adoptee.who.clone()).into());
         }
-        let waited = books.awaits_adopt();
+        let waited = registry.awaits_adopt();
         let nobody = self.path.word().active.is_none();
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.slots_mut().adopt(steered);
             generation.become_ready();
         }
         if !nobody {
-            self.lives.word_follows(books);
+            self.lives.word_follows(registry);
         } else if waited {
-            self.lead_first(books, id, claim).await?;
+            self.lead_first(registry, id, adoption_check).await?;
         } else {
-            self.lives.take_over_again(books, id, AGAIN);
+            self.lives.take_over_again(registry, id, AGAIN);
         }
         // With its slots a UDP group gets its program, which by now finds the generation in the word.
         let register = |group: &Group, sockets: &Sockets| {
             all_registered(self.path.register_datagrams(group, id, sockets)?)
         };
-        let datagrams = by_group(self.path.datagram_groups(), claim.datagrams(), register)?;
-        if let Some(generation) = books.get_mut(id) {
+        let datagrams = by_group(
+            self.path.datagram_groups(),
+            adoption_check.datagrams(),
+            register,
+        )?;
+        if let Some(generation) = registry.get_mut(id) {
             generation.slots_mut().give_datagrams(datagrams);
         }
         Ok(())
@@ -269,8 +275,8 @@ impl Adoptions {
 
     /// Nothing of hotlb's outlives the agent in a server that was adopted: without the ledger the next agent would not know
     /// that its listeners are the service's, and refuse to start.
-    async fn recorded(&self, books: &Books) -> Result<(), VerbError> {
-        self.state.record(books).await.map_or(Ok(()), |error| {
+    async fn recorded(&self, registry: &Registry) -> Result<(), VerbError> {
+        self.state.record(registry).await.map_or(Ok(()), |error| {
             Err(VerbError::System {
                 doing: "write the ledger, without which the next agent would not know of an adopted server",
                 source: io::Error::other(error),
@@ -281,29 +287,29 @@ impl Adoptions {
     /// Makes it the active one of a service that has steered nobody yet.
     async fn lead_first(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
-        claim: &Claim,
+        adoption_check: &AdoptionCheck,
     ) -> Result<(), VerbError> {
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.enter(GenerationState::Active, None);
         }
-        self.recorded(books).await?;
-        books.steering_mut().adopt(id);
-        self.attach_through(claim)
+        self.recorded(registry).await?;
+        registry.steering_mut().adopt(id);
+        self.attach_through(adoption_check)
     }
 
     /// Remembers the connections that `track` will not count: those that were open before it.
     /// A few that were opened just now are counted twice, for as long as they last.
     fn note_earlier(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         cgroup: &Cgroup,
     ) -> Result<(), VerbError> {
         let earlier: BTreeSet<u64> = self.open_connections(cgroup)?;
         self.path.set_earlier(id, earlier.len() as u64);
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.note_earlier(earlier);
         }
         Ok(())
@@ -324,8 +330,8 @@ impl Adoptions {
         all_registered(self.path.register(group, id, sockets)?)
     }
 
-    fn attach_through(&self, claim: &Claim) -> Result<(), VerbError> {
-        for (group, sockets) in self.path.groups().iter().zip(claim.listeners()) {
+    fn attach_through(&self, adoption_check: &AdoptionCheck) -> Result<(), VerbError> {
+        for (group, sockets) in self.path.groups().iter().zip(adoption_check.listeners()) {
             if let Some(socket) = sockets.values().next() {
                 group.attach(socket)?;
             }
@@ -334,17 +340,23 @@ impl Adoptions {
     }
 
     /// Leaves the server as it was. `first` is for one that was to lead a service that steered nobody.
-    async fn give_back(&self, id: GenerationId, claim: &Claim, first: bool, error: &VerbError) {
+    async fn give_back(
+        &self,
+        id: GenerationId,
+        adoption_check: &AdoptionCheck,
+        first: bool,
+        error: &VerbError,
+    ) {
         if first {
             // Before its program goes: the kernel's hash would lead clients into them.
             if let Err(error) = self.parking.close(&self.state).await {
                 tracing::error!(service = self.name(), %error, "failed to close parking listeners");
             }
         }
-        let mut books = self.state.lock().await;
+        let mut registry = self.state.lock().await;
         if first && self.path.word().active == Some(id) {
-            books.steering_mut().lead_nowhere();
-            let sockets = claim.listeners().chain(claim.datagrams());
+            registry.steering_mut().lead_nowhere();
+            let sockets = adoption_check.listeners().chain(adoption_check.datagrams());
             for (group, sockets) in self.path.all_groups().zip(sockets) {
                 // Without a program the kernel's hash decides, among the server's own sockets. It
                 // fails where none had been attached yet.
@@ -355,10 +367,10 @@ impl Adoptions {
             group.unregister(id);
         }
         self.path.set_earlier(id, 0);
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.give_back(error.to_string());
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 
     /// Once a second: an adopted server that its supervisor started again in its cgroup, when
@@ -371,9 +383,9 @@ impl Adoptions {
         match self.take_in(target).await {
             Ok(id) => {
                 self.state
-                    .look(|books| {
+                    .look(|registry| {
                         tracing::warn!(
-                            generation = books.name_of(id),
+                            generation = registry.name_of(id),
                             pid,
                             "adopted a server that its supervisor restarted"
                         );
@@ -390,20 +402,20 @@ impl Adoptions {
     }
 
     async fn to_adopt_again(&self) -> Option<Target> {
-        let books = self.state.lock().await;
-        if self.path.word().active.is_some() || books.is_ending() {
+        let registry = self.state.lock().await;
+        if self.path.word().active.is_some() || registry.is_ending() {
             return None;
         }
-        let former = books.all().rev().find(|g| {
-            let outside = g.outside();
-            outside.origin == Origin::Adopted && outside.is_awaited() && !g.state().is_live()
+        let former = registry.all().rev().find(|g| {
+            let provenance = g.provenance();
+            provenance.origin == Origin::Adopted && provenance.is_awaited() && !g.state().is_live()
         })?;
-        let cgroup = Cgroup::foreign(former.outside().cgroup.clone()?);
+        let cgroup = Cgroup::foreign(former.provenance().cgroup.clone()?);
         Some(Target {
             name: Some(former.name().to_owned()),
             pid: *unit::first_processes(&cgroup).first()?,
-            unit: former.outside().unit.clone(),
-            unit_signal: former.outside().unit_signal.clone(),
+            unit: former.provenance().unit.clone(),
+            unit_signal: former.provenance().unit_signal.clone(),
             command: Some((
                 former.command().words().to_vec(),
                 former.command().cwd().to_owned(),
@@ -436,13 +448,13 @@ fn all_registered(registered: Registered) -> Result<BTreeMap<u64, u32>, VerbErro
     })
 }
 
-fn name_for(books: &Books, asked: Option<String>) -> Result<String, VerbError> {
-    let name = asked.unwrap_or_else(|| books.next_name());
+fn name_for(registry: &Registry, asked: Option<String>) -> Result<String, VerbError> {
+    let name = asked.unwrap_or_else(|| registry.next_name());
     check_name(&name).map_err(VerbError::Name)?;
-    if books.is_ending() {
+    if registry.is_ending() {
         return Err(VerbError::GoingDown);
     }
-    match books.by_name(&name).map(Generation::state) {
+    match registry.by_name(&name).map(Generation::state) {
         Some(state) if state.is_live() => Err(VerbError::NameTaken { name, state }),
         _ => Ok(name),
     }

@@ -73,8 +73,8 @@ impl Checks {
 
     /// Directory and environment of a check of the generation.
     async fn exec_place(&self, id: GenerationId) -> Result<(PathBuf, Environment), CheckError> {
-        let books = self.state.lock().await;
-        let generation = books
+        let registry = self.state.lock().await;
+        let generation = registry
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
         let mut env = self.hook_env();

@@ -8,8 +8,8 @@ use lb_common::GenerationId;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    CheckError, Context, HostError, VerbError, books::Books, freeze, pace::Pace, parking::Parking,
-    shared::SharedState, slots::register,
+    CheckError, Context, HostError, VerbError, freeze, pace::Pace, parking::Parking,
+    registry::Registry, shared::SharedState, slots::register,
 };
 use crate::{
     clock::Deadline,
@@ -71,10 +71,10 @@ impl Checks {
         let mut verdict: Option<Deadline> = None;
         let mut bound: Option<Deadline> = None;
         loop {
-            let mut books = self.state.lock().await;
-            let misfit = match register(self, &mut books, id) {
+            let mut registry = self.state.lock().await;
+            let misfit = match register(self, &mut registry, id) {
                 Ok(()) => {
-                    drop(books);
+                    drop(registry);
                     // No probe follows for a UDP socket, and its server may go on with it after
                     // the bind: it is looked at until it has been there for a moment.
                     let bound = bound.get_or_insert_with(|| Deadline::after(BOUND));
@@ -87,8 +87,8 @@ impl Checks {
                 Err(error) if error.is_of_listeners() => error,
                 Err(error) => return Err(error),
             };
-            still_alive(&books, id)?;
-            drop(books);
+            still_alive(&registry, id)?;
+            drop(registry);
             if let CheckError::Misfit(misfit) = &misfit
                 && self.adapted(id, misfit).await?
             {
@@ -117,9 +117,9 @@ impl Checks {
         let &Misfit::Stack { address, expected } = misfit else {
             return Ok(false);
         };
-        let is_alone = |books: &Books| {
-            let mut others = books.all().filter(|g| g.id() != id);
-            !others.any(|other| other.state().can_serve()) && still_alive(books, id).is_ok()
+        let is_alone = |registry: &Registry| {
+            let mut others = registry.all().filter(|g| g.id() != id);
+            !others.any(|other| other.state().can_serve()) && still_alive(registry, id).is_ok()
         };
         let group_key = GroupKey {
             address,
@@ -184,9 +184,9 @@ impl Checks {
         id: GenerationId,
         probed: ProbeError,
     ) -> Result<CheckError, CheckError> {
-        let mut books = self.state.lock().await;
-        still_alive(&books, id)?;
-        match register(self, &mut books, id) {
+        let mut registry = self.state.lock().await;
+        still_alive(&registry, id)?;
+        match register(self, &mut registry, id) {
             Ok(()) => Ok(CheckError::Probe(probed.to_string())),
             Err(error) if error.is_of_listeners() && !error.is_final() => Ok(error),
             Err(error) => Err(error),
@@ -204,8 +204,8 @@ impl Checks {
 
     /// The error, together with what `join` had to say.
     async fn explained(&self, id: GenerationId, error: CheckError) -> CheckError {
-        let books = self.state.lock().await;
-        match books.get(id).and_then(|g| g.slots().last_bind()) {
+        let registry = self.state.lock().await;
+        match registry.get(id).and_then(|g| g.slots().last_bind()) {
             Some(bind) => CheckError::Bind(format!("{error}; {bind}")),
             None => error,
         }
@@ -215,12 +215,12 @@ impl Checks {
     pub(super) async fn check_again(&self, id: GenerationId) -> Result<(), VerbError> {
         let checked = async {
             {
-                let mut books = self.state.lock().await;
-                still_alive(&books, id)?;
-                if let Some(generation) = books.get(id) {
+                let mut registry = self.state.lock().await;
+                still_alive(&registry, id)?;
+                if let Some(generation) = registry.get(id) {
                     freeze::thaw(self, generation.cgroup());
                 }
-                register(self, &mut books, id)?;
+                register(self, &mut registry, id)?;
             }
             self.answers(id).await
         };
@@ -235,19 +235,19 @@ impl Checks {
 
     /// One that stands by, was thawed to be looked at, and goes on standing by.
     async fn freeze_again(&self, id: GenerationId) {
-        let mut books = self.state.lock().await;
-        let stands_by = books
+        let mut registry = self.state.lock().await;
+        let stands_by = registry
             .get(id)
             .is_some_and(|g| g.state() == GenerationState::Standby);
         if stands_by {
-            freeze::freeze(self, &mut books, id);
+            freeze::freeze(self, &mut registry, id);
         }
     }
 
     /// A check that failed, as the answer to a verb.
     pub(super) async fn not_ready(&self, id: GenerationId, error: &CheckError) -> VerbError {
         VerbError::NotReady {
-            generation: self.state.look(|books| books.name_of(id)).await,
+            generation: self.state.look(|registry| registry.name_of(id)).await,
             check: error.to_string(),
         }
     }
@@ -318,8 +318,8 @@ impl CheckError {
 }
 
 /// An error if the generation has ended.
-pub(super) fn still_alive(books: &Books, id: GenerationId) -> Result<(), CheckError> {
-    let Some(generation) = books.get(id) else {
+pub(super) fn still_alive(registry: &Registry, id: GenerationId) -> Result<(), CheckError> {
+    let Some(generation) = registry.get(id) else {
         return Err(CheckError::Ended("is gone".to_owned()));
     };
     let ended = generation.end().how();

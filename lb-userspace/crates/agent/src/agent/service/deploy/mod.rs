@@ -9,13 +9,13 @@ use tokio::process::Child;
 
 use super::{
     CheckError, Context, Now, VerbError,
-    books::{Books, Command, Generation},
     broken::{Broken, unbroken},
     checks::{Checks, still_alive},
     lives::Lives,
     outlet,
     parking::Parking,
     ports::ForeignPorts,
+    registry::{Command, Generation, Registry},
     report::Reporter,
     seats::Seats,
     shared::SharedState,
@@ -110,11 +110,11 @@ impl Deploys {
             .timeout_ms
             .map_or(self.config.ready_timeout, Duration::from_millis);
         let result = self.bring_up(id, Deadline::after(limit), reporter).await;
-        let mut books = self.state.lock().await;
-        let name = books.name_of(id);
-        books.end_deploy();
+        let mut registry = self.state.lock().await;
+        let name = registry.name_of(id);
+        registry.end_deploy();
         // Whoever stopped it meanwhile is the reason for whatever else failed.
-        let result = match (result, still_starting(&books, id)) {
+        let result = match (result, still_starting(&registry, id)) {
             (Ok(()) | Err(BringUpError::Launch(_)), Err(stopped)) => Err(stopped.into()),
             (result, _) => result,
         };
@@ -122,27 +122,30 @@ impl Deploys {
             Ok(()) => Ok(()),
             Err(BringUpError::Launch(error)) => Err(VerbError::Launch(error)),
             Err(BringUpError::Check(check)) => Err(VerbError::NeverReady {
-                check: match books.get(id).and_then(|g| g.command().doubt()) {
+                check: match registry.get(id).and_then(|g| g.command().doubt()) {
                     Some(doubt) => format!("{check}; {doubt}"),
                     None => check.to_string(),
                 },
-                ended: ended_by_itself(&books, id),
+                ended: ended_by_itself(&registry, id),
                 output: outlet::last_lines(self, &name),
                 now: Now::Untouched,
                 generation: name.clone(),
             }),
         };
         if let Err(error) = result {
-            self.lives.discard(&mut books, id, error.summary());
+            self.lives.discard(&mut registry, id, error.summary());
             return Err(error);
         }
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.become_ready();
         }
-        self.lives.word_follows(&mut books);
-        self.state.settle(&books);
-        let pid = books.get(id).and_then(Generation::pid).unwrap_or_default();
-        let doubt = books
+        self.lives.word_follows(&mut registry);
+        self.state.settle(&registry);
+        let pid = registry
+            .get(id)
+            .and_then(Generation::pid)
+            .unwrap_or_default();
+        let doubt = registry
             .get(id)
             .and_then(|g| g.command().doubt().map(str::to_owned));
         let took =
@@ -155,7 +158,7 @@ impl Deploys {
         })
     }
 
-    /// Enters a new generation into the books.
+    /// Enters a new generation into the registry.
     pub(super) async fn enrol(
         self: &Arc<Self>,
         request: &DeployRequest,
@@ -168,23 +171,28 @@ impl Deploys {
         } else {
             self.check_program(request).await?
         };
-        let mut books = self.state.lock().await;
-        let id = self.enrol_in(&mut books, request, again).await?;
-        self.note_doubt(&mut books, id, doubt);
+        let mut registry = self.state.lock().await;
+        let id = self.enrol_in(&mut registry, request, again).await?;
+        self.note_doubt(&mut registry, id, doubt);
         Ok(id)
     }
 
     /// Notes what makes it doubtful that the generation's program can be loaded.
-    pub(super) fn note_doubt(&self, books: &mut Books, id: GenerationId, doubt: Option<String>) {
+    pub(super) fn note_doubt(
+        &self,
+        registry: &mut Registry,
+        id: GenerationId,
+        doubt: Option<String>,
+    ) {
         if let Some(doubt) = &doubt {
             tracing::warn!(
                 service = self.name(),
-                generation = books.name_of(id),
+                generation = registry.name_of(id),
                 doubt,
                 "the program of a generation may not start"
             );
         }
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.command_mut().note_doubt(doubt);
         }
     }
@@ -192,23 +200,23 @@ impl Deploys {
     /// [`Deploys::enrol`] for who has the lock.
     pub(super) async fn enrol_in(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         request: &DeployRequest,
         again: bool,
     ) -> Result<GenerationId, VerbError> {
         let name = match &request.generation {
             Some(name) => name.clone(),
-            None => books.next_name(),
+            None => registry.next_name(),
         };
         check_name(&name).map_err(VerbError::Name)?;
-        if books.is_ending() {
+        if registry.is_ending() {
             return Err(VerbError::GoingDown);
         }
-        if let Some(other) = books.deploying() {
+        if let Some(other) = registry.deploying() {
             return Err(VerbError::Busy(other.to_owned()));
         }
-        refuse_taken(books, &name)?;
-        let roots = match books
+        refuse_taken(registry, &name)?;
+        let roots = match registry
             .by_name(&name)
             .and_then(|earlier| earlier.command().roots().cloned())
         {
@@ -225,8 +233,8 @@ impl Deploys {
         if let Err(error) = &roots {
             tracing::warn!(%error, generation = name, "failed to stat the program or directory");
         }
-        let id = self.seats.seat_for(books).await?;
-        let counted = self.seats.succeed(books, &name, id);
+        let id = self.seats.seat_for(registry).await?;
+        let counted = self.seats.succeed(registry, &name, id);
         let cgroup = self.generation_cgroup(id, &name);
         let command = Command::new(
             request.command.clone(),
@@ -235,15 +243,15 @@ impl Deploys {
             roots.ok(),
         );
         let begun = Generation::begin(id, name.clone(), cgroup);
-        books.add(begun.of(command.executing(program), counted));
-        self.seats.forget_old(books);
+        registry.add(begun.of(command.executing(program), counted));
+        self.seats.forget_old(registry);
         // Last: whoever sets it is who takes it back.
-        books.begin_deploy(name);
-        self.state.settle(books);
+        registry.begin_deploy(name);
+        self.state.settle(registry);
         Ok(id)
     }
 
-    /// Refuses a command that cannot be started. Without the books: the program's loader may take
+    /// Refuses a command that cannot be started. Without the registry: the program's loader may take
     /// its time.
     ///
     /// What is doubtful about one that perhaps can, in words.
@@ -318,13 +326,13 @@ impl Deploys {
 
     /// Writes down the generation's first process and watches it.
     async fn born(self: &Arc<Self>, id: GenerationId, child: Child) {
-        let mut books = self.state.lock().await;
-        if let (Some(generation), Some(pid)) = (books.get_mut(id), child.id()) {
+        let mut registry = self.state.lock().await;
+        if let (Some(generation), Some(pid)) = (registry.get_mut(id), child.id()) {
             generation.runs_as(pid, process::start_time(pid).unwrap_or_default());
         }
         self.lives
-            .watch_life(&mut books, id, Main::Child(Box::new(child)));
-        self.state.settle(&books);
+            .watch_life(&mut registry, id, Main::Child(Box::new(child)));
+        self.state.settle(&registry);
     }
 
     fn notify_socket(&self, id: GenerationId) -> Result<Option<NotifySocket>, BringUpError> {
@@ -342,8 +350,8 @@ impl Deploys {
         id: GenerationId,
         notify: Option<&NotifySocket>,
     ) -> Result<LaunchSpec, BringUpError> {
-        let books = self.state.lock().await;
-        let generation = books
+        let registry = self.state.lock().await;
+        let generation = registry
             .get(id)
             .ok_or_else(|| CheckError::Ended("is gone".to_owned()))?;
         let command = generation.command();
@@ -360,7 +368,7 @@ impl Deploys {
         }
         let inherit = match self.config.hand_over {
             HandOver::Overlap | HandOver::Parked | HandOver::Auto => Vec::new(),
-            HandOver::Inherit => books
+            HandOver::Inherit => registry
                 .parks()
                 .group_keys()
                 .into_iter()
@@ -384,32 +392,32 @@ impl Deploys {
 
     /// A deploy broke: its candidate is ended, and another one can be deployed.
     pub(super) async fn deploy_broke(&self, id: GenerationId, broken: Broken) -> VerbError {
-        let mut books = self.state.lock().await;
-        let name = books.name_of(id);
+        let mut registry = self.state.lock().await;
+        let name = registry.name_of(id);
         let error = broken.of_verb(format!("the deploy of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a deploy");
-        books.end_deploy_of(&name);
-        if books.get(id).map(Generation::state) == Some(GenerationState::Starting) {
-            self.lives.discard(&mut books, id, error.summary());
+        registry.end_deploy_of(&name);
+        if registry.get(id).map(Generation::state) == Some(GenerationState::Starting) {
+            self.lives.discard(&mut registry, id, error.summary());
         }
         error
     }
 }
 
 /// Whether the generation's processes ended without being told to.
-fn ended_by_itself(books: &Books, id: GenerationId) -> bool {
-    books.get(id).is_some_and(|generation| {
+fn ended_by_itself(registry: &Registry, id: GenerationId) -> bool {
+    registry.get(id).is_some_and(|generation| {
         generation.state() == GenerationState::Starting && generation.end().has_come()
     })
 }
 
-fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
-    match books.by_name(name).map(Generation::state) {
+fn refuse_taken(registry: &Registry, name: &str) -> Result<(), VerbError> {
+    match registry.by_name(name).map(Generation::state) {
         None | Some(GenerationState::Failed) => Ok(()),
         // Rolled back to: its own command is started again.
         Some(GenerationState::Stopped)
-            if books.steering().previous().is_some()
-                && books.steering().previous() == books.by_name(name).map(Generation::id) =>
+            if registry.steering().previous().is_some()
+                && registry.steering().previous() == registry.by_name(name).map(Generation::id) =>
         {
             Ok(())
         }
@@ -421,10 +429,10 @@ fn refuse_taken(books: &Books, name: &str) -> Result<(), VerbError> {
 }
 
 /// An error if the candidate was stopped, or ended, while it proved itself.
-fn still_starting(books: &Books, id: GenerationId) -> Result<(), CheckError> {
-    still_alive(books, id)?;
-    match books.get(id).map(Generation::state) {
-        Some(GenerationState::Starting) if !books.is_ending() => Ok(()),
+fn still_starting(registry: &Registry, id: GenerationId) -> Result<(), CheckError> {
+    still_alive(registry, id)?;
+    match registry.get(id).map(Generation::state) {
+        Some(GenerationState::Starting) if !registry.is_ending() => Ok(()),
         _ => Err(CheckError::Ended("was stopped meanwhile".to_owned())),
     }
 }

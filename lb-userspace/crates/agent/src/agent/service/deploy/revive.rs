@@ -26,8 +26,8 @@ impl Deploys {
             return Ok(id);
         }
         let request = {
-            let books = self.state.lock().await;
-            let generation = books.get(id).ok_or_else(|| {
+            let registry = self.state.lock().await;
+            let generation = registry.get(id).ok_or_else(|| {
                 VerbError::NothingBefore("the generation before is forgotten".to_owned())
             })?;
             DeployRequest {
@@ -43,12 +43,12 @@ impl Deploys {
         // Its name is free for whom a rollback leads to.
         let previous = self
             .state
-            .change(|books| books.steering_mut().set_previous(Some(id)))
+            .change(|registry| registry.steering_mut().set_previous(Some(id)))
             .await;
         let started = self.deploy_again(request, reporter, true).await;
         if started.is_err() {
             self.state
-                .change(|books| books.steering_mut().set_previous(previous))
+                .change(|registry| registry.steering_mut().set_previous(previous))
                 .await;
         }
         started?;
@@ -63,15 +63,15 @@ impl Deploys {
         reporter: &Reporter,
     ) -> Result<Option<GenerationId>, VerbError> {
         let (origin, unit, name, command, cwd, has_roots) = {
-            let books = self.state.lock().await;
-            let Some(g) = books.get(id) else {
+            let registry = self.state.lock().await;
+            let Some(g) = registry.get(id) else {
                 return Ok(None);
             };
-            let outside = g.outside();
+            let provenance = g.provenance();
             let (name, command) = (g.name().to_owned(), g.command().words().to_vec());
             (
-                outside.origin,
-                outside.unit.clone(),
+                provenance.origin,
+                provenance.unit.clone(),
                 name,
                 command,
                 g.command().cwd().to_owned(),
@@ -121,10 +121,10 @@ impl Deploys {
         let mut pace = Pace::until(Deadline::after(self.config.ready_timeout));
         loop {
             {
-                let books = self.state.lock().await;
-                if let Some(found) = books.by_name(&name)
+                let registry = self.state.lock().await;
+                if let Some(found) = registry.by_name(&name)
                     && found.state().can_serve()
-                    && still_alive(&books, found.id()).is_ok()
+                    && still_alive(&registry, found.id()).is_ok()
                 {
                     return Ok(found.id());
                 }

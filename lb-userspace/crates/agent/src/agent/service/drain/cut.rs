@@ -66,8 +66,8 @@ impl Leaving {
 
     /// Passes over those that were cut before: some need a moment to be gone.
     async fn forget_listed(&self, id: GenerationId, cut: &mut Vec<CutConnection>) {
-        let books = self.state.lock().await;
-        let listed = books.get(id).map_or(&[][..], |g| g.end().cut_list());
+        let registry = self.state.lock().await;
+        let listed = registry.get(id).map_or(&[][..], |g| g.end().cut_list());
         let listed: HashSet<_> = listed.iter().map(|c| (c.peer, c.local)).collect();
         cut.retain(|c| !listed.contains(&(c.peer, c.local)));
     }
@@ -99,10 +99,10 @@ impl Leaving {
                 "a connection was cut at the deadline"
             );
         }
-        let mut books = self.state.lock().await;
-        if let Some(generation) = books.get_mut(id) {
+        let mut registry = self.state.lock().await;
+        if let Some(generation) = registry.get_mut(id) {
             generation.end_mut().note_cut(cut);
-            self.state.settle(&books);
+            self.state.settle(&registry);
         }
         count
     }

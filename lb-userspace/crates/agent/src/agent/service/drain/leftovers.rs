@@ -7,11 +7,11 @@ use lb_common::GenerationId;
 use super::{
     super::{
         Context,
-        books::{Books, Generation},
         datagrams::Datagrams,
         ending::{Endings, Judged, Teller, place, signal_wait},
         polite::PoliteDrain,
         processes,
+        registry::{Generation, Registry},
         shared::SharedState,
     },
     DrainStep, Leaving,
@@ -74,8 +74,8 @@ impl Leaving {
     ) -> Option<Deadline> {
         let recipe = self.recipe(id).await?;
         let wait = signal_wait(&self.config.drain, &recipe).unwrap_or(WITHOUT_END);
-        let books = self.state.lock().await;
-        let began = books.get(id)?.drain()?.began();
+        let registry = self.state.lock().await;
+        let began = registry.get(id)?.drain()?.began();
         Some(Deadline::since(began, wait))
     }
 
@@ -102,7 +102,7 @@ impl Leaving {
         }
         let mut cut = 0;
         if self.config.drain.leftovers == Leftovers::Keep
-            && !self.state.look(Books::is_ending).await
+            && !self.state.look(Registry::is_ending).await
         {
             self.enter_step(id, DrainStep::LongLived).await;
             // For as long as they last; the operator said so.
@@ -166,7 +166,7 @@ impl Leaving {
         if !judged.recipe.saves {
             return None;
         }
-        let told = Duration::from_secs(self.state.lock().await.get(id)?.end().told()?);
+        let told = Duration::from_secs(self.state.lock().await.get(id)?.end().signalled()?);
         let passed = clock::since_boot().saturating_sub(told);
         let left = self.config.drain.stop_deadline.saturating_sub(passed);
         let until = Deadline::after(left);
@@ -179,16 +179,16 @@ impl Leaving {
 
     /// How much longer a data store may save what it has, while it does.
     pub(in crate::agent::service) async fn saves_for(&self, id: GenerationId) -> Option<Duration> {
-        let books = self.state.lock().await;
-        let drain = books.get(id)?.drain()?;
+        let registry = self.state.lock().await;
+        let drain = registry.get(id)?.drain()?;
         drain
             .saves()
             .then(|| drain.deadline().left().unwrap_or_default())
     }
 
     async fn enter_saving(&self, id: GenerationId, until: Deadline) {
-        let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+        let mut registry = self.state.lock().await;
+        if let Some(drain) = registry.get_mut(id).and_then(Generation::drain_mut) {
             drain.enter_until(DrainStep::Saving, until);
         }
     }
@@ -201,8 +201,8 @@ impl Leaving {
     ) -> Option<(Deadline, u64)> {
         let later = self.long_lived_deadline(id).await?;
         let ended = self.cut(id, true).await;
-        let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+        let mut registry = self.state.lock().await;
+        if let Some(drain) = registry.get_mut(id).and_then(Generation::drain_mut) {
             drain.enter_until(DrainStep::LongLived, later);
         }
         Some((later, ended))
@@ -214,7 +214,7 @@ impl Leaving {
         id: GenerationId,
     ) -> Option<Deadline> {
         let long = self.config.drain.long_lived?;
-        if self.state.look(Books::is_ending).await {
+        if self.state.look(Registry::is_ending).await {
             return None;
         }
         let began = self.state.lock().await.get(id)?.drain()?.began();
@@ -258,8 +258,8 @@ impl Leaving {
     /// Nobody ends it: its supervisor may have started it in the meantime, with the same sockets.
     pub(in crate::agent::service) async fn left_outside(&self, id: GenerationId) -> Option<String> {
         let (place, listeners) = {
-            let books = self.state.lock().await;
-            let generation = books.get(id)?;
+            let registry = self.state.lock().await;
+            let generation = registry.get(id)?;
             if !generation.cgroup().is_foreign() || generation.main_runs() {
                 return None;
             }
@@ -279,8 +279,8 @@ impl Leaving {
     }
 
     pub(in crate::agent::service) async fn enter_step(&self, id: GenerationId, step: DrainStep) {
-        let mut books = self.state.lock().await;
-        if let Some(drain) = books.get_mut(id).and_then(Generation::drain_mut) {
+        let mut registry = self.state.lock().await;
+        if let Some(drain) = registry.get_mut(id).and_then(Generation::drain_mut) {
             drain.enter(step);
         }
     }

@@ -5,7 +5,7 @@ use std::{net::Shutdown, sync::Arc, time::Duration};
 use lb_common::GenerationId;
 
 use super::{
-    super::{books::Generation, find::own_cgroup, pace::Pace},
+    super::{find::own_cgroup, pace::Pace, registry::Generation},
     Leaving,
 };
 use crate::{
@@ -54,13 +54,13 @@ impl Leaving {
             let over = hung.left().is_none();
             if (over || !self.state.look_again(&mut pace).await) && self.active_is_not(id) {
                 // Under the lock, for it is for the agent in charge to do.
-                let books = self.state.lock().await;
-                let is_own = books.get(id).and_then(Generation::own_cgroup).is_some();
+                let registry = self.state.lock().await;
+                let is_own = registry.get(id).and_then(Generation::own_cgroup).is_some();
                 if !is_own || !self.active_is_not(id) {
                     return None;
                 }
                 shut_down(&cgroup, &listeners);
-                drop(books);
+                drop(registry);
                 return Some(format!(
                     "it accepted no connection for {}: {waiting} connections were moved from its \
                      queue",

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::super::{
     Context,
-    books::{Books, Generation},
+    registry::{Generation, Registry},
     shared::SharedState,
 };
 use crate::{
@@ -111,8 +111,8 @@ impl Endings {
         id: GenerationId,
     ) -> Option<Judged> {
         let known = {
-            let books = state.lock().await;
-            vec![(id, Known::of(context, &books, books.get(id)?))]
+            let registry = state.lock().await;
+            vec![(id, Known::of(context, &registry, registry.get(id)?))]
         };
         self.judge_these(context, known, clock::now(), Duration::ZERO)
             .await
@@ -128,10 +128,10 @@ impl Endings {
         moment: Instant,
     ) -> HashMap<GenerationId, Judged> {
         let known = state
-            .look(|books| {
-                let living = books.living();
+            .look(|registry| {
+                let living = registry.living();
                 let living = living.filter(|g| g.state() != GenerationState::Starting);
-                let known = living.map(|g| (g.id(), Known::of(context, books, g)));
+                let known = living.map(|g| (g.id(), Known::of(context, registry, g)));
                 known.collect()
             })
             .await;
@@ -198,8 +198,8 @@ struct Known {
 }
 
 impl Known {
-    fn of(context: &Context, books: &Books, generation: &Generation) -> Self {
-        let unit = generation.outside().unit_signal.as_deref();
+    fn of(context: &Context, registry: &Registry, generation: &Generation) -> Self {
+        let unit = generation.provenance().unit_signal.as_deref();
         Self {
             place: place(context, generation),
             configured: context.config.drain.signal,
@@ -207,8 +207,8 @@ impl Known {
             // Clients wait until it has ended.
             alone: context.path.word().active.is_none()
                 && generation.state() != GenerationState::Ready
-                && !books.is_ending(),
-            habits: books.sums().habits().clone(),
+                && !registry.is_ending(),
+            habits: registry.sums().habits().clone(),
         }
     }
 
@@ -252,9 +252,9 @@ pub(super) async fn recipes(
     servers: Vec<Server>,
 ) -> Vec<(Server, Recipe)> {
     let known = state
-        .look(|books| {
-            let generation = books.get(id);
-            generation.map(|generation| Known::of(context, books, generation))
+        .look(|registry| {
+            let generation = registry.get(id);
+            generation.map(|generation| Known::of(context, registry, generation))
         })
         .await;
     known.map_or_else(Vec::new, |known| Judged::new(servers, &known).told)

@@ -91,8 +91,8 @@ impl Teller {
             return;
         };
         let signal = judged.recipe.signal;
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         let seen = match outcome {
@@ -120,13 +120,13 @@ impl Teller {
         );
         let (program, signal) = (server.program.key(), signal.as_str());
         match seen {
-            Some(seen) => books
+            Some(seen) => registry
                 .sums_mut()
                 .habits_mut()
                 .note(program, signal.to_owned(), seen),
-            None => books.sums_mut().habits_mut().doubt(&program, signal),
+            None => registry.sums_mut().habits_mut().doubt(&program, signal),
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 }
 

@@ -9,7 +9,7 @@ use nix::{
 };
 
 use super::{
-    super::{books::Generation, freeze},
+    super::{freeze, registry::Generation},
     Judged, Teller,
     judge::{place, recipes},
 };
@@ -25,22 +25,22 @@ const SCRIPT: Duration = Duration::from_secs(1);
 
 impl Teller {
     /// Sends a generation its signal, and writes down that it was sent: under the lock of the
-    /// books, so that no other agent sends a second one, and none believes that it was sent before it was. Says
+    /// registry, so that no other agent sends a second one, and none believes that it was sent before it was. Says
     /// whether it was sent now.
     pub(in crate::agent::service) async fn tell_to_end(
         &self,
         id: GenerationId,
         judged: &Judged,
     ) -> bool {
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return false;
         };
         freeze::thaw(self, generation.cgroup());
-        if generation.end().told().is_some() {
+        if generation.end().signalled().is_some() {
             return false; // by an earlier agent
         }
-        generation.end_mut().note_told(judged.whom());
+        generation.end_mut().note_signalled(judged.whom());
         tracing::info!(
             service = self.name(),
             generation = generation.name(),
@@ -56,7 +56,7 @@ impl Teller {
         if nobody && !generation.cgroup().is_foreign() {
             generation.cgroup().signal(judged.recipe.signal);
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
         true
     }
 
@@ -69,7 +69,7 @@ impl Teller {
     ) -> Infallible {
         let whom = self
             .state
-            .look(|books| books.get(id).map(|g| g.end().told_whom().to_vec()))
+            .look(|registry| registry.get(id).map(|g| g.end().signalled_whom().to_vec()))
             .await;
         let whom = whom.unwrap_or_default();
         let runs = |&(pid, started): &(u32, u64)| process::start_time(pid) == Some(started);
@@ -93,8 +93,11 @@ impl Teller {
 
     async fn tell_left(&self, id: GenerationId, told: &[Server]) {
         let place = {
-            let books = self.state.lock().await;
-            let Some(generation) = books.get(id).filter(|g| g.end().told_again().is_none()) else {
+            let registry = self.state.lock().await;
+            let Some(generation) = registry
+                .get(id)
+                .filter(|g| g.end().signalled_again().is_none())
+            else {
                 return;
             };
             place(self, generation)
@@ -106,11 +109,14 @@ impl Teller {
             return;
         }
         let judged = recipes(self, &self.state, id, left).await;
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id).filter(|g| g.end().told_again().is_none()) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry
+            .get_mut(id)
+            .filter(|g| g.end().signalled_again().is_none())
+        else {
             return; // another agent did it
         };
-        generation.end_mut().note_told_again();
+        generation.end_mut().note_signalled_again();
         for (server, recipe) in &judged {
             let signal = recipe.signal;
             tracing::info!(
@@ -124,13 +130,13 @@ impl Teller {
             );
             send(server, signal);
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 
     /// The first process of the generation, if it was not among those that were told.
     async fn tell_first(&self, id: GenerationId, told: &[(u32, u64)]) {
-        let books = self.state.lock().await;
-        let Some((pid, started)) = books.get(id).and_then(Generation::main) else {
+        let registry = self.state.lock().await;
+        let Some((pid, started)) = registry.get(id).and_then(Generation::main) else {
             return;
         };
         if told.contains(&(pid, started)) || process::start_time(pid) != Some(started) {

@@ -18,7 +18,7 @@ use slowest::count_unread;
 use super::{
     Context,
     beside::beside,
-    books::{Books, Generation},
+    registry::{Generation, Registry},
     shared::SharedState,
 };
 use crate::{
@@ -161,7 +161,7 @@ impl Incidents {
 }
 
 /// Those that may have clients.
-fn subjects(books: &Books) -> Vec<Subject> {
+fn subjects(registry: &Registry) -> Vec<Subject> {
     let has_clients = |generation: &&Generation| {
         let works = matches!(
             generation.state(),
@@ -169,7 +169,7 @@ fn subjects(books: &Books) -> Vec<Subject> {
         );
         works && !generation.counts().is_unseated()
     };
-    let generations = books.all().filter(has_clients);
+    let generations = registry.all().filter(has_clients);
     let subject = |generation: &Generation| Subject {
         id: generation.id(),
         name: generation.name().to_owned(),

@@ -6,13 +6,13 @@ use lb_common::GenerationId;
 
 use super::{
     super::{
-        books::Books,
         broken::{Broken, unbroken},
         drain::{Drain, DrainStep},
         ending::signal_wait,
         freeze,
         pace::Pace,
         recount,
+        registry::Registry,
     },
     Lives,
 };
@@ -29,9 +29,13 @@ impl Lives {
     /// Drains a generation in the background. Its connections, those in its accept queues
     /// included, may end by themselves for `signal_after`; a generation that has none left runs
     /// on as standby, any other is told to end.
-    pub(in crate::agent::service) fn drain(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+    pub(in crate::agent::service) fn drain(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        id: GenerationId,
+    ) {
         let live = self.datagrams.clients(id);
-        let Some(generation) = books.get_mut(id) else {
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         // One that drains already goes on where it was.
@@ -64,8 +68,8 @@ impl Lives {
         let hung = self.leaving.empty_queues(id).await;
         self.leave_by_themselves(id).await;
         let hung = hung.or(self.datagrams.flows_leave(id).await);
-        let mut books = self.state.lock().await;
-        let Some(generation) = books.get_mut(id) else {
+        let mut registry = self.state.lock().await;
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         if generation.state() != GenerationState::Draining {
@@ -79,11 +83,11 @@ impl Lives {
         if self.path.live(Some(id)) == 0 && self.datagrams.flows(id) == 0 && kept {
             generation.undrain();
             generation.enter(GenerationState::Standby, None);
-            freeze::freeze(self, &mut books, id);
+            freeze::freeze(self, &mut registry, id);
         } else {
-            self.stop_in_background(&mut books, id);
+            self.stop_in_background(&mut registry, id);
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 
     /// Waits until the generation has no connection left, or for as long as the server is not to
@@ -113,8 +117,8 @@ impl Lives {
     /// stay longer, and ends the others. Does nothing before the deadline.
     async fn long_lived_leave(self: &Arc<Self>, id: GenerationId) {
         let deadline = {
-            let books = self.state.lock().await;
-            books.get(id).and_then(|g| Some(g.drain()?.deadline()))
+            let registry = self.state.lock().await;
+            registry.get(id).and_then(|g| Some(g.drain()?.deadline()))
         };
         if deadline.is_none_or(|deadline| deadline.left().is_some()) {
             return;
@@ -137,16 +141,16 @@ impl Lives {
         id: GenerationId,
         broken: Broken,
     ) {
-        let mut books = self.state.lock().await;
-        let name = books.name_of(id);
+        let mut registry = self.state.lock().await;
+        let name = registry.name_of(id);
         let error = broken.of_verb(format!("the drain of {name}"));
         tracing::error!(service = self.name(), %error, "a bug aborted a drain");
-        if let Some(generation) = books.get_mut(id)
+        if let Some(generation) = registry.get_mut(id)
             && generation.state() == GenerationState::Draining
         {
             generation.explain(error.summary());
-            self.stop_in_background(&mut books, id);
+            self.stop_in_background(&mut registry, id);
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 }

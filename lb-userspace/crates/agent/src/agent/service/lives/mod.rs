@@ -13,7 +13,6 @@ use lb_common::GenerationId;
 use super::{
     Context, VerbError,
     again::Again,
-    books::{Books, Generation},
     broken::{kept_up, outlive, unbroken},
     checks::still_alive,
     datagrams::Datagrams,
@@ -23,6 +22,7 @@ use super::{
     freeze, outlet,
     parking::{Parking, someone_waits},
     polite::PoliteDrain,
+    registry::{Generation, Registry},
     reports::Reports,
     seats::Seats,
     shared::SharedState,
@@ -99,21 +99,21 @@ impl Lives {
         id: GenerationId,
         purpose: Purpose,
     ) -> Result<Option<GenerationId>, VerbError> {
-        let mut books = self.state.lock().await;
-        self.switch_in(&mut books, id, purpose)
+        let mut registry = self.state.lock().await;
+        self.switch_in(&mut registry, id, purpose)
     }
 
     /// [`Lives::switch`] for who has the lock.
     pub(super) fn switch_in(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         purpose: Purpose,
     ) -> Result<Option<GenerationId>, VerbError> {
         // Between the checks and now it may have been stopped, promoted, or ended.
-        refuse_unpromotable(books, id)?;
-        let previous = books.steering().former(id);
-        let fallback = books.decide(|standing| {
+        refuse_unpromotable(registry, id)?;
+        let previous = registry.steering().former(id);
+        let fallback = registry.decide(|standing| {
             rollout::fallback(
                 Standing {
                     previous,
@@ -122,36 +122,36 @@ impl Lives {
                 Some(id),
             )
         });
-        if let Some(generation) = books.get(id) {
+        if let Some(generation) = registry.get(id) {
             freeze::thaw(self, generation.cgroup());
         }
         let former = match purpose {
-            Purpose::Promote => books.steering_mut().promote(id, fallback),
-            Purpose::Rollback => books.steering_mut().roll_back(id, fallback),
+            Purpose::Promote => registry.steering_mut().promote(id, fallback),
+            Purpose::Rollback => registry.steering_mut().roll_back(id, fallback),
         };
-        self.became_active(books, id, None);
+        self.became_active(registry, id, None);
         if former.is_none() || self.path.live(None) > 0 {
             self.parking.release();
         }
         if let Some(former) = former {
             match purpose {
-                Purpose::Promote => hold(books, former),
-                Purpose::Rollback => self.drain(books, former),
+                Purpose::Promote => hold(registry, former),
+                Purpose::Rollback => self.drain(registry, former),
             }
         }
-        self.retire_others(books, id, former);
-        self.state.settle(books);
+        self.retire_others(registry, id, former);
+        self.state.settle(registry);
         Ok(former)
     }
 
     pub(super) fn became_active(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         reason: Option<String>,
     ) {
         self.datagrams.take_flows(id);
-        if let Some(generation) = books.get_mut(id) {
+        if let Some(generation) = registry.get_mut(id) {
             generation.undrain();
             generation.acquit();
             freeze::thaw(self, generation.cgroup());
@@ -163,13 +163,13 @@ impl Lives {
     /// end.
     fn retire_others(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         active: GenerationId,
         former: Option<GenerationId>,
     ) {
         let room = self.config.keep.generations;
         let room = room.saturating_sub(usize::from(former.is_some()));
-        let mut others: Vec<(u64, GenerationId)> = books
+        let mut others: Vec<(u64, GenerationId)> = registry
             .all()
             .filter(|g| g.state() == GenerationState::Standby)
             .map(|g| (g.since(), g.id()))
@@ -178,27 +178,27 @@ impl Lives {
         others.sort_unstable();
         others.reverse();
         for (_, id) in others.into_iter().skip(room) {
-            self.stop_in_background(books, id);
+            self.stop_in_background(registry, id);
         }
     }
 
     /// Whether every group still has a listener of the generation, and it lives.
     pub(super) async fn can_take_over(&self, id: GenerationId) -> bool {
-        let books = self.state.lock().await;
-        self.can_take_over_in(&books, id)
+        let registry = self.state.lock().await;
+        self.can_take_over_in(&registry, id)
     }
 
     /// [`Lives::can_take_over`] for who has the lock.
-    pub(super) fn can_take_over_in(&self, books: &Books, id: GenerationId) -> bool {
-        let able = books.get(id).is_some_and(|g| g.state().can_serve());
-        able && still_alive(books, id).is_ok() && self.listens(id)
+    pub(super) fn can_take_over_in(&self, registry: &Registry, id: GenerationId) -> bool {
+        let able = registry.get(id).is_some_and(|g| g.state().can_serve());
+        able && still_alive(registry, id).is_ok() && self.listens(id)
     }
 
-    /// Makes the word say what the books say: after a generation came, went or failed.
-    pub(super) fn word_follows(self: &Arc<Self>, books: &mut Books) {
-        self.catch_up(books);
+    /// Makes the word say what the registry says: after a generation came, went or failed.
+    pub(super) fn word_follows(self: &Arc<Self>, registry: &mut Registry) {
+        self.catch_up(registry);
         let word = self.path.word();
-        let able = |id: GenerationId| match books.get(id) {
+        let able = |id: GenerationId| match registry.get(id) {
             Some(generation) => generation.state().can_serve(),
             // Unknown, for the ledger was lost: if it listens, it serves.
             None => self.listens(id),
@@ -208,36 +208,41 @@ impl Lives {
             // The kernel has moved the traffic already; this makes it official.
             active = word.candidate.filter(|&id| able(id));
         }
-        let fallback = books.decide(|standing| rollout::fallback(standing, active));
+        let fallback = registry.decide(|standing| rollout::fallback(standing, active));
         // With nobody active, a candidate that was never promoted waits to be.
         let fallback = fallback.filter(|_| active.is_some());
-        if books.steering_mut().follow(active, fallback)
+        if registry.steering_mut().follow(active, fallback)
             && let Some(id) = active
         {
-            self.failed_over(books, word.active, id);
+            self.failed_over(registry, word.active, id);
         }
     }
 
     fn failed_over(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         former: Option<GenerationId>,
         id: GenerationId,
     ) {
-        self.became_active(books, id, Some("the active generation ended".to_owned()));
+        self.became_active(registry, id, Some("the active generation ended".to_owned()));
         self.parking.release();
         let how = former
-            .and_then(|former| books.get(former))
+            .and_then(|former| registry.get(former))
             .and_then(|former| former.reason())
             .unwrap_or("ended");
         let how = how.strip_prefix("it ").unwrap_or(how);
         let why = format!("the active generation {how}");
-        self.note_failover(books, former, id, why);
+        self.note_failover(registry, former, id, why);
     }
 
     /// Waits in the background for the generation's end.
-    pub(super) fn watch_life(self: &Arc<Self>, books: &mut Books, id: GenerationId, main: Main) {
-        let Some(generation) = books.get(id) else {
+    pub(super) fn watch_life(
+        self: &Arc<Self>,
+        registry: &mut Registry,
+        id: GenerationId,
+        main: Main,
+    ) {
+        let Some(generation) = registry.get(id) else {
             return;
         };
         let cgroup = generation.cgroup().clone();
@@ -264,9 +269,9 @@ impl Lives {
     /// A generation has no process left: whoever asks knows it from here on.
     async fn is_over(&self, id: GenerationId, how: String) {
         self.state
-            .change(|books| {
-                self.reports.hear(books);
-                if let Some(generation) = books.get(id) {
+            .change(|registry| {
+                self.reports.hear(registry);
+                if let Some(generation) = registry.get(id) {
                     generation.end().note(how);
                 }
             })
@@ -274,33 +279,39 @@ impl Lives {
     }
 
     /// Where the kernel has led the clients of a dead generation to the fallback, they need the CPUs more than the
-    /// books do. A rollout waits for the books, though, and so do a fallback that may be frozen and who is parked.
+    /// registry does. A rollout waits for the registry, though, and so do a fallback that may be frozen and who is parked.
     async fn clients_first(&self, id: GenerationId) {
         let word = self.path.word();
         let led = word.active == Some(id) && word.candidate.is_some_and(|next| self.listens(next));
         let waits = self.config.keep.freeze || someone_waits(self, Some(id));
-        if led && !waits && self.state.look(|books| books.rollout().is_none()).await {
+        if led
+            && !waits
+            && self
+                .state
+                .look(|registry| registry.rollout().is_none())
+                .await
+        {
             tokio::time::sleep_until(Deadline::after(AFTERMATH).instant()).await;
         }
     }
 
     async fn ended(self: &Arc<Self>, id: GenerationId) {
-        let mut books = self.state.lock().await;
-        self.ended_in(&mut books, id);
-        self.state.settle(&books);
+        let mut registry = self.state.lock().await;
+        self.ended_in(&mut registry, id);
+        self.state.settle(&registry);
     }
 
     /// Makes the end of an active generation official that waits for its clients: who decides now must not take it for
     /// alive.
-    pub(super) fn catch_up(self: &Arc<Self>, books: &mut Books) {
+    pub(super) fn catch_up(self: &Arc<Self>, registry: &mut Registry) {
         let is_over = |g: &&Generation| g.state() == GenerationState::Active && g.end().has_come();
-        if let Some(id) = books.all().find(is_over).map(Generation::id) {
-            self.ended_in(books, id);
+        if let Some(id) = registry.all().find(is_over).map(Generation::id) {
+            self.ended_in(registry, id);
         }
     }
 
-    fn ended_in(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
-        let Some(generation) = books.get_mut(id) else {
+    fn ended_in(self: &Arc<Self>, registry: &mut Registry, id: GenerationId) {
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         let how = generation.end().how().unwrap_or_default();
@@ -315,16 +326,16 @@ impl Lives {
                     "a generation ended by itself"
                 );
                 generation.undrain();
-                self.seats.retire_from_kernel(books, id);
-                if let Some(generation) = books.get_mut(id) {
+                self.seats.retire_from_kernel(registry, id);
+                if let Some(generation) = registry.get_mut(id) {
                     generation.enter(GenerationState::Failed, Some(how));
                 }
-                self.word_follows(books);
+                self.word_follows(registry);
             }
             // `deploy` or `end` waits for exactly this.
             GenerationState::Starting | GenerationState::Stopping => {}
             GenerationState::Stopped | GenerationState::Failed => {
-                self.seats.retire_from_kernel(books, id);
+                self.seats.retire_from_kernel(registry, id);
             }
         }
     }
@@ -332,32 +343,32 @@ impl Lives {
     /// Makes a generation active, at once, because it was so before it ended and nobody else is.
     pub(super) fn take_over_again(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         note: &str,
     ) {
-        let fallback = books.decide(|standing| rollout::fallback(standing, Some(id)));
-        books.steering_mut().promote_again(id, fallback);
-        self.became_active(books, id, Some(note.to_owned()));
+        let fallback = registry.decide(|standing| rollout::fallback(standing, Some(id)));
+        registry.steering_mut().promote_again(id, fallback);
+        self.became_active(registry, id, Some(note.to_owned()));
         self.parking.release();
-        self.note_failover(books, None, id, note.to_owned());
+        self.note_failover(registry, None, id, note.to_owned());
     }
 
     /// Writes a fail-over down, in the background: the traffic does not wait for the disk. What
     /// happens during a rollout is a part of that one.
     pub(in crate::agent::service) fn note_failover(
         self: &Arc<Self>,
-        books: &Books,
+        registry: &Registry,
         former: Option<GenerationId>,
         id: GenerationId,
         why: String,
     ) {
-        if books.rollout().is_some() {
+        if registry.rollout().is_some() {
             return;
         }
         let reference = |id: GenerationId| GenerationRef {
             id: id.raw(),
-            name: books.name_of(id),
+            name: registry.name_of(id),
         };
         let new = NewRollout {
             service: self.name().to_owned(),
@@ -389,9 +400,9 @@ impl Lives {
     }
 
     /// The generation, if it would be started again to become active.
-    pub(super) fn started_to_serve(&self, books: &Books, id: GenerationId) -> Option<Again> {
-        let generation = books.get(id)?;
-        (!self.can_take_over_in(books, id)).then(|| Again::of(generation))
+    pub(super) fn started_to_serve(&self, registry: &Registry, id: GenerationId) -> Option<Again> {
+        let generation = registry.get(id)?;
+        (!self.can_take_over_in(registry, id)).then(|| Again::of(generation))
     }
 
     /// The id of the generation with this name.
@@ -402,8 +413,8 @@ impl Lives {
 
 /// Takes the former generation out of service, and nothing more: a rollout on probation may go
 /// back to it.
-pub(super) fn hold(books: &mut Books, id: GenerationId) {
-    if let Some(generation) = books.get_mut(id)
+pub(super) fn hold(registry: &mut Registry, id: GenerationId) {
+    if let Some(generation) = registry.get_mut(id)
         && generation.state().can_serve()
     {
         generation.undrain();
@@ -412,9 +423,9 @@ pub(super) fn hold(books: &mut Books, id: GenerationId) {
 }
 
 /// An error for a generation that cannot be made active.
-pub(super) fn refuse_unpromotable(books: &Books, id: GenerationId) -> Result<(), VerbError> {
-    let generation = books.name_of(id);
-    let state = books
+pub(super) fn refuse_unpromotable(registry: &Registry, id: GenerationId) -> Result<(), VerbError> {
+    let generation = registry.name_of(id);
+    let state = registry
         .get(id)
         .map_or(GenerationState::Failed, Generation::state);
     match rollout::cannot_promote(state) {

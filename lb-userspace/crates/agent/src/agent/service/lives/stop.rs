@@ -7,12 +7,12 @@ use lb_common::GenerationId;
 use super::{
     super::{
         VerbError,
-        books::{Books, Generation},
         broken::{Broken, unbroken},
         drain::{Drain, DrainStep, FINISH, Signalled},
         outlet,
         pace::Pace,
         processes::{gone, kill_rest},
+        registry::{Generation, Registry},
         report::Reporter,
     },
     Lives,
@@ -55,16 +55,16 @@ impl Lives {
     ) -> Result<Done, VerbError> {
         let id = self.find(name).await?;
         let is_active = {
-            let mut books = self.state.lock().await;
-            self.catch_up(&mut books);
-            let is_active = books
+            let mut registry = self.state.lock().await;
+            self.catch_up(&mut registry);
+            let is_active = registry
                 .get(id)
                 .is_some_and(|g| rollout::cannot_stop(g.state()));
             if is_active && !park {
                 return Err(VerbError::ActiveStop(name.to_owned()));
             }
             if is_active {
-                self.park_everybody(&mut books, id);
+                self.park_everybody(&mut registry, id);
             }
             is_active
         };
@@ -76,14 +76,14 @@ impl Lives {
         self.end(id).await;
         // Who is told that it ended finds its last words in its file.
         outlet::last_words(self, name).settled().await;
-        let books = self.state.lock().await;
-        if books
+        let registry = self.state.lock().await;
+        if registry
             .get(id)
             .is_some_and(|g| rollout::cannot_stop(g.state()))
         {
             return Err(VerbError::ActiveStop(name.to_owned())); // promoted meanwhile
         }
-        let reason = books.get(id).and_then(|g| g.reason().map(str::to_owned));
+        let reason = registry.get(id).and_then(|g| g.reason().map(str::to_owned));
         Ok(Done {
             message: match reason {
                 Some(reason) => format!("{name} is stopped ({reason})"),
@@ -106,7 +106,7 @@ impl Lives {
         loop {
             let state = self
                 .state
-                .look(|books| books.get(id).map(Generation::state))
+                .look(|registry| registry.get(id).map(Generation::state))
                 .await;
             if state != Some(GenerationState::Stopping) || !self.state.look_again(&mut pace).await {
                 return;
@@ -117,34 +117,34 @@ impl Lives {
     /// Has every new client wait: nobody is active, nobody stands in.
     pub(in crate::agent::service) fn park_everybody(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         active: GenerationId,
     ) {
-        books.steering_mut().park(active);
-        if let Some(generation) = books.get_mut(active) {
+        registry.steering_mut().park(active);
+        if let Some(generation) = registry.get_mut(active) {
             generation.enter(GenerationState::Draining, None);
         }
-        self.state.settle(books);
+        self.state.settle(registry);
     }
 
     /// Ends a generation without anybody waiting for it.
     pub(in crate::agent::service) fn stop_in_background(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
     ) {
-        self.mark_stopping(books, id);
+        self.mark_stopping(registry, id);
         let lives = Arc::clone(self);
         tokio::spawn(async move { lives.end(id).await });
     }
 
     /// Takes it out of the choice: from here on no connection reaches it.
-    fn mark_stopping(self: &Arc<Self>, books: &mut Books, id: GenerationId) {
+    fn mark_stopping(self: &Arc<Self>, registry: &mut Registry, id: GenerationId) {
         let deadline = self.config.drain.deadline;
         let live = self.datagrams.clients(id);
-        let going_down = books.is_ending();
-        self.catch_up(books);
-        let Some(generation) = books.get_mut(id) else {
+        let going_down = registry.is_ending();
+        self.catch_up(registry);
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         let can_stop = generation.state() != GenerationState::Active || going_down;
@@ -166,13 +166,13 @@ impl Lives {
             }
         }
         generation.enter_stopping();
-        self.word_follows(books);
+        self.word_follows(registry);
     }
 
     /// Says whose it is to end a generation.
-    fn begin_stop(self: &Arc<Self>, books: &mut Books, id: GenerationId) -> Ending {
-        self.mark_stopping(books, id);
-        let generation = books.get_mut(id);
+    fn begin_stop(self: &Arc<Self>, registry: &mut Registry, id: GenerationId) -> Ending {
+        self.mark_stopping(registry, id);
+        let generation = registry.get_mut(id);
         let generation = generation.filter(|g| g.state() != GenerationState::Active);
         match generation.map(Generation::begin_end) {
             None => Ending::NotToBe,
@@ -186,9 +186,9 @@ impl Lives {
     pub(in crate::agent::service) async fn end(self: &Arc<Self>, id: GenerationId) {
         let ending = self
             .state
-            .change(|books| {
-                let ending = self.begin_stop(books, id);
-                self.state.settle(books);
+            .change(|registry| {
+                let ending = self.begin_stop(registry, id);
+                self.state.settle(registry);
                 ending
             })
             .await;
@@ -209,8 +209,8 @@ impl Lives {
             return;
         };
         let (cgroup, deadline) = {
-            let books = self.state.lock().await;
-            let Some(generation) = books.get(id) else {
+            let registry = self.state.lock().await;
+            let Some(generation) = registry.get(id) else {
                 return;
             };
             let deadline = generation.drain().map(Drain::deadline);
@@ -234,9 +234,9 @@ impl Lives {
                 .await;
         }
         let left = self.leaving.left_outside(id).await;
-        let mut books = self.state.lock().await;
-        self.seats.retire_from_kernel(&mut books, id);
-        if let Some(generation) = books.get_mut(id)
+        let mut registry = self.state.lock().await;
+        self.seats.retire_from_kernel(&mut registry, id);
+        if let Some(generation) = registry.get_mut(id)
             && generation.state() == GenerationState::Stopping
         {
             let took = generation.drain().map(|drain| drain.began().elapsed());
@@ -256,32 +256,32 @@ impl Lives {
             let (state, why) = generation.last_state();
             generation.enter(state, why.or(reason));
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 
     /// Ends a candidate that did not become ready.
     pub(in crate::agent::service) fn discard(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
         why: String,
     ) {
-        self.seats.retire_from_kernel(books, id);
-        if let Some(generation) = books.get_mut(id) {
+        self.seats.retire_from_kernel(registry, id);
+        if let Some(generation) = registry.get_mut(id) {
             generation.enter(GenerationState::Failed, Some(why));
             if let Err(error) = generation.cgroup().kill() {
                 tracing::error!(%error, generation = generation.name(), "failed to kill a candidate");
             }
         }
-        self.state.settle(books);
+        self.state.settle(registry);
     }
 
     /// What was to end a generation in order broke: it gets its signal all the same, and what is
     /// left at the deadline is killed.
     pub(super) async fn end_broke(&self, id: GenerationId, broken: Broken) {
         let (cgroup, deadline, error) = {
-            let books = self.state.lock().await;
-            let Some(generation) = books.get(id) else {
+            let registry = self.state.lock().await;
+            let Some(generation) = registry.get(id) else {
                 return;
             };
             let error = broken.of_verb(format!("the end of {}", generation.name()));
@@ -309,15 +309,15 @@ impl Lives {
             );
         }
         self.leaving.await_gone(id, &cgroup).await;
-        let mut books = self.state.lock().await;
-        self.seats.retire_from_kernel(&mut books, id);
-        if let Some(generation) = books.get_mut(id)
+        let mut registry = self.state.lock().await;
+        self.seats.retire_from_kernel(&mut registry, id);
+        if let Some(generation) = registry.get_mut(id)
             && generation.state() == GenerationState::Stopping
         {
             generation.undrain();
             let (state, _why) = generation.last_state();
             generation.enter(state, Some(error.summary()));
         }
-        self.state.settle(&books);
+        self.state.settle(&registry);
     }
 }

@@ -1,10 +1,12 @@
 //! Ports that somebody outside hotlb has: refused, or waited for until that server is adopted.
 
-pub(super) mod claim;
+pub(super) mod adoption_check;
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use super::{Context, OpenError, VerbError, books::Books, parking::Parking, shared::SharedState};
+use super::{
+    Context, OpenError, VerbError, parking::Parking, registry::Registry, shared::SharedState,
+};
 use crate::{
     config::ServiceConfig,
     generation::{adoptee::describe, fit::overlaps, keeper},
@@ -21,7 +23,7 @@ use crate::{
 
 /// A listener outside hotlb that gets clients of the service.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct ForeignListener {
     /// The declared address that it takes clients of.
     pub(super) declared: SocketAddr,
     /// The listener.
@@ -30,7 +32,7 @@ pub(super) struct Held {
     pub(super) pid: Option<u32>,
 }
 
-impl Held {
+impl ForeignListener {
     /// Process and user.
     pub(super) fn describe(&self) -> String {
         let holder = self.pid.map_or_else(
@@ -77,7 +79,7 @@ fn strangers(
     protocol: Protocol,
     addresses: &[SocketAddr],
     ours: &HashSet<u64>,
-) -> Result<Vec<Held>, DumpError> {
+) -> Result<Vec<ForeignListener>, DumpError> {
     let foreign: Vec<(SocketAddr, Waiting)> = sock_diag::waiting(netns, protocol)?
         .into_iter()
         .filter(|socket| !socket.cgroup.is_some_and(|id| ours.contains(&id)))
@@ -94,13 +96,15 @@ fn strangers(
         return Ok(Vec::new());
     }
     let holders = process::socket_holders(process::all_pids());
-    let held = foreign.into_iter().map(|(declared, socket)| Held {
-        declared,
-        pid: holders
-            .get(&socket.inode)
-            .and_then(|all| Some(all.first()?.pid)),
-        socket,
-    });
+    let held = foreign
+        .into_iter()
+        .map(|(declared, socket)| ForeignListener {
+            declared,
+            pid: holders
+                .get(&socket.inode)
+                .and_then(|all| Some(all.first()?.pid)),
+            socket,
+        });
     Ok(held.collect())
 }
 
@@ -108,7 +112,7 @@ fn strangers_at_datagrams(
     netns: &Netns,
     config: &ServiceConfig,
     ours: &HashSet<u64>,
-) -> Result<Vec<Held>, DumpError> {
+) -> Result<Vec<ForeignListener>, DumpError> {
     match &config.datagrams {
         Some(datagrams) => strangers(netns, Protocol::Udp, &datagrams.listen, ours),
         None => Ok(Vec::new()),
@@ -130,7 +134,7 @@ pub(super) fn must_wait(
     let may_wait = config.adopt && !has_parks && living.is_empty();
     // A UDP socket of somebody else's is met by the first bind: nothing is opened before.
     let held = strangers(netns, Protocol::Tcp, &config.listen, &ours)?;
-    let of_service = |held: &Held| Some((held.declared, held.service()?));
+    let of_service = |held: &ForeignListener| Some((held.declared, held.service()?));
     if let Some((address, former)) = held.iter().find_map(of_service) {
         return Err(OpenError::PortOfService { address, former });
     }
@@ -157,7 +161,7 @@ fn living_outside(ledger: &Ledger) -> Vec<Cgroup> {
     let remembered = ledger.generations.iter().filter(|g| g.state.is_live());
     remembered
         .filter(|g| is_complete(g))
-        .filter_map(|g| g.outside.cgroup.clone().map(Cgroup::foreign))
+        .filter_map(|g| g.provenance.cgroup.clone().map(Cgroup::foreign))
         .filter(Cgroup::is_populated)
         .collect()
 }
@@ -173,7 +177,7 @@ pub(super) fn refuse_living_outside(ledger: &Ledger) -> Result<(), OpenError> {
 
 /// An adoption that an agent died in the middle of never was one: nobody was steered yet.
 pub(super) fn is_complete(remembered: &Remembered) -> bool {
-    remembered.outside.origin != Origin::Adopted || remembered.was_ready
+    remembered.provenance.origin != Origin::Adopted || remembered.was_ready
 }
 
 /// What others than hotlb have of a service's ports.
@@ -197,7 +201,7 @@ impl ForeignPorts {
     }
 
     /// Who has its ports, of those outside hotlb. Its generations are in `cgroups`.
-    pub(super) fn held(&self, cgroups: &[Cgroup]) -> Result<Vec<Held>, DumpError> {
+    pub(super) fn held(&self, cgroups: &[Cgroup]) -> Result<Vec<ForeignListener>, DumpError> {
         let mut ours: HashSet<u64> = self.cgroup.ids().into_iter().collect();
         ours.extend(cgroups.iter().flat_map(Cgroup::ids));
         let mut held = strangers(&self.netns, Protocol::Tcp, &self.config.listen, &ours)?;
@@ -216,7 +220,7 @@ impl ForeignPorts {
     /// Takes the ports if they are free by now; refuses while somebody else has them.
     pub(super) async fn take_port(self: &Arc<Self>) -> Result<(), VerbError> {
         self.refuse_while_held().await?;
-        if !self.state.look(Books::awaits_adopt).await {
+        if !self.state.look(Registry::awaits_adopt).await {
             return Ok(());
         }
         self.parking
@@ -226,17 +230,17 @@ impl ForeignPorts {
                 doing: "open the parking listeners",
                 source: std::io::Error::other(error.to_string()),
             })?;
-        self.state.change(Books::await_no_adopt).await;
+        self.state.change(Registry::await_no_adopt).await;
         Ok(())
     }
 
     async fn why_waiting(self: &Arc<Self>) -> Result<Option<String>, DumpError> {
         let cgroups = {
-            let books = self.state.lock().await;
-            if !books.awaits_adopt() {
+            let registry = self.state.lock().await;
+            if !registry.awaits_adopt() {
                 return Ok(None);
             }
-            books.cgroups()
+            registry.cgroups()
         };
         // All of /proc is looked through: not under the lock, and not where others wait for their turn.
         let ports = Arc::clone(self);

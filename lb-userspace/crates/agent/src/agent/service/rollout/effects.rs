@@ -7,9 +7,9 @@ use lb_common::GenerationId;
 use super::{
     super::{
         Now, VerbError,
-        books::Generation,
         lives::{Purpose, hold},
         pace::Pace,
+        registry::Generation,
     },
     execute::Executor,
     report::Report,
@@ -37,10 +37,10 @@ impl Executor {
         if let Some(doubt) = self.rollouts.deploys.check_program(&request).await? {
             let text = doubt.clone();
             self.note(Record::Note { text }).await;
-            let mut books = self.rollouts.state.lock().await;
+            let mut registry = self.rollouts.state.lock().await;
             self.rollouts
                 .deploys
-                .note_doubt(&mut books, to, Some(doubt));
+                .note_doubt(&mut registry, to, Some(doubt));
         }
         if self.plan.parked {
             return Ok(());
@@ -74,7 +74,7 @@ impl Executor {
             }
             () = self.wanted.comes(self.course) => {}
         }
-        // It finds out that it was stopped, and returns. It may have come to its turn for the books,
+        // It finds out that it was stopped, and returns. It may have come to its turn for the registry,
         // so it goes on meanwhile.
         let ((), started) = tokio::join!(self.rollouts.lives.end(to), starting);
         started.map(drop)
@@ -123,12 +123,12 @@ impl Executor {
         let to = self.to()?;
         if self.rollouts.path.word().active == Some(to) {
             // An agent that was killed did it.
-            let mut books = self.rollouts.state.lock().await;
-            books.steering_mut().set_previous(self.plan.from());
+            let mut registry = self.rollouts.state.lock().await;
+            registry.steering_mut().set_previous(self.plan.from());
             if let Some(from) = self.plan.from() {
-                hold(&mut books, from);
+                hold(&mut registry, from);
             }
-            self.rollouts.state.settle(&books);
+            self.rollouts.state.settle(&registry);
             return Ok(());
         }
         let former = self.rollouts.lives.switch(to, Purpose::Promote).await?;
@@ -225,7 +225,10 @@ impl Executor {
             }
             let step = format!(
                 "{} is active, on probation for {}",
-                self.rollouts.state.look(|books| books.name_of(to)).await,
+                self.rollouts
+                    .state
+                    .look(|registry| registry.name_of(to))
+                    .await,
                 humantime::format_duration(Duration::from_secs(left.as_secs()))
             );
             self.reporter.step(step);
@@ -265,8 +268,8 @@ impl Executor {
 
     async fn still_active(&self, to: GenerationId) -> Result<(), VerbError> {
         let why = {
-            let books = self.rollouts.state.lock().await;
-            let generation = books.get(to);
+            let registry = self.rollouts.state.lock().await;
+            let generation = registry.get(to);
             if generation.is_some_and(|g| g.state() == GenerationState::Active) {
                 if self.rollouts.listens(to) {
                     return Ok(());
@@ -287,9 +290,9 @@ impl Executor {
     }
 
     async fn bake_failed(&self, to: GenerationId, why: String) -> VerbError {
-        let books = self.rollouts.state.lock().await;
+        let registry = self.rollouts.state.lock().await;
         VerbError::BakeFailed {
-            generation: books.name_of(to),
+            generation: registry.name_of(to),
             why,
             now: Now::Undone,
         }
@@ -302,13 +305,13 @@ impl Executor {
         };
         self.rollouts
             .state
-            .change(|books| {
-                if let Some(generation) = books.get_mut(from) {
+            .change(|registry| {
+                if let Some(generation) = registry.get_mut(from) {
                     generation.keep_for(self.plan.keep);
                     if generation.state() == GenerationState::Draining
                         && generation.drain().is_none()
                     {
-                        self.rollouts.lives.drain(books, from);
+                        self.rollouts.lives.drain(registry, from);
                     }
                 }
             })
@@ -347,9 +350,9 @@ impl Executor {
             let (name, again) = self
                 .rollouts
                 .state
-                .look(|books| {
-                    let again = self.rollouts.lives.started_to_serve(books, back);
-                    (books.name_of(back), again)
+                .look(|registry| {
+                    let again = self.rollouts.lives.started_to_serve(registry, back);
+                    (registry.name_of(back), again)
                 })
                 .await;
             let change = match again {
@@ -377,14 +380,14 @@ impl Executor {
 
     /// Before the rollout nobody was active.
     async fn nobody_active(&self, away: Option<GenerationId>) {
-        let mut books = self.rollouts.state.lock().await;
+        let mut registry = self.rollouts.state.lock().await;
         let word = self.rollouts.path.word();
         if word.active.is_none() || word.active != away {
             return;
         }
         if let Some(away) = away {
-            self.rollouts.lives.park_everybody(&mut books, away);
-            self.rollouts.lives.drain(&mut books, away);
+            self.rollouts.lives.park_everybody(&mut registry, away);
+            self.rollouts.lives.drain(&mut registry, away);
         }
     }
 
@@ -394,33 +397,33 @@ impl Executor {
         let Some(to) = self.plan.to().filter(|_| self.plan.start.is_some()) else {
             return Ok(());
         };
-        let mut books = self.rollouts.state.lock().await;
-        let state = books.get(to).map(Generation::state);
-        let drains = books.get(to).is_some_and(|g| g.drain().is_some());
+        let mut registry = self.rollouts.state.lock().await;
+        let state = registry.get(to).map(Generation::state);
+        let drains = registry.get(to).is_some_and(|g| g.drain().is_some());
         let why = self.plan.reason.clone().unwrap_or_default();
         // However it ended: nobody deploys it any more.
-        let name = books.name_of(to);
-        books.end_deploy_of(&name);
-        if let Some(generation) = books.get_mut(to).filter(|_| !undone) {
+        let name = registry.name_of(to);
+        registry.end_deploy_of(&name);
+        if let Some(generation) = registry.get_mut(to).filter(|_| !undone) {
             generation.condemn(why.clone());
         }
         match state {
             Some(GenerationState::Draining) if undone || drains => {}
-            Some(GenerationState::Starting) => self.rollouts.lives.discard(&mut books, to, why),
+            Some(GenerationState::Starting) => self.rollouts.lives.discard(&mut registry, to, why),
             Some(GenerationState::Ready | GenerationState::Draining | GenerationState::Standby) => {
-                self.rollouts.lives.stop_in_background(&mut books, to);
+                self.rollouts.lives.stop_in_background(&mut registry, to);
             }
             // Somebody else ended it; its name is free all the same.
             Some(GenerationState::Stopped) if !undone => {
-                if let Some(generation) = books.get_mut(to) {
+                if let Some(generation) = registry.get_mut(to) {
                     generation.enter(GenerationState::Failed, Some(why));
                 }
             }
             _ => {}
         }
         // The journal goes on from here: an agent after this one does not discard it again.
-        self.rollouts.state.settle(&books);
-        drop(books);
+        self.rollouts.state.settle(&registry);
+        drop(registry);
         let _unrecorded = self.rollouts.state.ledger().written().await;
         Ok(())
     }

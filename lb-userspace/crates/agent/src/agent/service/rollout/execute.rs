@@ -63,7 +63,7 @@ impl Known {
 }
 
 impl Executor {
-    /// One that nobody listens to, of the rollout that is `token` in the books. It hears in
+    /// One that nobody listens to, of the rollout that is `token` in the registry. It hears in
     /// `wanted` what others want, and tells in `seen` where it stands.
     pub(super) fn new(
         rollouts: &Arc<Rollouts>,
@@ -191,10 +191,10 @@ impl Executor {
             Some(VerbError::NeverReady { now, .. }) if parked => now,
             _ => return,
         };
-        let books = self.rollouts.state.lock().await;
+        let registry = self.rollouts.state.lock().await;
         *now = match self.rollouts.path.word().active {
             Some(active) => {
-                let who = books.name_of(active);
+                let who = registry.name_of(active);
                 Now::Back(match self.done.warnings.first() {
                     Some(warning) => format!("{who} is active ({warning})"),
                     None => format!("{who} is active"),
@@ -419,11 +419,11 @@ impl Executor {
         };
         self.rollouts
             .state
-            .change(|books| {
-                self.rollouts.seats.end_traced(books, &self.plan);
+            .change(|registry| {
+                self.rollouts.seats.end_traced(registry, &self.plan);
             })
             .await;
-        self.report().tally(ended).await;
+        self.report().rollout_stats(ended).await;
         self.rollouts.rollout_is_over(self.token).await;
         self.seen.send_replace(self.course.phase);
         self.done.rollout = self.minutes.id().map(|id| id.to_string());

@@ -144,7 +144,10 @@ impl<'a> Hooks<'a> {
         self.of
             .rollouts
             .state
-            .change(|books| books.sums_mut().tally_mut().hook(phase, succeeded))
+            .change(|registry| {
+                let stats = registry.sums_mut().rollout_stats_mut();
+                stats.hook(phase, succeeded);
+            })
             .await;
         match result.outcome {
             HookOutcome::Succeeded => Ok(()),
@@ -190,8 +193,8 @@ impl<'a> Hooks<'a> {
             index,
             attempt,
         };
-        let books = self.of.rollouts.state.lock().await;
-        let name = |id| books.name_of(id);
+        let registry = self.of.rollouts.state.lock().await;
+        let name = |id| registry.name_of(id);
         let mut env = self.of.rollouts.hook_env();
         let from = self.of.plan.from().map(name).unwrap_or_default();
         let to = self.of.plan.to().map(name).unwrap_or_default();

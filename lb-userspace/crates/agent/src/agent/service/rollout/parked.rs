@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_common::GenerationId;
 
 use super::{
-    super::{VerbError, again::Again, books::Generation, find::own_cgroup, lives::Purpose},
+    super::{VerbError, again::Again, find::own_cgroup, lives::Purpose, registry::Generation},
     execute::Executor,
 };
 use crate::{
@@ -22,11 +22,11 @@ const TOLD: Duration = Duration::from_secs(1);
 impl Executor {
     /// Whether a second instance that ended may mean that the server cannot run twice.
     pub(super) async fn may_park(&self) -> bool {
-        let books = self.rollouts.state.lock().await;
+        let registry = self.rollouts.state.lock().await;
         let runs = self
             .plan
             .from()
-            .and_then(|from| books.get(from))
+            .and_then(|from| registry.get(from))
             .is_some_and(|former| former.state() == GenerationState::Active);
         runs && self.rollouts.config.hand_over == HandOver::Auto
     }
@@ -52,7 +52,7 @@ impl Executor {
             let again = self
                 .rollouts
                 .state
-                .look(|books| Again::after_all(books, from))
+                .look(|registry| Again::after_all(registry, from))
                 .await;
             if let Some(again) = again {
                 again.refuse_last(self.plan.anyway).await?;
@@ -62,14 +62,14 @@ impl Executor {
         let to = self.start_alone().await?;
         self.rollouts.lives.switch(to, Purpose::Promote).await?;
         self.stored();
-        let mut books = self.rollouts.state.lock().await;
-        books.steering_mut().set_previous(self.plan.from());
+        let mut registry = self.rollouts.state.lock().await;
+        registry.steering_mut().set_previous(self.plan.from());
         // Alone it serves: the next hand-over parks at once.
-        books.note_alone(self.rollouts.config.hand_over == HandOver::Auto);
-        self.done.generation = Some(books.name_of(to));
-        self.done.message = format!("{} is active", books.name_of(to));
-        self.rollouts.state.settle(&books);
-        drop(books);
+        registry.note_alone(self.rollouts.config.hand_over == HandOver::Auto);
+        self.done.generation = Some(registry.name_of(to));
+        self.done.message = format!("{} is active", registry.name_of(to));
+        self.rollouts.state.settle(&registry);
+        drop(registry);
         self.tell_parked().await;
         Ok(())
     }
@@ -79,11 +79,11 @@ impl Executor {
         let name = self
             .rollouts
             .state
-            .change(|books| {
+            .change(|registry| {
                 if self.rollouts.path.word().active == Some(id) {
-                    self.rollouts.lives.park_everybody(books, id);
+                    self.rollouts.lives.park_everybody(registry, id);
                 }
-                books.name_of(id)
+                registry.name_of(id)
             })
             .await;
         self.reporter
@@ -94,8 +94,8 @@ impl Executor {
         let cut = self
             .rollouts
             .state
-            .look(|books| {
-                books
+            .look(|registry| {
+                registry
                     .get(id)
                     .and_then(|g| g.end().signal_cut().map(str::to_owned))
             })
@@ -119,7 +119,7 @@ impl Executor {
             let waiting = self.rollouts.path.live(None);
             let took = Duration::from_secs(began.elapsed().as_secs());
             let took = humantime::format_duration(took);
-            // Whoever has come to its turn for the books must go on, or nobody gets them.
+            // Whoever has come to its turn for the registry must go on, or nobody gets them.
             let until = tokio::select! {
                 () = &mut ending => return,
                 until = self.rollouts.leaving.saves_for(id) => until,
@@ -144,8 +144,8 @@ impl Executor {
         let waits = self
             .rollouts
             .state
-            .look(|books| {
-                let state = books.get(to).map(Generation::state);
+            .look(|registry| {
+                let state = registry.get(to).map(Generation::state);
                 state == Some(GenerationState::Starting)
             })
             .await;
@@ -153,8 +153,8 @@ impl Executor {
             // It has been tried beside the former one, and ended.
             to = self.rollouts.deploys.enrol(&request, false).await?;
             self.plan.to = to.raw();
-            let mut books = self.rollouts.state.lock().await;
-            self.rollouts.seats.begin_traced(&mut books, &self.plan);
+            let mut registry = self.rollouts.state.lock().await;
+            self.rollouts.seats.begin_traced(&mut registry, &self.plan);
         }
         self.start_candidate(to, &request).await?;
         Ok(to)
@@ -170,8 +170,8 @@ impl Executor {
             self.park_and_end(away).await;
         }
         let Some(back) = back else {
-            let mut books = self.rollouts.state.lock().await;
-            books.steering_mut().lead_nowhere();
+            let mut registry = self.rollouts.state.lock().await;
+            registry.steering_mut().lead_nowhere();
             return Ok(());
         };
         let back = self.make_active_again(back).await;

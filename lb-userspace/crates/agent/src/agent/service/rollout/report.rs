@@ -48,7 +48,7 @@ impl<'a> Report<'a> {
             Some(former) => Some(
                 self.rollouts
                     .state
-                    .look(|books| books.name_of(former))
+                    .look(|registry| registry.name_of(former))
                     .await,
             ),
             None => None,
@@ -68,8 +68,8 @@ impl<'a> Report<'a> {
     /// What was lost by it.
     pub(super) async fn losses(&self) -> Record {
         self.await_last_ends().await;
-        let books = self.rollouts.state.lock().await;
-        let lost = self.rollouts.lost_in(&books, self.plan);
+        let registry = self.rollouts.state.lock().await;
+        let lost = self.rollouts.lost_in(&registry, self.plan);
         Record::Lost {
             lost: lost.since(self.plan.lost_before),
         }
@@ -83,8 +83,8 @@ impl<'a> Report<'a> {
             let is_left = self
                 .rollouts
                 .state
-                .look(|books| {
-                    let ended = self.plan.both().filter_map(|id| books.get(id));
+                .look(|registry| {
+                    let ended = self.plan.both().filter_map(|id| registry.get(id));
                     let mut ended = ended.filter(|g| !g.state().is_live());
                     ended.any(|g| self.rollouts.path.live(Some(g.id())) > 0)
                 })
@@ -105,13 +105,18 @@ impl<'a> Report<'a> {
         done: &mut Done,
     ) {
         let name = match self.plan.to() {
-            Some(to) => self.rollouts.state.look(|books| books.name_of(to)).await,
+            Some(to) => {
+                self.rollouts
+                    .state
+                    .look(|registry| registry.name_of(to))
+                    .await
+            }
             None => String::new(),
         };
         let former_name = self
             .rollouts
             .state
-            .look(|books| books.name_of(former))
+            .look(|registry| registry.name_of(former))
             .await;
         let began = clock::now();
         let mut pace = Pace::until(Deadline::after(LOOK));
@@ -145,20 +150,20 @@ impl<'a> Report<'a> {
 
     /// Counts a rollout that is over. An agent that is killed between this and the journal's note
     /// of the end leaves one of them undone: the count is of what the agents saw to the end.
-    pub(super) async fn tally(&self, ended: Ended) {
+    pub(super) async fn rollout_stats(&self, ended: Ended) {
         let last = LastRollout {
             done: ended.outcome == Outcome::Done,
             took: ended.took,
             ended_ms: clock::unix_millis(),
         };
-        let mut books = self.rollouts.state.lock().await;
-        books.sums_mut().tally_mut().rollout(
+        let mut registry = self.rollouts.state.lock().await;
+        registry.sums_mut().rollout_stats_mut().rollout(
             ended.kind,
             ended.outcome,
             last,
             ended.steered.map(|took| (took, ended.trace)),
         );
-        self.rollouts.state.settle(&books);
+        self.rollouts.state.settle(&registry);
     }
 }
 

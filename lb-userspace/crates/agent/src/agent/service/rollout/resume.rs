@@ -7,8 +7,8 @@ use lb_common::GenerationId;
 use super::{
     super::{
         VerbError,
-        books::{Books, Generation},
         broken::{Broken, unbroken},
+        registry::{Generation, Registry},
     },
     Plan, Rollouts,
     execute::Known,
@@ -58,7 +58,7 @@ impl Rollouts {
     /// Finishes or undoes each of them, in the background.
     pub(in crate::agent::service) fn resume_rollouts(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         unfinished: Vec<RolloutDetail>,
     ) {
         for told in unfinished {
@@ -69,16 +69,16 @@ impl Rollouts {
                 self.give_up(told);
                 continue;
             };
-            intent.plan.to = known_as(books, &told.summary.to).unwrap_or(intent.plan.to);
+            intent.plan.to = known_as(registry, &told.summary.to).unwrap_or(intent.plan.to);
             if let Some(from) = &told.summary.from {
-                intent.plan.from = known_as(books, from).or(intent.plan.from);
+                intent.plan.from = known_as(registry, from).or(intent.plan.from);
             }
-            self.seats.begin_traced(books, &intent.plan);
+            self.seats.begin_traced(registry, &intent.plan);
             tracing::warn!(rollout = %id, phase = intent.course.phase.name(), "resuming a rollout");
             let swapped = self.path.word().active == intent.plan.to();
             let past = told.entries.into_iter().skip(at).collect();
             let known = Known::Before(id, past);
-            let executor = self.launch(books, intent.plan, intent.course, known);
+            let executor = self.launch(registry, intent.plan, intent.course, known);
             tokio::spawn(async move {
                 match executor.resume(swapped).await {
                     Ok(done) => {
@@ -124,14 +124,14 @@ impl Rollouts {
         let Some(to) = plan.to().filter(|_| plan.start.is_some()) else {
             return;
         };
-        let mut books = self.state.lock().await;
-        if books.get(to).map(Generation::state) != Some(GenerationState::Starting) {
+        let mut registry = self.state.lock().await;
+        if registry.get(to).map(Generation::state) != Some(GenerationState::Starting) {
             return;
         }
-        let name = books.name_of(to);
-        books.end_deploy_of(&name);
+        let name = registry.name_of(to);
+        registry.end_deploy_of(&name);
         self.lives
-            .discard(&mut books, to, plan.reason.clone().unwrap_or_default());
+            .discard(&mut registry, to, plan.reason.clone().unwrap_or_default());
     }
 
     /// What carries a rollout out broke beyond what is undone in order: who is active is what the
@@ -139,11 +139,11 @@ impl Rollouts {
     pub(super) async fn rollout_broke(&self, token: u64, broken: Broken) -> VerbError {
         let (id, plan) = self
             .state
-            .change(|books| {
-                let rollout = books.rollout_of(token);
+            .change(|registry| {
+                let rollout = registry.rollout_of(token);
                 let known = rollout.map(|rollout| (rollout.id, rollout.plan.clone()));
                 if known.is_some() {
-                    books.end_rollout();
+                    registry.end_rollout();
                 }
                 known.map_or((None, None), |(id, plan)| (id, Some(plan)))
             })
@@ -180,12 +180,12 @@ impl Rollouts {
 
 /// The id of a generation that was begun again under its name, and with that under another id:
 /// a rollback starts one that has ended, and was killed before it could write that down.
-fn known_as(books: &Books, generation: &GenerationRef) -> Option<u32> {
-    let lives_on = |id| books.get(id).is_some();
+fn known_as(registry: &Registry, generation: &GenerationRef) -> Option<u32> {
+    let lives_on = |id| registry.get(id).is_some();
     if GenerationId::new(generation.id).is_some_and(lives_on) {
         return None;
     }
-    Some(books.by_name(&generation.name)?.id().raw())
+    Some(registry.by_name(&generation.name)?.id().raw())
 }
 
 /// The last phase that a rollout entered, and where the journal has the first of its attempts.

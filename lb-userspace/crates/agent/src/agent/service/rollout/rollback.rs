@@ -8,9 +8,9 @@ use super::{
     super::{
         Caller, Reporter, VerbError,
         again::Again,
-        books::{Books, Generation},
         find::named,
         lives::Purpose,
+        registry::{Generation, Registry},
     },
     Rollouts,
     plan::Plan,
@@ -42,7 +42,9 @@ impl Rollouts {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         self.ports.refuse_while_held().await?;
-        self.state.change(|books| self.lives.catch_up(books)).await;
+        self.state
+            .change(|registry| self.lives.catch_up(registry))
+            .await;
         if let Some(done) = self.call_off(&request, &caller.who).await? {
             return Ok(done);
         }
@@ -50,10 +52,10 @@ impl Rollouts {
         self.await_room().await;
         self.refuse_to_start_others(&request).await?;
         let executor = {
-            let mut books = self.state.lock().await;
-            Self::make_room(&books)?;
-            let to = self.rollback_target(&books, request.to.as_deref())?;
-            let parked = self.back_is_parked(&books, to);
+            let mut registry = self.state.lock().await;
+            Self::make_room(&registry)?;
+            let to = self.rollback_target(&registry, request.to.as_deref())?;
+            let parked = self.back_is_parked(&registry, to);
             let from = self.path.word().active;
             let hooks = self.config.hooks.clone();
             let parent = caller.parent.as_ref();
@@ -64,7 +66,7 @@ impl Rollouts {
                 ..Plan::new(RolloutKind::Rollback, from, to, hooks, parent)
             };
             self.register_rollout(
-                &mut books,
+                &mut registry,
                 plan,
                 Phase::RollingBack,
                 Asked::by(caller.who, reporter, began),
@@ -90,14 +92,14 @@ impl Rollouts {
     /// Refuses where what would be started is not what it was.
     async fn refuse_to_start_others(&self, request: &RollbackRequest) -> Result<(), VerbError> {
         let (back, ends_first) = {
-            let books = self.state.lock().await;
-            Self::make_room(&books)?;
-            let to = self.rollback_target(&books, request.to.as_deref())?;
-            let parked = self.back_is_parked(&books, to);
+            let registry = self.state.lock().await;
+            Self::make_room(&registry)?;
+            let to = self.rollback_target(&registry, request.to.as_deref())?;
+            let parked = self.back_is_parked(&registry, to);
             let active = self.path.word().active.filter(|_| parked);
             (
-                self.lives.started_to_serve(&books, to),
-                active.and_then(|active| Again::after_all(&books, active)),
+                self.lives.started_to_serve(&registry, to),
+                active.and_then(|active| Again::after_all(&registry, active)),
             )
         };
         if let Some(back) = back {
@@ -117,8 +119,8 @@ impl Rollouts {
         who: &Who,
     ) -> Result<Option<Done>, VerbError> {
         let (id, name, mut seen) = {
-            let mut books = self.state.lock().await;
-            let Some(rollout) = books.rollout() else {
+            let mut registry = self.state.lock().await;
+            let Some(rollout) = registry.rollout() else {
                 return Ok(None);
             };
             if rollout.phase > Phase::Bake {
@@ -129,7 +131,7 @@ impl Rollouts {
             }
             let from = rollout.plan.from();
             if let Some(wanted) = &request.to
-                && from.map(|from| books.name_of(from)).as_ref() != Some(wanted)
+                && from.map(|from| registry.name_of(from)).as_ref() != Some(wanted)
             {
                 return Ok(None);
             }
@@ -140,11 +142,12 @@ impl Rollouts {
             if let Some(from) = from
                 && !rollout.plan.parked
                 && self.path.word().active == to
-                && self.lives.can_take_over_in(&books, from)
+                && self.lives.can_take_over_in(&registry, from)
             {
-                self.lives.switch_in(&mut books, from, Purpose::Rollback)?;
+                self.lives
+                    .switch_in(&mut registry, from, Purpose::Rollback)?;
             }
-            if let Some(rollout) = books.rollout() {
+            if let Some(rollout) = registry.rollout() {
                 rollout.undo(format!("{} requested a rollback", who.name));
             }
             (id, name, seen)
@@ -162,8 +165,12 @@ impl Rollouts {
         let over = async { seen.wait_for(|phase| phase.is_over()).await.is_ok() };
         // Ended, or its executor is gone, or it takes its time: `status` tells.
         let _ended = tokio::time::timeout(UNDONE, over).await;
-        let books = self.state.lock().await;
-        let active = self.path.word().active.map(|active| books.name_of(active));
+        let registry = self.state.lock().await;
+        let active = self
+            .path
+            .word()
+            .active
+            .map(|active| registry.name_of(active));
         Ok(Some(Done {
             message: match &active {
                 Some(active) => format!("{name} is rolled back: {active} is active"),
@@ -178,12 +185,12 @@ impl Rollouts {
     /// Where a rollback leads.
     fn rollback_target(
         &self,
-        books: &Books,
+        registry: &Registry,
         wanted: Option<&str>,
     ) -> Result<GenerationId, VerbError> {
         if let Some(name) = wanted {
-            let id = named(self, books, name)?;
-            return match books.get(id).map(Generation::state) {
+            let id = named(self, registry, name)?;
+            return match registry.get(id).map(Generation::state) {
                 Some(GenerationState::Active) => Err(VerbError::NoWayBack {
                     generation: name.to_owned(),
                     reason: rollout::Unpromotable::Active,
@@ -196,11 +203,14 @@ impl Rollouts {
             };
         }
         if let Some(RollbackWay::Warm(id) | RollbackWay::Cold(id)) =
-            books.decide(rollout::rollback_way)
+            registry.decide(rollout::rollback_way)
         {
             return Ok(id);
         }
-        let before = books.steering().previous().and_then(|id| books.get(id));
+        let before = registry
+            .steering()
+            .previous()
+            .and_then(|id| registry.get(id));
         if let Some(before) = before.filter(|before| before.state() == GenerationState::Failed) {
             return Err(VerbError::NothingBefore(format!(
                 "{0} failed when it was started again, or before; `hotlb rollback --to {0}` tries it once more",
@@ -212,15 +222,15 @@ impl Rollouts {
                 "there was no promote before that of {}, or it was already rolled back; `hotlb \
                  promote` any generation that `hotlb status` shows, or `hotlb rollback --to` one \
                  of them",
-                books.name_of(active)
+                registry.name_of(active)
             ),
             None => "no generation was ever promoted".to_owned(),
         }))
     }
 
     /// Whether the former one can only be started once the active one has ended.
-    fn back_is_parked(&self, books: &Books, to: GenerationId) -> bool {
-        self.is_parked(books) && !self.lives.can_take_over_in(books, to)
+    fn back_is_parked(&self, registry: &Registry, to: GenerationId) -> bool {
+        self.is_parked(registry) && !self.lives.can_take_over_in(registry, to)
     }
 
     /// Waits for the drain of the generation that was rolled back, as a promote does.
@@ -232,7 +242,7 @@ impl Rollouts {
         reporter: &Reporter,
     ) {
         let name = done.generation.clone().unwrap_or_default();
-        let former = self.state.look(|books| books.name_of(away)).await;
+        let former = self.state.look(|registry| registry.name_of(away)).await;
         reporter.only_waits(&Done {
             message: format!("{name} is active, {former} is still draining"),
             former: Some(former.clone()),
@@ -257,8 +267,8 @@ impl Rollouts {
 
     /// How a generation was drained, once it is.
     pub(super) async fn drain_outcome(&self, id: GenerationId) -> Option<Drained> {
-        let books = self.state.lock().await;
-        let Some(generation) = books.get(id) else {
+        let registry = self.state.lock().await;
+        let Some(generation) = registry.get(id) else {
             // Another of its name took its place.
             return Some(Drained {
                 state: GenerationState::Stopped,

@@ -12,7 +12,6 @@ use super::{
     super::{
         Caller, Context, Reporter, VerbError,
         again::Again,
-        books::Books,
         checks::Checks,
         deploy::Deploys,
         find::named,
@@ -20,6 +19,7 @@ use super::{
         pace::Pace,
         parking::Parking,
         ports::ForeignPorts,
+        registry::Registry,
         seats::Seats,
         shared::SharedState,
         view::accounting,
@@ -98,14 +98,14 @@ impl Rollouts {
         self.ports.refuse_while_held().await?;
         self.await_room().await;
         let executor = {
-            let mut books = self.state.lock().await;
-            self.lives.catch_up(&mut books);
-            let id = named(self, &books, &request.generation)?;
-            refuse_unpromotable(&books, id)?;
-            Self::make_room(&books)?;
+            let mut registry = self.state.lock().await;
+            self.lives.catch_up(&mut registry);
+            let id = named(self, &registry, &request.generation)?;
+            refuse_unpromotable(&registry, id)?;
+            Self::make_room(&registry)?;
             let plan = self.plan(RolloutKind::Promote, id, &request.options, &caller);
             self.register_rollout(
-                &mut books,
+                &mut registry,
                 plan,
                 Phase::PreLoad,
                 Asked::by(caller.who, reporter, began),
@@ -129,27 +129,31 @@ impl Rollouts {
         self.ports.take_port().await?;
         self.await_room().await;
         let ends_first = {
-            let books = self.state.lock().await;
-            Self::make_room(&books)?;
-            let active = self.path.word().active.filter(|_| self.is_parked(&books));
-            active.and_then(|active| Again::after_all(&books, active))
+            let registry = self.state.lock().await;
+            Self::make_room(&registry)?;
+            let active = self
+                .path
+                .word()
+                .active
+                .filter(|_| self.is_parked(&registry));
+            active.and_then(|active| Again::after_all(&registry, active))
         };
         if let Some(again) = ends_first {
             again.refuse_last(request.anyway).await?;
         }
         let executor = {
-            let mut books = self.state.lock().await;
-            Self::make_room(&books)?;
+            let mut registry = self.state.lock().await;
+            Self::make_room(&registry)?;
             let id = self
                 .deploys
-                .enrol_in(&mut books, &request.deploy, false)
+                .enrol_in(&mut registry, &request.deploy, false)
                 .await?;
             let mut plan = self.plan(RolloutKind::Upgrade, id, &request.options, &caller);
-            plan.parked = self.is_parked(&books);
+            plan.parked = self.is_parked(&registry);
             plan.anyway = request.anyway;
             plan.start = Some(request.deploy);
             self.register_rollout(
-                &mut books,
+                &mut registry,
                 plan,
                 Phase::PreLoad,
                 Asked::by(caller.who, reporter, began),
@@ -159,13 +163,13 @@ impl Rollouts {
     }
 
     /// Whether a hand-over has clients wait.
-    pub(super) fn is_parked(&self, books: &Books) -> bool {
+    pub(super) fn is_parked(&self, registry: &Registry) -> bool {
         let alone = match self.config.hand_over {
             HandOver::Parked => true,
-            HandOver::Auto => books.runs_alone(),
+            HandOver::Auto => registry.runs_alone(),
             HandOver::Overlap | HandOver::Inherit => false,
         };
-        alone && books.all().any(|g| g.state() == GenerationState::Active)
+        alone && registry.all().any(|g| g.state() == GenerationState::Active)
     }
 
     fn plan(
@@ -191,9 +195,9 @@ impl Rollouts {
         let mut pace = Pace::until(Deadline::after(MOMENT));
         loop {
             {
-                let books = self.state.lock().await;
+                let registry = self.state.lock().await;
                 let moves = [Phase::Swap, Phase::RollingBack, Phase::PostRollback];
-                let busy = books.rollout();
+                let busy = registry.rollout();
                 if !busy.is_some_and(|rollout| moves.contains(&rollout.phase)) {
                     return;
                 }
@@ -205,11 +209,11 @@ impl Rollouts {
     }
 
     /// One rollout at a time, up to its drain; one that bakes gives way to the next.
-    pub(super) fn make_room(books: &Books) -> Result<(), VerbError> {
-        if books.is_ending() {
+    pub(super) fn make_room(registry: &Registry) -> Result<(), VerbError> {
+        if registry.is_ending() {
             return Err(VerbError::GoingDown);
         }
-        let Some(other) = books.rollout() else {
+        let Some(other) = registry.rollout() else {
             return Ok(());
         };
         if other.phase == Phase::Bake {
@@ -221,25 +225,25 @@ impl Rollouts {
         })
     }
 
-    /// Enters a rollout into the books, in the place of one that bakes.
+    /// Enters a rollout into the registry, in the place of one that bakes.
     pub(super) fn register_rollout(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         mut plan: Plan,
         phase: Phase,
         asked: Asked<'_>,
     ) -> Executor {
-        plan.lost_before = self.lost_in(books, &plan);
-        self.seats.begin_traced(books, &plan);
-        if let Some(other) = books.end_rollout() {
-            let to = GenerationId::new(plan.to).map_or_else(String::new, |to| books.name_of(to));
+        plan.lost_before = self.lost_in(registry, &plan);
+        self.seats.begin_traced(registry, &plan);
+        if let Some(other) = registry.end_rollout() {
+            let to = GenerationId::new(plan.to).map_or_else(String::new, |to| registry.name_of(to));
             // Its executor may have ended just now.
             other.interrupt.send_replace(Some(Interrupt {
                 event: Event::Superseded,
                 reason: format!("its bake was cut short: a promote of {to} was requested"),
             }));
         }
-        let name = plan.to().map(|to| books.name_of(to));
+        let name = plan.to().map(|to| registry.name_of(to));
         let done = Done {
             message: name
                 .as_ref()
@@ -248,25 +252,25 @@ impl Rollouts {
             generation: name,
             ..Done::default()
         };
-        let known = Known::New(self.first_record(books, &plan, asked.who));
-        self.launch(books, plan, Course::begin(phase), known)
+        let known = Known::New(self.first_record(registry, &plan, asked.who));
+        self.launch(registry, plan, Course::begin(phase), known)
             .asked_for(asked.reporter, asked.began, done)
     }
 
-    /// Enters a rollout into the books that stands at `course`, unless it has come to its drain, and
+    /// Enters a rollout into the registry that stands at `course`, unless it has come to its drain, and
     /// gives who carries it out.
     pub(super) fn launch(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         plan: Plan,
         course: Course,
         known: Known,
     ) -> Executor {
-        let token = books.next_token();
+        let token = registry.next_token();
         let (interrupt, interrupted) = watch::channel(None);
         let (saw, seen) = watch::channel(course.phase);
         if course.phase != Phase::Drain {
-            books.begin_rollout(InFlight {
+            registry.begin_rollout(InFlight {
                 token,
                 id: known.id(),
                 plan: plan.clone(),
@@ -327,10 +331,10 @@ impl Rollouts {
     }
 
     /// What the journal is told of a rollout before anything else.
-    fn first_record(&self, books: &Books, plan: &Plan, who: Who) -> NewRollout {
+    fn first_record(&self, registry: &Registry, plan: &Plan, who: Who) -> NewRollout {
         let reference = |id: GenerationId| GenerationRef {
             id: id.raw(),
-            name: books.name_of(id),
+            name: registry.name_of(id),
         };
         NewRollout {
             service: self.name().to_owned(),
@@ -351,20 +355,20 @@ impl Rollouts {
 
     /// The journal has given a rollout its name.
     pub(super) async fn rollout_is_called(&self, token: u64, id: RolloutId) {
-        let mut books = self.state.lock().await;
-        if let Some(rollout) = books.rollout_of(token) {
+        let mut registry = self.state.lock().await;
+        if let Some(rollout) = registry.rollout_of(token) {
             rollout.id = Some(id);
         }
     }
 
     /// A rollout enters a phase. From the drain on it is nobody's hindrance.
     pub(super) async fn rollout_enters(&self, token: u64, phase: Phase, plan: &Plan) {
-        let mut books = self.state.lock().await;
-        if let Some(rollout) = books.rollout_of(token) {
+        let mut registry = self.state.lock().await;
+        if let Some(rollout) = registry.rollout_of(token) {
             rollout.phase = phase;
             rollout.plan = plan.clone();
             if phase == Phase::Drain {
-                books.end_rollout();
+                registry.end_rollout();
             }
         }
         self.state.ring();
@@ -372,17 +376,17 @@ impl Rollouts {
 
     /// A rollout is over.
     pub(super) async fn rollout_is_over(&self, token: u64) {
-        let mut books = self.state.lock().await;
-        if books.rollout_of(token).is_some() {
-            books.end_rollout();
+        let mut registry = self.state.lock().await;
+        if registry.rollout_of(token).is_some() {
+            registry.end_rollout();
         }
         self.state.ring();
     }
 
     /// What clients did not get all from, of the plan's generations and while nobody was active,
     /// since these began.
-    pub(super) fn lost_in(&self, books: &Books, plan: &Plan) -> Losses {
-        let generations = plan.both().filter_map(|id| books.get(id));
+    pub(super) fn lost_in(&self, registry: &Registry, plan: &Plan) -> Losses {
+        let generations = plan.both().filter_map(|id| registry.get(id));
         generations
             .map(|generation| accounting::connections(&self.path, generation).lost)
             .fold(self.path.connections(None).lost, Losses::plus)

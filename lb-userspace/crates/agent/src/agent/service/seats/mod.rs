@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
 
-use super::{Context, VerbError, books::Books, shared::SharedState, view::accounting};
+use super::{Context, VerbError, registry::Registry, shared::SharedState, view::accounting};
 use crate::{
     datapath::ConnectionCounts,
     store::journal::{Outcome, RolloutKind},
@@ -48,54 +48,57 @@ impl Seats {
     }
 
     /// Forgets the oldest of those that ended, beyond what is remembered; not their counts.
-    pub(super) fn forget_old(&self, books: &mut Books) {
-        for generation in books.forget_ended(REMEMBERED) {
+    pub(super) fn forget_old(&self, registry: &mut Registry) {
+        for generation in registry.forget_ended(REMEMBERED) {
             let counts = accounting::connections(&self.path, &generation);
-            books.sums_mut().retire(counts);
+            registry.sums_mut().retire(counts);
             if !generation.counts().is_unseated() {
-                self.keep_latencies(books, generation.id());
+                self.keep_latencies(registry, generation.id());
             }
         }
     }
 
     /// Keeps how long clients waited at the seat of a generation that is forgotten, or whose seat
     /// is given on.
-    pub(super) fn keep_latencies(&self, books: &mut Books, id: GenerationId) {
+    pub(super) fn keep_latencies(&self, registry: &mut Registry, id: GenerationId) {
         let latencies = self.path.latencies(Some(id));
-        books.sums_mut().keep_latencies(&latencies);
+        registry.sums_mut().keep_latencies(&latencies);
     }
 
     /// Empties a seat of the kernel's tables for a generation that begins. What it counted for
     /// another one is written down before that: an agent that is killed in between would lose it.
     pub(super) async fn empty_seat(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
     ) -> Result<(), VerbError> {
-        if self.vacate(books, id) {
+        if self.vacate(registry, id) {
             // The verb says it at its end.
-            let _unrecorded = self.state.record(books).await;
+            let _unrecorded = self.state.record(registry).await;
         }
         self.path.clear_seat(id)?;
         Ok(())
     }
 
     /// A seat in the kernel's tables, empty.
-    pub(super) async fn seat_for(&self, books: &mut Books) -> Result<GenerationId, VerbError> {
-        let id = books
+    pub(super) async fn seat_for(
+        &self,
+        registry: &mut Registry,
+    ) -> Result<GenerationId, VerbError> {
+        let id = registry
             .next_id(|seat| self.path.seat_in_use(seat))
             .ok_or_else(|| VerbError::System {
                 doing: "find a free seat",
                 source: std::io::Error::other("127 generations exist at once; stop some"),
             })?;
-        self.empty_seat(books, id).await?;
+        self.empty_seat(registry, id).await?;
         Ok(id)
     }
 
     /// Notes the counts of whoever had the seat before; whether there was anybody.
-    pub(super) fn vacate(&self, books: &mut Books, id: GenerationId) -> bool {
+    pub(super) fn vacate(&self, registry: &mut Registry, id: GenerationId) -> bool {
         let mut was_taken = false;
-        for generation in books.all_mut() {
+        for generation in registry.all_mut() {
             if generation.id().seat() == id.seat() && !generation.counts().is_unseated() {
                 let all = accounting::connections(&self.path, generation);
                 generation.counts_mut().lose_seat(all);
@@ -103,7 +106,7 @@ impl Seats {
             }
         }
         if was_taken {
-            self.keep_latencies(books, id);
+            self.keep_latencies(registry, id);
         }
         was_taken
     }
@@ -112,29 +115,29 @@ impl Seats {
     /// its place as the one to roll back to.
     pub(super) fn succeed(
         &self,
-        books: &mut Books,
+        registry: &mut Registry,
         name: &str,
         id: GenerationId,
     ) -> ConnectionCounts {
-        let Some(earlier) = books.by_name(name) else {
+        let Some(earlier) = registry.by_name(name) else {
             return ConnectionCounts::default();
         };
         let counted = accounting::connections(&self.path, earlier);
         let (former, is_seated) = (earlier.id(), !earlier.counts().is_unseated());
         if is_seated {
-            self.keep_latencies(books, former);
+            self.keep_latencies(registry, former);
         }
-        books.succeed(name, former, id);
+        registry.succeed(name, former, id);
         counted
     }
 
     /// Its row and its cgroup. Its seat stays its own until another generation takes it: its last
     /// connections close later than its processes end.
-    pub(super) fn retire_from_kernel(&self, books: &mut Books, id: GenerationId) {
+    pub(super) fn retire_from_kernel(&self, registry: &mut Registry, id: GenerationId) {
         for group in self.path.all_groups() {
             group.unregister(id);
         }
-        let Some(generation) = books.get_mut(id) else {
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         generation.slots_mut().clear();

@@ -3,7 +3,7 @@
 use lb_common::GenerationId;
 
 use super::{
-    super::{books::Books, rollout::Plan},
+    super::{registry::Registry, rollout::Plan},
     Seats,
 };
 use crate::{agent::observed::Slowest, datapath::Latencies};
@@ -41,17 +41,17 @@ impl Traced {
 
 impl Seats {
     /// A rollout begins, or goes on with these generations.
-    pub(in crate::agent::service) fn begin_traced(&self, books: &mut Books, plan: &Plan) {
+    pub(in crate::agent::service) fn begin_traced(&self, registry: &mut Registry, plan: &Plan) {
         let Some(trace) = plan.recorded_trace() else {
             return;
         };
         for id in plan.both() {
-            self.trace_generation(books, id, trace);
+            self.trace_generation(registry, id, trace);
         }
     }
 
-    fn trace_generation(&self, books: &mut Books, id: GenerationId, trace: &str) {
-        let Some(generation) = books.get_mut(id) else {
+    fn trace_generation(&self, registry: &mut Registry, id: GenerationId, trace: &str) {
+        let Some(generation) = registry.get_mut(id) else {
             return;
         };
         let known = generation.traced();
@@ -65,9 +65,9 @@ impl Seats {
     }
 
     /// A rollout is over: what comes later is not of it.
-    pub(in crate::agent::service) fn end_traced(&self, books: &mut Books, plan: &Plan) {
+    pub(in crate::agent::service) fn end_traced(&self, registry: &mut Registry, plan: &Plan) {
         for id in plan.both() {
-            let Some(generation) = books.get_mut(id) else {
+            let Some(generation) = registry.get_mut(id) else {
                 continue;
             };
             let unseated = generation.counts().is_unseated();

@@ -1,6 +1,6 @@
 //! How many connections there were, and how long their clients waited.
 
-use super::{super::books::Generation, snapshot::Snapshot};
+use super::{super::registry::Generation, snapshot::Snapshot};
 use crate::datapath::{ConnectionCounts, Latencies, ServicePath};
 
 /// All connections the generation has had.

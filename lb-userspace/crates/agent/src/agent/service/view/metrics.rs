@@ -58,7 +58,7 @@ pub(in crate::agent::service) fn observe(
         programs: snapshot.programs,
         foreign_programs: snapshot.foreign_programs.count(),
         phase: snapshot.rollout.map(|rollout| rollout.phase),
-        tally: snapshot.tally,
+        rollout_stats: snapshot.rollout_stats,
     }
 }
 

@@ -8,11 +8,11 @@ use lb_common::{GenerationId, SteeringWord};
 use super::{
     super::{
         Service,
-        books::{Books, Generation},
         drain::Drain,
-        guard::ForeignPrograms,
+        foreign_programs::ForeignPrograms,
         hung::Still,
         processes::Processes,
+        registry::{Generation, Registry},
         steering::Moves,
     },
     accounting,
@@ -24,7 +24,7 @@ use crate::{
     generation::{keeper::Parked, progress::Progress},
     incident::Summary,
     rollout::{GenerationState, habit::Habits},
-    store::{Origin, Tally},
+    store::{Origin, RolloutStats},
     sys::cgroup::Cgroup,
 };
 
@@ -52,7 +52,7 @@ pub(in crate::agent::service) struct Snapshot {
     pub(super) keeper_error: Option<String>,
     pub(super) ledger_error: Option<String>,
     pub(super) rollout: Option<RolloutStatus>,
-    pub(super) tally: Tally,
+    pub(super) rollout_stats: RolloutStats,
     pub(super) habits: Habits,
     pub(super) foreign_programs: ForeignPrograms,
     pub(super) programs: ProgramStatus,
@@ -97,33 +97,33 @@ pub(super) struct GenerationView {
 
 impl Snapshot {
     /// Of the service whose lock is held.
-    pub(in crate::agent::service) fn take(service: &Service, books: &Books) -> Self {
+    pub(in crate::agent::service) fn take(service: &Service, registry: &Registry) -> Self {
         let path = &service.path;
         let parked_connections = path.connections(None);
         let parked = parked_connections.live;
-        let name = |id| books.name_of(id);
+        let name = |id| registry.name_of(id);
         Self {
             word: path.word(),
-            previous: books.steering().previous(),
-            moves: books.steering().moves(),
+            previous: registry.steering().previous(),
+            moves: registry.steering().moves(),
             parked,
             parked_warning: (parked > 0).then(|| service.parking.warning(parked)),
-            parks: books.parks().all().to_vec(),
+            parks: registry.parks().all().to_vec(),
             parked_connections,
             parked_latencies: path.latencies(None),
-            retired: books.sums().retired(),
-            past: books.sums().past().clone(),
-            awaits_adopt: books.awaits_adopt(),
-            keeper_error: books.keeper_error().map(str::to_owned),
+            retired: registry.sums().retired(),
+            past: registry.sums().past().clone(),
+            awaits_adopt: registry.awaits_adopt(),
+            keeper_error: registry.keeper_error().map(str::to_owned),
             ledger_error: service.state.ledger().trouble(),
-            rollout: books.rollout().map(|rollout| rollout.status(&name)),
-            tally: books.sums().tally().clone(),
-            habits: books.sums().habits().clone(),
-            foreign_programs: service.guard.found(),
+            rollout: registry.rollout().map(|rollout| rollout.status(&name)),
+            rollout_stats: registry.sums().rollout_stats().clone(),
+            habits: registry.sums().habits().clone(),
+            foreign_programs: service.foreign_programs.found(),
             programs: service.programs.status(service),
             profiles: service.profiler.status(service),
             incident: service.incidents.fresh(),
-            generations: books
+            generations: registry
                 .all()
                 .map(|generation| GenerationView::take(path, generation))
                 .collect(),
@@ -171,8 +171,8 @@ impl GenerationView {
             command: generation.command().words().to_vec(),
             reason: generation.reason().map(str::to_owned),
             since: generation.since(),
-            origin: generation.outside().origin,
-            is_started_elsewhere: generation.outside().is_started_elsewhere(),
+            origin: generation.provenance().origin,
+            is_started_elsewhere: generation.provenance().is_started_elsewhere(),
             was_ready: generation.was_ready(),
             cgroup: generation.cgroup().clone(),
             main: generation.main(),
@@ -187,7 +187,7 @@ impl GenerationView {
             unseen_ends: generation.counts().unseen_ends(),
             not_frozen: generation.not_frozen().map(str::to_owned),
             drain: generation.drain().cloned(),
-            told: generation.end().told().map(Duration::from_secs),
+            told: generation.end().signalled().map(Duration::from_secs),
         }
     }
 

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::service::books::Generation, datapath::ConnectionCounts, sys::cgroup::Cgroup,
+        agent::service::registry::Generation, datapath::ConnectionCounts, sys::cgroup::Cgroup,
     };
 
     fn seen(change: impl FnOnce(&mut Generation)) -> GenerationView {

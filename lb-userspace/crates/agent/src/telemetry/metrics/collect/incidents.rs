@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::{agent::observed::Observed, telemetry::metrics::row::Samples};
 
 pub(in crate::telemetry::metrics) fn kept(observed: &Observed, out: &mut Samples) {
-    out.services(observed, |s| s.tally.incidents);
+    out.services(observed, |s| s.rollout_stats.incidents);
 }
 
 pub(in crate::telemetry::metrics) fn windows(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
-        for (outcome, count) in service.tally.windows.by_name() {
+        for (outcome, count) in service.rollout_stats.windows.by_name() {
             out.add([&service.name, outcome], count);
         }
     }
@@ -18,6 +18,6 @@ pub(in crate::telemetry::metrics) fn windows(observed: &Observed, out: &mut Samp
 
 pub(in crate::telemetry::metrics) fn screening(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| {
-        Duration::from_micros(s.tally.windows.took_us).as_secs_f64()
+        Duration::from_micros(s.rollout_stats.windows.took_us).as_secs_f64()
     });
 }

@@ -34,7 +34,7 @@ pub(in crate::telemetry::metrics) fn ended(observed: &Observed, out: &mut Sample
     for service in &observed.services {
         for kind in kinds {
             for outcome in Outcome::ALL {
-                let count = service.tally.rollouts(kind, outcome);
+                let count = service.rollout_stats.rollouts(kind, outcome);
                 out.add([&service.name, kind.name(), outcome.name()], count);
             }
         }
@@ -51,10 +51,10 @@ pub(in crate::telemetry::metrics) fn phase(observed: &Observed, out: &mut Sample
 
 pub(in crate::telemetry::metrics) fn promote_duration(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| Histogram {
-        buckets: s.tally.steered.buckets(),
-        sum: s.tally.steered.sum().as_secs_f64(),
+        buckets: s.rollout_stats.steered.buckets(),
+        sum: s.rollout_stats.steered.sum().as_secs_f64(),
         native: None,
-        exemplars: s.tally.steered.traced().map(exemplar).collect(),
+        exemplars: s.rollout_stats.steered.traced().map(exemplar).collect(),
     });
 }
 
@@ -82,7 +82,7 @@ pub(in crate::telemetry::metrics) fn last_ended(observed: &Observed, out: &mut S
 }
 
 fn last(observed: &Observed, out: &mut Samples, value: fn(&LastRollout) -> Value) {
-    let ended = |s: &ObservedService| s.tally.last;
+    let ended = |s: &ObservedService| s.rollout_stats.last;
     for service in &observed.services {
         if let Some(last) = ended(service) {
             out.add([&service.name], value(&last));
@@ -99,7 +99,7 @@ pub(in crate::telemetry::metrics) fn hooks(observed: &Observed, out: &mut Sample
     ];
     for service in &observed.services {
         for phase in phases {
-            let counts = service.tally.hooks(phase);
+            let counts = service.rollout_stats.hooks(phase);
             let labels = |outcome| [&service.name, phase.name(), outcome];
             out.add(labels("succeeded"), counts.succeeded);
             out.add(labels("failed"), counts.failed);

@@ -11,7 +11,7 @@ use crate::rollout::Phase;
 /// Counts over all rollouts of a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tally {
+pub struct RolloutStats {
     /// By kind, by outcome, in the journal's names.
     pub rollouts: BTreeMap<String, BTreeMap<String, u64>>,
     /// From the request to the store of the steering word, of those that stored it.
@@ -165,7 +165,7 @@ impl Durations {
     }
 }
 
-impl Tally {
+impl RolloutStats {
     /// Counts a rollout that is over; `steered` is how long its store of the word took, if there
     /// was one, and its trace, if that is recorded.
     pub fn rollout(
@@ -249,23 +249,23 @@ mod tests {
 
     #[test]
     fn a_ledger_without_counts_is_read_and_one_with_counts_comes_back() {
-        let mut tally: Tally = serde_json::from_str("{}").unwrap();
-        assert_eq!(tally, Tally::default());
+        let mut rollout_stats: RolloutStats = serde_json::from_str("{}").unwrap();
+        assert_eq!(rollout_stats, RolloutStats::default());
         let last = LastRollout {
             done: true,
             took: Duration::from_millis(1500),
             ended_ms: 7,
         };
-        tally.rollout(
+        rollout_stats.rollout(
             RolloutKind::Promote,
             Outcome::Done,
             last,
             Some((Duration::from_millis(2), Some("ab".repeat(16)))),
         );
-        tally.hook(Phase::Swap, false);
-        let text = serde_json::to_string(&tally).unwrap();
-        let read: Tally = serde_json::from_str(&text).unwrap();
-        assert_eq!(read, tally);
+        rollout_stats.hook(Phase::Swap, false);
+        let text = serde_json::to_string(&rollout_stats).unwrap();
+        let read: RolloutStats = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, rollout_stats);
         assert_eq!(read.rollouts(RolloutKind::Promote, Outcome::Done), 1);
         assert_eq!(read.hooks(Phase::Swap).failed, 1);
         let traced: Vec<_> = read.steered.traced().collect();

@@ -6,8 +6,8 @@ use lb_common::GenerationId;
 
 use super::{
     super::{
-        books::{Books, Generation},
         broken::kept_up,
+        registry::{Generation, Registry},
         steering::Steering,
     },
     Adoptions,
@@ -36,10 +36,10 @@ impl Adoptions {
         if ledger.boot != process::boot_id() {
             return;
         }
-        let mut books = self.state.lock().await;
+        let mut registry = self.state.lock().await;
         for remembered in &ledger.generations {
             if let Some(cgroup) = adopted_cgroup(remembered) {
-                self.steer_through(books.steering_mut(), remembered, &cgroup);
+                self.steer_through(registry.steering_mut(), remembered, &cgroup);
             }
         }
     }
@@ -80,10 +80,10 @@ impl Adoptions {
     /// Goes on with what an earlier agent followed.
     pub(in crate::agent::service) fn resume_outside(
         self: &Arc<Self>,
-        books: &mut Books,
+        registry: &mut Registry,
         id: GenerationId,
     ) {
-        let earlier = books.get(id).map_or(0, |g| g.outside().earlier.len());
+        let earlier = registry.get(id).map_or(0, |g| g.provenance().earlier.len());
         if earlier > 0 {
             self.path.set_earlier(id, earlier as u64);
             self.follow_in_background(id);
@@ -108,15 +108,15 @@ impl Adoptions {
                 return;
             };
             let hurried = {
-                let mut books = self.state.lock().await;
-                let Some(generation) = books.get_mut(id) else {
+                let mut registry = self.state.lock().await;
+                let Some(generation) = registry.get_mut(id) else {
                     return;
                 };
                 let (before, left) = generation.keep_earlier(|cookie| open.contains(cookie));
                 self.path.set_earlier(id, left as u64);
                 let hurried = is_hurried(generation.state());
                 if left == 0 {
-                    self.state.settle(&books);
+                    self.state.settle(&registry);
                     return;
                 }
                 if left < before {
@@ -155,7 +155,7 @@ impl Adoptions {
             let changed = self.state.changed();
             let state = self
                 .state
-                .look(|books| books.get(id).map(Generation::state))
+                .look(|registry| registry.get(id).map(Generation::state))
                 .await;
             if state.is_none_or(is_hurried) {
                 return;
@@ -171,11 +171,11 @@ fn is_hurried(state: GenerationState) -> bool {
 
 /// The cgroup of a remembered generation that was adopted and may still run.
 fn adopted_cgroup(remembered: &Remembered) -> Option<Cgroup> {
-    let outside = &remembered.outside;
-    let adopted = outside.origin == Origin::Adopted && remembered.was_ready;
+    let provenance = &remembered.provenance;
+    let adopted = provenance.origin == Origin::Adopted && remembered.was_ready;
     let main_runs = remembered
         .main
         .is_some_and(|(pid, start)| process::start_time(pid) == Some(start));
-    let path = outside.cgroup.clone().filter(|_| adopted && main_runs)?;
+    let path = provenance.cgroup.clone().filter(|_| adopted && main_runs)?;
     remembered.state.is_live().then(|| Cgroup::foreign(path))
 }

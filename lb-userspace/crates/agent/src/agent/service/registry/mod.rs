@@ -39,7 +39,7 @@ enum Going {
 
 /// What changes about a service.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct Registry {
     /// Who gets new clients.
     steering: Steering,
     /// The generations, oldest first.
@@ -69,7 +69,7 @@ pub(super) struct Books {
     keeper_error: Option<String>,
 }
 
-impl Books {
+impl Registry {
     /// Those of a service that was just opened.
     pub(super) fn new(steering: Steering, awaits_adopt: bool) -> Self {
         Self {
@@ -365,7 +365,7 @@ impl Books {
             runs_alone: self.runs_alone,
             retired: self.sums.retired(),
             past: self.sums.past().clone(),
-            tally: self.sums.tally().clone(),
+            rollout_stats: self.sums.rollout_stats().clone(),
             habits: self.sums.habits().clone(),
             generations: self.all().map(Generation::remembered).collect(),
         }

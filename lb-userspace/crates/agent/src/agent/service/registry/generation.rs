@@ -16,7 +16,7 @@ use crate::{
     clock,
     datapath::{ConnectionCounts, Latencies},
     rollout::{GenerationState, Member},
-    store::{Origin, Outside, Remembered},
+    store::{Origin, Provenance, Remembered},
     sys::cgroup::Cgroup,
 };
 
@@ -34,7 +34,7 @@ pub(in crate::agent::service) struct Generation {
     /// Its first process and when that started.
     main: Option<(u32, u64)>,
     /// What it has outside hotlb.
-    outside: Outside,
+    provenance: Provenance,
     /// Its state; set it with [`Generation::enter`].
     state: GenerationState,
     /// Why it is in this state.
@@ -70,7 +70,7 @@ impl Generation {
             command: Command::default(),
             cgroup,
             main: None,
-            outside: Outside::default(),
+            provenance: Provenance::default(),
             state: GenerationState::Starting,
             reason: None,
             since: clock::since_boot().as_secs(),
@@ -96,8 +96,8 @@ impl Generation {
     }
 
     /// The same, with what it has outside hotlb.
-    pub(in crate::agent::service) fn having(self, outside: Outside) -> Self {
-        Self { outside, ..self }
+    pub(in crate::agent::service) fn having(self, provenance: Provenance) -> Self {
+        Self { provenance, ..self }
     }
 
     /// One that an earlier agent wrote down, as it was found.
@@ -111,9 +111,9 @@ impl Generation {
         let changed = state != remembered.state;
         let counts = Counts::restored(&remembered, same_boot);
         let end = End::restored(&remembered, drain);
-        let mut outside = remembered.outside;
+        let mut provenance = remembered.provenance;
         if changed && !state.is_live() {
-            outside.note_end(remembered.state);
+            provenance.note_end(remembered.state);
         }
         Self {
             command: Command::new(
@@ -123,7 +123,7 @@ impl Generation {
                 remembered.roots,
             ),
             main: remembered.main,
-            outside,
+            provenance,
             state,
             reason,
             since: if changed || !same_boot {
@@ -158,11 +158,11 @@ impl Generation {
             keep: self.keep,
             unseated: self.counts.is_unseated(),
             failed: self.failed.clone(),
-            outside: self.outside.clone(),
+            provenance: self.provenance.clone(),
             drain_since: self.drain().map(Drain::since),
-            told: self.end.told(),
-            told_whom: self.end.told_whom().to_vec(),
-            told_again: self.end.told_again(),
+            signalled: self.end.signalled(),
+            signalled_whom: self.end.signalled_whom().to_vec(),
+            signalled_again: self.end.signalled_again(),
             signal_cut: self.end.signal_cut().map(str::to_owned),
             unseen_ends: self.counts.unseen_ends(),
             cut_list: match self.state {
@@ -238,19 +238,19 @@ impl Generation {
     }
 
     /// What it has outside hotlb.
-    pub(in crate::agent::service) const fn outside(&self) -> &Outside {
-        &self.outside
+    pub(in crate::agent::service) const fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// The systemd service that it is, is stopped by this signal.
     pub(in crate::agent::service) fn note_unit_signal(&mut self, signal: String) {
-        self.outside.unit_signal = Some(signal);
+        self.provenance.unit_signal = Some(signal);
     }
 
     /// These connections are older than the counting of them.
     pub(in crate::agent::service) fn note_earlier(&mut self, cookies: BTreeSet<u64>) {
         self.counts.note_opened(cookies.len() as u64);
-        self.outside.earlier = cookies;
+        self.provenance.earlier = cookies;
     }
 
     /// Forgets those of them that are not open any more: says how many there were, and how many are left.
@@ -258,9 +258,9 @@ impl Generation {
         &mut self,
         is_open: impl Fn(&u64) -> bool,
     ) -> (usize, usize) {
-        let before = self.outside.earlier.len();
-        self.outside.earlier.retain(is_open);
-        let left = self.outside.earlier.len();
+        let before = self.provenance.earlier.len();
+        self.provenance.earlier.retain(is_open);
+        let left = self.provenance.earlier.len();
         self.counts.note_closed((before - left) as u64);
         (before, left)
     }
@@ -299,7 +299,7 @@ impl Generation {
             "generation changed state"
         );
         if state == GenerationState::Failed {
-            self.outside.note_end(self.state);
+            self.provenance.note_end(self.state);
         }
         self.still = Still::default();
         self.state = state;
@@ -330,8 +330,8 @@ impl Generation {
         let was_found = std::mem::replace(&mut self.was_ready, true);
         // Why one that was found is here, goes with it.
         let reason = self.reason.take().filter(|_| was_found);
-        self.outside.ended_from = None;
-        if was_found && self.outside.origin == Origin::Launched {
+        self.provenance.ended_from = None;
+        if was_found && self.provenance.origin == Origin::Launched {
             self.enter(GenerationState::Standby, reason);
         } else {
             self.enter(GenerationState::Ready, reason);
@@ -342,8 +342,8 @@ impl Generation {
     pub(in crate::agent::service) fn give_back(&mut self, why: String) {
         self.enter(GenerationState::Failed, Some(why));
         self.was_ready = false;
-        self.outside.ended_from = None;
-        self.outside.earlier.clear();
+        self.provenance.ended_from = None;
+        self.provenance.earlier.clear();
         self.slots.clear();
     }
 

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     super::{
-        AdoptError, NotSharing, Unbound, VerbError, books::Books, datagrams::datagram_fit,
-        ending::signal_of, slots::stray,
+        AdoptError, NotSharing, Unbound, VerbError, datagrams::datagram_fit, ending::signal_of,
+        registry::Registry, slots::stray,
     },
     ForeignPorts,
 };
@@ -29,7 +29,7 @@ use crate::{
 /// Duplicates of a server's listeners, by group. Give them up soon: a duplicate keeps a dead
 /// server's queue alive.
 #[derive(Debug)]
-pub(in crate::agent::service) struct Claim {
+pub(in crate::agent::service) struct AdoptionCheck {
     listeners: Vec<(GroupKey, Sockets)>,
     datagrams: Vec<Sockets>,
 }
@@ -37,7 +37,7 @@ pub(in crate::agent::service) struct Claim {
 /// The sockets of a group, by cookie.
 pub(in crate::agent::service) type Sockets = BTreeMap<u64, OwnedFd>;
 
-impl Claim {
+impl AdoptionCheck {
     /// What a parking listener beside them must be like, by group.
     pub(in crate::agent::service) fn group_keys(&self) -> Vec<GroupKey> {
         self.listeners
@@ -63,18 +63,18 @@ impl ForeignPorts {
     /// # Errors
     ///
     /// [`AdoptError`] with what does not fit.
-    pub(in crate::agent::service) fn claim(
+    pub(in crate::agent::service) fn adoption_check(
         &self,
-        books: &Books,
+        registry: &Registry,
         adoptee: &Adoptee,
         name: &str,
-    ) -> Result<Claim, VerbError> {
+    ) -> Result<AdoptionCheck, VerbError> {
         let found = listeners::find(&self.netns, &adoptee.cgroup, Protocol::Tcp)?;
         self.refuse_made_elsewhere(adoptee)?;
-        let group_keys = if books.awaits_adopt() {
+        let group_keys = if registry.awaits_adopt() {
             self.group_keys_of(&found)
         } else {
-            books.parks().group_keys()
+            registry.parks().group_keys()
         };
         let misfit = |misfit| AdoptError::Misfit {
             who: adoptee.who.clone(),
@@ -91,8 +91,8 @@ impl ForeignPorts {
             listeners.push((group_key, self.take_shared(adoptee, &members, name)?));
         }
         let datagrams = self.claim_datagrams(adoptee, name)?;
-        self.refuse_others(books, adoptee)?;
-        Ok(Claim {
+        self.refuse_others(registry, adoptee)?;
+        Ok(AdoptionCheck {
             listeners,
             datagrams,
         })
@@ -184,9 +184,9 @@ impl ForeignPorts {
         }
     }
 
-    fn refuse_others(&self, books: &Books, adoptee: &Adoptee) -> Result<(), VerbError> {
+    fn refuse_others(&self, registry: &Registry, adoptee: &Adoptee) -> Result<(), VerbError> {
         let own: HashSet<u64> = adoptee.cgroup.ids().into_iter().collect();
-        let held = self.held(&books.cgroups())?;
+        let held = self.held(&registry.cgroups())?;
         let other = held
             .iter()
             .find(|held| !held.socket.cgroup.is_some_and(|id| own.contains(&id)));

@@ -17,11 +17,11 @@ pub(in crate::agent::service) struct End {
     begun: bool,
     /// When it was sent its signal, in seconds since the host was started: a second one would have
     /// many servers quit at once.
-    told: Option<u64>,
+    signalled: Option<u64>,
     /// Who was told then: processes, and when they started.
-    told_whom: Vec<(u32, u64)>,
+    signalled_whom: Vec<(u32, u64)>,
     /// When others were told, those having ended, in seconds since the host was started.
-    told_again: Option<u64>,
+    signalled_again: Option<u64>,
     /// What its signal cut, if it cut anything.
     signal_cut: Option<String>,
     /// The connections that were cut.
@@ -39,9 +39,9 @@ impl End {
     pub(super) fn restored(remembered: &Remembered, drain: Option<Drain>) -> Self {
         Self {
             drain,
-            told: remembered.told,
-            told_whom: remembered.told_whom.clone(),
-            told_again: remembered.told_again,
+            signalled: remembered.signalled,
+            signalled_whom: remembered.signalled_whom.clone(),
+            signalled_again: remembered.signalled_again,
             signal_cut: remembered.signal_cut.clone(),
             cut_list: remembered.cut_list.clone(),
             ..Self::default()
@@ -80,29 +80,29 @@ impl End {
     }
 
     /// When it was sent its signal, in seconds since the host was started.
-    pub(in crate::agent::service) const fn told(&self) -> Option<u64> {
-        self.told
+    pub(in crate::agent::service) const fn signalled(&self) -> Option<u64> {
+        self.signalled
     }
 
     /// Who was told then.
-    pub(in crate::agent::service) fn told_whom(&self) -> &[(u32, u64)] {
-        &self.told_whom
+    pub(in crate::agent::service) fn signalled_whom(&self) -> &[(u32, u64)] {
+        &self.signalled_whom
     }
 
     /// Its signal is sent to these processes.
-    pub(in crate::agent::service) fn note_told(&mut self, whom: Vec<(u32, u64)>) {
-        self.told = Some(clock::since_boot().as_secs());
-        self.told_whom = whom;
+    pub(in crate::agent::service) fn note_signalled(&mut self, whom: Vec<(u32, u64)>) {
+        self.signalled = Some(clock::since_boot().as_secs());
+        self.signalled_whom = whom;
     }
 
     /// When others were told, those having ended, in seconds since the host was started.
-    pub(in crate::agent::service) const fn told_again(&self) -> Option<u64> {
-        self.told_again
+    pub(in crate::agent::service) const fn signalled_again(&self) -> Option<u64> {
+        self.signalled_again
     }
 
     /// Others are told, those having ended.
-    pub(in crate::agent::service) fn note_told_again(&mut self) {
-        self.told_again = Some(clock::since_boot().as_secs());
+    pub(in crate::agent::service) fn note_signalled_again(&mut self) {
+        self.signalled_again = Some(clock::since_boot().as_secs());
     }
 
     /// What its signal cut, if it cut anything.

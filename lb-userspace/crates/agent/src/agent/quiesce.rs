@@ -1,6 +1,6 @@
 //! Who acts on the services: this agent, nobody for a moment, or a successor.
 //!
-//! Everything an agent does to a service happens under the lock of the service's books, but for
+//! Everything an agent does to a service happens under the lock of the service's registry, but for
 //! what looks after it, which can be halted. Whoever has both has the service in custody: no task
 //! of this process acts on it, whatever it waits for.
 
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use tokio::{sync::RwLockWriteGuard, task::JoinHandle, time::timeout};
 
 use super::{
-    service::{Held, Service},
+    service::{QuiescedService, Service},
     start::{self, Agent},
 };
 use crate::{
@@ -60,10 +60,10 @@ pub(super) fn tend(service: Arc<Service>) -> JoinHandle<()> {
 
 /// The services while nobody in this process acts on them, and nobody looks at them.
 #[derive(Debug)]
-pub struct Custody<'a> {
+pub struct Quiesced<'a> {
     agent: &'a Agent,
     services: RwLockWriteGuard<'a, Services>,
-    held: Vec<Held>,
+    held: Vec<QuiescedService>,
     /// The services that had pins.
     pinned: Vec<String>,
 }
@@ -78,24 +78,24 @@ impl Agent {
     ///
     /// When a rollout is under way that a successor cannot go on with, something cannot be written,
     /// or somebody does not let go: everything is as before then.
-    pub async fn take_into_custody(&self) -> Result<Custody<'_>, UpgradeError> {
+    pub async fn quiesce(&self) -> Result<Quiesced<'_>, UpgradeError> {
         let looked = timeout(MOMENTS, self.services.write()).await;
         let services =
             looked.map_err(|_elapsed| UpgradeError::NotHeld("status is being read".to_owned()))?;
-        let mut custody = Custody {
+        let mut quiesced = Quiesced {
             agent: self,
             services,
             held: Vec::new(),
             pinned: self.pinned(),
         };
-        match timeout(MOMENTS, custody.hold()).await {
-            Ok(Ok(())) => Ok(custody),
+        match timeout(MOMENTS, quiesced.hold()).await {
+            Ok(Ok(())) => Ok(quiesced),
             Ok(Err(error)) => {
-                custody.release();
+                quiesced.release();
                 Err(error)
             }
             Err(_elapsed) => {
-                custody.release();
+                quiesced.release();
                 Err(UpgradeError::NotHeld("a service is busy".to_owned()))
             }
         }
@@ -132,7 +132,7 @@ impl Agent {
     }
 }
 
-impl Custody<'_> {
+impl Quiesced<'_> {
     async fn hold(&mut self) -> Result<(), UpgradeError> {
         for open in self.services.open.values_mut() {
             open.service.halt();

@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Context, beside::in_turn, books::Books, broken::unbroken, parking::Parking, shared::SharedState,
+    Context, beside::in_turn, broken::unbroken, parking::Parking, registry::Registry,
+    shared::SharedState,
 };
 use crate::{
     config::ForeignProgram,
@@ -77,7 +78,7 @@ impl ForeignPrograms {
 
 /// Looks who decides, and puts hotlb's program back if the service says so.
 #[derive(Debug, Default)]
-pub(super) struct ProgramGuard {
+pub(super) struct ForeignProgramDetector {
     found: sync::Mutex<ForeignPrograms>,
     turn: Arc<Mutex<()>>,
 }
@@ -93,7 +94,7 @@ struct Foreign {
     is_restored: bool,
 }
 
-impl ProgramGuard {
+impl ForeignProgramDetector {
     /// What was found last.
     pub(super) fn found(&self) -> ForeignPrograms {
         self.noted().clone()
@@ -125,14 +126,14 @@ impl ProgramGuard {
         let mut found = looked.unwrap_or_else(|broken| Err(broken.reason()));
         let turn = self.hold().await;
         let living = {
-            let books = state.lock().await;
-            if books.is_ending() || books.awaits_adopt() {
+            let registry = state.lock().await;
+            if registry.is_ending() || registry.awaits_adopt() {
                 return;
             }
             if let Ok(found) = &mut found {
-                restore_listeners(context, &books, parking, found);
+                restore_listeners(context, &registry, parking, found);
             }
-            let living = books.living();
+            let living = registry.living();
             living.map(|g| g.cgroup().clone()).collect()
         };
         let found = match found {
@@ -242,13 +243,18 @@ fn restores(context: &Context, foreign: &Foreign, protocol: Protocol) -> bool {
 
 /// Attaches to the parking listeners of the groups: only under the lock of the state is a listener's number in
 /// the keeper's table surely its own.
-fn restore_listeners(context: &Context, books: &Books, parking: &Parking, found: &mut [Foreign]) {
+fn restore_listeners(
+    context: &Context,
+    registry: &Registry,
+    parking: &Parking,
+    found: &mut [Foreign],
+) {
     for foreign in found {
         let group = foreign.group(context);
         let Some(group) = group.filter(|_| restores(context, foreign, Protocol::Tcp)) else {
             continue;
         };
-        let restored = books.parks().at(group.address()).map(|parked| {
+        let restored = registry.parks().at(group.address()).map(|parked| {
             let taken = parking.keeper().take(parked);
             let socket = taken.map_err(|error| error.to_string())?;
             group.attach(socket).map_err(|error| error.to_string())

@@ -3,7 +3,7 @@
 use crate::{
     datapath::{ConnectionCounts, Latencies},
     rollout::habit::Habits,
-    store::{Ledger, Tally},
+    store::{Ledger, RolloutStats},
 };
 
 /// Sums over all that a service has had.
@@ -14,7 +14,7 @@ pub(in crate::agent::service) struct Sums {
     /// How long clients waited whose generations are not in the kernel's tables any more.
     past: Latencies,
     /// What its rollouts came to.
-    tally: Tally,
+    rollout_stats: RolloutStats,
     /// What its programs were seen to do on their signals.
     habits: Habits,
 }
@@ -25,7 +25,7 @@ impl Sums {
         Self {
             retired: ledger.retired,
             past: std::mem::take(&mut ledger.past),
-            tally: std::mem::take(&mut ledger.tally),
+            rollout_stats: std::mem::take(&mut ledger.rollout_stats),
             habits: std::mem::take(&mut ledger.habits),
         }
     }
@@ -54,13 +54,13 @@ impl Sums {
     }
 
     /// What its rollouts came to.
-    pub(in crate::agent::service) const fn tally(&self) -> &Tally {
-        &self.tally
+    pub(in crate::agent::service) const fn rollout_stats(&self) -> &RolloutStats {
+        &self.rollout_stats
     }
 
     /// The same, to count what is over.
-    pub(in crate::agent::service) const fn tally_mut(&mut self) -> &mut Tally {
-        &mut self.tally
+    pub(in crate::agent::service) const fn rollout_stats_mut(&mut self) -> &mut RolloutStats {
+        &mut self.rollout_stats
     }
 
     /// What its programs were seen to do on their signals.

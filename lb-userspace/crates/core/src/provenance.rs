@@ -23,7 +23,7 @@ pub enum Origin {
 /// What a generation has outside hotlb. Empty for one that the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Outside {
+pub struct Provenance {
     /// How it came to be.
     pub origin: Origin,
     /// Where its processes live, if that is not the place the agent gives to those it starts.
@@ -39,7 +39,7 @@ pub struct Outside {
     pub earlier: BTreeSet<u64>,
 }
 
-impl Outside {
+impl Provenance {
     /// Remembers in which state it ended without being told to. A start that fails is no end of
     /// its own: whoever was active before it still was the last one.
     pub fn note_end(&mut self, state: GenerationState) {
@@ -65,19 +65,19 @@ mod tests {
 
     #[test]
     fn an_earlier_ledger_says_nothing_of_it() {
-        let outside: Outside = serde_json::from_str("{}").unwrap();
-        assert_eq!(outside, Outside::default());
-        assert_eq!(outside.origin, Origin::Launched);
+        let provenance: Provenance = serde_json::from_str("{}").unwrap();
+        assert_eq!(provenance, Provenance::default());
+        assert_eq!(provenance.origin, Origin::Launched);
     }
 
     #[test]
     fn the_last_active_one_is_awaited_through_starts_that_fail() {
-        let mut outside = Outside::default();
-        assert!(!outside.is_awaited());
-        outside.note_end(GenerationState::Active);
-        outside.note_end(GenerationState::Starting);
-        assert!(outside.is_awaited());
-        outside.note_end(GenerationState::Ready);
-        assert!(!outside.is_awaited());
+        let mut provenance = Provenance::default();
+        assert!(!provenance.is_awaited());
+        provenance.note_end(GenerationState::Active);
+        provenance.note_end(GenerationState::Starting);
+        assert!(provenance.is_awaited());
+        provenance.note_end(GenerationState::Ready);
+        assert!(!provenance.is_awaited());
     }
 }

@@ -2,14 +2,14 @@
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{books::Books, polite};
+use super::{polite, registry::Registry};
 
-/// The books of a service, locked, and its handle of the journal, held. Whatever any task of this
+/// The registry of a service, locked, and its handle of the journal, held. Whatever any task of this
 /// process would do to the service, or write of it, waits until this is dropped and the service
 /// resumed.
 #[derive(Debug)]
-pub(in crate::agent) struct Held {
-    books: OwnedMutexGuard<Books>,
+pub(in crate::agent) struct QuiescedService {
+    registry: OwnedMutexGuard<Registry>,
     /// Nobody asks connections to leave, or ends them.
     polite: polite::Turn,
     /// Nobody attaches programs.
@@ -18,25 +18,25 @@ pub(in crate::agent) struct Held {
     parking: OwnedMutexGuard<()>,
 }
 
-impl Held {
+impl QuiescedService {
     pub(super) const fn new(
-        books: OwnedMutexGuard<Books>,
+        registry: OwnedMutexGuard<Registry>,
         polite: polite::Turn,
         guard: OwnedMutexGuard<()>,
         parking: OwnedMutexGuard<()>,
     ) -> Self {
         Self {
-            books,
+            registry,
             polite,
             guard,
             parking,
         }
     }
 
-    /// Locks the books until this process ends.
+    /// Locks the registry until this process ends.
     pub(in crate::agent) fn for_ever(self) {
         Box::leak(Box::new((
-            self.books,
+            self.registry,
             self.polite,
             self.guard,
             self.parking,
