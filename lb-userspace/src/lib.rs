@@ -13,7 +13,10 @@
 pub mod doctor;
 pub mod relay;
 
-pub use hotlb_agent::{agent, api, daemon, fault, generation, store, takeover, telemetry};
+pub use hotlb_agent::{
+    agent, daemon, fault, generation, lineage, server, store, takeover, telemetry,
+};
+pub use hotlb_api as api;
 pub use hotlb_cli as cli;
 pub use hotlb_core::{config, incident, rollout};
 pub use hotlb_datapath as datapath;

@@ -11,13 +11,13 @@ use hotlb::{
     },
     cli::{self, AgentArgs, AgentCommand, Cli, Command, ExecArgs, OutputFormat, Printer, RunArgs},
     config::{AgentConfig, Config, ConfigError, LogConfig, OutputPlaces, Places, ServiceConfig},
-    daemon::{Daemon, DaemonError, End, Signals},
+    daemon::{self, Daemon, DaemonError, End, NotTakenOver, Signals},
     doctor,
     generation::{exec, hook, keeper, launch, output as logger, shim},
     profile::helper as sampler,
     relay,
     sys::users::Identity,
-    takeover::{self, NotTakenOver, Origin},
+    takeover::Origin,
     telemetry::log,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -173,9 +173,7 @@ fn exec(args: &ExecArgs, output: OutputFormat) -> ExitCode {
 async fn agent(args: &AgentArgs, places: Places) -> Result<(), Failed> {
     let origin = Origin::of_this_process(args.log_json);
     let mut daemon = if args.take_over {
-        takeover::take_over(origin)
-            .await
-            .map_err(Failed::TakeOver)?
+        daemon::take_over(origin).await.map_err(Failed::TakeOver)?
     } else {
         let config = Config::read(&places.config).map_err(Failed::Config)?;
         log::start(&origin.logs(&config.agent.log));

@@ -9,11 +9,11 @@ use hotlb::{
     api::wire,
     config::{Config, Hook},
     generation::notify,
+    lineage::TraceParent,
     sys::{
         perf::{Event, Record, read_record},
         sock_diag::{self, Protocol},
     },
-    telemetry::traces::TraceParent,
 };
 use lb_common::head::{Advice, CLOSE, CLOSE_LINE, HEAD_LIMIT, HeadReader};
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{finding::Finding, sources::Sources};
 
-const ROUTES: &str = "lb-userspace/crates/agent/src/api/server/routes.rs";
+const ROUTES: &str = "lb-userspace/crates/agent/src/server/routes.rs";
 const OPENAPI: &str = "lb-userspace/crates/api/src/openapi.json";
 const API: &str = "docs/user/api.md";
 const PROGRAMS: &str = "lb-ebpf/src/";

@@ -5,6 +5,7 @@
 mod book;
 mod borders;
 mod cargo;
+mod circles;
 mod file_length;
 mod finding;
 mod imports;
@@ -36,7 +37,11 @@ struct Rule {
     check: fn(&Sources) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
+    Rule {
+        name: "circles",
+        check: circles::check,
+    },
     Rule {
         name: "imports",
         check: imports::check,

@@ -1,4 +1,4 @@
-//! The agent: owns the services ([`agent`]), does what the API asks ([`api`]), has [`generation`]
+//! The agent: owns the services ([`agent`]), does what the API asks ([`server`]), has [`generation`]
 //! act on processes and sockets, remembers ([`store`]) and tells ([`telemetry`]). [`takeover`]
 //! hands all of it to the agent of another release; [`daemon`] composes it.
 //!
@@ -8,15 +8,19 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
-pub mod api;
 pub mod daemon;
+mod door;
 pub mod fault;
+mod forward;
 pub mod generation;
+pub mod lineage;
+pub mod server;
 pub mod store;
 pub mod takeover;
 pub mod telemetry;
 
 // Within this crate each part has one path, whichever crate it is in.
+use hotlb_api as api;
 use hotlb_core::{config, incident, rollout};
 use hotlb_datapath as datapath;
 use hotlb_profile as profile;

@@ -3,6 +3,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,7 +12,7 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Agent, Host};
-use crate::{api::server, clock, datapath, generation::output::Looked, takeover::Hinge};
+use crate::{clock, datapath, generation::output::Looked};
 
 /// How often it is looked at.
 const EACH: Duration = Duration::from_secs(1);
@@ -138,8 +140,11 @@ fn times(count: u64) -> String {
     }
 }
 
+/// Opens the control socket anew.
+pub(crate) type Reopen = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+
 /// Looks once a second, until the services are a successor's.
-pub(crate) async fn keep(agent: Arc<Agent>, api: Hinge) {
+pub(crate) async fn keep(agent: Arc<Agent>, reopen: Reopen) {
     let mut each = interval(EACH);
     each.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -152,8 +157,9 @@ pub(crate) async fn keep(agent: Arc<Agent>, api: Hinge) {
         look_for_logger(&agent.host).await;
         let looking = Arc::clone(&agent);
         let names: Vec<String> = services.all().into_keys().collect();
-        let api = api.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&looking.host, &names, &api)).await;
+        let reopen = Arc::clone(&reopen);
+        let looked =
+            tokio::task::spawn_blocking(move || look(&looking.host, &names, &*reopen)).await;
         if let Err(error) = looked {
             tracing::error!(%error, "failed to check what the agent relies on");
         }
@@ -175,7 +181,7 @@ async fn look_for_logger(host: &Host) {
     found(Support::Logger, missing);
 }
 
-fn look(host: &Host, services: &[String], api: &Hinge) {
+fn look(host: &Host, services: &[String], reopen: &dyn Fn(&Path) -> io::Result<()>) {
     let places = host.places();
     match host.stand_again() {
         Ok(gone) => {
@@ -211,8 +217,7 @@ fn look(host: &Host, services: &[String], api: &Hinge) {
     }
     let socket = places.socket();
     if !socket.exists() {
-        let again = server::listen(&socket).map(|socket| api.hang(socket.into()));
-        match again {
+        match reopen(&socket) {
             Ok(()) => restored(
                 Support::Socket,
                 format!("the control socket {}", socket.display()),

@@ -13,7 +13,8 @@ mod start;
 mod view;
 
 pub use error::{
-    AdoptError, HostError, NotSharing, Now, OpenError, PinsGone, StartError, Unbound, VerbError,
+    AdoptError, HostError, NotSharing, Now, OpenError, PinsGone, StartError, Unbound, UpgradeError,
+    VerbError,
 };
 pub use ground::GROUP;
 pub use own_process::OwnProcess;

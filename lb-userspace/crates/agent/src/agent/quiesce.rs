@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use tokio::{sync::RwLockWriteGuard, task::JoinHandle, time::timeout};
 
 use super::{
+    UpgradeError,
     service::{QuiescedService, Service},
     start::{self, Agent},
 };
@@ -16,7 +17,6 @@ use crate::{
     datapath::{self, Former, Pins, STAGING},
     generation::keeper::Keeper,
     store::Ledger,
-    takeover::UpgradeError,
 };
 
 /// The services of an agent.

@@ -18,7 +18,7 @@ use crate::sys::{
 
 /// Why nothing sensible came.
 #[derive(Debug, Error)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     /// The other side ended.
     #[error("it ended")]
     Ended,
@@ -35,7 +35,7 @@ pub(super) enum Silence {
 
 /// One end of the line.
 #[derive(Debug)]
-pub(super) struct Channel {
+pub(crate) struct Channel {
     socket: OwnedFd,
     readable: Watched,
 }
@@ -45,7 +45,7 @@ const SHOWN: usize = 80;
 
 impl Channel {
     /// The end behind `socket`.
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             readable: Watched::readable(socket.try_clone()?)?,
             socket,
@@ -53,7 +53,7 @@ impl Channel {
     }
 
     /// Sends a message with copies of `descriptors`.
-    pub(super) fn say<T: Serialize>(
+    pub(crate) fn say<T: Serialize>(
         &self,
         message: &T,
         descriptors: &[BorrowedFd<'_>],
@@ -66,7 +66,7 @@ impl Channel {
     }
 
     /// The next message and its descriptors, within `limit`.
-    pub(super) async fn hear<T: DeserializeOwned>(
+    pub(crate) async fn hear<T: DeserializeOwned>(
         &self,
         limit: Duration,
     ) -> Result<(T, Vec<OwnedFd>), Silence> {
@@ -77,7 +77,7 @@ impl Channel {
     }
 
     /// The next message, however long it takes.
-    pub(super) async fn hear_at_last<T: DeserializeOwned>(
+    pub(crate) async fn hear_at_last<T: DeserializeOwned>(
         &self,
     ) -> Result<(T, Vec<OwnedFd>), Silence> {
         understand(self.arrived().await?)

@@ -78,7 +78,7 @@ impl Step {
     }
 
     /// This step has been done: kills this process (SIGKILL) if a fault is wanted there.
-    pub(super) fn done(self) {
+    pub(crate) fn done(self) {
         let wanted = Kind::AgentUpgrade.wanted();
         if wanted.iter().any(|step| step == self.name()) {
             tracing::warn!(step = self.name(), "killing this agent: an injected fault");

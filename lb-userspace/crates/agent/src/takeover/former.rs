@@ -7,16 +7,18 @@ use std::{
 };
 
 use super::{
-    Door, Order, Origin, PATIENCE, Step, UpgradeError,
+    Origin, PATIENCE, Step,
     channel::Silence,
     message::{FromFormer, FromSuccessor, Hello, Layouts, Offer, PROTOCOL, Refusal, Span, Unfit},
     program::Successor,
 };
 use crate::{
-    agent::{Agent, Quiesced, Reporter},
+    agent::{Agent, Quiesced, Reporter, UpgradeError},
     api::wire::Done,
     clock,
     config::Places,
+    door::Door,
+    server::Order,
     sys::supervisor,
     telemetry::traces::Traces,
 };
@@ -127,9 +129,11 @@ impl Former<'_> {
         order.reporter.step("waiting for it to check what there is");
         match successor.channel.hear(PATIENCE).await {
             Ok((FromSuccessor::Hello(hello), _)) => Ok(hello),
-            Ok((FromSuccessor::Refuse(refusal), _)) => {
-                Err(UpgradeError::refused(successor.path(), refusal))
-            }
+            Ok((FromSuccessor::Refuse(refusal), _)) => Err(UpgradeError::Refused {
+                path: successor.path(),
+                reason: refusal.reason,
+                exit: refusal.exit,
+            }),
             Ok((other, _)) => Err(not_an_agent(successor, out_of_turn(&other))),
             Err(Silence::Ended) => {
                 let what = match successor.ended().await {
@@ -182,7 +186,11 @@ impl Former<'_> {
 
 /// Waits until the successor serves, and takes leave of it.
 async fn taken(successor: &Successor, reporter: &Reporter) -> Result<(), UpgradeError> {
-    let failed = |silence: &Silence| UpgradeError::failed(successor.path(), silence);
+    let failed = |silence: &Silence| UpgradeError::Failed {
+        path: successor.path(),
+        reason: silence.to_string(),
+        exit: 1,
+    };
     loop {
         let heard = successor.channel.hear(PATIENCE).await;
         match heard.map_err(|silence| failed(&silence))?.0 {
@@ -221,7 +229,14 @@ fn fits(successor: &Successor, hello: &Hello) -> Result<(), UpgradeError> {
     match messages.or_else(|| Layouts::own().unfit_for(hello.takes)) {
         Some(unfit) => {
             let version = crate::sys::reader::printable(&hello.version);
-            Err(UpgradeError::layout(successor.path(), version, &unfit))
+            Err(UpgradeError::Layout {
+                path: successor.path(),
+                version,
+                own: VERSION,
+                what: unfit.what,
+                found: unfit.found,
+                takes: unfit.takes.to_string(),
+            })
         }
         None => Ok(()),
     }

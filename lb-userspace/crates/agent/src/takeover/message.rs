@@ -19,12 +19,12 @@ use crate::{
 const FIRST: u32 = 1;
 
 /// The version of these messages.
-pub(super) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 1;
 
 /// What the agent in charge says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FromFormer {
+pub(crate) enum FromFormer {
     /// First: who it is, and what there is to take over.
     Offer(Offer),
     /// The locks and listeners, in the packet's descriptors: from here on the successor acts and
@@ -40,7 +40,7 @@ pub(super) enum FromFormer {
 /// What its successor says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FromSuccessor {
+pub(crate) enum FromSuccessor {
     /// First: who it is, and what it can take over. Its configuration is checked.
     Hello(Hello),
     /// It does not take over. Nothing was changed.
@@ -55,75 +55,75 @@ pub(super) enum FromSuccessor {
 
 /// What there is to take over.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     /// [`PROTOCOL`].
-    pub(super) protocol: u32,
+    pub(crate) protocol: u32,
     /// The agent's version.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// Its process.
-    pub(super) pid: u32,
+    pub(crate) pid: u32,
     /// Its places. They are said, not left to the environment: the usual name of the cgroup is a
     /// hash that another release may compute otherwise.
-    pub(super) places: Places,
+    pub(crate) places: Places,
     /// Where it serves metrics.
-    pub(super) metrics: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Who wants to take over.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// [`PROTOCOL`].
-    pub(super) protocol: u32,
+    pub(crate) protocol: u32,
     /// Its version.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// Its process.
-    pub(super) pid: u32,
+    pub(crate) pid: u32,
     /// The version of the API it serves. Clients are told by themselves when they do not fit.
-    pub(super) api: u32,
+    pub(crate) api: u32,
     /// What it can take over.
-    pub(super) takes: Layouts,
+    pub(crate) takes: Layouts,
 }
 
 /// Why it does not take over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// In words.
-    pub(super) reason: String,
+    pub(crate) reason: String,
     /// The exit code of the command line.
-    pub(super) exit: u8,
+    pub(crate) exit: u8,
 }
 
 /// Versions of what outlives an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Layouts {
+pub(crate) struct Layouts {
     /// The pinned maps: [`ABI_VERSION`].
-    pub(super) maps: Span,
+    pub(crate) maps: Span,
     /// What agent and keeper say to each other.
-    pub(super) keeper: Span,
+    pub(crate) keeper: Span,
     /// The ledger.
-    pub(super) ledger: Span,
+    pub(crate) ledger: Span,
     /// The journal.
-    pub(super) journal: Span,
+    pub(crate) journal: Span,
 }
 
 /// The first and the last version that is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Span(pub(super) u32, pub(super) u32);
+pub(crate) struct Span(pub(crate) u32, pub(crate) u32);
 
 /// A layout the successor does not understand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unfit {
+pub(crate) struct Unfit {
     /// Of what.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
     /// The version there is.
-    pub(super) found: u32,
+    pub(crate) found: u32,
     /// What the successor takes over.
-    pub(super) takes: Span,
+    pub(crate) takes: Span,
 }
 
 impl Layouts {
     /// Those of this program.
-    pub(super) fn own() -> Self {
+    pub(crate) fn own() -> Self {
         let since_first = |version| Span(FIRST, version);
         Self {
             maps: Span(EARLIEST_ABI, ABI_VERSION),
@@ -134,7 +134,7 @@ impl Layouts {
     }
 
     /// The first layout of this program, which is in use, that `takes` does not include.
-    pub(super) fn unfit_for(self, takes: Self) -> Option<Unfit> {
+    pub(crate) fn unfit_for(self, takes: Self) -> Option<Unfit> {
         let pairs = [
             ("the pinned maps", self.maps, takes.maps),
             ("the keepers' protocol", self.keeper, takes.keeper),
@@ -169,7 +169,7 @@ impl fmt::Display for Span {
 
 impl Hello {
     /// This program's.
-    pub(super) fn own() -> Self {
+    pub(crate) fn own() -> Self {
         Self {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,30 +6,19 @@
 //! The kernel steers all the time; nothing of this is in the path.
 
 mod channel;
-mod door;
 pub mod drill;
-mod error;
 mod former;
 mod message;
-mod order;
 mod program;
-mod successor;
 
 use std::time::Duration;
 
-pub use self::{
-    door::Doorway,
-    drill::Step,
-    error::UpgradeError,
-    order::Upgrades,
-    program::Origin,
-    successor::{NotTakenOver, take_over},
-};
 pub(crate) use self::{
-    door::{Closing, Door, Hinge},
+    channel::{Channel, Silence},
     former::Former,
-    order::Order,
+    message::{FromFormer, FromSuccessor, Hello, Offer, Refusal},
 };
+pub use self::{drill::Step, program::Origin};
 
 /// Longest time for one step of the other side.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -13,7 +13,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{channel::Channel, error::UpgradeError};
+use super::channel::Channel;
+use crate::agent::UpgradeError;
 use crate::{
     config::{LogConfig, LogFormat},
     generation::launch,

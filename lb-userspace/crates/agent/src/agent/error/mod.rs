@@ -7,6 +7,7 @@ mod now;
 mod open;
 mod start;
 mod unbound;
+mod upgrade;
 mod verb;
 
 pub(super) use self::check::CheckError;
@@ -17,5 +18,6 @@ pub use self::{
     open::{OpenError, PinsGone},
     start::StartError,
     unbound::Unbound,
+    upgrade::UpgradeError,
     verb::VerbError,
 };

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{HostError, OpenError};
 use crate::{
     agent::drill::NoPoint, config::ConfigError, datapath::DatapathError,
-    store::journal::DrillError, sys::mounts::MountError, takeover::drill::NoStep,
+    store::journal::DrillError, sys::mounts::MountError,
 };
 
 /// Why an agent did not start. Nothing was changed that was not there before.
@@ -47,9 +47,6 @@ pub enum StartError {
     /// A point in `HOTLB_FAULTS` is not understood.
     #[error(transparent)]
     NoPoint(#[from] NoPoint),
-    /// A step in `HOTLB_FAULTS` is not understood.
-    #[error(transparent)]
-    NoStep(#[from] NoStep),
     /// A directory whose name cannot be told to others.
     #[error(
         "cannot use {0}: its name is not UTF-8, and such a path cannot be shown or passed on; name \
@@ -100,7 +97,6 @@ impl StartError {
             Self::Config(_)
             | Self::Drill(_)
             | Self::NoPoint(_)
-            | Self::NoStep(_)
             | Self::NotText(_)
             | Self::NotAbsolute(_)
             | Self::NotBelow(_)

@@ -4,13 +4,12 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{AdoptError, HostError, Now};
+use super::{AdoptError, HostError, Now, UpgradeError};
 use crate::{
     config::ConfigError,
     generation::launch::LaunchError,
     rollout::{GenerationState, Unpromotable},
     store::journal::JournalError,
-    takeover::UpgradeError,
 };
 
 /// Why a verb did not do what it was asked to. The traffic is as it was before.

@@ -1,6 +1,6 @@
 //! Who asks for a rollout, and in whose trace.
 
-use crate::{store::journal::Who, telemetry::traces::TraceParent};
+use crate::{lineage::TraceParent, store::journal::Who};
 
 /// Who asks for a rollout.
 #[derive(Clone, Debug, PartialEq)]

@@ -94,7 +94,10 @@ use view::snapshot::Snapshot;
 use workers::WorkerBalance;
 
 use super::{
-    error::{AdoptError, CheckError, HostError, NotSharing, Now, OpenError, Unbound, VerbError},
+    error::{
+        AdoptError, CheckError, HostError, NotSharing, Now, OpenError, Unbound, UpgradeError,
+        VerbError,
+    },
     observed::ObservedService,
 };
 use crate::{
@@ -105,7 +108,6 @@ use crate::{
     generation::exec::ExecSpec,
     profile::Profile,
     rollout::Phase,
-    takeover::UpgradeError,
 };
 
 /// A service.

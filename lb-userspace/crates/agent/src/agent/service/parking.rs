@@ -340,7 +340,9 @@ impl Parking {
         let group_keys = state.look(|registry| registry.parks().group_keys()).await;
         for (index, group_key) in group_keys.into_iter().enumerate() {
             if let Err(error) = self
-                .replace(context, state, (index, group_key), &keeper, |_registry| true)
+                .replace(context, state, (index, group_key), &keeper, |_registry| {
+                    true
+                })
                 .await
             {
                 tracing::error!(

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use super::{Format, bounded::Bounded, render};
 use crate::{
     agent::Agent,
-    api::forward::forward,
-    takeover::{Closing, Doorway},
+    door::{Closing, Doorway},
+    forward::forward,
 };
 
 /// Where the control socket has them.

@@ -8,15 +8,9 @@
 mod answer;
 mod collector;
 mod exporter;
-mod lineage;
 mod listening;
 mod parts;
 mod spans;
 
-pub use self::{
-    collector::TracesError,
-    exporter::Traces,
-    lineage::{HookSpan, Lineage},
-};
+pub use self::{collector::TracesError, exporter::Traces};
 pub use crate::store::journal::dropped_traces as dropped;
-pub use hotlb_core::trace_parent::{HEADER, NoTraceParent, TraceParent};

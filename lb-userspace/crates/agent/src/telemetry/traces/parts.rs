@@ -3,11 +3,11 @@
 use opentelemetry::{KeyValue, trace::Event};
 use opentelemetry_sdk::trace::SpanEvents;
 
-use super::{
-    HookSpan,
-    spans::{Part, moment},
+use super::spans::{Part, moment};
+use crate::{
+    lineage::HookSpan,
+    store::journal::{Entry, Record},
 };
-use crate::store::journal::{Entry, Record};
 
 /// How much of a hook's output its span has: the end of it, in bytes.
 const TAIL: usize = 2048;

@@ -15,8 +15,9 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::{Lineage, parts};
+use super::parts;
 use crate::{
+    lineage::Lineage,
     rollout::Phase,
     store::journal::{Entry, Outcome, Record, RolloutDetail, RolloutKind, Summary},
 };

@@ -30,10 +30,10 @@ use super::{
 use crate::{
     clock::Deadline,
     generation::life::{self, Main},
+    lineage::Lineage,
     rollout::{self, GenerationState, Standing},
     store::journal::{End, GenerationRef, NewRollout, Outcome, RolloutKind, Who},
     sys::process,
-    telemetry::traces::Lineage,
 };
 
 /// Before a fail-over is made official: longer than the clients of the dead generation take to be served.

@@ -10,10 +10,10 @@ use crate::{
     clock,
     config::{Hook, HookPhase},
     generation::hook::{self, HookOutcome, HookResult, HookRun},
+    lineage::HookSpan,
     rollout::{Course, Phase},
     store::journal::{Entry, Record},
     sys::environment::Environment,
-    telemetry::traces::HookSpan,
 };
 
 /// What an earlier agent journaled of a hook.

@@ -11,9 +11,9 @@ use crate::{
     clock,
     config::Hook,
     datapath::Losses,
+    lineage::{Lineage, TraceParent},
     rollout::{Course, Event, Phase},
     store::journal::{RolloutId, RolloutKind},
-    telemetry::traces::{Lineage, TraceParent},
 };
 
 /// A rollout's plan. It is in the journal with each phase.

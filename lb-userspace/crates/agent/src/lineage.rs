@@ -6,7 +6,8 @@ use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::TraceParent;
+pub use hotlb_core::trace_parent::{HEADER, NoTraceParent, TraceParent};
+
 use crate::store::journal::{Record, RolloutDetail};
 
 /// A rollout's place in its trace.

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::UpgradeError;
+use super::{Gate, Upgrading};
 use crate::{
-    agent::Reporter,
-    api::{
-        server::{Gate, Upgrading},
-        wire::{AgentUpgradeRequest, Done},
-    },
+    agent::{Reporter, UpgradeError},
+    api::wire::{AgentUpgradeRequest, Done},
 };
 
 /// Where upgrades are asked for.
@@ -20,9 +17,9 @@ pub struct Upgrades(Option<mpsc::Sender<Order>>);
 /// An upgrade that was asked for.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(super) request: AgentUpgradeRequest,
-    pub(super) reporter: Reporter,
-    pub(super) upgrading: Upgrading,
+    pub(crate) request: AgentUpgradeRequest,
+    pub(crate) reporter: Reporter,
+    pub(crate) upgrading: Upgrading,
     answer: oneshot::Sender<Result<Done, UpgradeError>>,
 }
 

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::client::{Client, ClientError};
+use crate::api::client::{Client, ClientError};
 
 /// The answer to a GET of `path`, with its query, by the agent at `socket`.
 ///

@@ -5,18 +5,17 @@ use std::{collections::BTreeSet, io, os::fd::OwnedFd};
 use nix::unistd::setsid;
 use thiserror::Error;
 
-use super::{
-    Origin, PATIENCE, Step,
-    channel::{Channel, Silence},
-    message::{FromFormer, FromSuccessor, Hello, Offer, Refusal},
-};
+use super::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record};
 use crate::{
     agent::{Agent, Host, LOCKS, StartError, preflight},
     config::{Config, ConfigError, Places},
-    daemon::{Daemon, DaemonError, Parts, Scrapes, bind, operators, record},
     datapath::Former,
     store::journal::{Drill, Journal, JournalError},
     sys::{packets, supervisor},
+    takeover::{
+        self, Channel, FromFormer, FromSuccessor, Hello, Offer, Origin, PATIENCE, Refusal, Silence,
+        Step,
+    },
     telemetry::log,
 };
 
@@ -128,7 +127,7 @@ async fn prepare(offer: &Offer) -> Result<Prepared, NotTakenOver> {
     places.fit_sockets(&config.services)?;
     let operators = operators(&config.agent.operators)?;
     let drill = Drill::from_env().map_err(StartError::Drill)?;
-    super::drill::is_wanted().map_err(StartError::NoStep)?;
+    takeover::drill::is_wanted().map_err(DaemonError::from)?;
     for service in &config.services {
         let looked_at = preflight(service, &places).await;
         looked_at.map_err(|source| StartError::Service {

@@ -44,7 +44,7 @@ pub(crate) type Listen<L> = fn(OwnedFd) -> io::Result<L>;
 
 /// A listener whose connections come while the door is open.
 #[derive(Debug)]
-pub struct Doorway<L> {
+pub(crate) struct Doorway<L> {
     listener: L,
     listen: Listen<L>,
     socket: watch::Receiver<Arc<OwnedFd>>,

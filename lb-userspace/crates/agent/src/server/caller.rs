@@ -7,7 +7,7 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use super::peer::Peer;
 use crate::{
     agent::Caller,
-    telemetry::traces::{HEADER, TraceParent},
+    lineage::{HEADER, TraceParent},
 };
 
 /// The caller's span, if it says one. As W3C Trace Context has it, one that cannot be read is none.

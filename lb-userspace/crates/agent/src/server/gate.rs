@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{agent::Fulfilled, api::wire::Done, takeover::UpgradeError};
+use crate::{
+    agent::{Fulfilled, UpgradeError},
+    api::wire::Done,
+};
 
 /// Lets verbs in.
 #[derive(Debug, Default)]

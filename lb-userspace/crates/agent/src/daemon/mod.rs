@@ -1,6 +1,8 @@
 //! The agent as a process: services, API and metrics together, until a signal, `down`, or a
 //! successor.
 
+mod successor;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -20,13 +22,15 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::successor::{NotTakenOver, take_over};
 use crate::{
-    agent::{Agent, Host, StartError, drill, footing},
-    api::server::{self, Control},
+    agent::{Agent, Host, StartError, UpgradeError, drill, footing},
     config::{AgentConfig, Places, ServiceConfig, TracesConfig},
+    door::{Door, Hinge},
+    server::{self, Control, Order, Upgrades},
     store::{Journal, journal::Drill},
     sys::supervisor,
-    takeover::{self, Door, Former, Order, Origin, UpgradeError, Upgrades},
+    takeover::{self, Former, Origin, drill::NoStep},
     telemetry::{
         metrics,
         traces::{Traces, TracesError},
@@ -48,6 +52,9 @@ pub enum DaemonError {
     /// No traces can be sent.
     #[error(transparent)]
     Traces(#[from] TracesError),
+    /// A step in `HOTLB_FAULTS` is not understood.
+    #[error(transparent)]
+    NoStep(#[from] NoStep),
     /// An operator does not exist.
     #[error("[agent] operators: user \"{0}\" does not exist on this host")]
     Operator(String),
@@ -58,7 +65,7 @@ impl DaemonError {
     pub fn exit(&self) -> u8 {
         match self {
             Self::Start(error) => error.exit(),
-            Self::Operator(_) | Self::Traces(_) => 78,
+            Self::NoStep(_) | Self::Operator(_) | Self::Traces(_) => 78,
             Self::Socket(_) | Self::Signals(_) => 7,
         }
     }
@@ -165,7 +172,7 @@ impl Daemon {
         let operators = operators(&config.operators)?;
         let drill = Drill::from_env().map_err(StartError::Drill)?;
         let breaks = drill::is_wanted().map_err(StartError::NoPoint)?;
-        let dies = takeover::drill::is_wanted().map_err(StartError::NoStep)?;
+        let dies = takeover::drill::is_wanted()?;
         places.fit_sockets(&services).map_err(StartError::Config)?;
         let host = Host::prepare(places)?;
         let scrapes = match config.metrics {
@@ -228,7 +235,7 @@ impl Daemon {
             metrics = metrics.as_ref().map(|(address, _)| address.to_string()),
             "agent is ready"
         );
-        let footing = tokio::spawn(footing::keep(Arc::clone(&agent), api.hinge()));
+        let footing = tokio::spawn(footing::keep(Arc::clone(&agent), reopen(api.hinge())));
         Ok(Self {
             footing,
             agent,
@@ -399,6 +406,10 @@ fn api_door(control: &Arc<Control>, socket: OwnedFd, is_open: bool) -> io::Resul
     Door::new(socket, listen, is_open, |doorway, closing| {
         server::serve(Arc::clone(control), doorway, closing)
     })
+}
+
+fn reopen(api: Hinge) -> footing::Reopen {
+    Arc::new(move |path| server::listen(path).map(|socket| api.hang(socket.into())))
 }
 
 fn metrics_door(agent: &Arc<Agent>, socket: OwnedFd) -> io::Result<Door> {

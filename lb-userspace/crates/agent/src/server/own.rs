@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::Control;
-use crate::{agent::View, api::forward::forward};
+use crate::{agent::View, forward::forward};
 
 /// What this agent can see. Once it was handed over, nobody gets that: its successor has answered instead.
 pub(super) struct Own(pub(super) View);

@@ -4,7 +4,7 @@ use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use tokio::net::UnixListener;
 
 use super::Control;
-use crate::{store::journal::Who, sys::users, takeover::Doorway};
+use crate::{door::Doorway, store::journal::Who, sys::users};
 
 /// The credentials the kernel gives for a connection (`SO_PEERCRED`): those of the process when
 /// it connected.

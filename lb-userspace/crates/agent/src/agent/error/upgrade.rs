@@ -4,11 +4,6 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{
-    channel::Silence,
-    message::{Refusal, Unfit},
-};
-
 /// An upgrade that was refused or failed.
 #[derive(Debug, Error)]
 pub enum UpgradeError {
@@ -99,33 +94,6 @@ pub enum UpgradeError {
 const NOTHING: &str = "nothing was changed; the running agent remains in charge";
 
 impl UpgradeError {
-    pub(super) fn layout(path: PathBuf, version: String, unfit: &Unfit) -> Self {
-        Self::Layout {
-            path,
-            version,
-            own: env!("CARGO_PKG_VERSION"),
-            what: unfit.what,
-            found: unfit.found,
-            takes: unfit.takes.to_string(),
-        }
-    }
-
-    pub(super) fn refused(path: PathBuf, refusal: Refusal) -> Self {
-        Self::Refused {
-            path,
-            reason: refusal.reason,
-            exit: refusal.exit,
-        }
-    }
-
-    pub(super) fn failed(path: PathBuf, silence: &Silence) -> Self {
-        Self::Failed {
-            path,
-            reason: silence.to_string(),
-            exit: 1,
-        }
-    }
-
     /// A short name for programs.
     pub fn code(&self) -> &'static str {
         match self {

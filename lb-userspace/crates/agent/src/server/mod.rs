@@ -11,6 +11,7 @@ mod flows;
 mod gate;
 mod history;
 mod incidents;
+mod order;
 mod own;
 mod peer;
 mod profile;
@@ -21,13 +22,15 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use tokio::{net::UnixListener, sync::watch};
 
+pub(crate) use self::order::Order;
 pub use self::{
     gate::{Gate, Upgrading},
+    order::Upgrades,
     socket::listen,
 };
 use crate::{
-    agent::Agent,
-    takeover::{Closing, Doorway, UpgradeError, Upgrades},
+    agent::{Agent, UpgradeError},
+    door::{Closing, Doorway},
 };
 
 /// What requests are answered from.
