@@ -336,8 +336,10 @@ impl Agent {
     pub async fn down(&self) -> Result<Vec<String>, VerbError> {
         let mut left = Vec::new();
         let all = self.services.read().await.all();
-        for service in all.values() {
-            left.extend(service.down().await?);
+        // Side by side: each may wait for its clients as long as its deadline.
+        let ended = futures_util::future::join_all(all.values().map(|service| service.down()));
+        for of_service in ended.await {
+            left.extend(of_service?);
         }
         if let Err(error) = self.host.logger.end().await {
             tracing::warn!(%error, "failed to end the logger");

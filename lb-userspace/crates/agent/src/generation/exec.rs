@@ -4,7 +4,7 @@
 //! directory, environment.
 
 use std::{
-    collections::BTreeMap, ffi::OsStr, os::unix::process::CommandExt as _, path::Path, process,
+    collections::BTreeMap, ffi::OsStr, io, os::unix::process::CommandExt as _, path::Path, process,
 };
 
 pub use hotlb_core::exec::ExecSpec;
@@ -35,7 +35,14 @@ fn prepare(
     own: &BTreeMap<String, String>,
 ) -> Result<process::Command, ShimError> {
     // First: sockets belong for ever to the cgroup in which they are made.
-    step("enter the cgroup", Cgroup::at(spec.cgroup.clone()).enter())?;
+    let entered = Cgroup::at(spec.cgroup.clone()).enter();
+    let gone = matches!(&entered, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let enter = if gone {
+        "enter the cgroup, which is gone because the generation was stopped meanwhile; start it again"
+    } else {
+        "enter the cgroup"
+    };
+    step(enter, entered)?;
     if let Some(path) = &spec.netns {
         let enter = format!("enter the network namespace {}", path.display());
         step(&enter, netns::enter(path))?;

@@ -100,6 +100,10 @@ impl<'a> Down<'a> {
             Err(_elapsed) => Err(std::io::Error::other("processes are left in it")),
         };
         if let Err(error) = removed {
+            left.push(format!(
+                "the cgroup {}: {error}; end what runs in it, and remove it",
+                cgroup.path().display()
+            ));
             tracing::warn!(
                 %error,
                 cgroup = %cgroup.path().display(),

@@ -64,12 +64,12 @@ impl Reports {
         *self.events() = None;
     }
 
-    async fn heard(&self) {
+    /// Hears what was reported by now.
+    pub(super) async fn heard(&self) {
         self.hear(&mut *self.state.lock().await);
     }
 
-    /// Hears what was reported by now: whoever tells of a server's end knows what it did before.
-    pub(super) fn hear(&self, registry: &mut Registry) {
+    fn hear(&self, registry: &mut Registry) {
         let arrived = self.events().as_mut().map(Events::take).unwrap_or_default();
         if arrived.is_empty() {
             return;
@@ -107,12 +107,12 @@ fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
         .map(|listen| listen.to_string())
         .collect();
     let asked = SocketAddr::new(event.bound_address(), event.port);
-    let who = format!(
-        "{} (pid {}, user {})",
-        process::name(event.pid),
-        event.pid,
-        users::user_name(event.uid)
-    );
+    let who = format!("pid {}, user {}", event.pid, users::user_name(event.uid));
+    let who = match process::name(event.pid) {
+        // It has ended.
+        name if name == "?" => who,
+        name => format!("{name} ({who})"),
+    };
     let text = match event.kind {
         EventKind::BindRefused => format!(
             "its bind of {asked} was refused, because that address is not declared and would take \

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lb_common::GenerationId;
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio::{sync::watch as channel, task::JoinSet, time::MissedTickBehavior};
 
 use super::{
     Service,
@@ -37,9 +37,19 @@ const TEND: Duration = Duration::from_secs(1);
 impl Service {
     /// Looks after the service until it is halted.
     pub async fn look_after(self: Arc<Self>) {
+        loop {
+            self.look_after_once().await;
+            // Else it was halted and resumed while a turn was being finished.
+            if *self.halted.borrow() {
+                return;
+            }
+        }
+    }
+
+    async fn look_after_once(self: &Arc<Self>) {
         // In tasks of their own, for they take long now and then.
         let mut tasks = JoinSet::new();
-        let looked = Arc::clone(&self);
+        let looked = Arc::clone(self);
         tasks.spawn(async move {
             kept_up("foreign programs", || {
                 looked
@@ -48,7 +58,7 @@ impl Service {
             })
             .await;
         });
-        let profiled = Arc::clone(&self);
+        let profiled = Arc::clone(self);
         tasks.spawn(async move {
             kept_up("profiling", || {
                 profiled.profiler.keep(&profiled.context, &profiled.state)
@@ -59,7 +69,7 @@ impl Service {
         tasks.spawn(async move {
             kept_up("hang detection", || detector.keep()).await;
         });
-        let released = Arc::clone(&self);
+        let released = Arc::clone(self);
         tasks.spawn(async move {
             kept_up("release of parked clients", || {
                 released
@@ -68,37 +78,44 @@ impl Service {
             })
             .await;
         });
-        let written = Arc::clone(&self);
+        let written = Arc::clone(self);
         tasks.spawn(async move {
             kept_up("output", || outlet::keep(&written.context, &written.state)).await;
         });
         tasks.spawn(Arc::clone(&self.reloads).keep_beating());
-        // None of these is cut in the middle of a turn.
+        // None of these is cut in the middle of a turn. They end together: one that was in a turn meanwhile would not
+        // see that the service was halted if it is resumed by then.
+        let over = channel::Sender::new(false);
+        let halted = async {
+            self.is_halted().await;
+            over.send_replace(true);
+        };
         tokio::join!(
-            self.reports.keep(self.is_halted()),
-            self.keep_tending(),
-            self.keep_screening()
+            halted,
+            self.reports.keep(is_over(&over)),
+            self.keep_tending(&over),
+            self.keep_screening(&over)
         );
         tasks.shutdown().await;
     }
 
-    async fn keep_tending(self: &Arc<Self>) {
+    async fn keep_tending(self: &Arc<Self>, over: &channel::Sender<bool>) {
         let mut turns = tokio::time::interval(TEND);
         loop {
             tokio::select! {
                 _ = turns.tick() => outlive(self.name(), "maintenance", self.tend()).await,
-                () = self.is_halted() => return,
+                () = is_over(over) => return,
             }
         }
     }
 
-    async fn keep_screening(self: &Arc<Self>) {
+    async fn keep_screening(self: &Arc<Self>, over: &channel::Sender<bool>) {
         let mut turns = tokio::time::interval(incidents::EACH);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = turns.tick() => outlive(self.name(), "window screening", self.screen()).await,
-                () = self.is_halted() => return,
+                () = is_over(over) => return,
             }
         }
     }
@@ -255,4 +272,11 @@ impl Service {
             self.lives.stop_in_background(registry, id);
         }
     }
+}
+
+/// Returns once those who look after a service are to end.
+async fn is_over(over: &channel::Sender<bool>) {
+    let mut over = over.subscribe();
+    // It fails only when the sender is gone, and that one outlives them.
+    let _over = over.wait_for(|over| *over).await;
 }

@@ -114,8 +114,12 @@ impl Deploys {
         let name = registry.name_of(id);
         registry.end_deploy();
         // Whoever stopped it meanwhile is the reason for whatever else failed.
+        let is_starting = registry
+            .get(id)
+            .is_some_and(|g| g.state() == GenerationState::Starting);
         let result = match (result, still_starting(&registry, id)) {
             (Ok(()) | Err(BringUpError::Launch(_)), Err(stopped)) => Err(stopped.into()),
+            (Err(_), Err(stopped)) if !is_starting => Err(stopped.into()),
             (result, _) => result,
         };
         let result = match result {
@@ -299,6 +303,8 @@ impl Deploys {
             outlet.is_taken();
         }
         self.born(id, child).await;
+        // Whoever stopped it before there was a process has signalled none.
+        still_starting(&*self.state.lock().await, id)?;
         let proven = self.check(id, notify, deadline, reporter).await;
         if let Some(outlet) = outlet.filter(|_| proven.is_err()) {
             // The error shows its last words.

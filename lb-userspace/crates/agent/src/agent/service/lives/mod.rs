@@ -258,6 +258,8 @@ impl Lives {
                     .await
                 }
             };
+            // Whoever tells of its end knows what it did before.
+            outlive(lives.name(), "event handling", lives.reports.heard()).await;
             lives.is_over(id, how).await;
             lives.clients_first(id).await;
             let noted = lives.ended(id);
@@ -270,7 +272,6 @@ impl Lives {
     async fn is_over(&self, id: GenerationId, how: String) {
         self.state
             .change(|registry| {
-                self.reports.hear(registry);
                 if let Some(generation) = registry.get(id) {
                     generation.end().note(how);
                 }

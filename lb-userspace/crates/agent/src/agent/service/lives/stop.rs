@@ -9,6 +9,7 @@ use super::{
         VerbError,
         broken::{Broken, unbroken},
         drain::{Drain, DrainStep, FINISH, Signalled},
+        ending::Judged,
         outlet,
         pace::Pace,
         processes::{gone, kill_rest},
@@ -22,6 +23,7 @@ use crate::{
     api::wire::Done,
     clock::Deadline,
     rollout::{self, GenerationState},
+    sys::cgroup::Cgroup,
 };
 
 /// How long killed processes may take to be gone.
@@ -218,24 +220,22 @@ impl Lives {
         };
         let mut deadline = deadline.unwrap_or_else(|| Deadline::after(self.config.drain.deadline));
         let mut cut = None;
-        if cgroup.is_populated() {
-            let told = match deadline.left() {
-                Some(_) => Signalled::Early,
-                None => Signalled::Late,
-            };
-            match told {
-                Signalled::Late if judged.recipe.may_finish() => deadline = Deadline::after(FINISH),
-                Signalled::Late => self.leaving.cut_due(id).await,
-                Signalled::Early => {}
+        let mut has_run = cgroup.is_populated();
+        let (mut registry, left) = loop {
+            if has_run {
+                cut = self
+                    .signal_and_wait(id, &cgroup, &judged, &mut deadline)
+                    .await;
             }
-            cut = self
-                .leaving
-                .told_and_gone(id, &cgroup, &judged, deadline, told)
-                .await;
-        }
-        let left = self.leaving.left_outside(id).await;
-        let mut registry = self.state.lock().await;
-        self.seats.retire_from_kernel(&mut registry, id);
+            let left = self.leaving.left_outside(id).await;
+            let mut registry = self.state.lock().await;
+            self.seats.retire_from_kernel(&mut registry, id);
+            // One that was being started came into its cgroup before that could be removed.
+            if has_run || cgroup.is_foreign() || !cgroup.is_populated() {
+                break (registry, left);
+            }
+            has_run = true;
+        };
         if let Some(generation) = registry.get_mut(id)
             && generation.state() == GenerationState::Stopping
         {
@@ -257,6 +257,28 @@ impl Lives {
             generation.enter(state, why.or(reason));
         }
         self.state.settle(&registry);
+    }
+
+    /// Has what runs in the cgroup end, by its signal and at the deadline; how many connections were cut.
+    async fn signal_and_wait(
+        self: &Arc<Self>,
+        id: GenerationId,
+        cgroup: &Cgroup,
+        judged: &Judged,
+        deadline: &mut Deadline,
+    ) -> Option<u64> {
+        let told = match deadline.left() {
+            Some(_) => Signalled::Early,
+            None => Signalled::Late,
+        };
+        match told {
+            Signalled::Late if judged.recipe.may_finish() => *deadline = Deadline::after(FINISH),
+            Signalled::Late => self.leaving.cut_due(id).await,
+            Signalled::Early => {}
+        }
+        self.leaving
+            .told_and_gone(id, cgroup, judged, *deadline, told)
+            .await
     }
 
     /// Ends a candidate that did not become ready.
