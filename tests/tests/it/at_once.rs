@@ -96,6 +96,27 @@ fn going_down_during_a_deploy_leaves_no_server() -> Result<()> {
     Ok(())
 }
 
+/// A stop that comes before the process has entered its cgroup has it end all the same.
+#[test]
+fn who_is_stopped_as_it_is_executed_does_not_run_on() -> Result<()> {
+    let host = Host::with_service("listen = [\"0.0.0.0:8080\"]")?;
+    for number in 0..6 {
+        let generation = format!("gen{number}");
+        let line = Kind::Plain.command(host.directory(), &generation, 8080)?;
+        let mut words = vec!["exec", "--generation", &generation, "--"];
+        words.extend(line.iter().map(String::as_str));
+        let server = host.start_hotlb(&words)?;
+        wait::until_true("it is stopped", LIMIT, || {
+            let stop = host.hotlb(&["stop", &generation]);
+            stop.is_ok_and(|run| run.code == 0)
+        })?;
+        server.finish(LIMIT)?;
+    }
+    host.ok(&["down"])?;
+    ensure!(!host.cgroup()?.exists(), "the cgroup is left");
+    Ok(())
+}
+
 /// The kernel holds an event of a cgroup back for 10 ms after another one, and drops it if the cgroup is removed by
 /// then: a `stop` or `down` of a server that has just been started waited for its whole deadline.
 #[test]
