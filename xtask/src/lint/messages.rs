@@ -4,9 +4,9 @@
 //! A quote is cut where it has a value: at `…`, and at words that are no lower-case words (`NAME`, `gen2`,
 //! `0.0.0.0:8080`, `(pid`). Every run of words between two values must be in one string of the code.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 
-use super::{finding::Finding, sources::Sources};
+use super::{finding::Finding, phrases::strings, sources::Sources};
 
 /// Documents that quote messages.
 const DOCUMENTS: [&str; 3] = ["README.md", "docs/user/", "docs/operate/"];
@@ -194,37 +194,23 @@ fn has_words(text: &str, words: &str) -> bool {
     })
 }
 
-/// The strings of the code, with one space between words.
+/// The strings of the code outside tests and comments, with one space between words.
 fn strings_of(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (file, text) in sources.rust() {
         if CODE.iter().any(|start| file.name.starts_with(start))
             && let Ok(tokens) = text.parse::<TokenStream>()
         {
-            strings(tokens, &mut found);
+            strings(tokens, false, &mut |_line, text| {
+                if text.starts_with('"') {
+                    let text = text.replace("\\\"", "\"");
+                    let words = text.trim_matches('"').split_whitespace();
+                    found.push(words.collect::<Vec<_>>().join(" "));
+                }
+            });
         }
     }
     found
-}
-
-/// Those outside tests and comments.
-fn strings(tokens: TokenStream, found: &mut Vec<String>) {
-    let mut words: [String; 2] = Default::default();
-    for token in tokens {
-        let word = token.to_string();
-        match token {
-            TokenTree::Group(group) if words != ["mod", "tests"] => strings(group.stream(), found),
-            TokenTree::Literal(_) if word.starts_with('"') && words != ["doc", "="] => {
-                let text = word.replace("\\\n", " ").replace("\\\"", "\"");
-                let text = text.trim_matches('"');
-                found.push(text.split_whitespace().collect::<Vec<_>>().join(" "));
-            }
-            _ => {}
-        }
-        words.rotate_left(1);
-        let [_, last] = &mut words;
-        *last = if word.len() < 8 { word } else { String::new() };
-    }
 }
 
 #[cfg(test)]

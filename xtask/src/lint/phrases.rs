@@ -103,7 +103,7 @@ pub(super) fn read_by_users(sources: &Sources) -> Vec<(String, usize, String)> {
 }
 
 /// The string literals outside tests; those of comments too where these are help texts.
-fn strings(tokens: TokenStream, helps: bool, found: &mut impl FnMut(usize, String)) {
+pub(super) fn strings(tokens: TokenStream, helps: bool, found: &mut impl FnMut(usize, String)) {
     let mut words: [String; 2] = Default::default();
     for token in tokens {
         let word = token.to_string();

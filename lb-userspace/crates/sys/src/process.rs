@@ -84,14 +84,17 @@ pub fn all_pids() -> Vec<u32> {
     )
 }
 
-/// The command name of a process, or "?"; without what would drive a terminal, for the process
-/// names itself.
+/// The command name of a process while there is one; without what would drive a terminal, for the
+/// process names itself.
+pub fn known_name(pid: u32) -> Option<String> {
+    let process = Process::new(i32::try_from(pid).ok()?).ok()?;
+    let stat = process.stat().ok()?;
+    Some(printable(&stat.comm))
+}
+
+/// The same, or "?".
 pub fn name(pid: u32) -> String {
-    i32::try_from(pid)
-        .ok()
-        .and_then(|pid| Process::new(pid).ok())
-        .and_then(|process| process.stat().ok())
-        .map_or_else(|| "?".to_owned(), |stat| printable(&stat.comm))
+    known_name(pid).unwrap_or_else(|| "?".to_owned())
 }
 
 /// When a process started, in clock ticks since boot: with the pid, a name nobody else gets.

@@ -108,10 +108,9 @@ fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
         .collect();
     let asked = SocketAddr::new(event.bound_address(), event.port);
     let who = format!("pid {}, user {}", event.pid, users::user_name(event.uid));
-    let who = match process::name(event.pid) {
-        // It has ended.
-        name if name == "?" => who,
-        name => format!("{name} ({who})"),
+    let who = match process::known_name(event.pid) {
+        Some(name) => format!("{name} ({who})"),
+        None => who, // it has ended
     };
     let text = match event.kind {
         EventKind::BindRefused => format!(

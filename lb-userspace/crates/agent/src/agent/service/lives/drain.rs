@@ -61,8 +61,6 @@ impl Lives {
             deadline,
             task.abort_handle(),
         ));
-        // The next agent is to know when it began.
-        self.state.settle(registry);
     }
 
     async fn drained(self: &Arc<Self>, id: GenerationId) {

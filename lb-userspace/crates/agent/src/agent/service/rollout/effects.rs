@@ -312,6 +312,8 @@ impl Executor {
                         && generation.drain().is_none()
                     {
                         self.rollouts.lives.drain(registry, from);
+                        // The next agent is to know when it began.
+                        self.rollouts.state.settle(registry);
                     }
                 }
             })
@@ -388,6 +390,7 @@ impl Executor {
         if let Some(away) = away {
             self.rollouts.lives.park_everybody(&mut registry, away);
             self.rollouts.lives.drain(&mut registry, away);
+            self.rollouts.state.settle(&registry);
         }
     }
 
