@@ -8,8 +8,10 @@ use hotlb_tests::{
     adoption::{Scene, TARGET, UNIT, sharing, target},
     cgroups,
     host::Host,
+    process::Process,
     report,
     servers::{Nginx, nginx},
+    units::in_cgroup,
     wait,
     waiting::Waiting,
 };
@@ -67,6 +69,24 @@ fn what_cannot_be_written_down_is_not_adopted() -> Result<()> {
     })?;
     scene.adopt()?;
     scene.upgrade()?;
+    scene.finish()
+}
+
+/// It is in another network, as a container's is.
+#[test]
+fn a_unit_of_the_same_name_in_a_container_is_another_one() -> Result<()> {
+    let scene = Scene::new()?;
+    let container = scene.host.netns().sibling()?;
+    let cgroup = scene.units.cgroup(&format!("container/{UNIT}"))?;
+    let net = format!("--net={}", container.path().display());
+    let line = ["nsenter", &net, "sleep", "60"].map(str::to_owned);
+    let mut command = in_cgroup(&scene.host, &cgroup, &line);
+    let other = Process::start(&mut command, &scene.host.directory().join("other.log"))?;
+    let comm = format!("/proc/{}/comm", other.pid());
+    wait::until_true("the container's service runs", LIMIT, || {
+        fs::read_to_string(&comm).is_ok_and(|name| name == "sleep\n")
+    })?;
+    scene.adopt()?;
     scene.finish()
 }
 

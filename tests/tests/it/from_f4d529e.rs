@@ -29,7 +29,6 @@ use hotlb_tests::{
 const LIMIT: Duration = Duration::from_secs(20);
 /// Both releases know it.
 const DRILL: &str = "HOTLB_DRILL_TAKEOVER";
-const UNIT: &str = "before.service";
 
 /// A part of the scene for each of what an upgrade finds.
 const CONFIG: &str = "\
@@ -126,7 +125,9 @@ impl Scene {
         host.write_config(CONFIG)?;
         let all = Units::new(&host)?;
         let shares = Kind::NginxReuseport.command(host.directory(), "before", 8082)?;
-        let before = all.start(&host, UNIT, &shares)?;
+        // That release knows a unit by its name alone, wherever it is.
+        let unit = format!("{}.service", host.netns().name());
+        let before = all.start(&host, &unit, &shares)?;
         wait::until_true("the server answers", LIMIT, || host.ask(at(8082)).is_ok())?;
         start(&mut host, &former, variables)?;
         host.ok(&[
@@ -136,7 +137,7 @@ impl Scene {
             "--generation",
             "gen1",
             "--unit",
-            UNIT,
+            &unit,
         ])?;
         // One that stands by, one that drains, one that is active.
         deploy(&host, "web", "gen1", &plain("gen1", 8080)?)?;

@@ -1,7 +1,8 @@
 //! Every integration test, in one program: the harness and hotlb are linked once.
 //!
-//! A module for each promise. Tests run one after the other, each on a thread of its own. What a test changes, it
-//! changes for that thread or in a process it starts, never for this process: the next test has the same one.
+//! A module for each promise. Each test runs on a thread of its own: alone if it measures, else side by side with others
+//! (`xtask/src/test/measuring.rs`). What a test changes, it changes for that thread or in a process it starts, never for
+//! this process: the other tests have the same one.
 
 mod adopt;
 mod adopt_refused;

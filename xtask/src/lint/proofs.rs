@@ -1,10 +1,11 @@
-//! Every promise names tests that exist, and so does the list of quick tests.
+//! Every promise names tests that exist, and so do the lists of quick tests and of those that measure.
 
 use super::{finding::Finding, sources::Sources};
-use crate::test::quick::QUICK;
+use crate::test::{measuring::MEASURING, quick::QUICK};
 
 const GUARANTEES: &str = "docs/user/guarantees.md";
 const LIST: &str = "xtask/src/test/quick.rs";
+const ALONE: &str = "xtask/src/test/measuring.rs";
 const TESTS: &str = "tests/tests/it/";
 
 /// What a paragraph that begins so names until [`UNIT`] are integration tests: `module::name`, `*` for the rest of a name.
@@ -15,6 +16,7 @@ const UNIT: &str = "*unit*";
 pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
     let mut findings = proofs(sources);
     findings.extend(quick(sources, &QUICK));
+    findings.extend(measuring(sources, &MEASURING));
     findings
 }
 
@@ -45,6 +47,18 @@ fn quick(sources: &Sources, tests: &[&str]) -> Vec<Finding> {
         .iter()
         .filter(|test| !is_there(test))
         .map(|test| Finding::whole(LIST, format!("{test} is quick, but is not in {TESTS}")))
+        .collect()
+}
+
+/// Modules that are not there: libtest runs what is left.
+fn measuring(sources: &Sources, names: &[&str]) -> Vec<Finding> {
+    let is_there = |name: &str| {
+        let module = name.strip_suffix("::");
+        module.is_some_and(|module| exists(sources, module, "*"))
+    };
+    let missing = names.iter().filter(|name| !is_there(name));
+    missing
+        .map(|name| Finding::whole(ALONE, format!("{name} measures, but is not in {TESTS}")))
         .collect()
 }
 
@@ -96,5 +110,13 @@ mod tests {
             .collect();
         assert_eq!(findings.len(), 3, "{findings:?}");
         assert!(findings[0].contains("one::fails"), "{findings:?}");
+    }
+    #[test]
+    fn a_module_that_is_gone_measures_nothing() {
+        let sources = Sources::of(&[("tests/tests/it/one.rs", "#[test]\nfn works() {}\n")]);
+        let findings = measuring(&sources, &["one::", "two::", "one"]);
+        let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings[0].contains("two::"), "{findings:?}");
     }
 }

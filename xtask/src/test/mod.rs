@@ -1,6 +1,7 @@
 //! `cargo xtask test`: builds everything, runs the unit tests, then the integration tests, and
 //! shows the figures they measured and what was skipped.
 
+pub(crate) mod measuring;
 mod outcome;
 pub(crate) mod quick;
 mod report;
@@ -76,14 +77,19 @@ fn integration(arguments: &Arguments, project: &Project) -> Result<Outcome> {
     command::run(project.cargo().args(["build", "--release"]).args(PACKAGES))?;
     let target = project.metadata()?.target_directory;
     let file = Report::begin(&target)?;
-    let form = if arguments.quick {
-        stage::quick
+    let hotlb = target.join("release/hotlb");
+    let stages = if arguments.quick {
+        stage::quick(&hotlb, &file).into()
+    } else if arguments.filter.is_some() {
+        vec![stage::alone(&hotlb, &file)]
     } else {
-        stage::integration
+        stage::integration(&hotlb, &file).into()
     };
-    let stage = form(&target.join("release/hotlb"), &file);
     let _equal = Sessions::equal();
-    let mut outcome = run_stage(&stage, arguments, project)?;
+    let mut outcome = Outcome::default();
+    for stage in stages {
+        outcome.add(run_stage(&stage, arguments, project)?);
+    }
     let report = Report::read(&file)?;
     report.show();
     if env::var_os(REQUIRE_ALL).is_some() {

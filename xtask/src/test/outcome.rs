@@ -10,8 +10,9 @@ pub(super) struct Outcome {
     ignored: usize,
     /// The names of those that failed.
     failures: Vec<String>,
-    /// The test whose line was never completed: it ran when its program ended.
-    under_way: Option<String>,
+    /// The tests that were seen to run, but not to end: one whose line was never completed, or any that took long side by
+    /// side with others.
+    under_way: Vec<String>,
     /// What went wrong beside single tests, such as a program that did not end by itself.
     troubles: Vec<String>,
 }
@@ -23,23 +24,28 @@ impl Outcome {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
-            self.under_way = None;
-        } else if let Some(name) = test(line, " ... FAILED") {
-            self.failures.push(name.to_owned());
-        } else if let Some(name) = test(line, " ...") {
-            self.under_way = Some(name.to_owned());
+            self.under_way.clear();
+        } else if let Some(name) = begun(line) {
+            self.under_way.push(name.to_owned());
+        } else if let Some((name, end)) = ended(line) {
+            self.under_way.retain(|under_way| under_way != name);
+            if end == "FAILED" {
+                self.failures.push(name.to_owned());
+            }
         }
     }
 
     /// Takes in the end of a stage: whether cargo was content. A test program that crashes or is stopped takes the tests
     /// with it that were to come.
     pub(super) fn end(&mut self, stage: &str, success: bool, status: &str) {
-        if success || self.failed > 0 && self.under_way.is_none() {
+        if success || self.failed > 0 && self.under_way.is_empty() {
             return;
         }
-        let during = self.under_way.take();
-        let during = during.map(|test| format!(", in {test}"));
-        let during = during.unwrap_or_default();
+        let during = match self.under_way.join(", ") {
+            names if names.is_empty() => names,
+            names => format!(", in {names}"),
+        };
+        self.under_way.clear();
         self.troubles.push(format!(
             "{stage}: did not run to its end ({status}){during}"
         ));
@@ -105,9 +111,16 @@ fn count(counts: &str, word: &str) -> usize {
         .unwrap_or_default()
 }
 
-/// The name in `test NAME` and this ending.
-fn test<'line>(line: &'line str, ending: &str) -> Option<&'line str> {
-    line.strip_prefix("test ")?.strip_suffix(ending)
+/// The test that runs: with one thread libtest writes its name first, with several only when it takes long.
+fn begun(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("test ")?;
+    name.strip_suffix(" ...")
+        .or_else(|| Some(name.split_once(" has been running for ")?.0))
+}
+
+/// The test that is over, and how it ended.
+fn ended(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.split_once(" ... ")
 }
 
 #[cfg(test)]
@@ -140,6 +153,15 @@ mod tests {
         assert_eq!(
             killed.troubles,
             ["integration tests: did not run to its end (exit status: 101), in drain::two"]
+        );
+        let mut of_several = Outcome::default();
+        of_several.line("test drain::one has been running for over 60 seconds");
+        of_several.line("test drain::two has been running for over 60 seconds");
+        of_several.line("test drain::one ... ok");
+        of_several.end("integration tests", false, "signal: 9");
+        assert_eq!(
+            of_several.troubles,
+            ["integration tests: did not run to its end (signal: 9), in drain::two"]
         );
         let mut good = Outcome::default();
         good.end("unit tests", true, "exit status: 0");

@@ -14,7 +14,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{PACKAGES, minutes, outcome::Outcome, quick::QUICK};
+use super::{
+    PACKAGES,
+    measuring::{MEASURING, SIDE_BY_SIDE, measures},
+    minutes,
+    outcome::Outcome,
+    quick::QUICK,
+};
 use crate::{project::Project, search_path};
 
 /// After the end of cargo, output may still be on its way this long; a process that a test left
@@ -32,8 +38,8 @@ pub(super) struct Stage {
     name: &'static str,
     arguments: &'static [&'static str],
     packages: &'static [&'static str],
-    /// The names of the tests to run; all if there are none.
-    tests: Vec<&'static str>,
+    /// What the test program is told of which tests to run.
+    selection: Vec<&'static str>,
     environment: Vec<(&'static str, OsString)>,
 }
 
@@ -43,33 +49,49 @@ pub(super) const UNIT: [Stage; 3] = [
         name: "unit tests of xtask",
         arguments: &[],
         packages: &["--package", "xtask"],
-        tests: Vec::new(),
+        selection: Vec::new(),
         environment: Vec::new(),
     },
     Stage {
         name: "unit tests",
         arguments: &["--release", "--lib", "--bins"],
         packages: &PACKAGES,
-        tests: Vec::new(),
+        selection: Vec::new(),
         environment: Vec::new(),
     },
     Stage {
         name: "examples in the documentation",
         arguments: &["--release", "--doc"],
         packages: &PACKAGES,
-        tests: Vec::new(),
+        selection: Vec::new(),
         environment: Vec::new(),
     },
 ];
 
-/// The integration tests: one at a time, as each measures; with the `hotlb` they run and the file
-/// they report to.
-pub(super) fn integration(hotlb: &Path, report: &Path) -> Stage {
+/// The integration tests, with the `hotlb` they run and the file they report to: first those that run side by side, then
+/// those that measure.
+pub(super) fn integration(hotlb: &Path, report: &Path) -> [Stage; 2] {
+    let skipped = MEASURING.iter().flat_map(|name| ["--skip", name]);
+    let beside = Stage {
+        name: "integration tests, side by side",
+        selection: skipped.collect(),
+        ..alone(hotlb, report)
+    };
+    let measuring = Stage {
+        name: "integration tests that measure",
+        selection: MEASURING.to_vec(),
+        ..alone(hotlb, report)
+    };
+    [beside.side_by_side(), measuring]
+}
+
+/// The integration tests whose names contain what is asked for, each alone.
+pub(super) fn alone(hotlb: &Path, report: &Path) -> Stage {
     Stage {
         name: "integration tests",
         arguments: &["--release", "--test", "*"],
         packages: &PACKAGES,
-        tests: Vec::new(),
+        selection: Vec::new(),
         environment: vec![
             ("HOTLB_BIN", hotlb.into()),
             ("HOTLB_TEST_REPORT", report.into()),
@@ -79,13 +101,18 @@ pub(super) fn integration(hotlb: &Path, report: &Path) -> Stage {
 }
 
 /// The short form of [`integration`].
-pub(super) fn quick(hotlb: &Path, report: &Path) -> Stage {
-    Stage {
-        name: "quick integration tests",
+pub(super) fn quick(hotlb: &Path, report: &Path) -> [Stage; 2] {
+    let (measuring, beside) = QUICK.into_iter().partition(|test| measures(test));
+    let stage = |name, tests: Vec<_>| Stage {
+        name,
         arguments: &["--release", "--test", "it"],
-        tests: QUICK.to_vec(),
-        ..integration(hotlb, report)
-    }
+        selection: iter::once("--exact").chain(tests).collect(),
+        ..alone(hotlb, report)
+    };
+    [
+        stage("quick integration tests, side by side", beside).side_by_side(),
+        stage("quick integration tests that measure", measuring),
+    ]
 }
 
 /// What comes from a running stage.
@@ -95,6 +122,17 @@ enum Message {
 }
 
 impl Stage {
+    fn side_by_side(mut self) -> Self {
+        let several = [
+            ("RUST_TEST_THREADS", SIDE_BY_SIDE.into()),
+            // Read by `tests/src/turn.rs`.
+            ("HOTLB_TEST_SIDE_BY_SIDE", "1".into()),
+        ];
+        // Of two values of one name, a command takes the latter.
+        self.environment.extend(several);
+        self
+    }
+
     /// Runs the tests whose name contains `filter`, for at most `deadline` minutes.
     pub(super) fn run(
         &self,
@@ -105,8 +143,8 @@ impl Stage {
         println!("\n== {}", self.name);
         let mut command = self.command(project, deadline);
         command.args(filter);
-        if !self.tests.is_empty() {
-            command.args(["--", "--exact"]).args(&self.tests);
+        if !self.selection.is_empty() {
+            command.arg("--").args(&self.selection);
         }
         let child = command
             .stdout(Stdio::piped())

@@ -55,12 +55,13 @@ pub fn whole_name(unit: &str) -> String {
     }
 }
 
-/// The main process of a running service.
+/// The main process of a running service. A container's service of the same name is another one: those in the network
+/// namespace `netns` are meant, unless there is none there.
 ///
 /// # Errors
 ///
 /// When there is none, or more than one and systemd does not say which.
-pub async fn main_pid(unit: &str) -> Result<u32, UnitError> {
+pub async fn main_pid(unit: &str, netns: u64) -> Result<u32, UnitError> {
     let root = Cgroup::foreign(mounts::cgroup2()?);
     let is_its = |cgroup: &Cgroup| {
         let path = cgroup.path();
@@ -69,12 +70,19 @@ pub async fn main_pid(unit: &str) -> Result<u32, UnitError> {
             .any(|part| part.to_string_lossy().starts_with("user@"));
         path.file_name().is_some_and(|name| name == unit) && !of_a_user
     };
-    let tops: Vec<u32> = root
+    let mut tops: Vec<u32> = root
         .subtree()
         .iter()
         .filter(|cgroup| is_its(cgroup))
         .flat_map(first_processes)
         .collect();
+    let is_here = |&pid: &u32| {
+        let inspected = inspect::inspect(pid).ok().flatten();
+        inspected.is_some_and(|process| process.netns == netns)
+    };
+    if tops.iter().any(is_here) {
+        tops.retain(is_here);
+    }
     match tops.as_slice() {
         [] => Err(UnitError::NotRunning(unit.to_owned())),
         &[main] => Ok(main),
@@ -245,7 +253,7 @@ mod tests {
     async fn a_service_that_does_not_run_is_named() {
         assert_eq!(whole_name("nginx"), "nginx.service");
         assert_eq!(whole_name("web@gen1.service"), "web@gen1.service");
-        let error = main_pid("no-such-unit.service").await.unwrap_err();
+        let error = main_pid("no-such-unit.service", 0).await.unwrap_err();
         assert!(
             error.to_string().contains("no-such-unit.service"),
             "{error}"

@@ -112,7 +112,12 @@ impl Adoptions {
             (Some(pid), None) => (pid, None),
             (None, Some(unit)) => {
                 let unit = unit::whole_name(&unit);
-                let pid = unit::main_pid(&unit).await.map_err(AdoptError::from)?;
+                let netns = self.netns.inode().map_err(|source| VerbError::System {
+                    doing: "look at the service's network namespace",
+                    source,
+                })?;
+                let pid = unit::main_pid(&unit, netns).await;
+                let pid = pid.map_err(AdoptError::from)?;
                 (pid, Some(unit))
             }
             (None, None) | (Some(_), Some(_)) => return Err(AdoptError::WhichProcess.into()),
