@@ -109,7 +109,7 @@ impl Agent {
     pub async fn refuse_busy(&self) -> Result<(), UpgradeError> {
         let all = self.services.read().await.all();
         for service in all.values() {
-            service.refuse_busy().await?;
+            service.quiescing().refuse_busy().await?;
         }
         Ok(())
     }
@@ -135,10 +135,10 @@ impl Agent {
 impl Quiesced<'_> {
     async fn hold(&mut self) -> Result<(), UpgradeError> {
         for open in self.services.open.values_mut() {
-            open.service.halt();
+            open.service.quiescing().halt();
             // It ends by itself, or has ended: it does not matter how.
             let _ended = (&mut open.tending).await;
-            self.held.push(open.service.hold().await?);
+            self.held.push(open.service.quiescing().hold().await?);
         }
         // Nobody writes any more; the successor opens the file for itself.
         let closed = self.agent.journal.close().await;
@@ -149,7 +149,7 @@ impl Quiesced<'_> {
     pub fn release(mut self) {
         self.held.clear();
         for open in self.services.open.values_mut() {
-            open.service.resume();
+            open.service.quiescing().resume();
             if open.tending.is_finished() {
                 open.tending = tend(Arc::clone(&open.service));
             }
@@ -224,7 +224,7 @@ impl Quiesced<'_> {
         }
         for (held, service) in others {
             drop(held);
-            service.resume();
+            service.quiescing().resume();
             self.services.insert(Arc::clone(&service), tend(service));
         }
     }

@@ -25,30 +25,30 @@ const CALLED_OFF: Duration = Duration::from_secs(30);
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
-/// A service that is to end.
+/// Ends a service.
 #[derive(Debug)]
-pub(super) struct Down<'a> {
-    context: &'a Context,
-    state: &'a SharedState,
-    parking: &'a Parking,
-    lives: &'a Arc<Lives>,
+pub(super) struct Down {
+    context: Arc<Context>,
+    state: SharedState,
+    parking: Arc<Parking>,
+    lives: Arc<Lives>,
 }
 
-context_of!(Down<'_>);
+context_of!(Down);
 
-impl<'a> Down<'a> {
-    /// Of this one.
-    pub(super) const fn of(
-        context: &'a Context,
-        state: &'a SharedState,
-        parking: &'a Parking,
-        lives: &'a Arc<Lives>,
+impl Down {
+    /// That of a service.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        state: &SharedState,
+        parking: &Arc<Parking>,
+        lives: &Arc<Lives>,
     ) -> Self {
         Self {
-            context,
-            state,
-            parking,
-            lives,
+            context: Arc::clone(context),
+            state: state.clone(),
+            parking: Arc::clone(parking),
+            lives: Arc::clone(lives),
         }
     }
 

@@ -4,10 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use lb_common::{GenerationId, steering};
-use tokio::{sync::watch as channel, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::{
     Context,
+    halt::Halt,
     parking::{Parking, someone_waits},
     registry::{Generation, Registry},
     shared::SharedState,
@@ -33,7 +34,7 @@ pub(super) struct Reloads {
     context: Arc<Context>,
     state: SharedState,
     parking: Arc<Parking>,
-    halted: channel::Sender<bool>,
+    halt: Halt,
 }
 
 context_of!(Reloads);
@@ -44,13 +45,13 @@ impl Reloads {
         context: &Arc<Context>,
         state: &SharedState,
         parking: &Arc<Parking>,
-        halted: &channel::Sender<bool>,
+        halt: &Halt,
     ) -> Self {
         Self {
             context: Arc::clone(context),
             state: state.clone(),
             parking: Arc::clone(parking),
-            halted: halted.clone(),
+            halt: halt.clone(),
         }
     }
 
@@ -105,7 +106,7 @@ impl Reloads {
         let Some(generation) = registry.get_mut(id) else {
             return false;
         };
-        let halted = *self.halted.borrow() || !generation.state().can_serve();
+        let halted = self.halt.is_halted() || !generation.state().can_serve();
         let is_over = generation.slots_mut().is_followed_no_more(halted);
         if halted {
             return false;

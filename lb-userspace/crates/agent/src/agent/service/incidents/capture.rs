@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 20;
 
 impl Incidents {
     /// Looks closely at what the first stage found. Says whether it was stored.
-    pub(in crate::agent::service) async fn capture(
+    pub(super) async fn capture(
         &self,
         context: &Context,
         state: &SharedState,

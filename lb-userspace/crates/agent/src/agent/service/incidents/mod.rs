@@ -3,7 +3,10 @@
 
 mod capture;
 mod listeners;
+mod screening;
 mod slowest;
+
+pub(super) use screening::Screening;
 
 use std::{
     sync::{self, Arc, MutexGuard, PoisonError},
@@ -31,7 +34,7 @@ use crate::{
 };
 
 /// How often there is a window.
-pub(super) const EACH: Duration = Duration::from_secs(1);
+const EACH: Duration = Duration::from_secs(1);
 /// How long `status` tells of an incident.
 const FRESH: Duration = Duration::from_mins(15);
 
@@ -69,7 +72,7 @@ impl Incidents {
     /// The first stage, once a second: reads what the kernel counted, and nothing else. Says what is
     /// to be captured, each of which is to be reported by [`Incidents::captured`], and how many windows
     /// were judged how.
-    pub(super) async fn judge(
+    async fn judge(
         self: &Arc<Self>,
         context: &Arc<Context>,
         state: &SharedState,
@@ -104,7 +107,7 @@ impl Incidents {
     }
 
     /// A capture is over, whatever came of it.
-    pub(super) fn captured(&self) {
+    fn captured(&self) {
         self.screen().captured(clock::since_boot());
     }
 

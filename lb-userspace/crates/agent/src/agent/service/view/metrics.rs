@@ -20,11 +20,7 @@ const MANY: usize = 8;
 
 /// Everything there is to measure. Generations that ended longer ago than `expire` are in the totals
 /// only.
-pub(in crate::agent::service) fn observe(
-    context: &Context,
-    snapshot: Snapshot,
-    expire: Duration,
-) -> ObservedService {
+pub(super) fn observe(context: &Context, snapshot: Snapshot, expire: Duration) -> ObservedService {
     let totals = accounting::totals(&snapshot);
     let latency = accounting::all_latencies(&snapshot);
     // They are counted: who holds its ports does not matter.

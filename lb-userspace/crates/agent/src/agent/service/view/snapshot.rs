@@ -7,7 +7,6 @@ use lb_common::{GenerationId, SteeringWord};
 
 use super::{
     super::{
-        Service,
         drain::Drain,
         foreign_programs::ForeignPrograms,
         hung::Still,
@@ -15,7 +14,7 @@ use super::{
         registry::{Generation, Registry},
         steering::Moves,
     },
-    accounting,
+    View, accounting,
 };
 use crate::{
     agent::observed::Slowest,
@@ -31,7 +30,7 @@ use crate::{
 /// A service at one moment.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Default))]
-pub(in crate::agent::service) struct Snapshot {
+pub(super) struct Snapshot {
     /// Who gets new clients.
     pub(super) word: SteeringWord,
     /// Where a rollback leads.
@@ -96,9 +95,9 @@ pub(super) struct GenerationView {
 }
 
 impl Snapshot {
-    /// Of the service whose lock is held.
-    pub(in crate::agent::service) fn take(service: &Service, registry: &Registry) -> Self {
-        let path = &service.path;
+    /// Of the service that `view` shows, for who has the lock.
+    pub(super) fn take(view: &View, registry: &Registry) -> Self {
+        let path = &view.path;
         let parked_connections = path.connections(None);
         let parked = parked_connections.live;
         let name = |id| registry.name_of(id);
@@ -107,7 +106,7 @@ impl Snapshot {
             previous: registry.steering().previous(),
             moves: registry.steering().moves(),
             parked,
-            parked_warning: (parked > 0).then(|| service.parking.warning(parked)),
+            parked_warning: (parked > 0).then(|| view.parking.warning(parked)),
             parks: registry.parks().all().to_vec(),
             parked_connections,
             parked_latencies: path.latencies(None),
@@ -115,14 +114,14 @@ impl Snapshot {
             past: registry.sums().past().clone(),
             awaits_adopt: registry.awaits_adopt(),
             keeper_error: registry.keeper_error().map(str::to_owned),
-            ledger_error: service.state.ledger().trouble(),
+            ledger_error: view.state.ledger().trouble(),
             rollout: registry.rollout().map(|rollout| rollout.status(&name)),
             rollout_stats: registry.sums().rollout_stats().clone(),
             habits: registry.sums().habits().clone(),
-            foreign_programs: service.foreign_programs.found(),
-            programs: service.programs.status(service),
-            profiles: service.profiler.status(service),
-            incident: service.incidents.fresh(),
+            foreign_programs: view.foreign_programs.found(),
+            programs: view.programs.status(view),
+            profiles: view.profiler.status(view),
+            incident: view.incidents.fresh(),
             generations: registry
                 .all()
                 .map(|generation| GenerationView::take(path, generation))

@@ -29,7 +29,7 @@ use crate::{
 
 /// Everything there is to say to who asked at this moment, but for what the disk has to say: of who is
 /// `judged`, and what `waiting` says of a service that waits for a server to adopt.
-pub(in crate::agent::service) fn status(
+pub(super) fn status(
     context: &Context,
     snapshot: &Snapshot,
     asked: Instant,
