@@ -11,9 +11,7 @@
 pub mod client;
 #[cfg(test)]
 mod docs;
-#[cfg(test)]
-mod openapi;
 pub mod wire;
 
-/// The API's description, for programs that read it.
+/// The API's description, for programs that read it. `hotlb-openapi` generates it from [`wire`].
 pub const OPENAPI: &str = include_str!("openapi.json");

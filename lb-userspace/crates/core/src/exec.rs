@@ -5,24 +5,30 @@ use std::{collections::BTreeMap, path::PathBuf};
 use hotlb_sys::listener::GroupKey;
 use serde::{Deserialize, Serialize};
 
-/// What the agent says to a process that is to become a server.
+/// What a process has to do to become a generation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "ExecAnswer")
+)]
 pub struct ExecSpec {
-    /// The generation it will be.
+    /// The generation's name.
     pub generation: String,
-    /// The cgroup it is to enter.
+    /// The directory of the cgroup to enter.
     pub cgroup: PathBuf,
-    /// Added to its environment.
+    /// Variables to add to the environment.
     pub env: BTreeMap<String, String>,
-    /// Its user.
+    /// The user id to run as.
     pub uid: u32,
-    /// Its group.
+    /// The group id to run as.
     pub gid: u32,
-    /// The user's name, for the supplementary groups.
+    /// The user's name, for the supplementary groups; `null` if the configuration gives the user as
+    /// a number.
     pub user: Option<String>,
-    /// Listeners to open and pass on as `LISTEN_FDS`, each with its name.
+    /// Listeners to open in the cgroup and to pass on as `LISTEN_FDS`, each with its name.
     pub inherit: Vec<(String, GroupKey)>,
-    /// The network namespace it is to enter; `None`: it is in the right one.
+    /// The file of the network namespace to enter; `null`: the process is in the right one.
     #[serde(default)]
     pub netns: Option<PathBuf>,
 }

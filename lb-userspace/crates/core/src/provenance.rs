@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::rollout::GenerationState;
 
-/// How a generation came to be.
+/// How a generation was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The agent started it.
     #[default]
     Launched,
-    /// Somebody else's supervisor did, by `hotlb exec`.
+    /// Another supervisor started it, by `hotlb exec`.
     Exec,
-    /// It ran before hotlb knew it.
+    /// It ran before, and `hotlb adopt` made it a generation.
     Adopted,
 }
 

@@ -16,15 +16,16 @@ use nix::{
 use rustix::net::sockopt::socket_cookie;
 use serde::{Deserialize, Serialize};
 
-/// What decides which reuseport group a listening socket is in, besides its namespace: two
-/// sockets share a port only if all of this is equal.
+/// What decides which reuseport group a listening socket is in, besides its namespace: two sockets share a port only if
+/// all of this is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GroupKey {
-    /// Address and port.
+    /// The address and port.
     pub address: SocketAddr,
-    /// `IPV6_V6ONLY`; false for IPv4.
+    /// Whether the socket is IPv6 only (`IPV6_V6ONLY`); false for IPv4.
     pub v6only: bool,
-    /// The socket's owner.
+    /// The user id that owns the socket.
     pub uid: u32,
 }
 

@@ -3,48 +3,54 @@
 use lb_common::{ConnectionCell, EXIT_CELLS, Exit};
 use serde::{Deserialize, Serialize};
 
-/// One generation's connections since it began.
+/// A generation's connections since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Connections")
+)]
 pub struct ConnectionCounts {
-    /// Handshakes completed on its listeners.
+    /// Handshakes that the kernel completed on its listeners.
     pub opened: u64,
     /// Connections that ended.
     pub closed: u64,
-    /// Those that were reset, by either side.
+    /// Connections that were reset, by either side: a subset of `closed`.
     pub aborted: u64,
-    /// Connections taken over, unaccepted, from a listener that closed.
+    /// Connections that the kernel moved to it, unaccepted, from a listener that closed.
     pub moved_in: u64,
-    /// Connections given away likewise.
+    /// Connections that the kernel moved away from it in the same way.
     pub moved_out: u64,
-    /// Connections open now, the unaccepted ones included.
+    /// Connections that are open now, the unaccepted ones included.
     pub live: u64,
-    /// Connections that a client did not get all from.
+    /// Connections whose client did not get everything.
     #[serde(default)]
     pub lost: Losses,
-    /// Bytes that clients sent, of connections that ended.
+    /// Bytes that clients sent, of connections that have ended.
     #[serde(default)]
     pub received_bytes: u64,
-    /// Bytes that clients acknowledged, of connections that ended.
+    /// Bytes that clients acknowledged, of connections that have ended.
     #[serde(default)]
     pub sent_bytes: u64,
 }
 
-/// Connections that a client did not get all from, by what happened to them: [`lb_common::Loss`],
-/// and clients that got none. All 0 where the kernel does not describe its types (BTF).
+/// Connections whose client did not get everything, by what happened to them; `abandoned` is no loss. All are 0 where
+/// the kernel does not describe its types (BTF).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Losses {
     /// Reset in the accept queue.
     pub queued: u64,
-    /// Ended with a request and not a byte of its answer.
+    /// Ended with a request and not a byte of its response.
     pub unanswered: u64,
-    /// Reset with bytes of an answer on their way.
+    /// Reset with bytes of a response on their way.
     pub mid_response: u64,
-    /// Reset with nothing to be answered.
+    /// Reset with no request to answer.
     pub idle: u64,
-    /// Answered by a reset while the generation was the active one: no socket took the client's SYN.
+    /// Refused by a reset while the generation was active: no socket took the client's SYN.
     #[serde(default)]
     pub refused: u64,
-    /// Left by the client before its answer: no loss, and not in [`Losses::sum`].
+    /// Closed by the client before its response: no loss.
     pub abandoned: u64,
 }
 

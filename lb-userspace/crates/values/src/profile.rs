@@ -3,8 +3,9 @@
 use hotlb_sys::perf::Scope;
 use serde::{Deserialize, Serialize};
 
-/// How callers are found.
+/// How the callers of a function are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Unwind {
@@ -31,6 +32,7 @@ impl Unwind {
 
 /// What a profile counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// Time on a CPU.
@@ -42,52 +44,55 @@ pub enum Measure {
 
 /// Stacks of one or two generations, sampled at the same moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Profile {
-    /// The service.
+    /// The service's name.
     pub service: String,
-    /// What was counted.
+    /// What the profile counts.
     #[serde(default)]
     pub measure: Measure,
     /// Samples per second of CPU time, or of each thread's waiting.
     pub frequency: u32,
-    /// How long was sampled.
+    /// How long the sampling took.
     pub took_ms: u64,
     /// How callers were found.
     pub unwind: Unwind,
-    /// Whom the kernel sampled.
+    /// Which processes the kernel sampled.
     pub scope: Scope,
-    /// All functions, which stacks name by their place here.
+    /// All functions; stacks name them by their place here.
     pub frames: Vec<Frame>,
-    /// The generations, in the order they were asked for.
+    /// The generations, in the order of the request.
     pub generations: Vec<Sampled>,
     /// What is less than was asked for, and why.
     pub notes: Vec<String>,
-    /// CPU time of the sampling itself.
+    /// CPU time of the sampling itself, in milliseconds.
     pub own_cpu_ms: u64,
-    /// CPU time of finding names afterwards.
+    /// CPU time of finding the names afterwards, in milliseconds.
     pub names_cpu_ms: u64,
-    /// The most memory the sampling had at once (resident, with the pages of mapped programs).
+    /// The most memory that the sampling used at once (resident, with the pages of mapped programs).
     pub own_memory_bytes: u64,
 }
 
 /// A function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Frame {
-    /// Its name, or `module+0x…` for code without names.
+    /// The function's name, or `module+0x…` for code without names.
     pub name: String,
-    /// The path of the program or library.
+    /// The path of the program or library; `null` if there is none.
     pub module: Option<String>,
-    /// What kind of code it is.
+    /// What kind of code the function is.
     pub kind: FrameKind,
 }
 
 /// What kind of code a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FrameKind {
     /// Of a program or library.
     User,
-    /// The same, copied by the compiler into its caller.
+    /// Of a program or library, copied by the compiler into its caller.
     Inlined,
     /// Made at run time (JavaScript, Java).
     Jit,
@@ -99,41 +104,44 @@ pub enum FrameKind {
 
 /// One generation's samples.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sampled {
-    /// Its name.
+    /// The generation's name.
     pub generation: String,
-    /// Samples: all stacks together.
+    /// Samples, of all stacks together.
     pub samples: u64,
-    /// Samples there should be, by the CPU time the kernel accounts to its cgroup (of waiting: of
-    /// all threads, what was not CPU time); `null` if it does not say.
+    /// Samples that there should be, by the CPU time that the kernel accounts to its cgroup (of waiting: by the rest
+    /// of its threads' time); `null` if the kernel does not say.
     pub expected: Option<u64>,
-    /// Records for which there was no room.
+    /// Samples that were lost for want of room.
     pub lost: u64,
     /// Samples whose outermost callers were not found.
     pub truncated: u64,
-    /// What it worked on meanwhile.
+    /// What the generation worked on meanwhile.
     pub exposure: Exposure,
-    /// Its stacks, most frequent first.
+    /// The stacks, most frequent first.
     pub stacks: Vec<Stack>,
 }
 
 /// What a generation worked on while it was sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Exposure {
-    /// Connections opened meanwhile.
+    /// Connections that were opened meanwhile.
     pub opened: u64,
-    /// Connections open at the beginning and at the end, together.
+    /// Connections open at the beginning and at the end, added up.
     pub live_twice: u64,
 }
 
-/// The same stack, sampled `count` times.
+/// A stack, and how often it was sampled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stack {
     /// The thread's name.
     pub thread: String,
-    /// Places in [`Profile::frames`], outermost first.
+    /// Places in the profile's `frames`, outermost first.
     pub frames: Vec<u32>,
-    /// How often.
+    /// How often it was sampled.
     pub count: u64,
 }
 

@@ -32,11 +32,12 @@ pub const EARLIEST: u32 = 1;
 /// The header that carries it.
 pub const VERSION_HEADER: &str = "hotlb-api";
 
-/// GET `/v1/history`. (GET `/v1/history/{id}` is a [`RolloutDetail`].)
+/// Rollouts in short: the answer to `GET /v1/history`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct History {
-    /// [`VERSION`].
+    /// The version of the API.
     pub api: u32,
-    /// Rollouts, newest first.
+    /// The rollouts, newest first.
     pub rollouts: Vec<Summary>,
 }

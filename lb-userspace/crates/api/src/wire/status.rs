@@ -12,70 +12,74 @@ use serde::{Deserialize, Serialize};
 
 use super::{DatagramStatus, IncidentSummary, Phase};
 
-/// Everything an agent knows.
+/// Everything the agent knows: the answer to `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
-    /// [`super::VERSION`].
+    /// The version of the API.
     pub api: u32,
     /// The agent's version.
     pub version: String,
-    /// The agent's process.
+    /// The agent's process id.
     pub pid: u32,
-    /// What is not as it should be, beside the services' own warnings.
+    /// Warnings that do not belong to one service, for example about the journal.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Its services, by name.
+    /// The services, by name.
     pub services: Vec<ServiceStatus>,
 }
 
 /// One service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceStatus {
-    /// Its name.
+    /// The service's name.
     pub name: String,
     /// How a generation gets its listeners.
     pub mode: HandOver,
-    /// The file of its network namespace; `null` if that is the agent's.
+    /// The file of the service's network namespace; `null` if it is the agent's.
     #[serde(default)]
     pub netns: Option<PathBuf>,
-    /// Its TCP addresses.
+    /// The service's TCP addresses.
     pub listen: Vec<SocketAddr>,
-    /// Its UDP side; `null` if it has none.
+    /// The UDP side; `null` if the service has none.
     #[serde(default)]
     pub udp: Option<DatagramStatus>,
-    /// Who gets new connections.
+    /// The generation that gets new connections; `null` if there is none.
     pub active: Option<String>,
-    /// Who takes over when the active one has no listener left; `candidate` of an agent that speaks version 1.
+    /// The generation that takes over when the active one has no listener left; `null` if there is none.
+    // `candidate` of an agent that speaks version 1.
     #[serde(alias = "candidate")]
     pub fallback: Option<String>,
-    /// Where a rollback leads.
+    /// The generation that a rollback would activate; `null` if there is none.
     pub previous: Option<String>,
-    /// Why what a rollback would start is not what it was; `null` if it is, or still runs.
+    /// Why a rollback would not start the same program; `null` if it would, or if that generation still runs.
     #[serde(default)]
     pub previous_change: Option<String>,
-    /// Grows with each store of the steering word, modulo 2^14.
+    /// Each store of the steering word increments it, modulo 16384.
+    #[cfg_attr(feature = "schema", schemars(range(max = 16383)))]
     pub epoch: u16,
     /// Connections that wait for a generation.
     pub parked: u64,
-    /// Whether somebody outside has the ports, so that nothing is steered yet.
+    /// Whether a server outside hotlb has the ports: hotlb steers nothing before `hotlb adopt`.
     #[serde(default)]
     pub awaits_adopt: bool,
-    /// What is not as it should be.
+    /// The service's warnings, in words.
     pub warnings: Vec<String>,
-    /// The reuseport groups.
+    /// The service's reuseport groups.
     pub groups: Vec<GroupStatus>,
-    /// How `steer` decided.
+    /// What `steer` decided.
     pub steering: SteeringStatus,
-    /// How clients are asked to leave a draining generation.
+    /// How hotlb asks clients to leave a draining generation.
     #[serde(default)]
     pub polite: PoliteStatus,
-    /// Which listener of a generation takes a connection.
+    /// Which listener of a generation gets a connection.
     #[serde(default)]
     pub workers: WorkerStatus,
-    /// Which object's programs decide; `null` from an agent that does not know.
+    /// Which kernel programs decide; `null` from an agent that does not know.
     #[serde(default)]
     pub programs: Option<ProgramStatus>,
-    /// Profiles that are kept; `null` if it is not configured.
+    /// The sampling for profiles that are kept; `null` if it is not configured.
     #[serde(default)]
     pub profiles: Option<KeptProfilesStatus>,
     /// Promotes since the service began.
@@ -84,38 +88,40 @@ pub struct ServiceStatus {
     pub rollbacks: u64,
     /// Fail-overs since the service began.
     pub failovers: u64,
-    /// The rollout that goes on, up to its drain.
+    /// The rollout in progress, up to its drain; `null` if there is none.
     #[serde(default)]
     pub rollout: Option<RolloutStatus>,
-    /// The newest incident, for some minutes.
+    /// The newest incident, for a quarter of an hour; then `null`.
     #[serde(default)]
     pub incident: Option<IncidentSummary>,
     /// The generations, oldest first.
     pub generations: Vec<GenerationStatus>,
 }
 
-/// How clients are asked to leave a draining generation.
+/// How hotlb asks clients to leave a draining generation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PoliteStatus {
-    /// By what they are asked; `null`: they are not.
+    /// Where hotlb asks them; `null` if it does not.
     #[serde(default)]
     pub way: Option<PoliteWay>,
-    /// Why they are not, though they should be.
+    /// What prevents it; `null` if nothing does.
     #[serde(default)]
     pub why_not: Option<String>,
-    /// Connections that are being asked now.
+    /// Connections that hotlb is asking to leave now.
     pub leaving: u64,
-    /// What was done with the responses that were looked at.
+    /// Responses, by what was done with them.
     pub responses: BTreeMap<String, u64>,
 }
 
-/// By what clients are asked to leave.
+/// Where hotlb asks clients to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PoliteWay {
-    /// The messages that the server sends.
+    /// In the messages that the server sends.
     Messages,
-    /// The packets, where the server could not read on otherwise.
+    /// In the packets, where the server could not read on otherwise.
     Packets,
 }
 
@@ -129,199 +135,222 @@ impl PoliteWay {
     }
 }
 
-/// Which object's programs decide about a service.
+/// Which kernel programs decide about a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgramStatus {
-    /// The first 16 digits of its SHA-256, as `lb-ebpf/prebuilt/manifest.toml` has it; `null` if an
-    /// agent of layout 5 loaded them, or they are of several objects.
+    /// The first 16 digits of the object's SHA-256, as in `lb-ebpf/prebuilt/manifest.toml`; `null` if an agent of
+    /// layout 5 loaded the programs, or if they are of several objects.
     pub object: Option<String>,
     /// The layout version of the maps.
     pub layout: u64,
-    /// Whether they are this agent's.
+    /// Whether the programs are this agent's.
     pub own: bool,
-    /// Why they are not.
+    /// Why they are not; `null` if they are.
     pub reason: Option<String>,
 }
 
-/// Sampling that goes on, and what it costs.
+/// The sampling for profiles that are kept, and what it costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeptProfilesStatus {
     /// Samples per second of CPU time.
     pub frequency: u32,
     /// How long a sample is kept, in milliseconds.
     pub keep_ms: u64,
-    /// Whether it goes on now.
+    /// Whether it samples now.
     pub runs: bool,
-    /// Why it does not, or did not a moment ago.
+    /// Why it does not, or did not a moment ago; `null` otherwise.
     pub stopped: Option<String>,
     /// CPU time it has used since the agent began, in milliseconds.
     pub cpu_ms: u64,
-    /// Memory it has now, in bytes.
+    /// Memory it uses now, in bytes.
     pub memory_bytes: u64,
     /// Samples since the agent began.
     pub samples: u64,
 }
 
-/// One reuseport group.
+/// One reuseport group of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GroupStatus {
-    /// Its address.
+    /// The group's address and port.
     pub address: SocketAddr,
     /// Whether its sockets are IPv6 only; `null` for IPv4.
     pub v6only: Option<bool>,
-    /// The owner of its sockets.
+    /// The user id that owns its sockets.
     pub uid: u32,
-    /// Connections in the parking listener's queue.
+    /// Connections in the queue of the parking listener.
     pub parking_queue: u32,
 }
 
-/// How the calls of `steer` ended; all of them together are `calls`.
+/// How the calls of `steer` ended, by exit. The sum of `exits` and `migrated` is `calls`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SteeringStatus {
-    /// How often it ran.
+    /// How often `steer` ran.
     pub calls: u64,
-    /// For new connections, by exit.
+    /// Calls for new connections, by exit.
     pub exits: BTreeMap<String, u64>,
-    /// For connections whose listener closed, by exit.
+    /// Calls for connections whose listener closed, by exit.
     pub migrated: BTreeMap<String, u64>,
 }
 
 /// One generation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GenerationStatus {
-    /// Its name.
+    /// The generation's name.
     pub name: String,
-    /// Its id.
+    /// The generation's id.
     pub id: u32,
-    /// Its state.
+    /// The generation's state.
     pub state: GenerationState,
-    /// Its first process.
+    /// The generation's first process, or the one that this process left behind when it went into the background;
+    /// `null` once the generation has ended.
     pub pid: Option<u32>,
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Why it is in this state.
+    /// Why the generation is in this state; `null` if there is nothing to say.
     pub reason: Option<String>,
-    /// How it came to be.
+    /// How the generation was started.
     #[serde(default)]
     pub origin: Origin,
     /// Seconds in this state.
     pub for_seconds: u64,
-    /// Its connections.
+    /// The generation's connections.
     pub connections: Connections,
-    /// Flows of UDP clients that are with it; `null` for a service without UDP.
+    /// The generation's flows of UDP clients; `null` if the service has no UDP.
     #[serde(default)]
     pub flows: Option<u64>,
-    /// How long its clients waited.
+    /// How long the generation's clients waited.
     #[serde(default)]
     pub latency: LatencyStatus,
-    /// How fast a rollback to it is.
+    /// What a rollback to the generation takes; `null` while it is active or starting, if it failed, and if it has
+    /// ended and its supervisor starts it.
     pub tier: Option<Tier>,
-    /// Whether its processes are frozen.
+    /// Whether the generation's processes are frozen.
     #[serde(default)]
     pub frozen: bool,
-    /// How far its drain is, while it drains or ends.
+    /// How far the drain is; `null` unless the generation drains or ends.
     #[serde(default)]
     pub drain: Option<DrainStatus>,
-    /// How it is told to end; `null` for one that does not run, or starts.
+    /// How hotlb signals the generation to end; `null` if it does not run, or is starting.
     #[serde(default)]
     pub ending: Option<EndingStatus>,
-    /// Its listeners.
+    /// The generation's listeners.
     pub listeners: Vec<ListenerStatus>,
-    /// Where its processes' output goes.
+    /// The file of its processes' output.
     pub output: PathBuf,
 }
 
-/// How a rollback to a generation goes.
+/// What a rollback to a generation takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// Its frozen processes are thawed, and the word is stored.
+    /// hotlb thaws its processes and stores the steering word.
     Hot,
-    /// It runs: the word is stored.
+    /// It runs: hotlb stores the steering word.
     Warm,
-    /// Its command is started again.
+    /// hotlb starts its command again.
     Cold,
 }
 
-/// How a generation is told to end.
+/// How hotlb signals a generation to end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EndingStatus {
-    /// Its signal, such as "SIGQUIT".
+    /// The signal, for example "SIGQUIT".
     pub signal: String,
-    /// The processes that get it: those that serve, or their masters. Empty: nobody is known, and
-    /// all do.
+    /// The processes that get the signal: those that serve, or their masters. Empty: hotlb knows none of them, and all
+    /// processes get it.
     pub pids: Vec<u32>,
-    /// What these run, as hotlb knows it.
+    /// The program that these processes run, as hotlb knows it.
     pub program: String,
-    /// What it does to connections: "finishes", "cuts" or "unknown".
+    /// What the signal does to connections: they may finish, it cuts them, or hotlb does not know.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["finishes", "cuts", "unknown"])))]
     pub effect: String,
     /// Why it is this signal, and how its effect is known.
     pub why: String,
-    /// How long after the beginning of its drain it is sent although connections are left; `null`:
-    /// not as long as there are any.
+    /// When hotlb sends the signal even if connections are left, from the beginning of the drain; `null`: not while
+    /// there are any.
     pub after_ms: Option<u64>,
-    /// When that is, of one that drains.
+    /// The same from now; `null` unless the generation drains.
     pub in_ms: Option<u64>,
-    /// When it was sent, to whole seconds; `told_ms_ago` of an agent that speaks version 1.
+    /// How long ago hotlb sent the signal, to whole seconds; `null` before.
+    // `told_ms_ago` of an agent that speaks version 1.
     #[serde(alias = "told_ms_ago")]
     pub signalled_ms_ago: Option<u64>,
 }
 
 /// How far a drain is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DrainStatus {
-    /// What it waits for: "queues", "leaving", "finishing", "`long_lived`" or "saving".
+    /// What the drain waits for: that the accept queues are empty, that clients leave by themselves or because they are
+    /// asked to, that the server finishes after its signal, that long-lived connections end, or that a data store saves
+    /// its data.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("enum" = ["queues", "leaving", "finishing", "long_lived", "saving"]))
+    )]
     pub step: String,
-    /// Connections when it began.
+    /// Connections when the drain began.
     pub initially: u64,
-    /// Connections left.
+    /// Connections that are left.
     pub left: u64,
-    /// How long it has taken.
+    /// How long the drain has taken.
     pub elapsed_ms: u64,
-    /// When what is left is ended.
+    /// When hotlb ends what is left; 0 once the deadline is over.
     pub deadline_in_ms: u64,
-    /// When it will be over, judged by how fast connections left so far; `null` before any did.
+    /// When hotlb expects the drain to be over; `null` while there is no prediction.
     pub predicted_ms: Option<u64>,
 }
 
-/// The rollout that goes on.
+/// The rollout in progress, up to its drain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RolloutStatus {
-    /// Its name, once it has one.
+    /// The rollout's id; `null` until the journal has it.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::RolloutId>"))]
     pub id: Option<String>,
-    /// "promote", "upgrade" or "rollback".
+    /// What was asked for.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["promote", "upgrade", "rollback"])))]
     pub kind: String,
-    /// Who was active before it.
+    /// The generation that was active before.
     pub from: Option<String>,
-    /// Who is active after it.
+    /// The generation that is active after it.
     pub to: Option<String>,
-    /// Where it stands.
+    /// The rollout's phase.
     pub phase: Phase,
-    /// How long the bake goes on.
+    /// How long the bake continues; `null` outside the bake.
     pub bake_left_ms: Option<u64>,
 }
 
-/// How long a generation's clients waited; see `docs/user/observe/latency.md`.
+/// How long a generation's clients waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LatencyStatus {
     /// From the handshake to the first byte that the server reads.
     pub queue_wait: Quantiles,
-    /// From the first byte of a request to the first byte of its answer.
+    /// From the first byte of a request to the first byte of its response.
     pub service_time: Quantiles,
     /// From the handshake to the end of the connection.
     pub lifetime: Quantiles,
 }
 
-/// Durations in short, in microseconds, each up to an eighth too long.
+/// Quantiles of durations in microseconds, each up to an eighth too long; `null` if nothing was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Quantiles {
-    /// How many were measured.
+    /// How many durations were measured.
     pub count: u64,
-    /// What half of them do not exceed; `null` without any.
+    /// Half of them do not exceed this.
     pub p50_us: Option<u64>,
-    /// What 99 % of them do not exceed.
+    /// 99 % of them do not exceed this.
     pub p99_us: Option<u64>,
-    /// What 99.9 % of them do not exceed.
+    /// 99.9 % of them do not exceed this.
     pub p999_us: Option<u64>,
 }
 
@@ -344,42 +373,45 @@ impl Quantiles {
 /// A generation's connections.
 pub type Connections = hotlb_values::ConnectionCounts;
 
-/// One listener.
+/// One listener of a generation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListenerStatus {
-    /// "tcp" or "udp".
+    /// The protocol.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["tcp", "udp"])))]
     pub protocol: String,
-    /// Where.
+    /// Its address and port.
     pub address: SocketAddr,
     /// Whether it is IPv6 only; `null` for IPv4.
     pub v6only: Option<bool>,
-    /// Its owner.
+    /// The user id that owns it.
     pub uid: u32,
-    /// Connections waiting to be accepted.
+    /// Connections that wait to be accepted.
     pub queue: u32,
-    /// How many may wait.
+    /// How many connections may wait.
     pub backlog: u32,
-    /// Handshakes that were dropped, most of them because the queue was full; their clients try
-    /// again after a second.
+    /// Dropped handshakes, most of them because the queue was full; their clients try again after a second.
     #[serde(default)]
     pub dropped: u32,
     /// Whether `steer` can choose it.
     pub steered: bool,
-    /// Open connections that came through it; `null` where they are not counted, which they are
-    /// for `workers = "least"` only.
+    /// Its open connections; `null` where hotlb does not count them: it does for `workers = "least"` only.
     #[serde(default)]
     pub open: Option<u64>,
-    /// How long nothing was taken from its queue, if it left the choice for that.
+    /// How long the server has accepted nothing from its queue, if `steer` no longer chooses it for that reason; `null`
+    /// otherwise.
     #[serde(default)]
     pub hangs_for_ms: Option<u64>,
 }
 
-/// Which listener of a generation takes a connection.
+/// Which listener of a generation gets a connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerStatus {
     /// As configured.
     pub configured: WorkerChoice,
-    /// "hash", "cpu" or "least": what `auto` comes to.
+    /// What `auto` currently selects; otherwise as configured.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["hash", "cpu", "least"])))]
     pub now: String,
 }
 

@@ -28,14 +28,15 @@ pub struct Datagrams {
 
 /// What keeps a UDP client with its generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FlowMode {
-    /// Both addresses and both ports.
+    /// The addresses and ports of both sides.
     #[default]
     Tuple,
-    /// The same, and the ids of QUIC's connections: a client may change its address.
+    /// The addresses and ports, and the ids of QUIC connections: a client may change its address.
     Quic,
-    /// Nothing: each datagram goes by the steering word, as for DNS.
+    /// Nothing: the steering word decides for each datagram, as for DNS.
     None,
 }
 

@@ -10,15 +10,16 @@ use crate::rollout::Phase;
 
 /// A phase that has hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HookPhase {
-    /// Before the candidate is asked anything; also where what it needs is fetched.
+    /// Before hotlb checks the candidate; also the place to fetch what it needs.
     PreLoad,
     /// After the built-in checks of the candidate have passed.
     Validate,
-    /// After the word moved, as a part of the swap: a failure moves it back.
+    /// After the new steering word is stored, as a part of the swap: if the hook fails, the rollout is rolled back.
     Swap,
-    /// After a rollout was undone, to undo the rest.
+    /// After hotlb has undone the rollout, to undo the rest.
     PostRollback,
 }
 
@@ -123,6 +124,7 @@ fn phases() -> String {
 
 /// A command that a rollout runs in one of its phases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(into = "WireHook", try_from = "WireHook")]
 pub struct Hook {
     /// When it runs.
@@ -182,13 +184,21 @@ impl FromStr for Hook {
     }
 }
 
-/// A hook in the API and in the history.
+/// A hook in the API.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct WireHook {
+    /// When it runs.
     phase: HookPhase,
+    /// Program and arguments.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     command: Vec<String>,
+    /// How long it may take, in milliseconds: then hotlb kills it, which is a failure; `null`: as long as its phase
+    /// allows.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400_000)))]
     deadline_ms: Option<u64>,
+    /// Whether it may run again if the agent was killed while it ran.
     #[serde(default)]
     reentrant: bool,
 }

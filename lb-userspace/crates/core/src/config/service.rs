@@ -62,6 +62,7 @@ pub struct ServiceConfig {
 
 /// How a generation gets its listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum HandOver {
     /// The server opens them; both generations listen side by side.
@@ -71,7 +72,7 @@ pub enum HandOver {
     Inherit,
     /// The server cannot run twice: clients wait while one generation ends and the next starts.
     Parked,
-    /// Overlap, until a second instance ended by itself beside the first: parked from then on.
+    /// Overlap, until a second instance ended by itself beside the first; parked from then on.
     Auto,
 }
 
@@ -87,18 +88,19 @@ impl HandOver {
     }
 }
 
-/// Which listener of a generation takes a connection.
+/// Which listener of a generation gets a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerChoice {
-    /// The one the kernel's hash names.
+    /// The one that the kernel's hash names.
     Hash,
-    /// The one of the CPU the connection arrives at.
+    /// The one of the CPU at which the connection arrives.
     Cpu,
     /// The one with the fewest open connections.
     Least,
-    /// By the hash, until clients wait at one listener while another's queue is empty; then the
-    /// one with the fewest open connections.
+    /// The one that the hash names, until clients wait at one listener while another's queue is empty; then the one
+    /// with the fewest open connections.
     #[default]
     Auto,
 }

@@ -8,42 +8,44 @@ use serde_json::Value;
 
 use crate::rollout::Phase;
 
-/// One record.
+/// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
-    /// A phase was entered; its work has not begun.
+    /// The rollout entered a phase; the work of the phase has not begun.
     Phase {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// How often it was entered so far, from 1.
+        /// How often the rollout has entered the phase, from 1.
         attempt: u32,
-        /// The executor's own state, opaque here.
+        /// The executor's own state, in a form that may change.
         state: Value,
     },
-    /// The steering word is about to be stored, or was.
+    /// hotlb is about to store the steering word, or has stored it.
     Word {
-        /// False for the intent, true once it is stored.
+        /// False before the store, true after it.
         done: bool,
-        /// The generation that gets new connections.
+        /// The id of the generation that gets new connections; `null` for none.
         active: Option<u32>,
-        /// The fallback. Journals keep the name that it had first.
+        /// The id of the fallback; `null` for none. Journals keep the name that the field had first.
         #[serde(rename = "candidate")]
         fallback: Option<u32>,
         /// The word's epoch.
+        #[cfg_attr(feature = "schema", schemars(range(max = 16383)))]
         epoch: u16,
     },
-    /// A hook is about to be started.
+    /// hotlb is about to start a hook.
     HookBegun {
         /// Of which phase.
         phase: Phase,
         /// Its place among the hooks of that phase, from 0.
         index: u32,
-        /// How often it was started so far, from 1.
+        /// Which of its runs, from 1.
         attempt: u32,
-        /// What is run.
+        /// The command, in one line.
         command: String,
-        /// Whether it may be run again after a crash.
+        /// Whether the hook may run again after a crash of the agent.
         reentrant: bool,
     },
     /// A hook has ended.
@@ -54,47 +56,48 @@ pub enum Record {
         index: u32,
         /// Which of its runs, from 1.
         attempt: u32,
-        /// Whether it succeeded.
+        /// Whether the hook succeeded.
         ok: bool,
-        /// How it ended, in words.
+        /// How the hook ended, in words.
         outcome: String,
-        /// What it wrote.
+        /// The hook's output.
         output: String,
         /// Bytes of its output that were not kept.
         dropped: u64,
-        /// How long it ran, in milliseconds.
+        /// How long the hook ran, in milliseconds.
         took_ms: u64,
     },
-    /// A built-in check was made.
+    /// hotlb made a built-in check.
     Check {
-        /// Which.
+        /// The check's name.
         name: String,
-        /// Whether it passed.
+        /// Whether the check passed.
         ok: bool,
-        /// What was found.
+        /// What the check found.
         detail: String,
-        /// How long it took, in microseconds, where that was measured.
+        /// How long the check took, in microseconds, where that was measured.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         took_us: Option<u64>,
     },
-    /// Something was measured.
+    /// hotlb measured something.
     Figure {
-        /// What.
+        /// What was measured.
         name: String,
-        /// How much. One that is no number is written as `null`.
+        /// The result; `null` if it is no number.
         #[serde(deserialize_with = "number")]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<f64>"))]
         value: f64,
         /// The unit of `value`.
         unit: String,
     },
-    /// Connections were ended by hotlb.
+    /// hotlb ended connections.
     Cut {
-        /// Which.
+        /// The connections.
         connections: Vec<CutConnection>,
     },
-    /// What clients did not get all from meanwhile, of both generations.
+    /// Connections of both generations whose client did not get everything meanwhile.
     Lost {
-        /// By what happened to them.
+        /// The connections, by what happened to them.
         lost: Losses,
     },
     /// Something to know, in words.
@@ -123,27 +126,30 @@ impl Record {
 
 /// A connection that hotlb ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CutConnection {
-    /// The client.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// The server's side.
+    /// The server's address.
     pub local: SocketAddr,
-    /// How long it had been open, in milliseconds, if that is known.
+    /// How long the connection had been open, in milliseconds; `null` if hotlb does not know.
     pub age_ms: Option<u64>,
-    /// Its TCP state.
+    /// The connection's TCP state.
     pub state: String,
-    /// How it was ended.
+    /// How hotlb ended the connection: "closed", "destroyed" or "killed".
     pub how: String,
 }
 
-/// A record in its place.
+/// A record of the journal, in its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
-    /// When, in milliseconds since 1970. For people: clocks jump, the order is that of `seq`.
+    /// When it was recorded, in milliseconds since 1970. For people: the clock can jump, so sort by `seq`.
     pub at_ms: i64,
-    /// Its place among the records of its rollout, from 1 without gaps.
+    /// Its place among the records of the rollout, from 1 without gaps.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub seq: u32,
-    /// What.
+    /// What happened.
     pub record: Record,
 }
 

@@ -8,10 +8,10 @@ use thiserror::Error;
 use super::Entry;
 use crate::rollout::Phase;
 
-/// Names a rollout for good: ids are never given twice, not even after a prune.
-///
-/// Written as "r42"; "42" is read too.
+/// A rollout's id, for example "r42". No id is used twice, not even after the history was pruned. Where an id is
+/// read, "42" is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^r[0-9]+$")))]
 #[serde(into = "String", try_from = "String")]
 pub struct RolloutId(pub i64);
 
@@ -55,15 +55,16 @@ impl TryFrom<String> for RolloutId {
 
 /// What was asked for, or why hotlb acted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutKind {
-    /// A generation that ran already was made active.
+    /// Make a generation active that runs already.
     Promote,
-    /// A generation was deployed and made active in one go.
+    /// Start a generation and make it active, as one rollout.
     Upgrade,
-    /// The generation before was made active again.
+    /// Make the previous generation, or a named one, active again.
     Rollback,
-    /// The active generation failed, and what the kernel did about it was made official.
+    /// The active generation ended: the kernel chose another one, and the agent made that official.
     FailOver,
 }
 
@@ -84,13 +85,14 @@ impl RolloutKind {
 
 /// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The candidate is active.
     Done,
-    /// What had been done was undone.
+    /// hotlb undid the rollout.
     RolledBack,
-    /// Refused before anything was changed.
+    /// hotlb refused the rollout before it changed anything.
     Refused,
 }
 
@@ -108,23 +110,25 @@ impl Outcome {
     }
 }
 
-/// Who wanted it, by the credentials the kernel gives for the control socket.
+/// Who asked for a rollout, by the credentials that the kernel gives for the control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Who {
-    /// The user; `None` for the agent itself, or when the kernel did not say.
+    /// The user id; `null` for the agent itself, or if the kernel did not say.
     pub uid: Option<u32>,
-    /// The process that asked.
+    /// The process that asked; `null` in the same cases.
     pub pid: Option<u32>,
-    /// The user's name when it asked; "agent" for what hotlb did by itself.
+    /// The user's name at that time; "agent" for what hotlb did by itself.
     pub name: String,
 }
 
 /// A generation, named so that it can still be read when it is long gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GenerationRef {
-    /// Its id.
+    /// The generation's id.
     pub id: u32,
-    /// Its name.
+    /// The generation's name.
     pub name: String,
 }
 
@@ -167,43 +171,44 @@ pub struct HistoryFilter {
 
 /// A rollout in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Summary {
-    /// Its id; a later rollout has a greater one.
+    /// The rollout's id; a later rollout has a greater number.
     pub id: RolloutId,
-    /// Its service.
+    /// The service's name.
     pub service: String,
-    /// Why there is one.
+    /// Why there is a rollout.
     pub kind: RolloutKind,
-    /// Who was active; `None` for nobody.
+    /// The generation that was active; `null` if there was none.
     pub from: Option<GenerationRef>,
-    /// Who was to be active.
+    /// The generation that was to become active.
     pub to: GenerationRef,
-    /// Who wanted it.
+    /// Who asked for it.
     pub who: Who,
-    /// When it began, in milliseconds since 1970. For people: clocks jump.
+    /// When it began, in milliseconds since 1970. For people: the clock can jump.
     pub began_ms: i64,
-    /// How long it took, in milliseconds; `None` while it is not over. Measured by a monotonic
-    /// clock as long as one agent did all of it.
+    /// How long it took, in milliseconds; `null` while it is not over. By a monotonic clock if one agent did all of it.
     pub took_ms: Option<u64>,
-    /// The last phase it entered; `None` before the first.
+    /// The last phase it entered; `null` before the first.
     pub phase: Option<Phase>,
-    /// How it ended; `None` while it has not.
+    /// How it ended; `null` while it is not over.
     pub outcome: Option<Outcome>,
-    /// Why it ended so, if there is something to say.
+    /// Why it ended so; `null` if there is nothing to say.
     pub reason: Option<String>,
 }
 
-/// A rollout with everything that was written down about it.
+/// A rollout with everything that was recorded about it: the answer to `GET /v1/history/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RolloutDetail {
     /// In short.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Its trace id: 32 hex digits.
+    /// The rollout's trace id: 32 hex digits.
     pub trace: String,
-    /// The boot it began in.
+    /// The id of the boot in which it began.
     pub boot: String,
-    /// The records, in the order in which they were written.
+    /// The records, in their order.
     pub entries: Vec<Entry>,
 }
 

@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::Window;
 
-/// Names an incident for good. Written as "i42"; "42" is read too.
+/// An incident's id, for example "i42". Where an id is read, "42" is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^i[0-9]+$")))]
 #[serde(into = "String", try_from = "String")]
 pub struct IncidentId(pub i64);
 
@@ -56,58 +57,75 @@ impl TryFrom<String> for IncidentId {
 
 /// An incident in short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "IncidentSummary")
+)]
 pub struct Summary {
-    /// Its id.
+    /// The incident's id.
     pub id: IncidentId,
-    /// The service.
+    /// The service's name.
     pub service: String,
-    /// The generation.
+    /// The generation's name.
     pub generation: String,
-    /// When the window ended that was unusual, in milliseconds since 1970.
+    /// When the unusual window ended, in milliseconds since 1970.
     pub at_ms: i64,
     /// How unusual it was, from 0 to 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub score: f64,
-    /// In what, in words.
+    /// What was unusual, in words.
     pub reason: String,
-    /// The rollout it fell into.
+    /// The rollout in which it happened; `null` if there was none.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::history::RolloutId>")
+    )]
     pub rollout: Option<String>,
-    /// What it takes in the database.
+    /// The bytes that it takes in the database.
     pub bytes: u64,
 }
 
-/// An incident.
+/// An incident with everything that was kept of it: the answer to `GET /v1/incidents/{id}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Incident {
     /// In short.
     #[serde(flatten)]
     pub summary: Summary,
-    /// The generation that served beside it.
+    /// The generation that served beside it; `null` if there was none.
     pub beside: Option<String>,
-    /// The generation's windows before it, the unusual one, and those while it was looked at.
+    /// The generation's windows before it, the unusual one, and those while the agent examined it.
     pub windows: Vec<Window>,
-    /// Those of the generation beside it.
+    /// The windows of the generation beside it.
     pub beside_windows: Vec<Window>,
-    /// How long it was looked at.
+    /// How long the agent examined it.
     pub took_ms: u64,
     /// The generation's slowest connections meanwhile, slowest first.
     pub connections: Vec<SlowConnection>,
-    /// Where the generation spent CPU time meanwhile; with one beside it, that one comes first.
+    /// Where the generation spent CPU time meanwhile; if one served beside it, that one comes first. `null` if there
+    /// is no profile.
     pub profile: Option<Profile>,
     /// What is less than it could be, and why.
     pub notes: Vec<String>,
 }
 
-/// What a connection waits for.
+/// What a connection waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "WaitPhase")
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// To be accepted.
+    /// It waited to be accepted.
     Queued,
-    /// For the server to read what came.
+    /// It waited for the server to read what the client had sent.
     Unread,
-    /// For the first byte of an answer.
+    /// It waited for the first byte of a response.
     Unanswered,
-    /// For the client to take what was sent.
+    /// It waited for the client to take what the server had sent.
     Sending,
 }
 
@@ -125,20 +143,21 @@ impl Phase {
 
 /// A connection that waited. Times are in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlowConnection {
-    /// The client.
+    /// The client's address.
     pub client: SocketAddr,
-    /// What it waited for when it was seen longest.
+    /// What it waited for when its wait was longest.
     pub phase: Phase,
-    /// For how long by then.
+    /// How long it had waited by then.
     pub waited_us: u64,
-    /// Since the handshake; `null` where it is older than what is known.
+    /// The time since the handshake; `null` where the connection is older than what the agent knows.
     pub age_us: Option<u64>,
-    /// Bytes the client has sent.
+    /// Bytes that the client had sent.
     pub received: u64,
-    /// Bytes it was sent.
+    /// Bytes that were sent to the client.
     pub sent: u64,
-    /// The smoothed round trip.
+    /// The smoothed round-trip time.
     pub round_trip_us: u32,
     /// Segments that were sent again.
     pub retransmitted: u32,

@@ -24,51 +24,58 @@ pub struct Reading {
     pub queue: u32,
 }
 
-/// What happened between two readings. Times are in microseconds.
+/// About one second of a generation. Times end in `_us` (microseconds) or `_ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Window {
-    /// When it ended, in milliseconds since 1970.
+    /// When the window ended, in milliseconds since 1970.
     pub at_ms: i64,
-    /// How long it is.
+    /// How long the window is.
     pub took_ms: u64,
-    /// Connections opened.
+    /// Connections that were opened.
     pub opened: u64,
     /// Connections that ended.
     pub closed: u64,
-    /// Connections open at the end.
+    /// Connections that were open at its end.
     pub live: u64,
-    /// Connections lost, the server's side being to blame.
+    /// Connections that the server's side lost.
     pub lost: u64,
-    /// Connections whose clients left before their answer.
+    /// Connections that clients closed before their response.
     pub abandoned: u64,
-    /// Requests answered.
+    /// Requests that the server answered.
     pub requests: u64,
-    /// How long new connections waited for the server's first read.
+    /// How long new connections waited for the server's first read, in microseconds.
     pub wait: Quantiles,
-    /// How long requests waited for their answer.
+    /// How long requests waited for their response, in microseconds.
     pub service: Quantiles,
-    /// CPU time used.
+    /// CPU time that its processes used; `null` where the cgroup does not say.
     pub cpu_us: Option<u64>,
-    /// Handshakes dropped.
+    /// Handshakes that its listeners dropped.
     pub dropped: u64,
-    /// Connections in the accept queues at the end.
+    /// Connections in its accept queues at the end.
     pub queue: u32,
-    /// Connections that wait at the end: with bytes that the server has not read, or not answered
-    /// for half a second, or that it has not accepted; counted only when far fewer requests than usual were answered.
+    /// Connections that wait at the end: with bytes that the server has not read, or not answered for half a second,
+    /// or that it has not accepted. hotlb counts them only when the server answered far fewer requests than usual;
+    /// otherwise `null`.
     pub unread: Option<u32>,
 }
 
-/// What so many parts of the values do not exceed, in microseconds; 0 without values.
+/// Quantiles in microseconds; 0 without values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "WindowQuantiles")
+)]
 pub struct Quantiles {
-    /// How many values.
+    /// How many values there are.
     pub count: u64,
-    /// Half of them.
+    /// Half of them do not exceed this.
     pub p50: u64,
-    /// Nine of ten.
+    /// 90 % of them do not exceed this.
     pub p90: u64,
-    /// 99 of 100.
+    /// 99 % of them do not exceed this.
     pub p99: u64,
 }
 

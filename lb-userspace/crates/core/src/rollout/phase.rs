@@ -2,25 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where a rollout stands.
+/// The phase of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The candidate is loaded: its program is checked, it is started if it does not run yet.
+    /// hotlb checks the candidate's program, and starts it if it does not run.
     PreLoad,
     /// The candidate proves that it serves, through the real port.
     Validate,
-    /// The word moves, and is seen to have moved.
+    /// hotlb stores the steering word, and sees that it has changed.
     Swap,
-    /// The candidate is active and on probation; the former generation is kept warm.
+    /// The candidate is active and on probation; the former generation is kept.
     Bake,
-    /// The former generation gets rid of its connections.
+    /// The connections of the former generation end.
     Drain,
     /// The candidate is active for good.
     Done,
-    /// What was done is undone.
+    /// hotlb undoes the rollout.
     RollingBack,
-    /// Hooks put back what the rollout changed outside hotlb.
+    /// Hooks undo what the rollout changed outside hotlb.
     PostRollback,
     /// Everything is as it was before.
     RolledBack,

@@ -2,25 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where a generation stands in its life.
+/// The state of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GenerationState {
-    /// Started; not yet known to serve.
+    /// It is started, and has not shown yet that it serves.
     Starting,
-    /// Serves, and has answered a probe; gets no client.
+    /// It has answered a probe; it gets no clients.
     Ready,
-    /// Gets the new connections.
+    /// It gets the new connections.
     Active,
-    /// Gets no new connection; its connections may end by themselves.
+    /// It gets no new connections, and its connections may end by themselves.
     Draining,
-    /// Has no connection left and runs on, for a rollback by one store.
+    /// It has no connections left and still runs, for a rollback by one store.
     Standby,
-    /// Was told to end.
+    /// hotlb has signalled it to end.
     Stopping,
-    /// Ended as it should; its command is remembered.
+    /// It ended as it should; hotlb remembers its command.
     Stopped,
-    /// Ended by itself, or never served.
+    /// It ended by itself, or never served.
     Failed,
 }
 

@@ -21,18 +21,18 @@ const LARGEST_RING: usize = 8 << 20;
 /// The smallest one that holds a few samples.
 const SMALLEST_RING: usize = 256 << 10;
 
-/// Whom the kernel samples.
+/// Which processes the kernel samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// The processes of a cgroup and those below it, by a program that is asked at each sample of a
-    /// CPU.
+    /// The processes of a cgroup and those below it: a BPF program decides at each sample of a CPU.
     Filtered,
-    /// The processes of a cgroup and those below it (`PERF_FLAG_PID_CGROUP`): the events are
-    /// switched on and off when a CPU goes from one cgroup to another.
+    /// The processes of a cgroup and those below it, by events of the cgroup (`PERF_FLAG_PID_CGROUP`): the kernel
+    /// switches them on and off when a CPU goes from one cgroup to another.
     Cgroup,
-    /// Every process of the host: the reader leaves out those that are not asked for. For hosts
-    /// whose `perf_event` controller sits on another hierarchy than cgroup2.
+    /// Every process of the host: hotlb leaves out the others afterwards. For hosts whose `perf_event` controller is on
+    /// another hierarchy than cgroup2.
     Host,
 }
 
