@@ -1,4 +1,5 @@
-//! Every promise names tests that exist, and so do the lists of quick tests and of those that measure.
+//! Every promise names tests that exist, and so do the lists of quick tests and of those that measure. No test is where
+//! nobody runs it.
 
 use super::{finding::Finding, sources::Sources};
 use crate::test::{measuring::MEASURING, quick::QUICK};
@@ -17,6 +18,7 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
     let mut findings = proofs(sources);
     findings.extend(quick(sources, &QUICK));
     findings.extend(measuring(sources, &MEASURING));
+    findings.extend(of_programs(sources));
     findings
 }
 
@@ -59,6 +61,24 @@ fn measuring(sources: &Sources, names: &[&str]) -> Vec<Finding> {
     let missing = names.iter().filter(|name| !is_there(name));
     missing
         .map(|name| Finding::whole(ALONE, format!("{name} measures, but is not in {TESTS}")))
+        .collect()
+}
+
+/// Tests in programs: `cargo xtask test` runs those of libraries.
+fn of_programs(sources: &Sources) -> Vec<Finding> {
+    let is_programs = |name: &str| {
+        let is_main = name.ends_with("src/main.rs") && !name.starts_with("xtask/");
+        is_main || name.contains("/src/bin/")
+    };
+    let of_programs = sources
+        .rust()
+        .filter(|(source, _)| is_programs(&source.name));
+    let tested = of_programs.filter(|(_, text)| text.contains("#[test]"));
+    tested
+        .map(|(source, _)| {
+            let words = "it is a program's test, which is not run: move it to a library";
+            Finding::whole(&source.name, words)
+        })
         .collect()
 }
 
@@ -118,5 +138,17 @@ mod tests {
         let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[0].contains("two::"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_test_of_a_program_is_found() {
+        let test = "#[test]\nfn works() {}\n";
+        let sources = Sources::of(&[
+            ("tests/src/bin/one/part.rs", test),
+            ("lb-userspace/src/main.rs", test),
+            ("xtask/src/main.rs", test),
+            ("tests/src/lib.rs", test),
+        ]);
+        assert_eq!(of_programs(&sources).len(), 2);
     }
 }

@@ -54,7 +54,8 @@ pub(super) const UNIT: [Stage; 3] = [
     },
     Stage {
         name: "unit tests",
-        arguments: &["--release", "--lib", "--bins"],
+        // Programs have none (kept by lint): each would be built and linked once more.
+        arguments: &["--release", "--lib"],
         packages: &PACKAGES,
         selection: Vec::new(),
         environment: Vec::new(),
