@@ -13,13 +13,13 @@
 pub mod doctor;
 pub mod relay;
 
-pub use hotlb_agent::{
-    agent, daemon, fault, generation, lineage, server, store, takeover, telemetry,
-};
+pub use hotlb_agent::{agent, daemon, lineage, server, takeover, telemetry};
 pub use hotlb_api as api;
 pub use hotlb_cli as cli;
-pub use hotlb_core::{config, incident, rollout};
+pub use hotlb_core::{config, fault, incident, rollout};
 pub use hotlb_datapath as datapath;
+pub use hotlb_generation as generation;
 pub use hotlb_profile as profile;
+pub use hotlb_store as store;
 pub use hotlb_sys::{self as sys, clock};
 pub use hotlb_values as values;

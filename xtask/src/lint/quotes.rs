@@ -34,13 +34,13 @@ const CONSTANTS: &[Constant] = &[
     ("lb-common/src/lib.rs", "ABI_VERSION", &[
         ("docs/operate/upgrade-agent.md", |n| format!(" and {n}, keeper ")),
     ]),
-    ("lb-userspace/crates/agent/src/generation/keeper/protocol.rs", "PROTOCOL", &[
+    ("lb-userspace/crates/generation/src/keeper/protocol.rs", "PROTOCOL", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", keeper {n}, ledger ")),
     ]),
-    ("lb-userspace/crates/agent/src/store/ledger.rs", "LEDGER_VERSION", &[
+    ("lb-userspace/crates/store/src/ledger.rs", "LEDGER_VERSION", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", ledger {n}, journal ")),
     ]),
-    ("lb-userspace/crates/agent/src/store/journal/schema.rs", "SCHEMA", &[
+    ("lb-userspace/crates/store/src/journal/schema.rs", "SCHEMA", &[
         ("docs/operate/upgrade-agent.md", |n| format!(", journal {n}, hand-over ")),
     ]),
     ("lb-userspace/crates/agent/src/takeover/message.rs", "PROTOCOL", &[
@@ -63,10 +63,10 @@ const CONSTANTS: &[Constant] = &[
     ("lb-userspace/crates/core/src/config/incidents.rs", "MOST_PER_HOUR", &[
         ("docs/hotlb.toml", |n| format!("captures in an hour (1 to {n})")),
     ]),
-    ("lb-userspace/crates/agent/src/generation/output/mod.rs", "ROOM", &[
+    ("lb-userspace/crates/generation/src/output/mod.rs", "ROOM", &[
         ("docs/operate/run.md", |n| format!("has room for {} MiB", n >> 20)),
     ]),
-    ("lb-userspace/crates/agent/src/generation/hook/output.rs", "KEPT", &[
+    ("lb-userspace/crates/generation/src/hook/output.rs", "KEPT", &[
         ("docs/user/rollouts.md", |n| format!("the last {} KiB are kept", n >> 10)),
     ]),
     ("lb-userspace/crates/profile/src/budget.rs", "MEMORY", &[

@@ -10,18 +10,17 @@
 pub mod agent;
 pub mod daemon;
 mod door;
-pub mod fault;
 mod forward;
-pub mod generation;
 pub mod lineage;
 pub mod server;
-pub mod store;
 pub mod takeover;
 pub mod telemetry;
 
 // Within this crate each part has one path, whichever crate it is in.
 use hotlb_api as api;
-use hotlb_core::{config, incident, rollout};
+use hotlb_core::{config, fault, incident, rollout};
 use hotlb_datapath as datapath;
+use hotlb_generation as generation;
 use hotlb_profile as profile;
+use hotlb_store as store;
 use hotlb_sys::{self as sys, clock};

@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod exec;
+pub mod fault;
 pub mod history;
 pub mod incident;
 pub mod provenance;

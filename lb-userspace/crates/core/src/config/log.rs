@@ -92,12 +92,10 @@ impl LogConfig {
 /// The crate that has a part: the documents say `hotlb::agent` wherever that is.
 fn crate_of(part: &str) -> Option<&'static str> {
     match part {
-        "agent" | "api" | "daemon" | "generation" | "store" | "takeover" | "telemetry" => {
-            Some("hotlb_agent::")
-        }
+        "agent" | "api" | "daemon" | "takeover" | "telemetry" => Some("hotlb_agent::"),
         "config" | "incident" | "rollout" => Some("hotlb_core::"),
         // These are crates themselves.
-        "datapath" | "profile" | "sys" => Some("hotlb_"),
+        "datapath" | "generation" | "profile" | "store" | "sys" => Some("hotlb_"),
         _ => None,
     }
 }
@@ -119,9 +117,9 @@ mod tests {
     #[test]
     fn a_part_is_found_in_its_crate() {
         let written = "info, hotlb::agent=debug,hotlb::agent::service[rollout]=trace,hotlb::rollout=off,\
-                       hotlb::datapath::pins=warn,hotlb::relay=info,hotlb=debug";
+                       hotlb::datapath::pins=warn,hotlb::store=debug,hotlb::relay=info,hotlb=debug";
         let read = "info,hotlb_agent::agent=debug,hotlb_agent::agent::service[rollout]=trace,\
-                    hotlb_core::rollout=off,hotlb_datapath::pins=warn,hotlb::relay=info,hotlb=debug";
+                    hotlb_core::rollout=off,hotlb_datapath::pins=warn,hotlb_store=debug,hotlb::relay=info,hotlb=debug";
         assert_eq!(LogConfig::filter(written), read);
     }
 }

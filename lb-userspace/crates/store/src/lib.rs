@@ -1,5 +1,7 @@
 //! What outlives the agent in user space. (What outlives it in the kernel is pinned: `datapath`.)
 
+#![forbid(unsafe_code)]
+
 mod ledger;
 mod ledger_file;
 mod rollout_stats;
@@ -13,3 +15,7 @@ pub use ledger_file::LedgerFile;
 pub use rollout_stats::{
     Durations, HookCounts, LastRollout, RolloutStats, TracedDuration, WindowCounts,
 };
+
+// Within this crate each part has one path, whichever crate it is in.
+use hotlb_core::{config, fault, incident, rollout};
+use hotlb_sys::{self as sys, clock};

@@ -17,7 +17,7 @@ use tokio::{
 use super::{HookOutcome, output::Output, starter::HookSpec};
 use crate::{
     clock::Deadline,
-    generation::life::{describe, emptied},
+    life::{describe, emptied},
     sys::{cgroup::Cgroup, netns::Netns},
 };
 

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use super::ProbeError;
 use crate::{
     config::{Hook, HookPhase},
-    generation::hook::{self, HookRun},
+    hook::{self, HookRun},
     sys::{cgroup::Cgroup, environment::Environment, netns::Netns},
 };
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{LoadableError, Program};
-use crate::generation::launch::is_executable;
+use crate::launch::is_executable;
 
 /// The interpreter of the script at `path`, which begins so; `None` for what is no script, or is
 /// checked already.

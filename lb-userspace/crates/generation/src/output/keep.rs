@@ -15,7 +15,7 @@ use super::all_pipes;
 use crate::{
     clock::Deadline,
     config::OutputPlaces,
-    generation::ready::ready,
+    ready::ready,
     sys::{cgroup::Cgroup, process},
 };
 

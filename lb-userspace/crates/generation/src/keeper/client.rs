@@ -21,7 +21,7 @@ use super::{
     protocol::{Parked, Reply, Request},
 };
 use crate::{
-    generation::ready::ready,
+    ready::ready,
     sys::{
         cgroup::Cgroup,
         listener::GroupKey,

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
+use hotlb_generation::roots::Roots;
+use hotlb_values::{ConnectionCounts, Latencies};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::{Provenance, RolloutStats, journal::CutConnection};
 use crate::{
-    datapath::{ConnectionCounts, Latencies},
-    generation::roots::Roots,
     rollout::{GenerationState, habit::Habits},
     sys::os_text,
 };

@@ -3,6 +3,8 @@
 //! Effects on processes and sockets, one each; what to do when is decided in `rollout` and
 //! `agent`. Knows the datapath's tickets (probes), nothing of the API.
 
+#![forbid(unsafe_code)]
+
 pub mod adoptee;
 pub mod established;
 pub mod evenness;
@@ -25,3 +27,8 @@ pub mod shim;
 pub mod standstill;
 pub mod unit;
 pub mod usage;
+
+// Within this crate each part has one path, whichever crate it is in.
+use hotlb_core::{config, rollout};
+use hotlb_datapath as datapath;
+use hotlb_sys::{self as sys, clock};

@@ -18,7 +18,7 @@ use super::*;
 use crate::{
     fault::FAULTS,
     incident::{Incident, IncidentId},
-    store::journal::schema::Step,
+    journal::schema::Step,
 };
 
 /// The tables of f4d529e, word for word: what is in the field is not what the code says today.
@@ -369,7 +369,7 @@ async fn killed_at_each_write_of_a_migration() {
         fs::write(&unfinished, "half a copy").unwrap();
         let output = Command::new(env::current_exe().unwrap())
             .args(["--ignored", "--exact"])
-            .arg("store::journal::tests::migration::a_process_that_is_killed")
+            .arg("journal::tests::migration::a_process_that_is_killed")
             .env(FAULTS, &drill)
             .env(WHERE, &step)
             .env(PLACE, file(&directory))

@@ -123,7 +123,7 @@ impl Durations {
     }
 
     /// Counts one that has a trace.
-    pub fn add_traced(&mut self, duration: Duration, trace: String, at_ms: i64) {
+    fn add_traced(&mut self, duration: Duration, trace: String, at_ms: i64) {
         self.add(duration);
         let took_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bound = BOUNDS_US.into_iter().find(|&bound| took_us <= bound);
