@@ -13,7 +13,7 @@
 pub mod doctor;
 pub mod relay;
 
-pub use hotlb_agent::{agent, daemon, lineage, server, takeover, telemetry};
+pub use hotlb_agent::{agent, daemon, server, takeover};
 pub use hotlb_api as api;
 pub use hotlb_cli as cli;
 pub use hotlb_core::{config, fault, incident, rollout};
@@ -22,4 +22,5 @@ pub use hotlb_generation as generation;
 pub use hotlb_profile as profile;
 pub use hotlb_store as store;
 pub use hotlb_sys::{self as sys, clock};
+pub use hotlb_telemetry::{self as telemetry, lineage};
 pub use hotlb_values as values;

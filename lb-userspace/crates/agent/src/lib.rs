@@ -11,10 +11,8 @@ pub mod agent;
 pub mod daemon;
 mod door;
 mod forward;
-pub mod lineage;
 pub mod server;
 pub mod takeover;
-pub mod telemetry;
 
 // Within this crate each part has one path, whichever crate it is in.
 use hotlb_api as api;
@@ -24,3 +22,4 @@ use hotlb_generation as generation;
 use hotlb_profile as profile;
 use hotlb_store as store;
 use hotlb_sys::{self as sys, clock};
+use hotlb_telemetry::{self as telemetry, lineage, observed};

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Agent, Host};
-use crate::{clock, datapath, generation::output::Looked};
+use crate::{clock, datapath, generation::output::Looked, observed::ObservedSupport};
 
 /// How often it is looked at.
 const EACH: Duration = Duration::from_secs(1);
@@ -105,13 +105,17 @@ fn found(support: Support, missing: Option<String>) {
 }
 
 /// How often each was put back, and whether it is gone.
-pub fn counts() -> Vec<(&'static str, u64, bool)> {
+pub(super) fn observe() -> Vec<ObservedSupport> {
     let records = records();
-    let counts = Support::ALL.into_iter().map(|support| {
+    let supports = Support::ALL.into_iter().map(|support| {
         let record = records.get(&support).cloned().unwrap_or_default();
-        (support.name(), record.restored, record.missing.is_some())
+        ObservedSupport {
+            name: support.name(),
+            restored: record.restored,
+            is_missing: record.missing.is_some(),
+        }
     });
-    counts.collect()
+    supports.collect()
 }
 
 /// What `status` says of it.

@@ -4,9 +4,7 @@ pub mod drill;
 mod error;
 pub mod footing;
 mod ground;
-pub mod observed;
 mod outputs;
-mod own_process;
 mod quiesce;
 mod service;
 mod start;
@@ -17,7 +15,6 @@ pub use error::{
     VerbError,
 };
 pub use ground::GROUP;
-pub use own_process::OwnProcess;
 pub use quiesce::Quiesced;
 pub use service::{Caller, Context, Fulfilled, Reporter, Service, preflight};
 pub use start::{Agent, Host, LOCKS, ONLY};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Agent, OwnProcess, Service, VerbError, observed::Observed, quiesce::Services, start};
+use super::{Agent, Service, VerbError, footing, quiesce::Services, start};
 use crate::{
     api::wire::{FlowList, History, Incident, IncidentId, IncidentList, Status, VERSION, Windows},
     generation::output,
+    observed::{Observed, OwnProcess},
     store::journal::{HistoryFilter, JournalError, RolloutDetail, RolloutId},
 };
 
@@ -61,6 +62,7 @@ impl View {
                 .map(|service| (service.clone(), of(service)))
                 .collect(),
             journal_writable: self.agent.journal().trouble().is_none(),
+            supports: footing::observe(),
             process: OwnProcess::read().ok(),
             services,
         }

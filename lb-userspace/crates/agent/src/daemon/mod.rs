@@ -31,10 +31,7 @@ use crate::{
     store::{Journal, journal::Drill},
     sys::supervisor,
     takeover::{self, Former, Origin, drill::NoStep},
-    telemetry::{
-        metrics,
-        traces::{Traces, TracesError},
-    },
+    telemetry::traces::{Traces, TracesError},
 };
 
 /// Why the agent ended other than by a signal or `down`.
@@ -419,7 +416,7 @@ fn metrics_door(agent: &Arc<Agent>, socket: OwnedFd) -> io::Result<Door> {
         TcpListener::from_std(listener)
     };
     Door::new(socket, listen, true, |doorway, closing| {
-        metrics::serve(Arc::clone(agent), doorway, closing)
+        server::serve_metrics(Arc::clone(agent), doorway, closing)
     })
 }
 

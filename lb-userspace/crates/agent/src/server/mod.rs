@@ -1,4 +1,4 @@
-//! The agent's side of the API.
+//! The agent's side of the API, and of the metrics.
 //!
 //! Who may: the socket is 0660 root:hotlb, so that only root and members of the group reach it;
 //! they may read. To operate one must be root, the agent's own user, or a configured operator,
@@ -6,6 +6,7 @@
 //! service's user, so an operator is as good as that user.
 
 mod answer;
+mod bounded;
 mod caller;
 mod flows;
 mod gate;
@@ -16,18 +17,19 @@ mod own;
 mod peer;
 mod profile;
 mod routes;
+mod scrapes;
 mod socket;
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use tokio::{net::UnixListener, sync::watch};
 
-pub(crate) use self::order::Order;
 pub use self::{
     gate::{Gate, Upgrading},
     order::Upgrades,
     socket::listen,
 };
+pub(crate) use self::{order::Order, scrapes::serve as serve_metrics};
 use crate::{
     agent::{Agent, UpgradeError},
     door::{Closing, Doorway},

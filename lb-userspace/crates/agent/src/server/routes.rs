@@ -21,6 +21,7 @@ use super::{
     own::Own,
     peer::Peer,
     profile::profile,
+    scrapes,
 };
 use crate::{
     agent::{Fulfilled, Reporter, Service, VerbError},
@@ -29,7 +30,6 @@ use crate::{
         PromoteRequest, RollbackRequest, RolloutOptions, Status, StopRequest, UpgradeRequest,
         VERSION, VERSION_HEADER,
     },
-    telemetry,
 };
 
 type Shared = State<Arc<Control>>;
@@ -72,7 +72,7 @@ async fn status(Own(view): Own) -> Json<Status> {
 }
 
 async fn metrics(State(control): Shared, headers: HeaderMap) -> Response {
-    telemetry::metrics::answer(&control.agent, &headers).await
+    scrapes::answer(&control.agent, &headers).await
 }
 
 async fn openapi() -> impl axum::response::IntoResponse {

@@ -92,10 +92,12 @@ impl LogConfig {
 /// The crate that has a part: the documents say `hotlb::agent` wherever that is.
 fn crate_of(part: &str) -> Option<&'static str> {
     match part {
-        "agent" | "api" | "daemon" | "takeover" | "telemetry" => Some("hotlb_agent::"),
+        "agent" | "daemon" | "server" | "takeover" => Some("hotlb_agent::"),
         "config" | "incident" | "rollout" => Some("hotlb_core::"),
         // These are crates themselves.
-        "datapath" | "generation" | "profile" | "store" | "sys" => Some("hotlb_"),
+        "api" | "datapath" | "generation" | "profile" | "store" | "sys" | "telemetry" => {
+            Some("hotlb_")
+        }
         _ => None,
     }
 }

@@ -11,7 +11,6 @@ use super::{
     quiesced::Quiescing,
 };
 use crate::{
-    agent::observed::ObservedService,
     api::wire::{
         AdoptRequest, DeployRequest, Done, ExecRequest, FlowList, ProfileRequest, PromoteRequest,
         RollbackRequest, ServiceStatus, UpgradeRequest, Windows,
@@ -19,6 +18,7 @@ use crate::{
     config::{Places, ServiceConfig},
     datapath::Former,
     generation::exec::ExecSpec,
+    observed::ObservedService,
     profile::Profile,
     store::Journal,
     sys::cgroup::Cgroup,

@@ -12,9 +12,9 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    agent::observed::Slowest,
     clock,
     datapath::{ConnectionCounts, Latencies},
+    observed::Slowest,
     rollout::{GenerationState, Member},
     store::{Origin, Provenance, Remembered},
     sys::cgroup::Cgroup,

@@ -6,7 +6,7 @@ use super::{
     super::{registry::Registry, rollout::Plan},
     Seats,
 };
-use crate::{agent::observed::Slowest, datapath::Latencies};
+use crate::{datapath::Latencies, observed::Slowest};
 
 /// A generation's part in a rollout. It is not written down: the next agent begins anew.
 #[derive(Clone, Debug)]

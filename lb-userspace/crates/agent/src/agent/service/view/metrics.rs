@@ -9,9 +9,9 @@ use super::{
     steering, warnings,
 };
 use crate::{
-    agent::observed::{ObservedGeneration, ObservedService},
     clock,
     generation::usage::{Reader, Usage},
+    observed::{ObservedGeneration, ObservedService},
     sys::cgroup::Cgroup,
 };
 

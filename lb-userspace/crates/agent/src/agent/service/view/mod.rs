@@ -19,8 +19,8 @@ use super::{
     ports::ForeignPorts, profile::Profiler, programs::Programs, shared::SharedState,
 };
 use crate::{
-    agent::observed::ObservedService,
     api::wire::{FlowList, ServiceStatus, Windows},
+    observed::ObservedService,
 };
 use snapshot::Snapshot;
 

@@ -17,11 +17,11 @@ use super::{
     View, accounting,
 };
 use crate::{
-    agent::observed::Slowest,
     api::wire::{KeptProfilesStatus, ProgramStatus, RolloutStatus},
     datapath::{ConnectionCounts, Latencies, ServicePath},
     generation::{keeper::Parked, progress::Progress},
     incident::Summary,
+    observed::Slowest,
     rollout::{GenerationState, habit::Habits},
     store::{Origin, RolloutStats},
     sys::cgroup::Cgroup,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{agent::observed::Observed, telemetry::metrics::row::Samples};
+use crate::{metrics::row::Samples, observed::Observed};
 
-pub(in crate::telemetry::metrics) fn kept(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn kept(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.rollout_stats.incidents);
 }
 
-pub(in crate::telemetry::metrics) fn windows(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn windows(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for (outcome, count) in service.rollout_stats.windows.by_name() {
             out.add([&service.name, outcome], count);
@@ -16,7 +16,7 @@ pub(in crate::telemetry::metrics) fn windows(observed: &Observed, out: &mut Samp
     }
 }
 
-pub(in crate::telemetry::metrics) fn screening(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn screening(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| {
         Duration::from_micros(s.rollout_stats.windows.took_us).as_secs_f64()
     });

@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::OwnProcess;
+pub use crate::own_process::OwnProcess;
 use crate::{
     api::wire::{
         DatagramStatus, DrainStatus, KeptProfilesStatus, PoliteStatus, ProgramStatus,
         SteeringStatus,
     },
-    datapath::{ConnectionCounts, Latencies},
     generation::usage::Usage,
     rollout::{GenerationState, Phase},
     store::RolloutStats,
+    values::{ConnectionCounts, Latencies},
 };
 
 /// An agent and its services.
@@ -19,12 +19,25 @@ use crate::{
 pub struct Observed {
     /// Whether new rollouts can be written down.
     pub journal_writable: bool,
+    /// What it relies on and somebody else can take away.
+    pub supports: Vec<ObservedSupport>,
     /// What the agent itself uses; `None` where /proc does not say.
     pub process: Option<OwnProcess>,
     /// Bytes of output that had to be given up, by service.
     pub dropped: BTreeMap<String, u64>,
     /// By name.
     pub services: Vec<ObservedService>,
+}
+
+/// Something that the agent relies on.
+#[derive(Clone, Copy, Debug)]
+pub struct ObservedSupport {
+    /// Its name in the metrics.
+    pub name: &'static str,
+    /// How often it was put back.
+    pub restored: u64,
+    /// Whether it is gone, and cannot be put back.
+    pub is_missing: bool,
 }
 
 /// A service.

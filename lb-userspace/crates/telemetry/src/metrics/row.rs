@@ -1,7 +1,7 @@
 //! A row of the table, and what its function gives.
 
 use super::native::Native;
-use crate::agent::observed::{Observed, ObservedGeneration, ObservedService};
+use crate::observed::{Observed, ObservedGeneration, ObservedService};
 
 /// A metric: everything there is to say of it, but its values.
 #[derive(Clone, Copy, Debug)]

@@ -3,28 +3,28 @@
 use std::time::Duration;
 
 use crate::{
-    agent::observed::{Observed, ObservedService},
+    metrics::row::{Exemplar, Histogram, Samples, Value},
+    observed::{Observed, ObservedService},
     rollout::Phase,
     store::{
         LastRollout, TracedDuration,
         journal::{Outcome, RolloutKind},
     },
-    telemetry::metrics::row::{Exemplar, Histogram, Samples, Value},
 };
 
-pub(in crate::telemetry::metrics) fn promotes(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn promotes(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.promotes);
 }
 
-pub(in crate::telemetry::metrics) fn rollbacks(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn rollbacks(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.rollbacks);
 }
 
-pub(in crate::telemetry::metrics) fn failovers(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn failovers(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.failovers);
 }
 
-pub(in crate::telemetry::metrics) fn ended(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn ended(observed: &Observed, out: &mut Samples) {
     // Fail-overs have a metric of their own: one in a rollout is a part of that.
     let kinds = [
         RolloutKind::Promote,
@@ -41,7 +41,7 @@ pub(in crate::telemetry::metrics) fn ended(observed: &Observed, out: &mut Sample
     }
 }
 
-pub(in crate::telemetry::metrics) fn phase(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn phase(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for phase in Phase::ALL.into_iter().filter(|phase| !phase.is_over()) {
             out.add([&service.name, phase.name()], service.phase == Some(phase));
@@ -49,7 +49,7 @@ pub(in crate::telemetry::metrics) fn phase(observed: &Observed, out: &mut Sample
     }
 }
 
-pub(in crate::telemetry::metrics) fn promote_duration(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn promote_duration(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| Histogram {
         buckets: s.rollout_stats.steered.buckets(),
         sum: s.rollout_stats.steered.sum().as_secs_f64(),
@@ -67,15 +67,15 @@ fn exemplar((bucket, traced): (usize, &TracedDuration)) -> (usize, Exemplar) {
     (bucket, exemplar)
 }
 
-pub(in crate::telemetry::metrics) fn last_duration(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn last_duration(observed: &Observed, out: &mut Samples) {
     last(observed, out, |last| last.took.into());
 }
 
-pub(in crate::telemetry::metrics) fn last_success(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn last_success(observed: &Observed, out: &mut Samples) {
     last(observed, out, |last| last.done.into());
 }
 
-pub(in crate::telemetry::metrics) fn last_ended(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn last_ended(observed: &Observed, out: &mut Samples) {
     last(observed, out, |last| {
         Duration::from_millis(u64::try_from(last.ended_ms).unwrap_or_default()).into()
     });
@@ -90,7 +90,7 @@ fn last(observed: &Observed, out: &mut Samples, value: fn(&LastRollout) -> Value
     }
 }
 
-pub(in crate::telemetry::metrics) fn hooks(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn hooks(observed: &Observed, out: &mut Samples) {
     let phases = [
         Phase::PreLoad,
         Phase::Validate,
@@ -107,6 +107,6 @@ pub(in crate::telemetry::metrics) fn hooks(observed: &Observed, out: &mut Sample
     }
 }
 
-pub(in crate::telemetry::metrics) fn warnings(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn warnings(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.warnings);
 }

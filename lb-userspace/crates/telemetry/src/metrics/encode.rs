@@ -17,7 +17,7 @@ use super::{
     row::{Histogram, Kind, Metric, Value},
     table,
 };
-use crate::agent::observed::Observed;
+use crate::observed::Observed;
 
 type NoLabels = [(&'static str, &'static str); 0];
 const NO_EXEMPLAR: Option<&Exemplar<NoLabels, f64>> = None;
@@ -185,7 +185,7 @@ impl Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::observed::ObservedService;
+    use crate::observed::{ObservedService, ObservedSupport};
 
     fn text(format: Format) -> String {
         String::from_utf8(render(&observed(), format).unwrap()).unwrap()
@@ -198,9 +198,15 @@ mod tests {
             promotes: 7,
             ..ObservedService::default()
         };
+        let support = ObservedSupport {
+            name: "pins",
+            restored: 2,
+            is_missing: false,
+        };
         Observed {
             dropped: std::collections::BTreeMap::new(),
             journal_writable: true,
+            supports: vec![support],
             process: None,
             services: vec![service],
         }

@@ -3,7 +3,7 @@
 use lb_common::LOWEST;
 use prometheus_client::encoding::{NativeHistogram, NativeHistogramBuckets};
 
-use crate::datapath::{Histogram, SHORTEST};
+use crate::values::{Histogram, SHORTEST};
 
 /// Eight buckets for each power of two.
 const SCHEMA: i32 = 3;

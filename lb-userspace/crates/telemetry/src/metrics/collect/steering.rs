@@ -1,16 +1,16 @@
 //! How the steering program decided.
 
-use crate::{agent::observed::Observed, telemetry::metrics::row::Samples};
+use crate::{metrics::row::Samples, observed::Observed};
 
-pub(in crate::telemetry::metrics) fn calls(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn calls(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.steering.calls);
 }
 
-pub(in crate::telemetry::metrics) fn foreign_programs(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn foreign_programs(observed: &Observed, out: &mut Samples) {
     out.services(observed, |s| s.foreign_programs);
 }
 
-pub(in crate::telemetry::metrics) fn programs(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn programs(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         let programs = &service.programs;
         let object = programs.object.as_deref().unwrap_or_default();
@@ -18,7 +18,7 @@ pub(in crate::telemetry::metrics) fn programs(observed: &Observed, out: &mut Sam
     }
 }
 
-pub(in crate::telemetry::metrics) fn exits(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn exits(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         let steering = &service.steering;
         for (migrating, exits) in [("false", &steering.exits), ("true", &steering.migrated)] {

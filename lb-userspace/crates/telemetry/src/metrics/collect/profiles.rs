@@ -3,26 +3,26 @@
 use std::time::Duration;
 
 use crate::{
-    agent::observed::Observed,
     api::wire::KeptProfilesStatus,
-    telemetry::metrics::row::{Samples, Value},
+    metrics::row::{Samples, Value},
+    observed::Observed,
 };
 
-pub(in crate::telemetry::metrics) fn running(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn running(observed: &Observed, out: &mut Samples) {
     each(observed, out, |kept| kept.runs.into());
 }
 
-pub(in crate::telemetry::metrics) fn cpu(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn cpu(observed: &Observed, out: &mut Samples) {
     each(observed, out, |kept| {
         Duration::from_millis(kept.cpu_ms).into()
     });
 }
 
-pub(in crate::telemetry::metrics) fn memory(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn memory(observed: &Observed, out: &mut Samples) {
     each(observed, out, |kept| kept.memory_bytes.into());
 }
 
-pub(in crate::telemetry::metrics) fn samples(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn samples(observed: &Observed, out: &mut Samples) {
     each(observed, out, |kept| kept.samples.into());
 }
 

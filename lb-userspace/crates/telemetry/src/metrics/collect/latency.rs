@@ -1,12 +1,12 @@
 //! How long clients waited.
 
 use crate::{
-    agent::observed::{Observed, Slowest},
-    datapath::{self, Latencies},
-    telemetry::metrics::{
+    metrics::{
         native::Native,
         row::{Exemplar, Histogram, Samples},
     },
+    observed::{Observed, Slowest},
+    values::{self, Latencies},
 };
 
 /// Where the classic buckets end: powers of two of a second, 122 microseconds to 8 seconds. The
@@ -15,7 +15,7 @@ use crate::{
 const ENDS: [i32; 8] = [-13, -10, -8, -6, -4, -2, 0, 3];
 
 /// What is taken of all that is measured.
-type Of = fn(&Latencies) -> &datapath::Histogram;
+type Of = fn(&Latencies) -> &values::Histogram;
 /// The slowest of it.
 type SlowestOf = fn(&Slowest) -> Option<f64>;
 
@@ -23,27 +23,27 @@ const QUEUE_WAIT: Of = |latency| &latency.queue_wait;
 const SERVICE_TIME: Of = |latency| &latency.service_time;
 const LIFETIME: Of = |latency| &latency.lifetime;
 
-pub(in crate::telemetry::metrics) fn queue_wait(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn queue_wait(observed: &Observed, out: &mut Samples) {
     each(observed, out, QUEUE_WAIT, |slowest| slowest.queue_wait);
 }
 
-pub(in crate::telemetry::metrics) fn service_time(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn service_time(observed: &Observed, out: &mut Samples) {
     each(observed, out, SERVICE_TIME, |slowest| slowest.service_time);
 }
 
-pub(in crate::telemetry::metrics) fn lifetime(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn lifetime(observed: &Observed, out: &mut Samples) {
     each(observed, out, LIFETIME, |slowest| slowest.lifetime);
 }
 
-pub(in crate::telemetry::metrics) fn all_queue_wait(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn all_queue_wait(observed: &Observed, out: &mut Samples) {
     all(observed, out, QUEUE_WAIT);
 }
 
-pub(in crate::telemetry::metrics) fn all_service_time(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn all_service_time(observed: &Observed, out: &mut Samples) {
     all(observed, out, SERVICE_TIME);
 }
 
-pub(in crate::telemetry::metrics) fn all_lifetime(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn all_lifetime(observed: &Observed, out: &mut Samples) {
     all(observed, out, LIFETIME);
 }
 
@@ -72,7 +72,7 @@ fn all(observed: &Observed, out: &mut Samples, of: Of) {
     }
 }
 
-fn histogram(measured: &datapath::Histogram, exemplar: Option<Exemplar>) -> Histogram {
+fn histogram(measured: &values::Histogram, exemplar: Option<Exemplar>) -> Histogram {
     let mut below = 0;
     let mut buckets = Vec::with_capacity(ENDS.len() + 1);
     for end in ENDS {

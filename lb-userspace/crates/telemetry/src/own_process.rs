@@ -25,7 +25,11 @@ pub struct OwnProcess {
 
 impl OwnProcess {
     /// Reads it from /proc.
-    pub(super) fn read() -> ProcResult<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When /proc does not say.
+    pub fn read() -> ProcResult<Self> {
         let own = Process::myself()?;
         let stat = own.stat()?;
         let hertz = procfs::ticks_per_second();

@@ -11,11 +11,12 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::{Format, bounded::Bounded, render};
+use super::bounded::Bounded;
 use crate::{
     agent::Agent,
     door::{Closing, Doorway},
     forward::forward,
+    telemetry::metrics::{Format, render},
 };
 
 /// Where the control socket has them.
@@ -41,7 +42,7 @@ async fn metrics(State(agent): State<Arc<Agent>>, headers: HeaderMap) -> Respons
 
 /// The answer to a scrape of `agent`. Where its services are a successor's, that one gives it: no
 /// scrape is missed while an agent is upgraded.
-pub(crate) async fn answer(agent: &Arc<Agent>, headers: &HeaderMap) -> Response {
+pub(super) async fn answer(agent: &Arc<Agent>, headers: &HeaderMap) -> Response {
     let view = agent.look().await;
     if view.is_a_successors() {
         let answer = forward(&agent.places().socket(), METRICS, headers).await;

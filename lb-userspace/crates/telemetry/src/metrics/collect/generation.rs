@@ -1,10 +1,8 @@
 //! Where generations stand.
 
-use crate::{
-    agent::observed::Observed, rollout::GenerationState, telemetry::metrics::row::Samples,
-};
+use crate::{metrics::row::Samples, observed::Observed, rollout::GenerationState};
 
-pub(in crate::telemetry::metrics) fn state(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn state(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for generation in &service.generations {
             for state in GenerationState::ALL {
@@ -17,7 +15,7 @@ pub(in crate::telemetry::metrics) fn state(observed: &Observed, out: &mut Sample
     }
 }
 
-pub(in crate::telemetry::metrics) fn hung_listeners(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn hung_listeners(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for generation in &service.generations {
             out.add([&service.name, &generation.name], generation.hung_listeners);
@@ -25,7 +23,7 @@ pub(in crate::telemetry::metrics) fn hung_listeners(observed: &Observed, out: &m
     }
 }
 
-pub(in crate::telemetry::metrics) fn hung_seconds(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn hung_seconds(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         for generation in &service.generations {
             let hangs_for = generation.hangs_for.unwrap_or_default();

@@ -2,18 +2,18 @@
 //! `hotlb_metric_unavailable` says why.
 
 use crate::{
-    agent::observed::Observed,
     generation::usage::{Reading, Unavailable, Usage},
-    telemetry::metrics::row::Samples,
+    metrics::row::Samples,
+    observed::Observed,
 };
 
 /// The names in the table, for the label `metric`.
-pub(in crate::telemetry::metrics) const CPU: &str = "hotlb_generation_cpu_seconds";
-pub(in crate::telemetry::metrics) const MEMORY: &str = "hotlb_generation_memory_bytes";
-pub(in crate::telemetry::metrics) const MEMORY_PEAK: &str = "hotlb_generation_memory_peak_bytes";
-pub(in crate::telemetry::metrics) const PRESSURE: &str = "hotlb_generation_pressure_seconds";
+pub(in crate::metrics) const CPU: &str = "hotlb_generation_cpu_seconds";
+pub(in crate::metrics) const MEMORY: &str = "hotlb_generation_memory_bytes";
+pub(in crate::metrics) const MEMORY_PEAK: &str = "hotlb_generation_memory_peak_bytes";
+pub(in crate::metrics) const PRESSURE: &str = "hotlb_generation_pressure_seconds";
 
-pub(in crate::telemetry::metrics) fn cpu(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn cpu(observed: &Observed, out: &mut Samples) {
     each(observed, |service, generation, usage| {
         if let Ok(cpu) = usage.cpu {
             let source = cpu.source.name();
@@ -24,11 +24,11 @@ pub(in crate::telemetry::metrics) fn cpu(observed: &Observed, out: &mut Samples)
     });
 }
 
-pub(in crate::telemetry::metrics) fn memory(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn memory(observed: &Observed, out: &mut Samples) {
     bytes(observed, out, |usage| usage.memory);
 }
 
-pub(in crate::telemetry::metrics) fn memory_peak(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn memory_peak(observed: &Observed, out: &mut Samples) {
     bytes(observed, out, |usage| usage.memory_peak);
 }
 
@@ -40,7 +40,7 @@ fn bytes(observed: &Observed, out: &mut Samples, of: fn(&Usage) -> Reading<u64>)
     });
 }
 
-pub(in crate::telemetry::metrics) fn pressure(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn pressure(observed: &Observed, out: &mut Samples) {
     each(observed, |service, generation, usage| {
         for (resource, reading) in &usage.pressure {
             let Ok(pressure) = reading else { continue };
@@ -53,15 +53,15 @@ pub(in crate::telemetry::metrics) fn pressure(observed: &Observed, out: &mut Sam
     });
 }
 
-pub(in crate::telemetry::metrics) fn processes(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn processes(observed: &Observed, out: &mut Samples) {
     out.generations(observed, |g| Some(g.usage.as_ref()?.processes));
 }
 
-pub(in crate::telemetry::metrics) fn frozen(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn frozen(observed: &Observed, out: &mut Samples) {
     out.generations(observed, |g| Some(g.usage.as_ref()?.frozen));
 }
 
-pub(in crate::telemetry::metrics) fn unavailable(observed: &Observed, out: &mut Samples) {
+pub(in crate::metrics) fn unavailable(observed: &Observed, out: &mut Samples) {
     each(observed, |service, generation, usage| {
         for (metric, resource, why) in lacking(usage) {
             out.add([service, generation, metric, resource, why.name()], true);

@@ -1,5 +1,0 @@
-//! What the agent tells: logs, metrics, traces.
-
-pub mod log;
-pub mod metrics;
-pub mod traces;
