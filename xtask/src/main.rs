@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod check_times;
 mod ci;
 mod command;
 mod demo;
@@ -52,6 +53,8 @@ enum Verb {
     Docs(docs::Arguments),
     /// Measure what hotlb costs and what it gives; all of it writes docs/develop/benchmarks.md
     Bench(bench::Arguments),
+    /// Measure how long `cargo check` takes after a change
+    CheckTimes,
     /// Mix rollouts, kills of every process and load at random, and check what must hold
     Soak(robust::SoakArguments),
     /// Have libFuzzer look for bytes that break what reads what others wrote
@@ -77,6 +80,7 @@ impl Verb {
             Self::Demo => demo::demo(project),
             Self::Docs(arguments) => docs::run(&arguments, project),
             Self::Bench(arguments) => bench::run(&arguments, project),
+            Self::CheckTimes => check_times::run(project),
             Self::Soak(arguments) => robust::soak(&arguments, project),
             Self::Fuzz(arguments) => fuzz::fuzz(&arguments, project),
             Self::Miri => robust::miri(project),
