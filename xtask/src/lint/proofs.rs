@@ -52,11 +52,12 @@ fn quick(sources: &Sources, tests: &[&str]) -> Vec<Finding> {
         .collect()
 }
 
-/// Modules that are not there: libtest runs what is left.
+/// Modules and tests that are not there: libtest runs what is left.
 fn measuring(sources: &Sources, names: &[&str]) -> Vec<Finding> {
-    let is_there = |name: &str| {
-        let module = name.strip_suffix("::");
-        module.is_some_and(|module| exists(sources, module, "*"))
+    let is_there = |name: &str| match name.split_once("::") {
+        Some((module, "")) => exists(sources, module, "*"),
+        Some((module, test)) => exists(sources, module, test),
+        None => false,
     };
     let missing = names.iter().filter(|name| !is_there(name));
     missing
@@ -73,7 +74,8 @@ fn of_programs(sources: &Sources) -> Vec<Finding> {
     let of_programs = sources
         .rust()
         .filter(|(source, _)| is_programs(&source.name));
-    let tested = of_programs.filter(|(_, text)| text.contains("#[test]"));
+    let tests = ["#[test]", "#[tokio::test"];
+    let tested = of_programs.filter(|(_, text)| tests.iter().any(|test| text.contains(test)));
     tested
         .map(|(source, _)| {
             let words = "it is a program's test, which is not run: move it to a library";
@@ -134,9 +136,10 @@ mod tests {
     #[test]
     fn a_module_that_is_gone_measures_nothing() {
         let sources = Sources::of(&[("tests/tests/it/one.rs", "#[test]\nfn works() {}\n")]);
-        let findings = measuring(&sources, &["one::", "two::", "one"]);
+        let names = ["one::", "one::works", "two::", "one", "one::fails"];
+        let findings = measuring(&sources, &names);
         let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
-        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert_eq!(findings.len(), 3, "{findings:?}");
         assert!(findings[0].contains("two::"), "{findings:?}");
     }
 

@@ -1,23 +1,27 @@
-//! Which integration tests have the machine for themselves: those that measure time, CPU or memory. All others wait for
-//! most of their time, and do that side by side.
+//! Which integration tests have the machine for themselves: those that measure. All others wait for most of their time, and
+//! do that side by side.
 
 /// How many tests run at the same time of those that measure nothing.
 pub(super) const SIDE_BY_SIDE: &str = "3";
 
-/// What the names of the tests contain that run alone.
-pub(crate) const MEASURING: [&str; 23] = [
+/// What the names of the tests contain that run alone: they assert less than a second, or report a time. A module that
+/// ends like another one is alone with it.
+pub(crate) const MEASURING: [&str; 29] = [
+    "agent_upgrade::twenty_upgrades_under_load",
     "crash::",
     "cycles::",
     "disk::",
     "drain_end::",
     "drain_report::",
     "harness::",
+    "hooks::",
     "hostile::",
     "hung::",
     "incidents::",
     "latency::",
     "losses::",
     "native_histograms::",
+    "parking::a_stopped_keeper_delays_only_those_who_wait_in_it",
     "profile::",
     "profile_counted::",
     "profile_diff::",
@@ -25,8 +29,11 @@ pub(crate) const MEASURING: [&str; 23] = [
     "profile_trouble::",
     "profile_waiting::",
     "prometheus::",
+    "reloads::",
     "scale::",
     "soak::",
+    "tiers::",
+    "traces::a_collector_that_hangs_delays_nobody",
     "usage::",
     "workers::",
 ];

@@ -10,6 +10,8 @@ pub(super) struct Outcome {
     ignored: usize,
     /// The names of those that failed.
     failures: Vec<String>,
+    /// Test programs that have begun and told no result.
+    unfinished: usize,
     /// The tests that were seen to run, but not to end: one whose line was never completed, or any that took long side by
     /// side with others.
     under_way: Vec<String>,
@@ -24,7 +26,9 @@ impl Outcome {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.ignored += count(counts, "ignored");
-            self.under_way.clear();
+            self.unfinished = self.unfinished.saturating_sub(1);
+        } else if line.starts_with("running ") {
+            self.unfinished += 1;
         } else if let Some(name) = begun(line) {
             self.under_way.push(name.to_owned());
         } else if let Some((name, end)) = ended(line) {
@@ -38,7 +42,8 @@ impl Outcome {
     /// Takes in the end of a stage: whether cargo was content. A test program that crashes or is stopped takes the tests
     /// with it that were to come.
     pub(super) fn end(&mut self, stage: &str, success: bool, status: &str) {
-        if success || self.failed > 0 && self.under_way.is_empty() {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        if success || self.failed > 0 && unfinished == 0 {
             return;
         }
         let during = match self.under_way.join(", ") {
@@ -147,6 +152,7 @@ mod tests {
         outcome.verdict().unwrap_err();
         // As libtest leaves it when it is killed: with one thread it writes a test's name first.
         let mut killed = Outcome::default();
+        killed.line("running 2 tests");
         killed.line("test drain::one ... FAILED");
         killed.line("test drain::two ...");
         killed.end("integration tests", false, "exit status: 101");
@@ -163,6 +169,17 @@ mod tests {
             of_several.troubles,
             ["integration tests: did not run to its end (signal: 9), in drain::two"]
         );
+        // What failed in another program does not explain that this one did not end.
+        let mut after_another = Outcome::default();
+        for line in [
+            "running 1 test",
+            "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+            "running 9 tests",
+        ] {
+            after_another.line(line);
+        }
+        after_another.end("integration tests", false, "signal: 6");
+        assert_eq!(after_another.troubles.len(), 1);
         let mut good = Outcome::default();
         good.end("unit tests", true, "exit status: 0");
         good.verdict().unwrap();

@@ -115,14 +115,19 @@ async fn asked(unit: &str) -> Option<u32> {
 }
 
 /// The signal that stops a service, where that is another than the usual one: that of its
-/// `ExecStop=`, as far as this only sends one, or its `KillSignal=`.
-pub async fn stop_signal(unit: &str) -> Option<Signal> {
+/// `ExecStop=`, as far as this only sends one, or its `KillSignal=`. Nothing of a service of the same name in another
+/// cgroup than `below`, where the server is: that is a container's, or the host's.
+pub async fn stop_signal(unit: &str, below: Option<&Path>) -> Option<Signal> {
     if !systemd_runs() {
         return None;
     }
-    let properties = ["--property=KillSignal", "--property=ExecStop"];
+    let properties = [
+        "--property=KillSignal",
+        "--property=ExecStop",
+        "--property=ControlGroup",
+    ];
     match systemctl("show", &properties, unit).await {
-        Ok(said) => told_by(&said),
+        Ok(said) => told_by(&said, below),
         Err(error) => {
             tracing::debug!(%error, "failed to find out which signal stops a unit");
             None
@@ -131,11 +136,16 @@ pub async fn stop_signal(unit: &str) -> Option<Signal> {
 }
 
 /// From what `systemctl show` says.
-fn told_by(shown: &str) -> Option<Signal> {
+fn told_by(shown: &str, below: Option<&Path>) -> Option<Signal> {
     let property = |name: &str| {
         let mut lines = shown.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     };
+    if below
+        .is_some_and(|cgroup| !property("ControlGroup").is_some_and(|of| cgroup.starts_with(of)))
+    {
+        return None;
+    }
     let killed = || {
         let number = property("KillSignal")?.trim().parse::<i32>().ok()?;
         Signal::try_from(number).ok()
@@ -232,21 +242,35 @@ mod tests {
         };
         let nginx =
             "/sbin/start-stop-daemon --quiet --stop --retry QUIT/5 --pidfile /run/nginx.pid";
-        assert_eq!(told_by(&stop(nginx)), Some(Signal::SIGQUIT));
+        assert_eq!(told_by(&stop(nginx), None), Some(Signal::SIGQUIT));
         assert_eq!(
-            told_by(&stop("/bin/kill -s USR1 $MAINPID")),
+            told_by(&stop("/bin/kill -s USR1 $MAINPID"), None),
             Some(Signal::SIGUSR1)
         );
         assert_eq!(
-            told_by(&stop("/bin/kill -SIGWINCH ${MAINPID}")),
+            told_by(&stop("/bin/kill -SIGWINCH ${MAINPID}"), None),
             Some(Signal::SIGWINCH)
         );
-        assert_eq!(told_by(&stop("/bin/kill -3 1")), Some(Signal::SIGQUIT));
-        assert_eq!(told_by(&stop("/bin/kill $MAINPID")), None);
-        assert_eq!(told_by(&stop("/usr/sbin/apachectl graceful-stop")), None);
-        assert_eq!(told_by("KillSignal=2\n"), Some(Signal::SIGINT));
-        assert_eq!(told_by("KillSignal=15\nExecStop=\n"), None);
-        assert_eq!(told_by(""), None);
+        assert_eq!(
+            told_by(&stop("/bin/kill -3 1"), None),
+            Some(Signal::SIGQUIT)
+        );
+        assert_eq!(told_by(&stop("/bin/kill $MAINPID"), None), None);
+        assert_eq!(
+            told_by(&stop("/usr/sbin/apachectl graceful-stop"), None),
+            None
+        );
+        assert_eq!(told_by("KillSignal=2\n", None), Some(Signal::SIGINT));
+        assert_eq!(told_by("KillSignal=15\nExecStop=\n", None), None);
+        assert_eq!(told_by("", None), None);
+        let of_the_host = "KillSignal=2\nControlGroup=/system.slice/nginx.service\n";
+        let told = |cgroup: &str| told_by(of_the_host, Some(Path::new(cgroup)));
+        let signal = Some(Signal::SIGINT);
+        assert_eq!(told("/system.slice/nginx.service/workers"), signal);
+        assert_eq!(
+            told("/machine.slice/a.scope/system.slice/nginx.service"),
+            None
+        );
     }
 
     #[tokio::test]

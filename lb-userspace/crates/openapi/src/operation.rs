@@ -1,6 +1,6 @@
 //! What the operations have in common.
 
-use hotlb_api::wire::Line;
+use hotlb_api::wire::{Line, VERSION, VERSION_HEADER};
 use serde_json::{Value, json};
 
 use crate::schemas::Schemas;
@@ -10,7 +10,7 @@ pub(crate) fn get(summary: &str, parameters: &[Value], answer: &str, schema: &Va
     json!({
         "get": {
             "summary": summary,
-            "parameters": parameters,
+            "parameters": in_a_version(parameters),
             "responses": { "200": as_json(answer, schema), "default": component("responses/Failed") },
         }
     })
@@ -21,7 +21,7 @@ pub(crate) fn post(summary: &str, body: &Value, answer: &str, schema: &Value) ->
     json!({
         "post": {
             "summary": summary,
-            "parameters": [service()],
+            "parameters": in_a_version(&[service()]),
             "requestBody": required(body),
             "responses": { "200": as_json(answer, schema), "default": component("responses/Failed") },
         }
@@ -32,13 +32,19 @@ pub(crate) fn post(summary: &str, body: &Value, answer: &str, schema: &Value) ->
 pub(crate) fn verb(summary: &str, parameters: &[Value], body: Option<&Value>) -> Value {
     let mut verb = json!({
         "summary": summary,
-        "parameters": parameters,
+        "parameters": in_a_version(parameters),
         "responses": { "200": component("responses/Lines"), "default": component("responses/Failed") },
     });
     if let (Some(body), Some(verb)) = (body, verb.as_object_mut()) {
         verb.insert("requestBody".to_owned(), required(body));
     }
     json!({ "post": verb })
+}
+
+/// With the header that says which version of the API is meant.
+fn in_a_version(parameters: &[Value]) -> Value {
+    let version = [component("parameters/version")];
+    version.iter().chain(parameters).cloned().collect()
 }
 
 /// The service in the path.
@@ -79,6 +85,13 @@ pub(crate) fn limit(default: u32) -> Value {
 /// The parameters that several operations have.
 pub(crate) fn parameters() -> Value {
     json!({
+        "version": {
+            "name": VERSION_HEADER,
+            "in": "header",
+            "required": true,
+            "description": "the version of the API that the request is of",
+            "schema": { "const": VERSION },
+        },
         "service": {
             "name": "service",
             "in": "path",
@@ -108,7 +121,7 @@ pub(crate) fn responses(schemas: &mut Schemas) -> Value {
     let lines = "One JSON value a line: progress lines, then done or error";
     json!({
         "Lines": { "description": lines, "content": { "application/x-ndjson": { "schema": line } } },
-        "Failed": as_json("Refused before it began", &line),
+        "Failed": as_json("Why it failed: what happened, what it means, what to do", &line),
     })
 }
 

@@ -12,7 +12,7 @@ use std::{
 use nix::unistd::dup2_stdin;
 use rustix::{
     cmsg_space,
-    io::fcntl_dupfd_cloexec,
+    io::{Errno, fcntl_dupfd_cloexec},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -80,8 +80,11 @@ pub fn send(socket: impl AsFd, packet: &[u8], descriptors: &[BorrowedFd<'_>]) ->
         return Err(io::Error::other("too many descriptors for one packet"));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    sendmsg(socket, &[IoSlice::new(packet)], &mut control, flags)?;
-    Ok(())
+    match sendmsg(socket, &[IoSlice::new(packet)], &mut control, flags) {
+        // The other side ended with something from us unread: the kernel says that once, and then EPIPE.
+        Err(Errno::CONNRESET) => Err(Errno::PIPE.into()),
+        sent => Ok(sent.map(drop)?),
+    }
 }
 
 /// What has arrived; never waits.
@@ -90,6 +93,14 @@ pub fn send(socket: impl AsFd, packet: &[u8], descriptors: &[BorrowedFd<'_>]) ->
 ///
 /// EAGAIN when nothing has.
 pub fn receive(socket: impl AsFd) -> io::Result<Arrived> {
+    match receive_once(&socket) {
+        // The other side ended with something from us unread. The kernel says that once, before what it sent last.
+        Err(Errno::CONNRESET) => Ok(receive_once(&socket)?),
+        received => Ok(received?),
+    }
+}
+
+fn receive_once(socket: impl AsFd) -> Result<Arrived, Errno> {
     let mut bytes = vec![0; BYTES];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -99,13 +110,8 @@ pub fn receive(socket: impl AsFd) -> io::Result<Arrived> {
         &mut [IoSliceMut::new(&mut bytes)],
         &mut control,
         flags,
-    );
-    let length = match received {
-        Ok(received) => received.bytes,
-        // The other side ended with something from us unread.
-        Err(rustix::io::Errno::CONNRESET) => 0,
-        Err(error) => return Err(error.into()),
-    };
+    )?;
+    let length = received.bytes;
     let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(arrived) = message {
@@ -142,6 +148,24 @@ mod tests {
         drop(here);
         assert!(matches!(receive(&there).unwrap(), Arrived::End));
         let gone = send(&there, b"anybody?", &[]).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn who_ends_without_reading_is_heard_to_the_end() {
+        let (here, there) = pair().unwrap();
+        send(&here, b"unread", &[]).unwrap();
+        send(&there, b"last words", &[]).unwrap();
+        drop(there);
+        let Arrived::Packet(bytes, _) = receive(&here).unwrap() else {
+            panic!("no packet");
+        };
+        assert_eq!(bytes, b"last words");
+        assert!(matches!(receive(&here).unwrap(), Arrived::End));
+        let (here, there) = pair().unwrap();
+        send(&here, b"unread", &[]).unwrap();
+        drop(there);
+        let gone = send(&here, b"anybody?", &[]).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::BrokenPipe);
     }
 }

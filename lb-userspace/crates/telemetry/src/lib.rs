@@ -1,7 +1,7 @@
 //! What the agent tells: logs ([`log`]), metrics ([`metrics`]), traces ([`traces`]).
 //!
 //! It stands below the agent, which has it tell what was [`observed`], and which place in a trace a
-//! rollout has ([`lineage`]). Of all other parts it asks the journal alone.
+//! rollout has ([`lineage`]).
 
 #![forbid(unsafe_code)]
 

@@ -89,10 +89,6 @@ impl Channel {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable.next().await?;
                 }
-                // It ended before it had read all that it was sent.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(Arrived::End);
-                }
                 result => return result,
             }
         }

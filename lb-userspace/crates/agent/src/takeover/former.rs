@@ -84,7 +84,11 @@ impl Former<'_> {
         Step::FormerHeld.done();
         if let Err(error) = self.give(successor) {
             quiesced.release();
-            return Err(not_an_agent(successor, error.to_string()));
+            let what = match error.kind() {
+                io::ErrorKind::BrokenPipe => Silence::Ended.to_string(),
+                _ => error.to_string(),
+            };
+            return Err(not_an_agent(successor, what));
         }
         Step::FormerGave.done();
         if let Err(error) = taken(successor, &order.reporter).await {

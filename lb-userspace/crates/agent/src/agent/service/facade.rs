@@ -176,7 +176,7 @@ impl Service {
         self.parts.maintenance().look_after().await;
     }
 
-    /// What has nobody act on it for a while.
+    /// The part that halts the service, and holds it for a successor.
     pub(in crate::agent) const fn quiescing(&self) -> &Quiescing {
         self.parts.quiescing()
     }

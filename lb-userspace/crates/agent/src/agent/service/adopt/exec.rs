@@ -309,7 +309,7 @@ impl Adoptions {
         let Some(unit) = unit else {
             return;
         };
-        if let Some(signal) = unit::stop_signal(&unit).await
+        if let Some(signal) = unit::stop_signal(&unit, None).await
             && let Some(generation) = self.state.lock().await.get_mut(id)
         {
             generation.note_unit_signal(signal.as_str().to_owned());

@@ -123,13 +123,14 @@ impl Adoptions {
             (None, None) | (Some(_), Some(_)) => return Err(AdoptError::WhichProcess.into()),
         };
         reporter.step(format!("looking at {}", adoptee::describe(pid)));
-        let stopped = match &unit {
-            Some(unit) => Some(unit.clone()),
-            None => inspect::inspect(pid).ok().flatten().and_then(|p| p.unit()),
-        };
-        let stops = match stopped {
-            Some(unit) => unit::stop_signal(&unit).await,
-            None => None,
+        let process = inspect::inspect(pid).ok().flatten();
+        let stops = match (process, &unit) {
+            (Some(process), Some(unit)) => unit::stop_signal(unit, Some(&process.cgroup)).await,
+            (Some(process), None) => match process.unit() {
+                Some(unit) => unit::stop_signal(&unit, Some(&process.cgroup)).await,
+                None => None,
+            },
+            (None, _) => None,
         };
         let target = Target {
             name: request.generation,
