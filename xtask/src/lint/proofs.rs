@@ -19,6 +19,7 @@ pub(crate) fn check(sources: &Sources) -> Vec<Finding> {
     findings.extend(quick(sources, &QUICK));
     findings.extend(measuring(sources, &MEASURING));
     findings.extend(of_programs(sources));
+    findings.extend(examples(sources));
     findings
 }
 
@@ -82,6 +83,32 @@ fn of_programs(sources: &Sources) -> Vec<Finding> {
             Finding::whole(&source.name, words)
         })
         .collect()
+}
+
+/// Examples in comments, which rustdoc would run: `cargo xtask test` does not, since to look for them takes a minute.
+fn examples(sources: &Sources) -> Vec<Finding> {
+    let with_examples = sources.rust().filter(|(_, text)| has_example(text));
+    with_examples
+        .map(|(source, _)| {
+            let words = "it has an example in a comment, which is not run: make it a test, or mark it as text";
+            Finding::whole(&source.name, words)
+        })
+        .collect()
+}
+
+fn has_example(text: &str) -> bool {
+    let mut is_open = false;
+    text.lines().any(|line| {
+        let comment = line.trim_start();
+        let comment = comment.strip_prefix("///").or(comment.strip_prefix("//!"));
+        let Some(comment) = comment.map(str::trim) else {
+            is_open = false;
+            return false;
+        };
+        let is_fence = comment.starts_with("```");
+        is_open ^= is_fence;
+        is_fence && is_open && comment == "```"
+    })
 }
 
 fn exists(sources: &Sources, wanted: &str, name: &str) -> bool {
@@ -153,5 +180,17 @@ mod tests {
             ("tests/src/lib.rs", test),
         ]);
         assert_eq!(of_programs(&sources).len(), 2);
+    }
+
+    #[test]
+    fn an_example_in_a_comment_is_found() {
+        let sources = Sources::of(&[
+            (
+                "a/src/lib.rs",
+                "    /// ```\n    /// works();\n    /// ```\nfn works() {}\n",
+            ),
+            ("b/src/lib.rs", "/// ```text\n/// a -> b\n/// ```\n"),
+        ]);
+        assert_eq!(examples(&sources).len(), 1);
     }
 }

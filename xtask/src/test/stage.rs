@@ -44,7 +44,7 @@ pub(super) struct Stage {
 }
 
 /// The unit tests, which need nothing.
-pub(super) const UNIT: [Stage; 3] = [
+pub(super) const UNIT: [Stage; 2] = [
     Stage {
         name: "unit tests of xtask",
         arguments: &[],
@@ -56,13 +56,6 @@ pub(super) const UNIT: [Stage; 3] = [
         name: "unit tests",
         // Programs have none (kept by lint): each would be built and linked once more.
         arguments: &["--release", "--lib"],
-        packages: &PACKAGES,
-        selection: Vec::new(),
-        environment: Vec::new(),
-    },
-    Stage {
-        name: "examples in the documentation",
-        arguments: &["--release", "--doc"],
         packages: &PACKAGES,
         selection: Vec::new(),
         environment: Vec::new(),
