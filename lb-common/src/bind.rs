@@ -123,6 +123,9 @@ pub struct BindRule {
     pub undeclared: u32,
     /// The owner of the group: a bind by another user is reported, for the kernel refuses it.
     pub uid: u32,
+    /// Who alone may have programs decide about the group: the lower half of the id of the agent's cgroup; `None`:
+    /// anybody.
+    pub steered_by: Option<u32>,
     /// Where an IPv4 bind is moved to, in host order.
     pub v4: Option<u32>,
     /// Where an IPv6 bind is moved to, in host order.
@@ -135,15 +138,27 @@ impl BindRule {
 
     const HAS_V4: u32 = 1 << 8;
     const HAS_V6: u32 = 1 << 9;
+    const STEERED: u32 = 1 << 10;
 
     /// The rule for a port with these declared addresses.
     pub fn new(undeclared: u32, uid: u32, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
         Self {
             undeclared,
             uid,
+            steered_by: None,
             v4: v4.map(u32::from),
             v6: v6.map(|v6| address_words(IpAddr::V6(v6))),
         }
+    }
+
+    /// The same, for a service about whose groups only programs of the agent in this cgroup may decide.
+    #[must_use]
+    pub const fn steered_by(self, cgroup: Option<u64>) -> Self {
+        let steered_by = match cgroup {
+            Some(id) => Some(id as u32),
+            None => None,
+        };
+        Self { steered_by, ..self }
     }
 
     /// The rule as the map holds it.
@@ -155,17 +170,29 @@ impl BindRule {
         if self.v6.is_some() {
             flags |= Self::HAS_V6;
         }
+        if self.steered_by.is_some() {
+            flags |= Self::STEERED;
+        }
         let [a, b, c, d] = self.v6.unwrap_or_default();
-        [flags, self.uid, self.v4.unwrap_or_default(), a, b, c, d, 0]
+        let (v4, cgroup) = (
+            self.v4.unwrap_or_default(),
+            self.steered_by.unwrap_or_default(),
+        );
+        [flags, self.uid, v4, a, b, c, d, cgroup]
     }
 
     /// The rule these words say.
     #[inline(always)]
     pub const fn from_words(words: &[u32; Self::WORDS]) -> Self {
-        let &[flags, uid, v4, a, b, c, d, _] = words;
+        let &[flags, uid, v4, a, b, c, d, cgroup] = words;
         Self {
             undeclared: flags & 0xff,
             uid,
+            steered_by: if flags & Self::STEERED != 0 {
+                Some(cgroup)
+            } else {
+                None
+            },
             v4: if flags & Self::HAS_V4 != 0 {
                 Some(v4)
             } else {
@@ -213,8 +240,10 @@ mod tests {
         for v4 in [None, Some(Ipv4Addr::UNSPECIFIED), Some(Ipv4Addr::LOCALHOST)] {
             for v6 in [None, Some(Ipv6Addr::UNSPECIFIED), Some(Ipv6Addr::LOCALHOST)] {
                 for undeclared in [UNDECLARED_REFUSE, UNDECLARED_REWRITE] {
-                    let rule = BindRule::new(undeclared, 33, v4, v6);
-                    assert_eq!(BindRule::from_words(&rule.to_words()), rule);
+                    for cgroup in [None, Some(0x1_0000_0007)] {
+                        let rule = BindRule::new(undeclared, 33, v4, v6).steered_by(cgroup);
+                        assert_eq!(BindRule::from_words(&rule.to_words()), rule);
+                    }
                 }
             }
         }

@@ -21,10 +21,16 @@ pub enum EventKind {
     Bound = 5,
     /// A process that lives on closed a listener of a declared address.
     Closed = 6,
+    /// A process had, or wanted, a socket at one of the service's ports bound to a device; refused.
+    DeviceRefused = 7,
+    /// A process wanted another program to decide about a group of the service's; refused.
+    ProgramRefused = 8,
+    /// A process outside the service's cgroups bound one of its reserved ports; refused.
+    BindReserved = 9,
 }
 
 /// One event. `generation` is set for [`EventKind::Idle`] and [`EventKind::Closed`], the rest for
-/// binds.
+/// binds. In [`EventKind::DeviceRefused`] they say the device: `generation` its number, or `address` the bytes of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What happened.
@@ -83,6 +89,9 @@ impl Event {
             4 => EventKind::Idle,
             5 => EventKind::Bound,
             6 => EventKind::Closed,
+            7 => EventKind::DeviceRefused,
+            8 => EventKind::ProgramRefused,
+            9 => EventKind::BindReserved,
             _ => return None,
         };
         Some(Self {
@@ -95,6 +104,18 @@ impl Event {
             address: [a, b, c, d],
             cgroup: u64::from(high) << 32 | u64::from(low),
         })
+    }
+
+    /// The number of the device, or its name, of [`EventKind::DeviceRefused`].
+    pub fn device(&self) -> Result<u32, [u8; 16]> {
+        if self.generation != 0 {
+            return Ok(self.generation);
+        }
+        let mut name = [0_u8; 16];
+        for (bytes, word) in name.chunks_exact_mut(4).zip(self.address) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        Err(name)
     }
 
     /// The address the process asked for.

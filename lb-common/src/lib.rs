@@ -39,6 +39,7 @@ mod workers;
 pub mod head;
 pub mod names;
 pub mod recent;
+pub mod reservation;
 pub mod sample;
 pub mod steering;
 pub mod wait;

@@ -8,6 +8,12 @@ pub const STEER_UDP: &str = "steer_udp";
 pub const JOIN4: &str = "join4";
 /// cgroup bind6: the same for IPv6.
 pub const JOIN6: &str = "join6";
+/// cgroup bind4 of the whole host: keeps the service's ports for its own processes.
+pub const RESERVE4: &str = "reserve4";
+/// cgroup bind6: the same for IPv6.
+pub const RESERVE6: &str = "reserve6";
+/// cgroup setsockopt: keeps the service's sockets in its groups.
+pub const OPTIONS: &str = "options";
 /// sockops: counts the connections of one generation, whose cgroup it is attached to.
 pub const TRACK: &str = "track";
 /// Which generation an instance of `track` counts for: its id, 0 for the parking listener. Set
@@ -154,6 +160,10 @@ pub const MOVED: &str = "MOVED";
 pub const DECLARED: &str = "DECLARED";
 /// Rules by port, see [`crate::BindRule`].
 pub const PORTS: &str = "PORTS";
+/// The ids of cgroups whose processes may bind reserved ports.
+pub const RESERVED: &str = "RESERVED";
+/// The row of [`crate::reservation`].
+pub const RESERVATION: &str = "RESERVATION";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
 /// What is known of the newest connections, see [`crate::recent`]; memory-mapped.
@@ -200,7 +210,7 @@ pub const TASK_FLAGS: (&str, &str) = ("TASK_FLAGS_AT", "flags");
 pub const LOGS: &str = "AYA_LOGS";
 
 /// Maps of the service, shared by all its groups.
-pub const SHARED: [&str; 26] = [
+pub const SHARED: [&str; 28] = [
     STEERING,
     EXITS,
     TICKETS,
@@ -210,6 +220,8 @@ pub const SHARED: [&str; 26] = [
     MOVED,
     DECLARED,
     PORTS,
+    RESERVED,
+    RESERVATION,
     EVENTS,
     RECENT,
     LATENCY,

@@ -3,8 +3,9 @@
 //! Runs before each TCP or UDP bind of a process in one of the service's cgroups. A bind of a declared
 //! address gets SO_REUSEPORT, so that generations can share it. A bind of one of the service's
 //! ports on any other address would take clients away before the promote, for the kernel prefers
-//! the more specific address: it is refused, or moved to the declared address. Every other bind
-//! is left alone.
+//! the more specific address: it is refused, or moved to the declared address. A socket that is
+//! bound to a device is preferred, too, and is refused at any address. Every other bind is left
+//! alone.
 
 use core::ptr;
 
@@ -25,9 +26,9 @@ use crate::{
     maps::{DECLARED, PORTS},
 };
 
-const IPPROTO_TCP: u32 = 6;
-const IPPROTO_UDP: u32 = 17;
-const SOL_SOCKET: i32 = 1;
+pub const IPPROTO_TCP: u32 = 6;
+pub const IPPROTO_UDP: u32 = 17;
+pub const SOL_SOCKET: i32 = 1;
 const SO_REUSEPORT: i32 = 15;
 
 const ALLOW: i32 = 1;
@@ -38,13 +39,11 @@ pub fn join4(ctx: SockAddrContext) -> i32 {
     let Some((port, udp, rule)) = rule(&ctx) else {
         return ALLOW;
     };
-    // SAFETY: the context is valid for the run.
-    let address = u32::from_be(unsafe { (*ctx.sock_addr).user_ip4 });
-    let bind = Bind {
-        v6: false,
-        port,
-        address: [0, 0, 0xffff, address],
-    };
+    let bind = bind4(&ctx, port);
+    let [.., address] = bind.address;
+    if let Some(device) = device(&ctx) {
+        return refuse_device(&bind, device, [0; 4]);
+    }
     if declared(ListenKey::v4(address, port).of(udp)) {
         return share(&ctx, &bind, &rule);
     }
@@ -64,13 +63,11 @@ pub fn join6(ctx: SockAddrContext) -> i32 {
     let Some((port, udp, rule)) = rule(&ctx) else {
         return ALLOW;
     };
-    let address = user_ip6(&ctx);
-    let bind = Bind {
-        v6: true,
-        port,
-        address,
-    };
-    if declared(ListenKey::v6(address, port).of(udp)) {
+    let bind = bind6(&ctx, port);
+    if let Some(device) = device(&ctx) {
+        return refuse_device(&bind, device, [0; 4]);
+    }
+    if declared(ListenKey::v6(bind.address, port).of(udp)) {
         return share(&ctx, &bind, &rule);
     }
     match rule.v6 {
@@ -84,15 +81,37 @@ pub fn join6(ctx: SockAddrContext) -> i32 {
 }
 
 /// What the process asked for; IPv4 as IPv4-mapped, all in host order.
-struct Bind {
-    v6: bool,
-    port: u16,
-    address: [u32; 4],
+pub struct Bind {
+    pub v6: bool,
+    pub port: u16,
+    pub address: [u32; 4],
+}
+
+/// An IPv4 bind of this port.
+#[inline(always)]
+pub fn bind4(ctx: &SockAddrContext, port: u16) -> Bind {
+    // SAFETY: the context is valid for the run.
+    let address = u32::from_be(unsafe { (*ctx.sock_addr).user_ip4 });
+    Bind {
+        v6: false,
+        port,
+        address: [0, 0, 0xffff, address],
+    }
+}
+
+/// An IPv6 bind of this port.
+#[inline(always)]
+pub fn bind6(ctx: &SockAddrContext, port: u16) -> Bind {
+    Bind {
+        v6: true,
+        port,
+        address: user_ip6(ctx),
+    }
 }
 
 /// The port, whether it is UDP's, and its rule, if this is a bind of one of the service's ports.
 #[inline(always)]
-fn rule(ctx: &SockAddrContext) -> Option<(u16, bool, BindRule)> {
+pub fn rule(ctx: &SockAddrContext) -> Option<(u16, bool, BindRule)> {
     // SAFETY: the context is valid for the run.
     let bind: &bpf_sock_addr = unsafe { &*ctx.sock_addr };
     let udp = match bind.protocol {
@@ -109,6 +128,19 @@ fn rule(ctx: &SockAddrContext) -> Option<(u16, bool, BindRule)> {
 #[inline(always)]
 fn declared(key: ListenKey) -> bool {
     DECLARED.get_ptr(key.to_words()).is_some()
+}
+
+/// The device that the socket is bound to; a VRF is one, too.
+#[inline(always)]
+fn device(ctx: &SockAddrContext) -> Option<u32> {
+    // SAFETY: the kernel gives the socket with the context.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel allows reads of one field each.
+    let device = unsafe { (&raw const (*socket).bound_dev_if).read_volatile() };
+    (device != 0).then_some(device)
 }
 
 /// Sets SO_REUSEPORT and lets the bind go on.
@@ -143,9 +175,26 @@ fn refuse(ctx: &SockAddrContext, bind: &Bind) -> i32 {
     REFUSE
 }
 
+/// Refuses a socket with a device, which is known by its number or its name.
 #[inline(always)]
-fn report(bind: &Bind, kind: EventKind) {
+pub fn refuse_device(bind: &Bind, number: u32, name: [u32; 4]) -> i32 {
+    let event = event(bind, EventKind::DeviceRefused);
     events::submit(Event {
+        generation: number,
+        address: name,
+        ..event
+    });
+    REFUSE
+}
+
+#[inline(always)]
+pub fn report(bind: &Bind, kind: EventKind) {
+    events::submit(event(bind, kind));
+}
+
+#[inline(always)]
+fn event(bind: &Bind, kind: EventKind) -> Event {
+    Event {
         kind,
         generation: 0,
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
@@ -155,7 +204,7 @@ fn report(bind: &Bind, kind: EventKind) {
         address: bind.address,
         // SAFETY: the helper only reads the current task.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
-    });
+    }
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use lb_common::{
     ASKED, Begun, BindRule, CONNECTION_CELLS, Conversation, EVENT_WORDS, EXIT_CELLS, FLOW_CELLS,
     FLOW_COUNTS, FLOW_WORDS, FlowKey, FreshKey, HISTOGRAM_WORDS, LATENCIES, ListenKey, MOVES,
-    POLITE_CELLS, SEATS, SLOTS, Segments, TicketKey, recent, steering, watched,
+    POLITE_CELLS, SEATS, SLOTS, Segments, TicketKey, recent, reservation, steering, watched,
 };
 
 use crate::storage::ClonedStorage;
@@ -57,6 +57,14 @@ pub static DECLARED: HashMap<[u32; ListenKey::WORDS], u32, 64> = HashMap::new();
 /// Rules by port.
 #[btf_map]
 pub static PORTS: HashMap<u32, [u32; BindRule::WORDS], 64> = HashMap::new();
+
+/// The cgroups whose processes may bind reserved ports.
+#[btf_map]
+pub static RESERVED: HashMap<u64, u32, 256, NO_PREALLOC> = HashMap::new();
+
+/// What is reserved, see [`lb_common::reservation`].
+#[btf_map]
+pub static RESERVATION: Array<[u64; reservation::CELLS], 1> = Array::new();
 
 /// Events for the agent.
 #[btf_map]

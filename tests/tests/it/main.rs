@@ -74,6 +74,7 @@ mod scale;
 mod soak;
 mod started_again;
 mod steering;
+mod strays;
 mod tiers;
 mod told_to_end;
 mod traces;

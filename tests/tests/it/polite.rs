@@ -259,6 +259,7 @@ fn ages_are_known_and_one_is_ended() -> Result<()> {
         datagrams: None,
         uid: 0,
         undeclared: 0,
+        steered_by: None,
     };
     let pins = Pins::new(host.bpffs(), "web");
     let (path, _writer) =

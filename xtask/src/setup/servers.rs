@@ -15,7 +15,7 @@ pub(super) struct Program {
 }
 
 /// What the tests run.
-pub(super) const PROGRAMS: [Program; 16] = [
+pub(super) const PROGRAMS: [Program; 18] = [
     Program {
         name: "nginx",
         package: Some("nginx-light"),
@@ -69,6 +69,18 @@ pub(super) const PROGRAMS: [Program; 16] = [
         package: Some("redis-server"),
         needed: false,
         cost: "the test of long-lived connections is skipped",
+    },
+    Program {
+        name: "dnsmasq",
+        package: Some("dnsmasq-base"),
+        needed: false,
+        cost: "the test of a resolver that looks at devices is skipped",
+    },
+    Program {
+        name: "unbound",
+        package: Some("unbound"),
+        needed: false,
+        cost: "the test of a resolver on interfaces is skipped",
     },
     Program {
         name: "prometheus",

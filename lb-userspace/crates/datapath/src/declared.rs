@@ -18,6 +18,8 @@ pub struct Declared {
     pub datagrams: Option<DeclaredDatagrams>,
     /// [`lb_common::UNDECLARED_REFUSE`] or [`lb_common::UNDECLARED_REWRITE`].
     pub undeclared: u32,
+    /// The cgroup of the agent, if only its programs may decide about the groups.
+    pub steered_by: Option<u64>,
 }
 
 /// The UDP side of a service.

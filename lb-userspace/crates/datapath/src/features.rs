@@ -63,12 +63,15 @@ impl Trial {
 
 /// hotlb's programs. The yardstick does nothing: it shows whether the kernel knows the migrate
 /// attach type at all, apart from what the verifier thinks of `steer`.
-pub const PROGRAMS: [&str; 14] = [
+pub const PROGRAMS: [&str; 17] = [
     names::NOOP,
     names::STEER,
     names::STEER_UDP,
     names::JOIN4,
     names::JOIN6,
+    names::OPTIONS,
+    names::RESERVE4,
+    names::RESERVE6,
     names::TRACK,
     names::POLITE,
     names::LEAVE,
@@ -85,6 +88,7 @@ pub fn program_types() -> Vec<Probe> {
     let types = [
         ("sk_reuseport", ProgramType::SkReuseport),
         ("cgroup_sock_addr", ProgramType::CgroupSockAddr),
+        ("cgroup_sockopt", ProgramType::CgroupSockopt),
         ("sock_ops", ProgramType::SockOps),
         ("sk_msg", ProgramType::SkMsg),
     ];

@@ -33,6 +33,7 @@ mod refused;
 mod registers;
 mod reload;
 mod renew;
+mod reserve;
 mod samples;
 mod service;
 mod verified;

@@ -116,6 +116,7 @@ pub(super) fn load(
     let loaded = match object.program_mut(name) {
         Some(Program::SkReuseport(program)) => verified(|| program.load()),
         Some(Program::CgroupSockAddr(program)) => verified(|| program.load()),
+        Some(Program::CgroupSockopt(program)) => verified(|| program.load()),
         Some(Program::SockOps(program)) => verified(|| program.load()),
         Some(Program::SkMsg(program)) => verified(|| program.load()),
         Some(Program::SchedClassifier(program)) => verified(|| program.load()),

@@ -3,18 +3,24 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf,
+    pin::PinError,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, ProgramError, ProgramFd,
-        SkReuseport, SockOps, links::FdLink,
+        CgroupAttachMode, CgroupSockAddr, CgroupSockopt, ProgramError, ProgramFd, SkReuseport,
+        SockOps,
+        links::{FdLink, LinkError},
     },
+    sys::SyscallError,
 };
-use hotlb_sys::{bpf, bpf_link};
+use hotlb_sys::{
+    bpf,
+    bpf_link::{self, Seen},
+};
 use lb_common::{ABI_VERSION, GenerationId, names, steering};
 
 use super::{
@@ -77,8 +83,18 @@ pub(super) fn programs(
         verified(|| steer.load()).map_err(DatapathError::program(steering))?;
         replace(&group.join(steering), |pin| steer.pin(pin))?;
         if index == 0 {
-            for name in [names::JOIN4, names::JOIN6] {
-                of_service.push((name, join(&mut object, name, &cgroup, pins)?));
+            for (name, seen) in [(names::JOIN4, Seen::Bind4), (names::JOIN6, Seen::Bind6)] {
+                let loaded = loaded(program(&mut object, name)?, name)?;
+                watch(&loaded, (name, seen), &cgroup, pins)?;
+                of_service.push((name, loaded));
+            }
+            match options(&mut object, &cgroup, pins) {
+                Ok(loaded) => of_service.push((names::OPTIONS, loaded)),
+                // What it refuses is found a second later.
+                Err(error) => tracing::warn!(
+                    %error,
+                    "failed to have the options of sockets looked at"
+                ),
             }
             track(&mut object, Some(&parking), pins, None)?;
         }
@@ -96,21 +112,43 @@ pub(super) fn count_anew(
     track(&mut object, None, pins, Some(generation))
 }
 
-fn join(
-    object: &mut Ebpf,
+/// Loads a program that sees binds.
+pub(super) fn loaded(
+    program: &mut CgroupSockAddr,
     name: &'static str,
+) -> Result<ProgramFd, DatapathError> {
+    verified(|| program.load()).map_err(DatapathError::program(name))?;
+    kept(program.fd(), name)
+}
+
+/// Keeps the service's sockets in its groups.
+fn options(object: &mut Ebpf, cgroup: &File, pins: &Pins) -> Result<ProgramFd, DatapathError> {
+    let options: &mut CgroupSockopt = program(object, names::OPTIONS)?;
+    verified(|| options.load()).map_err(DatapathError::program(names::OPTIONS))?;
+    let loaded = kept(options.fd(), names::OPTIONS)?;
+    watch(&loaded, (names::OPTIONS, Seen::SetOption), cgroup, pins)?;
+    Ok(loaded)
+}
+
+/// Pins a program, and has it see what the processes of a cgroup do.
+pub(super) fn watch(
+    program: &ProgramFd,
+    (name, seen): (&'static str, Seen),
     cgroup: &File,
     pins: &Pins,
-) -> Result<ProgramFd, DatapathError> {
-    let join: &mut CgroupSockAddr = program(object, name)?;
-    verified(|| join.load()).map_err(DatapathError::program(name))?;
-    replace(&pins.link(name), |pin| join.pin(pin))?;
-    let loaded = kept(join.fd(), name)?;
-    let pin = pins.link(&format!("{name}-link"));
-    if !leads_to(&pin, &loaded)? {
-        attach_join(join, name, cgroup, pin)?;
+) -> Result<(), DatapathError> {
+    replace(&pins.link(name), |pin| {
+        let pinned = bpf::pin(program.as_fd(), pin);
+        pinned.map_err(|io_error| {
+            let call = "BPF_OBJ_PIN";
+            PinError::SyscallError(SyscallError { call, io_error })
+        })
+    })?;
+    let link = pins.link(&format!("{name}-link"));
+    if leads_to(&link, program)? {
+        return Ok(());
     }
-    Ok(loaded)
+    attach((program.as_fd(), name, seen), cgroup, &link)
 }
 
 fn kept(
@@ -140,36 +178,43 @@ pub(super) fn leads_to(pin: &Path, program: &ProgramFd) -> Result<bool, Datapath
     }
 }
 
-/// Has the service's `join` see the binds of `cgroup` too, which lies outside the service's.
+/// The programs that see what the processes of a service's cgroups do.
+pub(super) const OF_CGROUPS: [(&str, Seen); 3] = [
+    (names::JOIN4, Seen::Bind4),
+    (names::JOIN6, Seen::Bind6),
+    (names::OPTIONS, Seen::SetOption),
+];
+
+/// Has the service's programs see what the processes of `cgroup` do, too, which lies outside the service's. One that
+/// does already is left alone, and so is one that a former agent did not have.
 pub(super) fn join_outside(
     pins: &Pins,
     cgroup: &Path,
     generation: GenerationId,
 ) -> Result<(), DatapathError> {
     let cgroup = open(cgroup)?;
-    for (name, kind) in [
-        (names::JOIN4, CgroupSockAddrAttachType::Bind4),
-        (names::JOIN6, CgroupSockAddrAttachType::Bind6),
-    ] {
-        let mut join = CgroupSockAddr::from_pin(pins.link(name), kind)
-            .map_err(DatapathError::program(name))?;
-        attach_join(&mut join, name, &cgroup, pins.joined(name, generation))?;
+    for (name, seen) in OF_CGROUPS {
+        let (program, link) = (pins.link(name), pins.joined(name, generation));
+        if link.exists() || !program.exists() {
+            continue;
+        }
+        let program = bpf::pinned(&program).map_err(DatapathError::system("open a program"))?;
+        attach((program.as_fd(), name, seen), &cgroup, &link)?;
     }
     Ok(())
 }
 
-fn attach_join(
-    join: &mut CgroupSockAddr,
-    name: &'static str,
+fn attach(
+    (program, name, seen): (BorrowedFd<'_>, &'static str, Seen),
     cgroup: &File,
-    pin: PathBuf,
+    pin: &Path,
 ) -> Result<(), DatapathError> {
-    // A link with flags 0: aya's AllowMultiple gives EINVAL, and links are multi anyway.
-    let link = join
-        .attach(cgroup, CgroupAttachMode::Single)
-        .and_then(|id| join.take_link(id))
-        .map_err(DatapathError::program(name))?;
-    pin_link(FdLink::try_from(link), name, pin)
+    let attached = bpf_link::link_to_cgroup(program, cgroup.as_fd(), seen);
+    let link = attached.map_err(|error| DatapathError::Program {
+        name,
+        reason: format!("cannot attach it to a cgroup: {error}"),
+    })?;
+    bpf::pin(link.as_fd(), pin).map_err(DatapathError::system("pin a link"))
 }
 
 /// Has the connections of `cgroup` counted for `generation`, from the next one on.
@@ -225,7 +270,7 @@ fn open(cgroup: &Path) -> Result<File, DatapathError> {
 }
 
 fn pin_link(
-    link: Result<FdLink, aya::programs::links::LinkError>,
+    link: Result<FdLink, LinkError>,
     name: &'static str,
     path: PathBuf,
 ) -> Result<(), DatapathError> {
@@ -237,7 +282,10 @@ fn pin_link(
     Ok(())
 }
 
-fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, DatapathError>
+pub(super) fn program<'a, T>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut T, DatapathError>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {

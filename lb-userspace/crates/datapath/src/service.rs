@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
-use hotlb_sys::{mapped::MappedCells, netns::Netns};
+use hotlb_sys::{cgroup::Cgroup, mapped::MappedCells, netns::Netns};
 use hotlb_values::{ConnectionCounts, Latencies, SteeringCounts};
 use lb_common::{
     BindRule, CONNECTION_CELLS, EXIT_CELLS, GenerationId, ListenKey, SteeringWord, TicketKey,
@@ -34,6 +34,7 @@ use super::{
     refused,
     reload::Reloads,
     renew::{self, Former, InForce, Renewal},
+    reserve,
     word_writer::WordWriter,
 };
 
@@ -235,7 +236,7 @@ impl ServicePath {
     }
 
     /// Lets the processes of `cgroup`, which lies outside the service's, share the service's ports
-    /// as those inside do.
+    /// as those inside do, and refuses them the same. What was done already is left as it is.
     pub fn join_outside(
         &self,
         generation: GenerationId,
@@ -244,9 +245,34 @@ impl ServicePath {
         make::join_outside(&self.pins, cgroup, generation)
     }
 
+    /// Refuses the service's ports in the network with this cookie to all processes below the `root` of the cgroups, but
+    /// for those of the service's cgroups, of which `own` is the first.
+    ///
+    /// # Errors
+    ///
+    /// When the programs cannot be loaded or attached.
+    pub fn reserve(&self, root: &Path, network: u64, own: &Cgroup) -> Result<(), DatapathError> {
+        reserve::reserve(&self.pins, root, network, own)
+    }
+
+    /// Lets everybody bind the service's ports again, as far as the kernel does.
+    pub fn give_up_reservation(&self) {
+        reserve::give_up(&self.pins);
+    }
+
+    /// Counts a cgroup among the service's for [`ServicePath::reserve`], unless the table is full.
+    pub fn allow(&self, cgroup: &Cgroup) -> Result<(), DatapathError> {
+        reserve::allow(&self.pins, cgroup)
+    }
+
+    /// Undoes [`ServicePath::allow`].
+    pub fn forbid(&self, cgroup: &Cgroup) {
+        reserve::forbid(&self.pins, cgroup);
+    }
+
     /// Undoes [`ServicePath::join_outside`], if it was done.
     pub fn part(&self, generation: GenerationId) {
-        for name in [names::JOIN4, names::JOIN6] {
+        for (name, _) in make::OF_CGROUPS {
             unpin(&self.pins.joined(name, generation));
         }
     }
@@ -458,7 +484,7 @@ fn rule(declared: &Declared, addresses: &[SocketAddr], port: u16) -> BindRule {
             SocketAddr::V6(address) => _ = v6.get_or_insert(*address.ip()),
         }
     }
-    BindRule::new(declared.undeclared, declared.uid, v4, v6)
+    BindRule::new(declared.undeclared, declared.uid, v4, v6).steered_by(declared.steered_by)
 }
 
 /// A row summed over the CPUs.

@@ -25,6 +25,7 @@ pub mod roots;
 pub mod serving;
 pub mod shim;
 pub mod standstill;
+pub mod stray;
 pub mod unit;
 pub mod usage;
 

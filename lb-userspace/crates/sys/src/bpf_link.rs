@@ -1,4 +1,4 @@
-//! Replacing the program of a link, and links to devices.
+//! Replacing the program of a link, and links to cgroups and devices.
 
 use std::{
     io,
@@ -31,6 +31,15 @@ struct UpdateAttr {
     replaced_fd: u32,
 }
 
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads for a cgroup.
+#[repr(C)]
+struct CgroupAttr {
+    program_fd: u32,
+    cgroup_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
 /// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads for a device.
 #[repr(C)]
 struct DeviceAttr {
@@ -41,6 +50,44 @@ struct DeviceAttr {
     beside: u32,
     _padding: u32,
     revision: u64,
+}
+
+/// What a program sees of a cgroup's processes: `enum bpf_attach_type`, as far as it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Seen {
+    /// bind(2) of IPv4 sockets.
+    Bind4 = 8,
+    /// bind(2) of IPv6 sockets.
+    Bind6 = 9,
+    /// setsockopt(2).
+    SetOption = 22,
+}
+
+/// Has a program see what the processes of a cgroup do, those in its children too, until the link is gone.
+///
+/// # Errors
+///
+/// EINVAL: the program is of another kind.
+#[expect(
+    unsafe_code,
+    reason = "aya gives no descriptor of such a link for each kind, so that it cannot be pinned"
+)]
+pub fn link_to_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    seen: Seen,
+) -> io::Result<OwnedFd> {
+    let mut attr = CgroupAttr {
+        program_fd: number(program)?,
+        cgroup_fd: number(cgroup)?,
+        attach_type: seen as u32,
+        flags: 0,
+    };
+    // SAFETY: the attribute is what the call reads, and holds no pointers.
+    let link = unsafe { call(Command::MakeLink, &mut attr) }?;
+    // SAFETY: the call has just made it for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
 /// Has another program of the same kind run where `link` is attached, from one event to the next.

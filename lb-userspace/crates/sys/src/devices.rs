@@ -7,8 +7,10 @@ use std::{
 
 use nix::{
     ifaddrs::getifaddrs,
-    net::if_::{InterfaceFlags, if_nametoindex},
+    net::if_::{InterfaceFlags, if_indextoname, if_nametoindex},
 };
+
+use super::{netns::Netns, reader::printable};
 
 /// A device, for as long as it has both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,15 @@ pub fn that_send() -> io::Result<BTreeSet<Device>> {
         .collect())
 }
 
+/// The name of a device of a network namespace; its number where it has none any more.
+pub fn name_of(netns: &Netns, index: u32) -> String {
+    let name = netns.inside(|| if_indextoname(index));
+    match name {
+        Ok(Ok(name)) => printable(&name.to_string_lossy()),
+        Ok(Err(_)) | Err(_) => format!("number {index}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +61,13 @@ mod tests {
         let found = that_send().unwrap();
         let numbers: BTreeSet<u32> = found.iter().map(|device| device.index).collect();
         assert_eq!(numbers.len(), found.len());
+    }
+
+    #[test]
+    fn a_device_is_named() {
+        let netns = Netns::own();
+        let loopback = if_nametoindex("lo").unwrap();
+        assert_eq!(name_of(&netns, loopback), "lo");
+        assert_eq!(name_of(&netns, u32::MAX), format!("number {}", u32::MAX));
     }
 }

@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::{Ipv4Addr, UdpSocket},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,6 +21,11 @@ use tokio::{
     process::{Child, Command},
     runtime::Handle,
 };
+
+use super::plain::option;
+
+/// `uapi/asm-generic/socket.h`
+const SO_NETNS_COOKIE: i32 = 71;
 
 /// A network namespace.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +89,18 @@ impl Netns {
         self.0
             .as_ref()
             .map_or_else(own_inode, |other| Ok(other.inode))
+    }
+
+    /// The kernel's number for it, which no other one ever has; kernel 5.14+.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace cannot be entered, or the kernel does not say.
+    pub fn cookie(&self) -> io::Result<u64> {
+        let socket = self.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+        let mut cookie = [0; size_of::<u64>()];
+        option(&socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie)?;
+        Ok(u64::from_ne_bytes(cookie))
     }
 
     /// The file it was opened by; `None` for this process's own.

@@ -33,7 +33,7 @@ fn may_send_in_place(socket: &impl AsFd) -> io::Result<bool> {
 }
 
 #[expect(unsafe_code, reason = "no crate here reads these options")]
-fn option<const N: usize>(
+pub(super) fn option<const N: usize>(
     socket: &impl AsFd,
     level: libc::c_int,
     name: libc::c_int,

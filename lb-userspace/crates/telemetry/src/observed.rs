@@ -73,6 +73,8 @@ pub struct ObservedService {
     pub programs: ProgramStatus,
     /// Groups about which somebody else's program decides.
     pub foreign_programs: u64,
+    /// Sockets at its ports that are not in its groups, or there without a slot.
+    pub stray_sockets: u64,
     /// Where the rollout that goes on stands.
     pub phase: Option<Phase>,
     /// What its rollouts came to.

@@ -10,7 +10,7 @@ pub(super) struct Use {
 }
 
 /// Program types.
-pub(super) const PROGRAM_TYPES: [Use; 4] = [
+pub(super) const PROGRAM_TYPES: [Use; 5] = [
     Use {
         name: "sk_reuseport",
         cost: "nothing chooses which generation gets a connection: hotlb does not work",
@@ -20,6 +20,11 @@ pub(super) const PROGRAM_TYPES: [Use; 4] = [
         name: "cgroup_sock_addr",
         cost: "servers that do not set SO_REUSEPORT themselves cannot share a port",
         advice: "use a kernel with CONFIG_CGROUP_BPF, 4.17 or later",
+    },
+    Use {
+        name: "cgroup_sockopt",
+        cost: "a server that binds its socket to a device takes that device's clients, and hotlb can only say so",
+        advice: "use a kernel with CONFIG_CGROUP_BPF, 5.3 or later",
     },
     Use {
         name: "sock_ops",
@@ -78,7 +83,7 @@ pub(super) const MAP_TYPES: [Use; 8] = [
 ];
 
 /// hotlb's own programs.
-pub(super) const OWN_PROGRAMS: [Use; 14] = [
+pub(super) const OWN_PROGRAMS: [Use; 17] = [
     Use {
         name: names::NOOP,
         cost: "a connection that waits at a listener is lost when that listener closes",
@@ -102,6 +107,21 @@ pub(super) const OWN_PROGRAMS: [Use; 14] = [
     Use {
         name: names::JOIN6,
         cost: "servers that do not set SO_REUSEPORT themselves cannot share an IPv6 port",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::OPTIONS,
+        cost: "a server that binds its socket to a device takes that device's clients, and hotlb can only say so",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::RESERVE4,
+        cost: "no service can have reserve = true",
+        advice: VERIFIER,
+    },
+    Use {
+        name: names::RESERVE6,
+        cost: "no service can have reserve = true",
         advice: VERIFIER,
     },
     Use {

@@ -32,6 +32,7 @@ pub(crate) fn measure(scale: Scale) -> Result<()> {
         datagrams: None,
         uid: 0,
         undeclared: 0,
+        steered_by: None,
     };
     let pins = Pins::new(host.bpffs(), "web");
     let (path, _writer) =

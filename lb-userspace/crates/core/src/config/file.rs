@@ -21,7 +21,7 @@ use super::{
     log::LogTable,
     policy_tables::{DrainTable, Keep, Span},
     profiling::ProfileTable,
-    service::{ForeignProgram, HandOver, ServiceConfig, Undeclared, WorkerChoice},
+    service::{ForeignProgram, HandOver, Reserve, ServiceConfig, Undeclared, WorkerChoice},
     traces::TracesTable,
 };
 
@@ -126,6 +126,8 @@ struct ServiceTable {
     notify: bool,
     #[serde(default)]
     bind: Undeclared,
+    #[serde(default)]
+    reserve: bool,
     #[serde(default)]
     foreign_program: ForeignProgram,
     ready_timeout: Option<Span>,
@@ -277,6 +279,18 @@ fn resolve(name: &str, table: ServiceTable) -> Result<ServiceConfig, ConfigError
     service.undeclared = table.bind;
     service.foreign_program = table.foreign_program;
     service.adopt = table.adopt;
+    if table.reserve {
+        service.reserve = Reserve::Ports;
+    }
+    if table.reserve && table.adopt {
+        return Err(ConfigError::Value {
+            service: name.to_owned(),
+            key: "reserve",
+            reason: "a server that is to be adopted, or that its supervisor starts again, could not bind the ports: \
+                     leave out reserve, or adopt"
+                .to_owned(),
+        });
+    }
     service.profiles = table.profile.and_then(ProfileTable::resolve);
     service.workers = table.workers;
     if let Some(Span(after)) = table.hung_worker_after {

@@ -33,7 +33,7 @@ pub use places::Places;
 pub use policy::{DrainPolicy, KeepPolicy, Leftovers, LongLived, PoliteMode};
 pub use profiling::KeptProfiles;
 pub use service::{
-    ForeignProgram, HandOver, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared, WorkerChoice,
-    check_name,
+    ForeignProgram, HandOver, Reserve, SERVICE_NAME_LENGTH, ServiceConfig, Undeclared,
+    WorkerChoice, check_name,
 };
 pub use traces::{TracesConfig, TracesProtocol};

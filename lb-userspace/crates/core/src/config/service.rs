@@ -33,6 +33,8 @@ pub struct ServiceConfig {
     pub notify: bool,
     /// What happens to a bind of the service's port on an undeclared address.
     pub undeclared: Undeclared,
+    /// Who may bind its ports.
+    pub reserve: Reserve,
     /// What is done when somebody else replaces hotlb's program.
     pub foreign_program: ForeignProgram,
     /// How long a candidate may take to become ready.
@@ -125,6 +127,18 @@ pub enum ForeignProgram {
     Warn,
     /// hotlb's is put back.
     Restore,
+    /// hotlb's is put back, and nobody but the agent can attach one through the service's own sockets.
+    Refuse,
+}
+
+/// Who may bind a service's ports on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reserve {
+    /// Whoever the kernel lets.
+    #[default]
+    Nothing,
+    /// Processes of the service's cgroups alone.
+    Ports,
 }
 
 /// What happens to a bind of the service's port on an undeclared address.
@@ -184,6 +198,7 @@ impl ServiceConfig {
             hand_over: HandOver::default(),
             notify: false,
             undeclared: Undeclared::default(),
+            reserve: Reserve::default(),
             foreign_program: ForeignProgram::default(),
             ready_timeout: Duration::from_secs(30),
             drain: DrainPolicy::default(),

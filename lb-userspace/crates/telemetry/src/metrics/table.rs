@@ -266,6 +266,12 @@ pub(super) const TABLE: &[Section] = &[
                 steering::foreign_programs,
             ),
             Metric::gauge(
+                "hotlb_stray_sockets",
+                SERVICE,
+                "Sockets at the service's ports that are not in its groups, or there without a slot",
+                steering::stray_sockets,
+            ),
+            Metric::gauge(
                 "hotlb_groups_usurped",
                 SERVICE,
                 "The former name of hotlb_foreign_programs, for one release",

@@ -20,6 +20,12 @@ pub enum AdoptError {
     /// There is no such service of systemd's.
     #[error(transparent)]
     Unit(#[from] UnitError),
+    /// Its supervisor could not start it again.
+    #[error(
+        "the ports of service {0} are reserved (reserve = true): a supervisor that starts this server again would have \
+         its bind refused; leave out reserve to adopt a server"
+    )]
+    Reserved(String),
     /// It is hotlb's already.
     #[error("{who} is already managed by hotlb as {what}; see `hotlb status`")]
     Ours {
@@ -134,6 +140,7 @@ impl AdoptError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::WhichProcess => "which_process",
+            Self::Reserved(_) => "reserved",
             Self::Unfit(Unfit::NoProcess(_)) | Self::Unit(UnitError::NotRunning(_)) => {
                 "unknown_process"
             }

@@ -102,6 +102,16 @@ pub enum OpenError {
          \"auto\" or \"off\""
     )]
     Impolite(String),
+    /// `reserve` is set on a host that cannot do it.
+    #[error(
+        "service {service}: cannot reserve its ports on this host: {reason}; leave out reserve, or see `hotlb doctor`"
+    )]
+    Reserve {
+        /// The service.
+        service: String,
+        /// Why not.
+        reason: String,
+    },
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -8,13 +8,13 @@ use std::{
 
 use lb_common::GenerationId;
 
-use super::VerbError;
+use super::{OpenError, VerbError};
 use crate::{
-    config::{Places, ServiceConfig},
-    datapath::ServicePath,
+    config::{Places, Reserve, ServiceConfig},
+    datapath::{DatapathError, ServicePath},
     generation::established::{self, Ports},
     store::Journal,
-    sys::{cgroup::Cgroup, environment::Environment, netns::Netns},
+    sys::{cgroup::Cgroup, environment::Environment, mounts, netns::Netns},
 };
 
 /// A part of a service reads the context as if it were its own.
@@ -114,6 +114,37 @@ impl Context {
     /// Where a generation's processes live.
     pub(super) fn generation_cgroup(&self, id: GenerationId, name: &str) -> Cgroup {
         self.cgroup.child(&format!("{}-{name}", id.raw()))
+    }
+
+    /// The processes of a cgroup outside the service's may bind its ports, too, where those are reserved.
+    pub(super) fn allow(&self, cgroup: &Cgroup) -> Result<(), DatapathError> {
+        if self.config.reserve == Reserve::Ports {
+            self.path.allow(cgroup)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Context::allow`].
+    pub(super) fn forbid(&self, cgroup: &Cgroup) {
+        if self.config.reserve == Reserve::Ports && !cgroup.path().starts_with(self.cgroup.path()) {
+            self.path.forbid(cgroup);
+        }
+    }
+
+    /// Keeps the service's ports for its own processes on the whole host, if it is configured so.
+    pub(super) fn reserve(&self) -> Result<(), OpenError> {
+        if self.config.reserve == Reserve::Nothing {
+            self.path.give_up_reservation();
+            return Ok(());
+        }
+        let refused = |reason: String| OpenError::Reserve {
+            service: self.config.name.clone(),
+            reason,
+        };
+        let network = self.netns.cookie().map_err(|e| refused(e.to_string()))?;
+        let root = mounts::cgroup2().map_err(|e| refused(e.to_string()))?;
+        let reserved = self.path.reserve(&root, network, &self.cgroup);
+        reserved.map_err(|e| refused(e.to_string()))
     }
 
     /// The agent's own environment, without what is meant for the agent.

@@ -238,7 +238,7 @@ fn foreign(context: &Context, deciding: &Deciding) -> Vec<Foreign> {
 }
 
 fn restores(context: &Context, foreign: &Foreign, protocol: Protocol) -> bool {
-    context.config.foreign_program == ForeignProgram::Restore && foreign.protocol == protocol
+    context.config.foreign_program != ForeignProgram::Warn && foreign.protocol == protocol
 }
 
 /// Attaches to the parking listeners of the groups: only under the lock of the state is a listener's number in

@@ -14,11 +14,11 @@ use super::{
     witness,
 };
 use crate::{
-    config::{Places, PoliteMode, ServiceConfig, Undeclared},
+    config::{ForeignProgram, Places, PoliteMode, ServiceConfig, Undeclared},
     datapath::{Declared, DeclaredDatagrams, Former, Impolite, PARKING, Pins, Polite, ServicePath},
     generation::{hook, keeper::Keeper},
     store::{Journal, Ledger},
-    sys::{cgroup::Cgroup, netns::Netns},
+    sys::{cgroup::Cgroup, inspect, mounts, netns::Netns},
 };
 
 /// A service that is about to be opened.
@@ -163,7 +163,23 @@ pub(super) fn declared(config: &ServiceConfig) -> Declared {
             Undeclared::Refuse => UNDECLARED_REFUSE,
             Undeclared::Rewrite => UNDECLARED_REWRITE,
         },
+        steered_by: (config.foreign_program == ForeignProgram::Refuse)
+            .then(own_cgroup)
+            .flatten(),
     }
+}
+
+/// The cgroup this agent runs in.
+fn own_cgroup() -> Option<u64> {
+    let own = inspect::inspect(std::process::id()).ok().flatten();
+    let own = own.and_then(|own| {
+        let below = own.cgroup.strip_prefix("/").unwrap_or(&own.cgroup);
+        Cgroup::at(mounts::cgroup2().ok()?.join(below)).id().ok()
+    });
+    if own.is_none() {
+        tracing::warn!("failed to find the agent's own cgroup; foreign programs are not refused");
+    }
+    own
 }
 
 /// Whether the parking listeners belong to another user than the configured one.

@@ -15,6 +15,7 @@ use super::{
     maintenance::{Background, Maintenance, Tending},
     parking::Parking,
     polite::PoliteDrain,
+    ports::strays::StrayDetector,
     profile::Profiler,
     programs::Programs,
     quiesced::Quiescing,
@@ -62,6 +63,7 @@ impl Parts {
         let halt = Halt::default();
         let programs = Arc::new(Programs::default());
         let foreign = Arc::new(ForeignProgramDetector::default());
+        let strays = Arc::new(StrayDetector::default());
         let profiler = Arc::new(Profiler::default());
         let incidents = Arc::new(Incidents::default());
 
@@ -74,9 +76,10 @@ impl Parts {
         let adoptions = Arc::new(adoptions);
         let rollouts = Arc::new(Rollouts::new(&context, &state, &parking, &lives, &deploys));
 
-        let (decide, measured) = ((&programs, &foreign), (&profiler, &incidents));
+        let (decide, measured) = ((&programs, &foreign, &strays), (&profiler, &incidents));
         let view = View::new(&context, &state, &parking, &endings, decide, measured);
-        let background = Background::new(&context, &state, &parking, &foreign, &profiler, &reloads);
+        let detect = (&foreign, &strays);
+        let background = Background::new(&context, &state, &parking, detect, &profiler, &reloads);
         let tending = Tending::new(&context, &state, &parking, &polite, &adoptions, &lives);
         let screening = Screening::new(&context, &state, &profiler, &incidents, &halt);
         Self {
@@ -121,7 +124,8 @@ impl Parts {
             *self.context.path.renewal() != Renewal::None,
         );
         self.context.path.end_renewal();
-        Ok(())
+        // Once those outside the service's cgroup are known.
+        self.context.reserve()
     }
 
     /// What never changes.

@@ -11,7 +11,7 @@ use super::{Context, broken::outlive, registry::Registry, reload::Reloads, share
 use crate::{
     config::{HandOver, ServiceConfig, Undeclared},
     datapath::{Events, PARKING},
-    sys::{process, users},
+    sys::{devices, process, reader::printable, users},
 };
 
 /// Hears the kernel's reports.
@@ -87,8 +87,13 @@ impl Reports {
                 }
                 // Keeper and shim bind as root what they have made over to the service's user.
                 EventKind::ForeignUser if inherits || Some(event.cgroup) == parking => {}
-                EventKind::BindRefused | EventKind::BindRewritten | EventKind::ForeignUser => {
-                    note_bind(registry, event, &self.config);
+                EventKind::BindRefused
+                | EventKind::BindRewritten
+                | EventKind::ForeignUser
+                | EventKind::DeviceRefused
+                | EventKind::ProgramRefused
+                | EventKind::BindReserved => {
+                    note_bind(registry, event, self);
                 }
             }
         }
@@ -101,7 +106,8 @@ impl Reports {
 }
 
 /// Remembers what `join` did, with the generation whose process it was.
-fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
+fn note_bind(registry: &mut Registry, event: &Event, context: &Context) {
+    let config = &context.config;
     let declared: Vec<String> = config
         .addresses()
         .map(|listen| listen.to_string())
@@ -121,6 +127,19 @@ fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
         EventKind::BindRewritten => {
             format!("its bind of {asked} was moved to the declared address")
         }
+        EventKind::DeviceRefused => format!(
+            "its socket at port {} was refused device {} (SO_BINDTODEVICE, or a VRF), because it would take the \
+             clients of that device whichever generation is active: make the server listen without a device [{who}]",
+            event.port,
+            device(event, context),
+        ),
+        EventKind::BindReserved => format!(
+            "a bind of {asked} by a process outside the service was refused, as reserve = true says [{who}]"
+        ),
+        EventKind::ProgramRefused => format!(
+            "a program, or a filter, of its own for the group of {asked} was refused, as foreign_program = \"refuse\" \
+             says [{who}]"
+        ),
         EventKind::ForeignUser => format!(
             "it bound {asked} as user {} while the group belongs to user {}, which the kernel \
              refuses: set user = \"{0}\" for the service [{who}]",
@@ -136,6 +155,15 @@ fn note_bind(registry: &mut Registry, event: &Event, config: &ServiceConfig) {
         .find(|g| g.cgroup().ids().contains(&event.cgroup));
     if let Some(generation) = owner {
         generation.slots_mut().note_bind(text);
+    }
+}
+
+/// The device of [`EventKind::DeviceRefused`].
+fn device(event: &Event, context: &Context) -> String {
+    match event.device() {
+        Ok(number) => devices::name_of(&context.netns, number),
+        Err(name) if name.starts_with(b"\0") => "\"\"".to_owned(),
+        Err(name) => printable(String::from_utf8_lossy(&name).trim_end_matches('\0')),
     }
 }
 

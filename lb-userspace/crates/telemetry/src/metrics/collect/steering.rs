@@ -10,6 +10,10 @@ pub(in crate::metrics) fn foreign_programs(observed: &Observed, out: &mut Sample
     out.services(observed, |s| s.foreign_programs);
 }
 
+pub(in crate::metrics) fn stray_sockets(observed: &Observed, out: &mut Samples) {
+    out.services(observed, |s| s.stray_sockets);
+}
+
 pub(in crate::metrics) fn programs(observed: &Observed, out: &mut Samples) {
     for service in &observed.services {
         let programs = &service.programs;

@@ -182,7 +182,10 @@ impl Adoptions {
             .path
             .count(id, cgroup.path())
             .and_then(|()| match &nested {
-                Some(path) => self.path.join_outside(id, path),
+                Some(path) => {
+                    self.path.join_outside(id, path)?;
+                    self.allow(&cgroup)
+                }
                 None => Ok(()),
             });
         if let Err(error) = attached {

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api::wire::{AdoptRequest, Done},
     clock,
-    config::check_name,
+    config::{Reserve, check_name},
     datapath::{Group, Registered},
     generation::{
         adoptee::{self, Adoptee},
@@ -108,6 +108,9 @@ impl Adoptions {
         reporter: &Reporter,
     ) -> Result<Done, VerbError> {
         let began = clock::now();
+        if self.config.reserve == Reserve::Ports {
+            return Err(AdoptError::Reserved(self.name().to_owned()).into());
+        }
         let (pid, unit) = match (request.pid, request.unit) {
             (Some(pid), None) => (pid, None),
             (None, Some(unit)) => {

@@ -83,10 +83,24 @@ impl Adoptions {
         registry: &mut Registry,
         id: GenerationId,
     ) {
+        self.watch_again(registry, id);
         let earlier = registry.get(id).map_or(0, |g| g.provenance().earlier.len());
         if earlier > 0 {
             self.path.set_earlier(id, earlier as u64);
             self.follow_in_background(id);
+        }
+    }
+
+    /// A former agent may have had fewer programs see what the processes of a cgroup outside the service's do.
+    fn watch_again(&self, registry: &Registry, id: GenerationId) {
+        let cgroup = registry.get(id).map(Generation::cgroup);
+        let outside = cgroup.filter(|cgroup| !cgroup.path().starts_with(self.cgroup.path()));
+        let Some(cgroup) = outside else {
+            return;
+        };
+        let watched = self.path.join_outside(id, cgroup.path());
+        if let Err(error) = watched.and_then(|()| self.allow(cgroup)) {
+            tracing::error!(%error, "failed to have the binds of an adopted server looked at again");
         }
     }
 

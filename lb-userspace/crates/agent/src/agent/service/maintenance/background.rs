@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 
 use super::super::{
     Context, broken::kept_up, foreign_programs::ForeignProgramDetector, hung::HangDetector, outlet,
-    parking::Parking, profile::Profiler, reload::Reloads, shared::SharedState,
+    parking::Parking, ports::strays::StrayDetector, profile::Profiler, reload::Reloads,
+    shared::SharedState,
 };
 
 /// The tasks of a service that take long now and then.
@@ -16,6 +17,7 @@ pub(in crate::agent::service) struct Background {
     state: SharedState,
     parking: Arc<Parking>,
     foreign_programs: Arc<ForeignProgramDetector>,
+    strays: Arc<StrayDetector>,
     profiler: Arc<Profiler>,
     reloads: Arc<Reloads>,
 }
@@ -26,7 +28,7 @@ impl Background {
         context: &Arc<Context>,
         state: &SharedState,
         parking: &Arc<Parking>,
-        foreign_programs: &Arc<ForeignProgramDetector>,
+        (foreign_programs, strays): (&Arc<ForeignProgramDetector>, &Arc<StrayDetector>),
         profiler: &Arc<Profiler>,
         reloads: &Arc<Reloads>,
     ) -> Self {
@@ -35,6 +37,7 @@ impl Background {
             state: state.clone(),
             parking: Arc::clone(parking),
             foreign_programs: Arc::clone(foreign_programs),
+            strays: Arc::clone(strays),
             profiler: Arc::clone(profiler),
             reloads: Arc::clone(reloads),
         }
@@ -49,6 +52,13 @@ impl Background {
                 looked
                     .foreign_programs
                     .keep(&looked.context, &looked.state, &looked.parking)
+            })
+            .await;
+        });
+        let searched = Arc::clone(self);
+        tasks.spawn(async move {
+            kept_up("stray sockets", || {
+                searched.strays.keep(&searched.context, &searched.state)
             })
             .await;
         });

@@ -1,6 +1,7 @@
 //! Ports that somebody outside hotlb has: refused, or waited for until that server is adopted.
 
 pub(super) mod adoption_check;
+pub(super) mod strays;
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
@@ -40,12 +41,8 @@ impl ForeignListener {
             describe,
         );
         format!(
-            "{holder}, listening on {}{} as user {} (uid {})",
-            match self.socket.protocol {
-                Protocol::Tcp => "",
-                Protocol::Udp => "udp://",
-            },
-            self.socket.address,
+            "{holder}, listening on {} as user {} (uid {})",
+            place(&self.socket),
             users::user_name(self.socket.uid),
             self.socket.uid
         )
@@ -71,6 +68,19 @@ impl ForeignListener {
         };
         format!("hotlb adopt --service {service} --generation gen1 {whom}")
     }
+}
+
+/// Where a socket waits, as the configuration writes it, and its device.
+fn place(socket: &Waiting) -> String {
+    let scheme = match socket.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "udp://",
+    };
+    let device = match &socket.device {
+        Some(device) => format!(" on device {device}"),
+        None => String::new(),
+    };
+    format!("{scheme}{}{device}", socket.address)
 }
 
 /// The sockets outside `ours` (ids of cgroups) that get clients of `addresses`.

@@ -141,6 +141,7 @@ impl Seats {
             return;
         };
         generation.slots_mut().clear();
+        self.context.forbid(generation.cgroup());
         if !generation.cgroup().is_populated()
             && let Err(error) = generation.cgroup().remove()
         {

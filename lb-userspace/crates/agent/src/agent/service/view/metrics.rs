@@ -53,6 +53,7 @@ pub(super) fn observe(context: &Context, snapshot: Snapshot, expire: Duration) -
         warnings,
         programs: snapshot.programs,
         foreign_programs: snapshot.foreign_programs.count(),
+        stray_sockets: snapshot.strays.count(),
         phase: snapshot.rollout.map(|rollout| rollout.phase),
         rollout_stats: snapshot.rollout_stats,
     }

@@ -14,9 +14,18 @@ use std::{
 };
 
 use super::{
-    Context, VerbError, again::Again, beside::beside, ending::Endings, flows,
-    foreign_programs::ForeignProgramDetector, incidents::Incidents, parking::Parking,
-    ports::ForeignPorts, profile::Profiler, programs::Programs, shared::SharedState,
+    Context, VerbError,
+    again::Again,
+    beside::beside,
+    ending::Endings,
+    flows,
+    foreign_programs::ForeignProgramDetector,
+    incidents::Incidents,
+    parking::Parking,
+    ports::{ForeignPorts, strays::StrayDetector},
+    profile::Profiler,
+    programs::Programs,
+    shared::SharedState,
 };
 use crate::{
     api::wire::{FlowList, ServiceStatus, Windows},
@@ -34,6 +43,7 @@ pub(super) struct View {
     ports: Arc<ForeignPorts>,
     programs: Arc<Programs>,
     foreign_programs: Arc<ForeignProgramDetector>,
+    strays: Arc<StrayDetector>,
     profiler: Arc<Profiler>,
     incidents: Arc<Incidents>,
 }
@@ -47,7 +57,11 @@ impl View {
         state: &SharedState,
         parking: &Arc<Parking>,
         endings: &Endings,
-        (programs, foreign_programs): (&Arc<Programs>, &Arc<ForeignProgramDetector>),
+        (programs, foreign_programs, strays): (
+            &Arc<Programs>,
+            &Arc<ForeignProgramDetector>,
+            &Arc<StrayDetector>,
+        ),
         (profiler, incidents): (&Arc<Profiler>, &Arc<Incidents>),
     ) -> Self {
         Self {
@@ -58,6 +72,7 @@ impl View {
             ports: Arc::new(ForeignPorts::new(context, state, parking)),
             programs: Arc::clone(programs),
             foreign_programs: Arc::clone(foreign_programs),
+            strays: Arc::clone(strays),
             profiler: Arc::clone(profiler),
             incidents: Arc::clone(incidents),
         }

@@ -28,6 +28,7 @@ pub(super) fn all(context: &Context, snapshot: &Snapshot, waiting: String) -> Ve
     warnings.extend(flows::warnings(context));
     warnings.extend(of_programs(&snapshot.programs));
     warnings.extend(snapshot.foreign_programs.warnings());
+    warnings.extend(snapshot.strays.warnings());
     warnings.extend(of_measures(context, snapshot));
     if let Some(error) = &snapshot.keeper_error {
         warnings.push(format!(
