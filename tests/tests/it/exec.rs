@@ -299,8 +299,13 @@ fn an_agent_killed_meanwhile_finds_them() -> Result<()> {
         .listen("0.0.0.0:8080")
         .option("--listen-after-ms", 1_000)
         .command()?;
-    let _second = units.start(&host, "web@gen2.service", &exec_line(&host, "gen2", &slow))?;
+    let second = units.start(&host, "web@gen2.service", &exec_line(&host, "gen2", &slow))?;
     host.wait_state("gen2", &["starting"])?;
+    // It is so before `hotlb exec` has its answer, without which it becomes no server.
+    let comm = format!("/proc/{}/comm", second.pid());
+    wait::until_true("the process becomes the server", LIMIT, || {
+        std::fs::read_to_string(&comm).is_ok_and(|name| name == "plain-server\n")
+    })?;
     host.kill_agent()?;
     load.wait_more(100, LIMIT)?;
     host.start_agent()?;
