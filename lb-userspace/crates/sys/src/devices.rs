@@ -47,8 +47,9 @@ pub fn that_send() -> io::Result<BTreeSet<Device>> {
 pub fn name_of(netns: &Netns, index: u32) -> String {
     let name = netns.inside(|| if_indextoname(index));
     match name {
-        Ok(Ok(name)) => printable(&name.to_string_lossy()),
-        Ok(Err(_)) | Err(_) => format!("number {index}"),
+        // nix says an empty name where there is no device.
+        Ok(Ok(name)) if !name.is_empty() => printable(&name.to_string_lossy()),
+        _ => format!("number {index}"),
     }
 }
 
